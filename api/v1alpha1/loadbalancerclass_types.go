@@ -1,0 +1,247 @@
+package v1alpha1
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Policy says how far the manager may go with a balancer.
+// +kubebuilder:validation:Enum=Apply;Plan;Retain
+type Policy string
+
+const (
+	// PolicyApply creates, changes and deletes.
+	PolicyApply Policy = "Apply"
+	// PolicyPlan writes nothing to the cloud: the operations that would be done stand in the LoadBalancerRecord.
+	PolicyPlan Policy = "Plan"
+	// PolicyRetain creates and changes, and leaves everything in the cloud when the Service goes.
+	PolicyRetain Policy = "Retain"
+)
+
+// Replacement says whether something that carries the balancer's address may be replaced, which changes the address.
+// +kubebuilder:validation:Enum=Never;Recreate
+type Replacement string
+
+const (
+	// ReplacementNever reports a change that would need a replacement, and leaves the balancer as it is.
+	ReplacementNever Replacement = "Never"
+	// ReplacementRecreate replaces, with an interruption where the cloud cannot hold both at once.
+	ReplacementRecreate Replacement = "Recreate"
+)
+
+// NodePortsMode says who numbers the node ports of Services with allocateLoadBalancerNodePorts=false.
+// +kubebuilder:validation:Enum=Auto;None
+type NodePortsMode string
+
+const (
+	// NodePortsAuto gives each port of such a Service a node port, because the balancer sends to node ports.
+	NodePortsAuto NodePortsMode = "Auto"
+	// NodePortsNone leaves such Services without, which is what the flag says by itself.
+	NodePortsNone NodePortsMode = "None"
+)
+
+// LoadBalancerClass is a kind of load balancer that Services can ask for by spec.loadBalancerClass.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=lbc,categories=fairlead
+// +kubebuilder:printcolumn:name="Class",type=string,JSONPath=`.spec.className`
+// +kubebuilder:printcolumn:name="Provider",type=string,JSONPath=`.spec.provider`
+// +kubebuilder:printcolumn:name="Default",type=boolean,JSONPath=`.spec.default`
+// +kubebuilder:printcolumn:name="Policy",type=string,JSONPath=`.spec.policy`
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Accepted")].reason`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type LoadBalancerClass struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// +required
+	Spec LoadBalancerClassSpec `json:"spec"`
+	// +optional
+	Status LoadBalancerClassStatus `json:"status,omitempty"`
+}
+
+// LoadBalancerClassSpec says which balancers a class makes.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.parameters) || (self.provider in ['fake','aws','gcp','azure'] ? (self.provider == 'fake' ? has(self.parameters.fake) : self.provider == 'aws' ? has(self.parameters.aws) : self.provider == 'gcp' ? has(self.parameters.gcp) : has(self.parameters.azure)) : has(self.parameters.custom))",message="parameters must hold the member named as the provider (custom for a provider other than fake, aws, gcp, azure)",fieldPath=".parameters"
+type LoadBalancerClassSpec struct {
+	// className is the value of spec.loadBalancerClass of the Services that this class serves. It is a field, not the
+	// object's name, because values such as service.k8s.aws/nlb cannot be names of objects. Immutable: a Service cannot
+	// change its class either, and would be left without one.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=317
+	// +kubebuilder:validation:Pattern=`^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$`
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="className is immutable: make another LoadBalancerClass"
+	ClassName string `json:"className"`
+
+	// provider is the name under which a provider is registered: fake, or that of a plugin. Immutable, since
+	// the next provider would not know the resources of the one before.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="provider is immutable: make another LoadBalancerClass"
+	Provider string `json:"provider"`
+
+	// parameters are the provider's own. Omitted means the provider's defaults.
+	// +optional
+	Parameters *Parameters `json:"parameters,omitempty"`
+
+	// nodePorts says whether Services of this class with allocateLoadBalancerNodePorts=false get node ports all the
+	// same. None, the default, is what that flag asks for by itself.
+	// +optional
+	// +kubebuilder:default=None
+	NodePorts NodePortsMode `json:"nodePorts,omitempty"`
+
+	// policy is what may be done in the cloud for Services that do not say otherwise by the annotation
+	// fairlead.dev/policy.
+	// +optional
+	// +kubebuilder:default=Apply
+	Policy Policy `json:"policy,omitempty"`
+
+	// replacement says whether a balancer may lose its address to a change that cannot be made in place, for Services
+	// that do not say otherwise by the annotation fairlead.dev/replacement.
+	// +optional
+	// +kubebuilder:default=Never
+	Replacement Replacement `json:"replacement,omitempty"`
+
+	// default makes this the class of Services that name none. A Service keeps the class that it was first served by.
+	// Of several defaults the oldest counts; the others have Accepted=False.
+	// +optional
+	// +kubebuilder:default=false
+	Default bool `json:"default,omitempty"`
+}
+
+// Parameters holds exactly one member: the one that belongs to the provider.
+// +kubebuilder:validation:MinProperties=1
+// +kubebuilder:validation:MaxProperties=1
+type Parameters struct {
+	// +optional
+	Fake *FakeParameters `json:"fake,omitempty"`
+	// +optional
+	AWS *AWSParameters `json:"aws,omitempty"`
+	// +optional
+	GCP *GCPParameters `json:"gcp,omitempty"`
+	// +optional
+	Azure *AzureParameters `json:"azure,omitempty"`
+	// custom is for providers that this API does not know. The provider checks the keys.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=64
+	Custom map[string]string `json:"custom,omitempty"`
+}
+
+// Scheme says from where a balancer is reached.
+// +kubebuilder:validation:Enum=Internal;External
+type Scheme string
+
+const (
+	SchemeInternal Scheme = "Internal"
+	SchemeExternal Scheme = "External"
+)
+
+// FakeParameters are those of the fake cloud, which the playground and the tests use.
+type FakeParameters struct {
+	// pool names the pool that addresses come from. Omitted means the cloud's first pool of the family.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	Pool string `json:"pool,omitempty"`
+
+	// healthCheckIntervalSeconds is the time between two health checks of a node. Omitted means 1.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=300
+	HealthCheckIntervalSeconds int32 `json:"healthCheckIntervalSeconds,omitempty"`
+
+	// unhealthyThreshold is the number of failed checks in a row that take a node out; as many passed ones bring it
+	// back. Omitted means 2.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10
+	UnhealthyThreshold int32 `json:"unhealthyThreshold,omitempty"`
+
+	// ipMode is published with the address: VIP (nodes may answer for it themselves) or Proxy (they must not). Omitted
+	// means VIP.
+	// +optional
+	// +kubebuilder:validation:Enum=VIP;Proxy
+	IPMode corev1.LoadBalancerIPMode `json:"ipMode,omitempty"`
+}
+
+// AWSParameters are those of network load balancers on AWS.
+type AWSParameters struct {
+	// region, omitted: that of the manager's configuration.
+	// +optional
+	// +kubebuilder:validation:MaxLength=32
+	Region string `json:"region,omitempty"`
+	// +optional
+	Scheme Scheme `json:"scheme,omitempty"`
+	// subnets by id. Omitted means those tagged for balancers of the scheme.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:Pattern=`^subnet-[0-9a-f]+$`
+	Subnets []string `json:"subnets,omitempty"`
+	// crossZone makes each zone's addresses send to the nodes of all zones.
+	// +optional
+	CrossZone *bool `json:"crossZone,omitempty"`
+}
+
+// GCPParameters are those of passthrough network load balancers on GCP.
+type GCPParameters struct {
+	// project and region, omitted: those of the manager's configuration.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Project string `json:"project,omitempty"`
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Region string `json:"region,omitempty"`
+	// +optional
+	Scheme Scheme `json:"scheme,omitempty"`
+	// subnetwork that an internal address comes from.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Subnetwork string `json:"subnetwork,omitempty"`
+	// globalAccess lets clients of other regions reach an internal address.
+	// +optional
+	GlobalAccess *bool `json:"globalAccess,omitempty"`
+}
+
+// AzureParameters are those of standard load balancers on Azure.
+type AzureParameters struct {
+	// resourceGroup, omitted: that of the manager's configuration.
+	// +optional
+	// +kubebuilder:validation:MaxLength=90
+	ResourceGroup string `json:"resourceGroup,omitempty"`
+	// +optional
+	Scheme Scheme `json:"scheme,omitempty"`
+	// subnet that an internal address comes from.
+	// +optional
+	// +kubebuilder:validation:MaxLength=80
+	Subnet string `json:"subnet,omitempty"`
+	// idleTimeoutMinutes after which an idle connection is dropped.
+	// +optional
+	// +kubebuilder:validation:Minimum=4
+	// +kubebuilder:validation:Maximum=100
+	IdleTimeoutMinutes *int32 `json:"idleTimeoutMinutes,omitempty"`
+}
+
+// LoadBalancerClassStatus is what the manager made of a class.
+type LoadBalancerClassStatus struct {
+	// conditions: Accepted.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// LoadBalancerClassList is a list of LoadBalancerClass.
+// +kubebuilder:object:root=true
+type LoadBalancerClassList struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []LoadBalancerClass `json:"items"`
+}

@@ -1,0 +1,78 @@
+package v1alpha1
+
+// Annotations on Services. What a Service says overrides what its class says.
+const (
+	// AnnotationPrefix begins every annotation of ours. One that begins so and is not listed here is an error, since
+	// it can only be a typing mistake.
+	AnnotationPrefix = "fairlead.dev/"
+	// AnnotationPolicy is Apply, Plan or Retain (see Policy). In force before the first call to the cloud.
+	AnnotationPolicy = "fairlead.dev/policy"
+	// AnnotationReplacement is Never or Recreate (see Replacement).
+	AnnotationReplacement = "fairlead.dev/replacement"
+	// AnnotationAdopt is the id of an existing balancer to adopt. Its owner has to consent in the cloud itself.
+	AnnotationAdopt = "fairlead.dev/adopt"
+	// AnnotationShare names the group of Services, within one namespace, that share one balancer.
+	AnnotationShare = "fairlead.dev/share"
+	// AnnotationSourceRanges is upstream's older form of spec.loadBalancerSourceRanges: CIDRs separated by commas.
+	AnnotationSourceRanges = "service.beta.kubernetes.io/load-balancer-source-ranges"
+)
+
+// FinalizerLoadBalancer is the finalizer that upstream's service controller uses. Ours takes the same one, so that
+// either can take over from the other without an edit.
+const FinalizerLoadBalancer = "service.kubernetes.io/load-balancer-cleanup"
+
+// Condition types.
+const (
+	// ConditionAccepted, on a LoadBalancerClass: its provider is known and its parameters are understood.
+	ConditionAccepted = "Accepted"
+	// ConditionReady, on a LoadBalancerRecord: the cloud has what the Service asks for.
+	ConditionReady = "Ready"
+	// ConditionLoadBalancerReady, on a Service: the same as ConditionReady of its record, where users look first.
+	ConditionLoadBalancerReady = "fairlead.dev/LoadBalancerReady"
+	// ConditionNodePortsAllocated, on a Service of a class with nodePorts Auto: every port has a node port.
+	ConditionNodePortsAllocated = "fairlead.dev/NodePortsAllocated"
+)
+
+// Reasons of ConditionAccepted.
+const (
+	ReasonAccepted          = "Accepted"
+	ReasonProviderUnknown   = "ProviderUnknown"
+	ReasonInvalidParameters = "InvalidParameters"
+	// ReasonDuplicate: an older LoadBalancerClass has the same className, or is the default already.
+	ReasonDuplicate = "Duplicate"
+)
+
+// Reasons of ConditionReady and ConditionLoadBalancerReady.
+const (
+	ReasonEnsured = "Ensured"
+	// ReasonPending: the cloud works on it and has refused nothing.
+	ReasonPending = "Pending"
+	// ReasonPlanned: the policy is Plan and the plan, which stands in the record, is not empty.
+	ReasonPlanned = "Planned"
+	// ReasonClassNotAccepted: the class of the Service has Accepted=False.
+	ReasonClassNotAccepted = "ClassNotAccepted"
+	// ReasonInvalidService: the Service asks for something that the provider cannot do, or an annotation is wrong. The
+	// balancer that runs is left as it is.
+	ReasonInvalidService = "InvalidService"
+	// ReasonReplacementNeeded: only a new balancer, with a new address, could do it, and replacement is Never.
+	ReasonReplacementNeeded = "ReplacementNeeded"
+	// ReasonConflict: something foreign stands in the way. It is never changed.
+	ReasonConflict = "Conflict"
+	// ReasonQuotaExceeded: the account has no room left.
+	ReasonQuotaExceeded = "QuotaExceeded"
+	// ReasonThrottled: the cloud asked for fewer calls.
+	ReasonThrottled = "Throttled"
+	// ReasonCloudError: any other refusal, retried with a growing delay.
+	ReasonCloudError = "CloudError"
+	// ReasonDeleting: the resources are being released.
+	ReasonDeleting = "Deleting"
+)
+
+// Reasons of ConditionNodePortsAllocated.
+const (
+	ReasonAllocated = "Allocated"
+	// ReasonExhausted: the range of node ports has none left.
+	ReasonExhausted = "Exhausted"
+	// ReasonRefused: the API server refused the ports that were chosen for another reason than being taken.
+	ReasonRefused = "Refused"
+)
