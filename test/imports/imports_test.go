@@ -81,11 +81,11 @@ var rules = map[string]rule{
 	},
 	"ControllersApart": {
 		packages: []string{"controllers/..."}, siblings: "controllers",
-		reason:   "each controller can be switched off alone",
+		reason: "each controller can be switched off alone",
 	},
 	"CloudsApart": {
 		packages: []string{"cloud/..."}, except: []string{"cloud", "cloud/cloudtest"}, siblings: "cloud",
-		reason:   "each cloud can be left out alone",
+		reason: "each cloud can be left out alone",
 	},
 	"LinkedClouds": {
 		packages: []string{"..."}, except: []string{"cmd/manager/...", "cmd/playground/...", "test/...", "cloud/aws/...", "cloud/gcp/...", "cloud/azure/..."},

@@ -1,0 +1,143 @@
+# Everything people do with this repository. `make help` lists the targets.
+
+SHELL := /bin/bash -o pipefail
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Programs are static; only the race detector needs a C compiler (see test-race).
+export CGO_ENABLED ?= 0
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+IMG     ?= fairlead/manager:$(VERSION)
+AGENT_IMG ?= fairlead/node-agent:$(VERSION)
+BIN     := bin
+TOOL    := go tool -modfile=go.tools.mod
+KUBECTL ?= kubectl
+PROGRAMS := manager node-agent playground
+
+# The folder of the control plane's programs. They are looked for when a recipe runs, not when make starts.
+ASSETS = $$(cd test/controlplane && go run .)
+
+# Packages whose tests need or deserve the race detector.
+RACE ?= ./api/... ./cloud/... ./controllers/... ./dataplane/... ./endpoints/... ./topology/... ./portalloc/...
+
+##@ General
+
+.PHONY: help
+help: ## List the targets.
+	@awk 'BEGIN {FS = ":.*##"; printf "Usage: make \033[36m<target>\033[0m\n"} \
+	  /^[a-zA-Z0-9_-]+:.*?##/ {printf "  \033[36m%-18s\033[0m %s\n", $$1, $$2} \
+	  /^##@/ {printf "\n%s\n", substr($$0, 5)}' $(MAKEFILE_LIST)
+
+##@ Try it
+
+.PHONY: playground
+playground: build ## Bring up a control plane, three nodes and real packets; Ctrl-C ends it.
+	@assets=$(ASSETS) && exec $(BIN)/playground up --assets "$$assets"
+
+.PHONY: playground-down
+playground-down: ## End the playgrounds of this user.
+	@if [ -x $(BIN)/playground ]; then $(BIN)/playground down; else echo "no playground was ever built here"; fi
+
+##@ Development
+
+.PHONY: manifests
+manifests: ## Generate CRDs and the manager's role from the code.
+	$(TOOL) controller-gen crd paths=./api/v1alpha1/... output:crd:dir=config/crd/bases
+	$(TOOL) controller-gen rbac:roleName=fairlead-manager paths=./controllers/... output:rbac:dir=config/rbac
+
+.PHONY: generate
+generate: ## Generate deep copies and apply configurations.
+	$(TOOL) controller-gen object paths=./api/...
+	$(TOOL) controller-gen applyconfiguration paths=./api/v1alpha1/...
+
+.PHONY: fmt
+fmt: ## Format the code.
+	gofmt -w $$(git ls-files '*.go')
+
+.PHONY: vet
+vet: ## Run go vet, on the end-to-end tests too.
+	go vet ./...
+	go vet -tags e2e ./test/e2e/...
+	cd test/controlplane && go vet .
+
+.PHONY: lint
+lint: ## Run golangci-lint.
+	$(TOOL) golangci-lint run ./...
+
+.PHONY: tidy
+tidy: ## Tidy the modules.
+	go mod tidy
+	cd test/controlplane && go mod tidy
+
+.PHONY: verify
+verify: generate manifests tidy vet lint ## Generate, tidy, lint, check import rules; the tree must stay clean.
+	go test ./test/imports/
+	@git diff --exit-code || { echo "verify: commit what was generated above"; exit 1; }
+	@test -z "$$(git status --porcelain)" || { git status --short; echo "verify: add or remove the files above"; exit 1; }
+
+##@ Test
+
+.PHONY: controlplane
+controlplane: ## Find, download or build the control plane's programs; print their folder.
+	@echo "$(ASSETS)"
+
+.PHONY: test
+test: test-unit test-e2e ## Run all tests: unit, integration with a real API server, packets in the playground.
+
+.PHONY: test-unit
+test-unit: build ## Run the tests of all packages, with a real API server.
+	@assets=$(ASSETS) && KUBEBUILDER_ASSETS="$$assets" go test -timeout 20m ./...
+	cd test/controlplane && go test ./...
+
+.PHONY: test-e2e
+test-e2e: build $(BIN)/e2e.test ## Run the packet tests in a playground.
+	@assets=$(ASSETS) && $(BIN)/playground up --assets "$$assets" --run '$(CURDIR)/$(BIN)/e2e.test -test.v -test.timeout 15m $(E2E_FLAGS)'
+
+.PHONY: $(BIN)/e2e.test
+$(BIN)/e2e.test:
+	go test -tags e2e -c -o $@ ./test/e2e
+
+.PHONY: test-race
+test-race: ## Run the tests under the race detector (needs gcc).
+	@assets=$(ASSETS) && CGO_ENABLED=1 KUBEBUILDER_ASSETS="$$assets" go test -race -timeout 20m $(RACE)
+
+.PHONY: bench
+bench: ## Run the benchmarks.
+	go test -run '^$$' -bench . -benchmem ./endpoints/... ./topology/... ./dataplane/...
+
+##@ Build and deploy
+
+.PHONY: build
+build: ## Build the programs into bin/.
+	@mkdir -p $(BIN)
+	go build -trimpath -ldflags '-s -w' -o $(BIN)/ $(addprefix ./cmd/,$(PROGRAMS))
+
+.PHONY: run
+run: ## Run the manager against the cluster of your kubeconfig.
+	go run ./cmd/manager
+
+.PHONY: install
+install: ## Install the CRDs into the cluster of your kubeconfig.
+	$(TOOL) kustomize build config/crd | $(KUBECTL) apply --server-side -f -
+
+.PHONY: uninstall
+uninstall: ## Remove the CRDs.
+	$(TOOL) kustomize build config/crd | $(KUBECTL) delete --ignore-not-found -f -
+
+.PHONY: deploy
+deploy: ## Install everything (config/default) into the cluster of your kubeconfig.
+	$(TOOL) kustomize build config/default | $(KUBECTL) apply --server-side -f -
+
+.PHONY: undeploy
+undeploy: ## Remove everything that deploy installed.
+	$(TOOL) kustomize build config/default | $(KUBECTL) delete --ignore-not-found -f -
+
+.PHONY: build-installer
+build-installer: ## Render config/default into dist/install.yaml.
+	@mkdir -p dist
+	$(TOOL) kustomize build config/default > dist/install.yaml
+
+.PHONY: clean
+clean: ## Remove what was built here (not the cache of the control plane).
+	rm -rf $(BIN) dist
