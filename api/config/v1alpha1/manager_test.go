@@ -1,0 +1,153 @@
+package v1alpha1
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func seconds(n int) *metav1.Duration {
+	return &metav1.Duration{Duration: time.Duration(n) * time.Second}
+}
+
+func TestDefault(t *testing.T) {
+	full := &ManagerConfiguration{
+		TypeMeta:      metav1.TypeMeta{APIVersion: "config.fairlead.dev/v1alpha1", Kind: "ManagerConfiguration"},
+		Mode:          ModeReplace,
+		Controllers:   []string{"*"},
+		NodePortRange: "30000-32767",
+		LeaderElection: LeaderElection{Enabled: new(true), Name: "fairlead-manager",
+			LeaseDuration: seconds(15), RenewDeadline: seconds(10), RetryPeriod: seconds(2)},
+		Metrics:          Metrics{BindAddress: ":8443", Secure: new(true)},
+		Health:           Health{BindAddress: ":8081"},
+		ClientConnection: ClientConnection{QPS: new(float32(200)), Burst: new(int32(400))},
+	}
+	given := full.DeepCopy()
+	given.Mode = ModeCoexist
+	given.Controllers = []string{"endpoints"}
+	given.NodePortRange = "31000-31001"
+	given.LeaderElection = LeaderElection{Enabled: new(false), Name: "n", Namespace: "ns",
+		LeaseDuration: seconds(9), RenewDeadline: seconds(6), RetryPeriod: seconds(3)}
+	given.Metrics = Metrics{BindAddress: "0", Secure: new(false)}
+	given.Health.BindAddress = "0"
+	given.ClientConnection = ClientConnection{QPS: new(float32(-1)), Burst: new(int32(7))}
+
+	cases := map[string]struct {
+		reason string
+		in     *ManagerConfiguration
+		want   *ManagerConfiguration
+	}{
+		"Nothing":    {reason: "the file may be empty but for its kind", in: &ManagerConfiguration{}, want: full},
+		"Everything": {reason: "what was given stays", in: given.DeepCopy(), want: given},
+		"OnlyQPS": {
+			reason: "the burst follows the QPS",
+			in:     &ManagerConfiguration{ClientConnection: ClientConnection{QPS: new(float32(2.5))}},
+			want: func() *ManagerConfiguration {
+				c := full.DeepCopy()
+				c.ClientConnection = ClientConnection{QPS: new(float32(2.5)), Burst: new(int32(5))}
+				return c
+			}(),
+		},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			tc.in.Default()
+			if diff := cmp.Diff(tc.want, tc.in); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
+			}
+			if err := tc.in.Validate(); err != nil {
+				t.Errorf("a defaulted configuration is refused: %v", err)
+			}
+		})
+	}
+}
+
+func TestValidate(t *testing.T) {
+	cases := map[string]struct {
+		reason string
+		change func(*ManagerConfiguration)
+		// want has one entry for each line: the field it begins with and the word that says what to write.
+		want [][2]string
+	}{
+		"Mode":           {"modes are named", func(c *ManagerConfiguration) { c.Mode = "replace" }, [][2]string{{"mode:", "Replace"}}},
+		"UnknownName":    {"known names are listed", func(c *ManagerConfiguration) { c.Controllers = []string{"*", "-nodeprot"} }, [][2]string{{"controllers:", "nodeport"}}},
+		"PlannedName":    {"not yet is not never", func(c *ManagerConfiguration) { c.Controllers = []string{"mirroring"} }, [][2]string{{"controllers:", "does not exist yet"}}},
+		"ClusterIDChars": {"clouds would refuse it in a tag", func(c *ManagerConfiguration) { c.ClusterID = "a/b" }, [][2]string{{"clusterID:", "letters"}}},
+		"ClusterIDLong":  {"clouds would cut it", func(c *ManagerConfiguration) { c.ClusterID = strings.Repeat("a", 64) }, [][2]string{{"clusterID:", "63"}}},
+		"UpsideDown":     {"the right way up is named", func(c *ManagerConfiguration) { c.NodePortRange = "32767-30000" }, [][2]string{{"nodePortRange:", "30000-32767"}}},
+		"NoRange":        {"an example is given", func(c *ManagerConfiguration) { c.NodePortRange = "30000" }, [][2]string{{"nodePortRange:", "first-last"}}},
+		"NoPort":         {"65536 is no port", func(c *ManagerConfiguration) { c.NodePortRange = "1-65536" }, [][2]string{{"nodePortRange:", "65535"}}},
+		"PortZero":       {"0 is no port", func(c *ManagerConfiguration) { c.NodePortRange = "0-5" }, [][2]string{{"nodePortRange:", "65535"}}},
+		"Endpoint":       {"forms are named", func(c *ManagerConfiguration) { c.Cloud.Fake = &FakeCloud{Endpoint: "cloud:80"} }, [][2]string{{"cloud.fake.endpoint:", "http://host:port"}}},
+		"EndpointSocket": {"an absolute path", func(c *ManagerConfiguration) { c.Cloud.Fake = &FakeCloud{Endpoint: "unix://run/x"} }, [][2]string{{"cloud.fake.endpoint:", "unix:///path"}}},
+		"MetricsAddress": {"forms are named", func(c *ManagerConfiguration) { c.Metrics.BindAddress = "8443" }, [][2]string{{"metrics.bindAddress:", ":port"}}},
+		"SameAddress":    {"the second would fail to listen", func(c *ManagerConfiguration) { c.Health.BindAddress = ":8443" }, [][2]string{{"health.bindAddress:", "another port"}}},
+		"CertWithoutTLS": {"it would not be used", func(c *ManagerConfiguration) { c.Metrics.Secure, c.Metrics.CertDir = new(false), "/c" }, [][2]string{{"metrics.certDir:", "metrics.secure"}}},
+		"QPSZero":        {"nothing would be sent", func(c *ManagerConfiguration) { c.ClientConnection.QPS = new(float32(0)) }, [][2]string{{"clientConnection.qps:", "positive"}}},
+		"BurstBelowQPS":  {"it would be the QPS", func(c *ManagerConfiguration) { c.ClientConnection.Burst = new(int32(1)) }, [][2]string{{"clientConnection.burst:", "at least"}}},
+		"Lease":          {"the lease would run out first", func(c *ManagerConfiguration) { c.LeaderElection.LeaseDuration = seconds(10) }, [][2]string{{"leaderElection.leaseDuration:", "more than"}}},
+		"Renew":          {"no second try", func(c *ManagerConfiguration) { c.LeaderElection.RetryPeriod = seconds(9) }, [][2]string{{"leaderElection.renewDeadline:", "more than"}}},
+		"Retry":          {"a tight loop", func(c *ManagerConfiguration) { c.LeaderElection.RetryPeriod = seconds(0) }, [][2]string{{"leaderElection.retryPeriod:", "2s"}}},
+		"LeaseName":      {"the API server would refuse it", func(c *ManagerConfiguration) { c.LeaderElection.Name = "A B" }, [][2]string{{"leaderElection.name:", "lower case"}}},
+		"LeaseNamespace": {"the API server would refuse it", func(c *ManagerConfiguration) { c.LeaderElection.Namespace = "a.b" }, [][2]string{{"leaderElection.namespace:", "lower case"}}},
+		"AllTogether": {
+			"one run shows every mistake",
+			func(c *ManagerConfiguration) { c.Mode, c.NodePortRange, c.Controllers = "x", "2-1", []string{"y"} },
+			[][2]string{{"mode:", "Replace"}, {"controllers:", "choose"}, {"nodePortRange:", "1-2"}},
+		},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			c := &ManagerConfiguration{}
+			c.Default()
+			tc.change(c)
+			err := c.Validate()
+			if err == nil {
+				t.Fatalf("accepted: %s", tc.reason)
+			}
+			lines := strings.Split(err.Error(), "\n")
+			if len(lines) != len(tc.want) {
+				t.Fatalf("%d lines, want %d:\n%v", len(lines), len(tc.want), err)
+			}
+			for i, want := range tc.want {
+				if !strings.HasPrefix(lines[i], want[0]) || !strings.Contains(lines[i], want[1]) {
+					t.Errorf("%q does not begin with %q and say %q: %s", lines[i], want[0], want[1], tc.reason)
+				}
+			}
+		})
+	}
+}
+
+func TestSelectControllers(t *testing.T) {
+	cases := map[string]struct {
+		reason string
+		list   []string
+		want   []string
+		wrong  int
+	}{
+		"All":         {reason: "sorted", list: []string{"*"}, want: []string{"endpoints", "endpointslice", "loadbalancer", "nodeport"}},
+		"AllButOne":   {reason: "order does not count", list: []string{"-nodeport", " * "}, want: []string{"endpoints", "endpointslice", "loadbalancer"}},
+		"Two":         {reason: "only what is named", list: []string{"nodeport", "endpoints"}, want: []string{"endpoints", "nodeport"}},
+		"OnlyOff":     {reason: "nothing would run", list: []string{"-nodeport"}, wrong: 1},
+		"OnAndOff":    {reason: "neither can be guessed", list: []string{"nodeport", "-nodeport"}, wrong: 1},
+		"Unknown":     {reason: "every one is named", list: []string{"*", "a", "-b"}, wrong: 2},
+		"PlannedOff":  {reason: "it cannot be off either", list: []string{"*", "-topology"}, wrong: 1},
+		"NotAll":      {reason: "-* is not a name", list: []string{"-*"}, wrong: 1},
+		"EmptyString": {reason: "--controllers= is a slip", list: []string{""}, wrong: 1},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			got, wrong := SelectControllers(tc.list)
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
+			}
+			if len(wrong) != tc.wrong {
+				t.Errorf("%d mistakes, want %d: %v", len(wrong), tc.wrong, errors.Join(wrong...))
+			}
+		})
+	}
+}

@@ -1,0 +1,131 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func init() { register(&ManagerConfiguration{}) }
+
+// ManagerConfiguration is the configuration file of the manager. Every field may be left out; the zero value
+// means the default that its comment names.
+//
+// +kubebuilder:object:root=true
+type ManagerConfiguration struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// Mode says whether kube-controller-manager's Service controllers are switched off (Replace) or still run
+	// beside this manager (Coexist). Default: Replace.
+	Mode Mode `json:"mode,omitempty"`
+
+	// Controllers lists the controllers to run: a name turns one on, "*" all, "-name" one off. A name stands
+	// for itself wherever in the list it is. Default: "*".
+	Controllers []string `json:"controllers,omitempty"`
+
+	// ClusterID tells this cluster's resources in a cloud apart from another's: at most 63 letters, digits,
+	// '-', '_' and '.'. It must never change while anything made under it exists. Default: the UID of the
+	// namespace kube-system, read when the manager starts.
+	ClusterID string `json:"clusterID,omitempty"`
+
+	// NodePortRange is the API server's --service-node-port-range, as first-last. Default: 30000-32767.
+	NodePortRange string `json:"nodePortRange,omitempty"`
+
+	// Cloud says where load balancers come from.
+	Cloud Cloud `json:"cloud,omitempty"`
+
+	// LeaderElection keeps all but one of several managers waiting.
+	LeaderElection LeaderElection `json:"leaderElection,omitempty"`
+
+	// Metrics is the endpoint /metrics.
+	Metrics Metrics `json:"metrics,omitempty"`
+
+	// Health is the endpoint of /healthz and /readyz.
+	Health Health `json:"health,omitempty"`
+
+	// ClientConnection is how the manager reaches the API server.
+	ClientConnection ClientConnection `json:"clientConnection,omitempty"`
+}
+
+// Mode is how the manager shares the cluster with the controllers that Kubernetes brings along.
+type Mode string
+
+const (
+	// ModeReplace: kube-controller-manager's endpoint controllers and the cloud's service controller are off,
+	// and every Service is ours.
+	ModeReplace Mode = "Replace"
+	// ModeCoexist: they run, and only Services that ask for us are ours.
+	ModeCoexist Mode = "Coexist"
+)
+
+// Cloud says which provider serves load balancers and how it is reached.
+type Cloud struct {
+	// Provider serves the Services without a loadBalancerClass where no LoadBalancerClass is the default one
+	// (in mode Replace only). Empty: nobody does.
+	Provider string `json:"provider,omitempty"`
+
+	// ConfigFile is a file in the provider's own format. Empty: the provider does without.
+	ConfigFile string `json:"configFile,omitempty"`
+
+	// Fake configures the provider "fake". Nil: its defaults.
+	Fake *FakeCloud `json:"fake,omitempty"`
+}
+
+// FakeCloud configures the cloud that exists only for trials and tests.
+type FakeCloud struct {
+	// Endpoint is where the fake cloud listens: http://host:port, or unix:///path. Empty: a cloud inside the
+	// manager itself, whose balancers forward nothing and are forgotten when the manager ends.
+	Endpoint string `json:"endpoint,omitempty"`
+}
+
+// LeaderElection is the lease that managers compete for.
+type LeaderElection struct {
+	// Enabled turns the election on. Nil: true.
+	Enabled *bool `json:"enabled,omitempty"`
+
+	// Namespace holds the Lease. Default: the namespace that the manager's Pod runs in, fairlead-system outside
+	// of Pods.
+	Namespace string `json:"namespace,omitempty"`
+
+	// Name is the Lease's name. Default: fairlead-manager.
+	Name string `json:"name,omitempty"`
+
+	// LeaseDuration is how long a leader's claim stands after it was last renewed. Nil: 15s.
+	LeaseDuration *metav1.Duration `json:"leaseDuration,omitempty"`
+
+	// RenewDeadline is how long the leader tries to renew before it gives up; less than LeaseDuration. Nil: 10s.
+	RenewDeadline *metav1.Duration `json:"renewDeadline,omitempty"`
+
+	// RetryPeriod is how long everyone waits between tries; less than RenewDeadline. Nil: 2s.
+	RetryPeriod *metav1.Duration `json:"retryPeriod,omitempty"`
+}
+
+// Metrics is the endpoint /metrics.
+type Metrics struct {
+	// BindAddress is host:port to listen on; "0" turns the endpoint off. Default: ":8443".
+	BindAddress string `json:"bindAddress,omitempty"`
+
+	// Secure serves HTTPS and asks the API server who the caller is and whether it may GET /metrics. Nil: true.
+	Secure *bool `json:"secure,omitempty"`
+
+	// CertDir holds tls.crt and tls.key, reread when they change. Empty: a certificate signed by itself, made
+	// at every start.
+	CertDir string `json:"certDir,omitempty"`
+}
+
+// Health is the endpoint of /healthz and /readyz, plain HTTP.
+type Health struct {
+	// BindAddress is host:port to listen on; "0" turns the endpoint off. Default: ":8081".
+	BindAddress string `json:"bindAddress,omitempty"`
+}
+
+// ClientConnection is how the manager reaches the API server.
+type ClientConnection struct {
+	// Kubeconfig is a file. Empty: the service account of the Pod that the manager runs in.
+	Kubeconfig string `json:"kubeconfig,omitempty"`
+
+	// QPS is how many requests a second may be sent on average, watches and leader election apart; negative
+	// leaves the limit to the API server's priority and fairness. Nil: 200.
+	QPS *float32 `json:"qps,omitempty"`
+
+	// Burst is how many requests may be sent at once after a quiet time; not below QPS. Nil: twice the QPS.
+	Burst *int32 `json:"burst,omitempty"`
+}

@@ -1,0 +1,140 @@
+package v1alpha1
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// Validate names everything that is wrong with a configuration that Default has been over, joined into one
+// error of one line each: the field, what is wrong, what to write instead. Nil: nothing is wrong.
+func (c *ManagerConfiguration) Validate() error {
+	var mistakes []error
+	add := func(err error) {
+		if err != nil {
+			mistakes = append(mistakes, err)
+		}
+	}
+	if c.Mode != ModeReplace && c.Mode != ModeCoexist {
+		add(fmt.Errorf("mode: %q is not a mode: write %s or %s", c.Mode, ModeReplace, ModeCoexist))
+	}
+	_, wrong := SelectControllers(c.Controllers)
+	mistakes = append(mistakes, wrong...)
+	if c.ClusterID != "" && !clusterID.MatchString(c.ClusterID) {
+		add(fmt.Errorf("clusterID: %q cannot be used: write at most 63 letters, digits, '-', '_' and '.', a letter or digit first and last", c.ClusterID))
+	}
+	_, err := ParsePortRange(c.NodePortRange)
+	add(wrapField("nodePortRange", err))
+	mistakes = append(mistakes, c.Cloud.validate()...)
+	mistakes = append(mistakes, c.LeaderElection.validate()...)
+	add(wrapField("metrics.bindAddress", checkBindAddress(c.Metrics.BindAddress)))
+	add(wrapField("health.bindAddress", checkBindAddress(c.Health.BindAddress)))
+	if c.Metrics.BindAddress != "0" && c.Metrics.BindAddress == c.Health.BindAddress && !strings.HasSuffix(c.Metrics.BindAddress, ":0") {
+		add(fmt.Errorf("health.bindAddress: %q is taken by metrics.bindAddress: choose another port", c.Health.BindAddress))
+	}
+	if c.Metrics.CertDir != "" && !*c.Metrics.Secure {
+		add(errors.New("metrics.certDir: there is no certificate without HTTPS: set metrics.secure to true or leave certDir out"))
+	}
+	if qps, burst := *c.ClientConnection.QPS, *c.ClientConnection.Burst; qps == 0 {
+		add(errors.New("clientConnection.qps: 0 would send nothing: write a positive number, or a negative one for no limit"))
+	} else if qps > 0 && float32(burst) < qps {
+		add(fmt.Errorf("clientConnection.burst: %d is below qps %v: write at least that", burst, qps))
+	}
+	return errors.Join(mistakes...)
+}
+
+// clusterID fits tags of every cloud and a Kubernetes label's value.
+var clusterID = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
+
+func (c *Cloud) validate() []error {
+	if c.Fake == nil || c.Fake.Endpoint == "" {
+		return nil
+	}
+	endpoint, err := url.Parse(c.Fake.Endpoint)
+	switch {
+	case err != nil:
+	case endpoint.Scheme == "http" && endpoint.Host != "" && endpoint.Path == "":
+		return nil
+	case endpoint.Scheme == "unix" && endpoint.Host == "" && endpoint.Path != "":
+		return nil
+	}
+	return []error{fmt.Errorf("cloud.fake.endpoint: %q is no place to reach it: write http://host:port or unix:///path", c.Fake.Endpoint)}
+}
+
+func (e *LeaderElection) validate() []error {
+	var mistakes []error
+	if e.Namespace != "" && len(validation.IsDNS1123Label(e.Namespace)) > 0 {
+		mistakes = append(mistakes, fmt.Errorf("leaderElection.namespace: %q cannot name one: write lower case letters, digits and '-'", e.Namespace))
+	}
+	if len(validation.IsDNS1123Subdomain(e.Name)) > 0 {
+		mistakes = append(mistakes, fmt.Errorf("leaderElection.name: %q cannot name a Lease: write lower case letters, digits, '-' and '.'", e.Name))
+	}
+	lease, renew, retry := e.LeaseDuration.Duration, e.RenewDeadline.Duration, e.RetryPeriod.Duration
+	if retry <= 0 {
+		mistakes = append(mistakes, fmt.Errorf("leaderElection.retryPeriod: %s is not positive: write 2s", retry))
+	}
+	// The renewer waits up to 1.2 retry periods between tries (client-go's JitterFactor), so that a deadline any
+	// shorter would leave it no second try.
+	if shortest := retry + retry/5; renew <= shortest {
+		mistakes = append(mistakes, fmt.Errorf("leaderElection.renewDeadline: %s leaves no time to try twice: write more than %s", renew, shortest))
+	}
+	if lease <= renew {
+		mistakes = append(mistakes, fmt.Errorf("leaderElection.leaseDuration: %s is not above renewDeadline %s: write more than that", lease, renew))
+	}
+	return mistakes
+}
+
+// PortRange is first to last, both included.
+type PortRange struct {
+	First, Last uint16
+}
+
+func (r PortRange) String() string { return fmt.Sprintf("%d-%d", r.First, r.Last) }
+
+// ParsePortRange reads "first-last", as kube-apiserver's --service-node-port-range takes it.
+func ParsePortRange(text string) (PortRange, error) {
+	first, last, both := strings.Cut(text, "-")
+	if !both {
+		return PortRange{}, fmt.Errorf("%q is not a range: write it as first-last, for example %s", text, DefaultNodePortRange)
+	}
+	var ends [2]uint16
+	for i, end := range []string{first, last} {
+		port, err := strconv.ParseUint(strings.TrimSpace(end), 10, 16)
+		if err != nil || port == 0 {
+			return PortRange{}, fmt.Errorf("%q is not a port: write a number from 1 to 65535 on both sides of %q", end, text)
+		}
+		ends[i] = uint16(port)
+	}
+	if ends[0] > ends[1] {
+		return PortRange{}, fmt.Errorf("%q is upside down: write %d-%d", text, ends[1], ends[0])
+	}
+	return PortRange{First: ends[0], Last: ends[1]}, nil
+}
+
+// checkBindAddress takes host:port with an empty host or an IP address or a name, or "0" for nothing at all.
+func checkBindAddress(address string) error {
+	if address == "0" {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("%q cannot be listened on: write host:port or :port, or 0 for none", address)
+	}
+	return nil
+}
+
+func wrapField(field string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", field, err)
+}
