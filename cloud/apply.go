@@ -1,0 +1,221 @@
+package cloud
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
+)
+
+// Outcome is how things stand after Converge.
+type Outcome struct {
+	// Observed resources of the owner, sorted by kind, key and id.
+	Observed []Resource
+	// Done are the operations that succeeded.
+	Done []Operation
+	// Left is what is still to be done; empty when the cloud has what is desired.
+	Left Plan
+}
+
+// Converge is one pass: observe, plan, apply, observe. Under PolicyPlan nothing is applied. A pass that finds nothing
+// to do makes one call of Observe and no other. No desired resources means that everything of the owner is to go.
+//
+// The Outcome is complete as far as it was reached also beside an error, which is an *Error.
+func Converge(ctx context.Context, p Provider, owner Owner, desired []Resource, options Options) (Outcome, error) {
+	var out Outcome
+	if err := out.look(ctx, p, owner, desired, options); err != nil {
+		return out, err
+	}
+	if len(out.Left.Operations) == 0 || options.Policy == v1alpha1.PolicyPlan {
+		return out, nil
+	}
+	done, applyErr := Apply(ctx, p, owner, out.Left)
+	out.Done = done
+	if interrupted(ctx) || IsClass(applyErr, Throttled) {
+		return out, applyErr
+	}
+	if err := out.look(ctx, p, owner, desired, options); err != nil && applyErr == nil {
+		return out, err
+	}
+	return out, applyErr
+}
+
+// look observes and plans.
+func (o *Outcome) look(ctx context.Context, p Provider, owner Owner, desired []Resource, options Options) error {
+	observed, err := p.Observe(ctx, owner)
+	if err != nil {
+		return classified(p, fmt.Errorf("observing: %w", err))
+	}
+	plan, err := Diff(owner, desired, observed, options.Replacement)
+	if err != nil {
+		return Errorf(UserError, "planning: %w", err)
+	}
+	o.Observed, o.Left = nil, plan
+	for _, r := range observed {
+		for _, id := range r.Owners {
+			if id == owner.ID() {
+				o.Observed = append(o.Observed, r)
+			}
+		}
+	}
+	SortResources(o.Observed)
+	return nil
+}
+
+// Apply does the operations of a plan, in order, and returns those that succeeded. After a failure it goes on with what
+// does not depend on it, except that it deletes nothing any more once a creation or an update has failed, and does
+// nothing at all any more once the cloud throttles or the context ends. Its error is an *Error; that of the first
+// failure, or of the throttling.
+func Apply(ctx context.Context, p Provider, owner Owner, plan Plan) ([]Operation, error) {
+	a := &applier{provider: p, owner: owner, ids: map[Ref]string{}, unavailable: map[Ref]bool{}, kept: map[string]bool{}}
+	for ref, id := range plan.IDs {
+		a.ids[ref] = id
+	}
+	for i := 0; i < len(plan.Operations) && !a.stop; i++ {
+		op := plan.Operations[i]
+		switch op.Action {
+		case ActionCreate:
+			a.create(ctx, op)
+		case ActionUpdate:
+			a.update(ctx, op)
+		case ActionDelete:
+			a.delete(ctx, op)
+		case ActionSyncTargets:
+			last := i
+			for last+1 < len(plan.Operations) && plan.Operations[last+1].Action == ActionSyncTargets {
+				last++
+			}
+			a.syncTargets(ctx, plan.Operations[i:last+1])
+			i = last
+		}
+		a.stop = a.stop || interrupted(ctx)
+	}
+	if a.err == nil {
+		return a.done, nil
+	}
+	return a.done, a.err
+}
+
+type applier struct {
+	provider    Provider
+	owner       Owner
+	ids         map[Ref]string
+	unavailable map[Ref]bool    // failed, skipped or pending
+	kept        map[string]bool // kind/id of what something that stays points to
+	failed      bool            // a creation or an update failed
+	stop        bool
+	done        []Operation
+	err         *Error
+}
+
+// resolve fills in the ids of what r depends on; false if one of them cannot be used.
+func (a *applier) resolve(r *Resource) bool {
+	deps := make([]Ref, len(r.DependsOn))
+	for i, dep := range r.DependsOn {
+		ref := Ref{Kind: dep.Kind, Key: dep.Key}
+		if a.unavailable[ref] {
+			return false
+		}
+		deps[i] = dep
+		if id, ok := a.ids[ref]; ok {
+			deps[i].ID = id
+		}
+	}
+	r.DependsOn = deps
+	return true
+}
+
+func (a *applier) create(ctx context.Context, op Operation) {
+	r := op.Resource
+	ref := r.ref()
+	if a.unavailable[ref] || !a.resolve(&r) {
+		a.unavailable[ref] = true
+		return
+	}
+	r.Targets = nil
+	made, err := a.provider.Create(ctx, a.owner, r)
+	if err != nil {
+		a.unavailable[ref], a.failed = true, true
+		a.fail("creating", op, err)
+		return
+	}
+	a.ids[ref] = made.ID
+	a.done = append(a.done, op)
+	if made.State == StatePending {
+		a.unavailable[ref] = true
+	}
+}
+
+func (a *applier) update(ctx context.Context, op Operation) {
+	r := op.Resource
+	if !a.resolve(&r) {
+		return
+	}
+	if err := a.provider.Update(ctx, a.owner, *op.Observed, r); err != nil {
+		a.unavailable[r.ref()], a.failed = true, true
+		a.fail("updating", op, err)
+		return
+	}
+	a.done = append(a.done, op)
+}
+
+func (a *applier) syncTargets(ctx context.Context, ops []Operation) {
+	var changes []TargetChange
+	var sent []Operation
+	for _, op := range ops {
+		ref := op.Resource.ref()
+		if a.unavailable[ref] {
+			continue
+		}
+		r := op.Resource
+		r.ID = a.ids[ref]
+		changes = append(changes, TargetChange{Owner: a.owner, Resource: r, Add: op.Add, Remove: op.Remove})
+		sent = append(sent, op)
+	}
+	if len(changes) == 0 {
+		return
+	}
+	if err := a.provider.SyncTargets(ctx, changes); err != nil {
+		a.failed = true
+		a.fail("changing targets of", sent[0], err)
+		return
+	}
+	a.done = append(a.done, sent...)
+}
+
+func (a *applier) delete(ctx context.Context, op Operation) {
+	r := op.Resource
+	if a.failed || a.unavailable[r.ref()] || a.kept[r.Kind+"/"+r.ID] {
+		a.keep(&r)
+		return
+	}
+	if err := a.provider.Delete(ctx, a.owner, r); err != nil && a.provider.Classify(err).Class != NotFound {
+		a.keep(&r)
+		a.unavailable[r.ref()] = true
+		a.fail("deleting", op, err)
+		return
+	}
+	a.done = append(a.done, op)
+}
+
+// keep remembers what r points to, which has to stay with it.
+func (a *applier) keep(r *Resource) {
+	for _, dep := range r.DependsOn {
+		a.kept[dep.Kind+"/"+dep.ID] = true
+	}
+}
+
+func (a *applier) fail(doing string, op Operation, err error) {
+	e := classified(a.provider, fmt.Errorf("%s %s: %w", doing, op.Resource.Name(), err))
+	if e.Class == Throttled {
+		a.stop = true
+	}
+	if a.err == nil || e.Class == Throttled {
+		a.err = e
+	}
+}
+
+func classified(p Provider, err error) *Error {
+	e := p.Classify(err)
+	return &Error{Class: e.Class, After: e.After, Err: err}
+}

@@ -1,0 +1,54 @@
+// Package cloud is the contract between Fairlead's core and whatever makes load balancers: a cloud's API, an
+// appliance, a daemon on a host. It also holds the core itself, which plans, orders, owns and applies. It is not a
+// client of any cloud and knows nothing of the Kubernetes API server: Services and Nodes come in as plain data.
+//
+// # The division of labour
+//
+// A provider knows its cloud and nothing else. It turns a Spec, which says what one Service asks for, into a list of
+// resources; it says which resources of that Service there are; and it creates, changes or deletes one of them at a
+// time. It never compares, never orders, never retries, never waits, never decides what may be deleted.
+//
+// The core compares (Diff), orders by dependency, checks ownership, applies (Apply), retries by the class of the error
+// and keeps the Service's status. A provider is correct when cloudtest.Run passes.
+//
+// # Writing a provider
+//
+//  1. List the kinds of things that your cloud needs for one balancer: an address, a balancer, a listener for each
+//     port, a set of targets for each port, say. Each is a Resource: a Kind, a Key that tells it from others of its
+//     kind for the same Service, attributes as strings in one canonical form, and the resources it DependsOn.
+//  2. Desired(spec) writes that list down. It is pure: the same Spec gives the same list, no clock, no randomness, no
+//     call. Defaults that the cloud would fill in are written out, or every pass would find a difference. What the
+//     provider's parameters and annotations say wrongly is one UserError that names all of it (see Annotations and
+//     DecodeParameters).
+//  3. Name in Immutable the attributes that the cloud cannot change in place. The core then makes a second resource
+//     with the same key, moves what points to the first, and deletes the first: so build names with Name, which takes
+//     in the immutable attributes, and two of one key never collide. A resource that cannot be in two places, or whose
+//     replacement changes the address that clients use, is marked Fixed: it is replaced only where the user allows it.
+//  4. Create marks what it makes with the owner (OwnerID fits in one tag) in the same call that makes it, or else a
+//     crash between the two leaves something that nobody owns. Where a kind has no tags use its description; where it
+//     has neither, it must be a child of something that has (Ref.Parent).
+//  5. Observe(owner) returns everything that carries the owner's mark, half-made things included, each with the
+//     attributes in the same canonical form as Desired writes them, the id, and in DependsOn the ids of what it
+//     points to. It may also return resources of other owners that stand where ours should be; the core sees their
+//     Owners and leaves them alone.
+//  6. Create, Update and Delete do one small thing and are idempotent: they can be called again after a crash that
+//     hid their success. Create of something that is there already under the same name verifies the owner: it returns
+//     it if it is the owner's and matches, and an error of class Conflict otherwise. Delete of something that is gone
+//     succeeds. None of them waits: what takes time is returned with State Pending, and the core looks again later.
+//  7. Targets (the nodes that a set sends to) are changed by SyncTargets alone, never by Create or Update. It receives
+//     the changes of many Services at once, to be sent in as few calls as the cloud allows.
+//  8. Classify turns any error of yours into one of the classes below. Decide by the SDK's codes and types, never by
+//     matching text.
+//  9. Register the provider in an init function; the manager imports the package for that effect.
+//
+// # Ownership
+//
+// Owned means marked with the cluster's id and the Service's UID. Anything else is foreign: Diff never plans an
+// operation on it, whatever its name is. A resource shared by several Services carries all their marks; the core
+// removes ours with an Update and deletes the resource only when ours is the last.
+//
+// # Safety of the order
+//
+// Creations and updates come first, in the order of dependency; deletions last, in the reverse order; and no deletion
+// is done in a pass in which a creation or an update failed. So traffic keeps its old way until the new one stands.
+package cloud

@@ -1,0 +1,95 @@
+package fake
+
+import (
+	"context"
+	"fmt"
+)
+
+// Kinds of objects.
+const (
+	KindAddress     = "Address"     // family, pool, requested; result: address
+	KindHealthCheck = "HealthCheck" // protocol, port, path, intervalSeconds, threshold
+	KindTargetSet   = "TargetSet"   // protocol, port, family; refs: HealthCheck
+	KindBalancer    = "Balancer"    // sourceRanges, affinitySeconds; refs: Address
+	KindListener    = "Listener"    // protocol, port, family; refs: Balancer, TargetSet
+)
+
+// States of objects.
+const (
+	StateReady    = "Ready"
+	StatePending  = "Pending"
+	StateDeleting = "Deleting"
+)
+
+// Object is one thing in the cloud.
+type Object struct {
+	Kind string `json:"kind"`
+	// Name is unique per kind.
+	Name string `json:"name"`
+	// ID is given by the cloud.
+	ID     string            `json:"id"`
+	State  string            `json:"state"`
+	Tags   map[string]string `json:"tags,omitempty"`
+	Fields map[string]string `json:"fields,omitempty"`
+	// Refs are the ids of the objects that this one uses, sorted.
+	Refs []string `json:"refs,omitempty"`
+	// Targets of a target set: addresses, sorted.
+	Targets []string `json:"targets,omitempty"`
+	// Address that the cloud gave, of an Address.
+	Address string `json:"address,omitempty"`
+}
+
+// TargetsRequest changes the targets of one target set.
+type TargetsRequest struct {
+	ID     string   `json:"id"`
+	Add    []string `json:"add,omitempty"`
+	Remove []string `json:"remove,omitempty"`
+}
+
+// API is what the cloud offers to its customers. Every error is an *Error, or comes from the way there.
+type API interface {
+	// Create makes an object: Kind, Name, Tags, Fields and Refs are the customer's, the rest the cloud's.
+	Create(ctx context.Context, object Object) (Object, error)
+	// Update sets the given fields, and the tags and refs where they are not nil.
+	Update(ctx context.Context, object Object) (Object, error)
+	// Delete removes an object by id.
+	Delete(ctx context.Context, id string) error
+	// List returns the objects that have all the tags, sorted by kind and name.
+	List(ctx context.Context, tags map[string]string) ([]Object, error)
+	// SyncTargets changes target sets, at most MaxTargetsPerCall additions and removals in one call; all or none.
+	SyncTargets(ctx context.Context, requests []TargetsRequest) error
+	// Health returns what the hardware says of the targets in use.
+	Health(ctx context.Context) ([]TargetHealth, error)
+}
+
+// MaxTargetsPerCall is the limit of SyncTargets.
+const MaxTargetsPerCall = 200
+
+// Code says what an Error is about.
+type Code string
+
+const (
+	CodeInvalidParameter Code = "InvalidParameter"
+	CodeDuplicateName    Code = "DuplicateName"
+	CodeNotFound         Code = "NotFound"
+	CodeInUse            Code = "InUse"
+	CodeQuotaExceeded    Code = "QuotaExceeded"
+	CodePoolExhausted    Code = "PoolExhausted"
+	CodeThrottled        Code = "Throttled"
+	CodeInternal         Code = "Internal"
+)
+
+// Error is the cloud's refusal.
+type Error struct {
+	Code    Code   `json:"code"`
+	Message string `json:"message"`
+	// RetryAfterSeconds, with CodeThrottled; 0 means that the cloud did not say.
+	RetryAfterSeconds int `json:"retryAfterSeconds,omitempty"`
+}
+
+// Error returns code and message.
+func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
+
+func refuse(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,79 @@
+package cloud
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// TaintToBeDeleted is put on a node by the cluster autoscaler before it removes the machine.
+const TaintToBeDeleted = "ToBeDeletedByClusterAutoscaler"
+
+// Node is a machine that traffic can be sent to.
+type Node struct {
+	Name string `json:"name"`
+	// ProviderID as in Node.spec; may be empty.
+	ProviderID string `json:"providerID,omitempty"`
+	Zone       string `json:"zone,omitempty"`
+	// Addresses inside the cluster's network (InternalIP), in the Node's order.
+	Addresses []string `json:"addresses,omitempty"`
+}
+
+// Address returns the node's first address of the family, or the empty string.
+func (n Node) Address(family Family) string {
+	for _, text := range n.Addresses {
+		address, err := netip.ParseAddr(text)
+		if err == nil && address.Is4() == (family == IPv4) {
+			return text
+		}
+	}
+	return ""
+}
+
+// EligibleNodes returns the nodes that load balancers may send to, sorted by name: neither being deleted nor about to
+// be (TaintToBeDeleted), and not excluded by the label node.kubernetes.io/exclude-from-external-load-balancers, whose
+// presence excludes unless its value is a false in Go's sense. Readiness is not asked: a node that is not ready fails
+// its health check, and its connections must not be cut before (KEP-3458).
+func EligibleNodes(nodes []*corev1.Node) []Node {
+	result := make([]Node, 0, len(nodes))
+	for _, node := range nodes {
+		if Eligible(node) {
+			result = append(result, plainNode(node))
+		}
+	}
+	slices.SortFunc(result, func(a, b Node) int { return cmp.Compare(a.Name, b.Name) })
+	return result
+}
+
+// Eligible reports whether EligibleNodes takes the node.
+func Eligible(node *corev1.Node) bool {
+	if node.DeletionTimestamp != nil {
+		return false
+	}
+	if value, ok := node.Labels[corev1.LabelNodeExcludeBalancers]; ok {
+		if excluded, err := strconv.ParseBool(value); err != nil || excluded {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Key == TaintToBeDeleted })
+}
+
+// SameForBalancers reports whether an update of a node leaves every balancer as it is.
+func SameForBalancers(a, b *corev1.Node) bool {
+	x, y := plainNode(a), plainNode(b)
+	return Eligible(a) == Eligible(b) && x.ProviderID == y.ProviderID && x.Zone == y.Zone &&
+		slices.Equal(x.Addresses, y.Addresses)
+}
+
+func plainNode(node *corev1.Node) Node {
+	n := Node{Name: node.Name, ProviderID: node.Spec.ProviderID, Zone: node.Labels[corev1.LabelTopologyZone]}
+	for _, address := range node.Status.Addresses {
+		if address.Type == corev1.NodeInternalIP {
+			n.Addresses = append(n.Addresses, address.Address)
+		}
+	}
+	return n
+}

@@ -1,0 +1,69 @@
+package cloud
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
+)
+
+// Options are what the core itself, rather than a provider, heeds for one Service.
+type Options struct {
+	Policy      v1alpha1.Policy
+	Replacement v1alpha1.Replacement
+}
+
+// ParseOptions reads the policy and the replacement from the Service's annotations, or else from its class, or else
+// Apply and Never. On an error, a UserError that names every mistake, what could be read is returned with it.
+func ParseOptions(svc *corev1.Service, class *v1alpha1.LoadBalancerClassSpec) (Options, error) {
+	options, errs := parseOptions(svc, class, Capabilities{Adopt: true, Share: true})
+	return options, joinUserErrors(errs)
+}
+
+func parseOptions(svc *corev1.Service, class *v1alpha1.LoadBalancerClassSpec, caps Capabilities) (Options, []error) {
+	options := Options{Policy: v1alpha1.PolicyApply, Replacement: v1alpha1.ReplacementNever}
+	if class != nil && class.Policy != "" {
+		options.Policy = class.Policy
+	}
+	if class != nil && class.Replacement != "" {
+		options.Replacement = class.Replacement
+	}
+	a := NewAnnotations(svc.Annotations, v1alpha1.AnnotationPrefix)
+	Enum(a, v1alpha1.AnnotationPolicy, &options.Policy,
+		v1alpha1.PolicyApply, v1alpha1.PolicyPlan, v1alpha1.PolicyRetain)
+	Enum(a, v1alpha1.AnnotationReplacement, &options.Replacement,
+		v1alpha1.ReplacementNever, v1alpha1.ReplacementRecreate)
+	var adopt, share string
+	a.String(v1alpha1.AnnotationAdopt, &adopt)
+	a.String(v1alpha1.AnnotationShare, &share)
+	errs := a.errors()
+	if adopt != "" && !caps.Adopt {
+		errs = append(errs, fmt.Errorf("annotation %s: the provider cannot adopt a balancer: remove it", v1alpha1.AnnotationAdopt))
+	}
+	if share != "" && !caps.Share {
+		errs = append(errs, fmt.Errorf("annotation %s: the provider cannot share a balancer: remove it", v1alpha1.AnnotationShare))
+	}
+	return options, errs
+}
+
+// withPrefix returns the entries whose key begins with one of the prefixes; nil where there are none.
+func withPrefix(annotations map[string]string, prefixes []string) map[string]string {
+	var result map[string]string
+	for key, value := range annotations {
+		for _, prefix := range prefixes {
+			if strings.HasPrefix(key, prefix) {
+				if result == nil {
+					result = map[string]string{}
+				}
+				result[key] = value
+				break
+			}
+		}
+	}
+	return result
+}
+
+var errEmpty = errors.New("it is empty")

@@ -1,0 +1,185 @@
+package cloud
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+	"strings"
+)
+
+// Owner is the Service that resources belong to.
+type Owner struct {
+	// ClusterID and ServiceUID are the identity.
+	ClusterID  string `json:"clusterID"`
+	ServiceUID string `json:"serviceUID"`
+	// Namespace and Name of the Service are for people who read the cloud's console: nothing is decided by them.
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name,omitempty"`
+}
+
+// OwnerID is the identity of an Owner in one string: the cluster's id, a slash, the Service's UID. It fits in a tag.
+type OwnerID string
+
+// ID returns the owner's identity.
+func (o Owner) ID() OwnerID { return OwnerID(o.ClusterID + "/" + o.ServiceUID) }
+
+// State of an observed resource.
+type State string
+
+const (
+	// StateReady: it does its work. Also the meaning of the empty string.
+	StateReady State = "Ready"
+	// StatePending: the cloud is still making or changing it. It is neither changed nor used meanwhile.
+	StatePending State = "Pending"
+	// StateDeleting: the cloud is removing it. Nothing takes its place until it is gone.
+	StateDeleting State = "Deleting"
+	// StateFailed: it is half made and will not get better: it is deleted and made anew.
+	StateFailed State = "Failed"
+)
+
+// Resource is one thing in a cloud, wanted or observed.
+type Resource struct {
+	// Kind is the provider's word for what it is, in UpperCamel.
+	Kind string `json:"kind"`
+	// Key tells it from others of its kind and owner. Stable for as long as the Service wants the same thing.
+	Key string `json:"key"`
+	// ID by which the cloud knows it. Empty in what Desired returns.
+	ID string `json:"id,omitempty"`
+	// Attributes in canonical form: equal strings are equal settings. Lists are sorted and joined with commas.
+	Attributes map[string]string `json:"attributes,omitempty"`
+	// Immutable names the attributes that cannot change in place. Set by Desired.
+	Immutable []string `json:"immutable,omitempty"`
+	// Fixed: it cannot be in two places, or replacing it changes what clients connect to. Set by Desired.
+	Fixed bool `json:"fixed,omitempty"`
+	// Shared: it may be used together with other Services of the cluster whose Desired has the same kind and key, which
+	// the user consented to. Observe then returns it whoever of them owns it. Set by Desired.
+	Shared bool `json:"shared,omitempty"`
+	// DependsOn is what has to be there before it, and until it is gone.
+	DependsOn []Ref `json:"dependsOn,omitempty"`
+	// HasTargets: Targets are part of it, even when there are none.
+	HasTargets bool `json:"hasTargets,omitempty"`
+	// Targets that it sends to, sorted by ID.
+	Targets []Target `json:"targets,omitempty"`
+	// State as observed.
+	State State `json:"state,omitempty"`
+	// Owners whose marks it carries. The core adds the owner's own to what Desired returns.
+	Owners []OwnerID `json:"owners,omitempty"`
+	// Ingress is what clients can connect to thanks to this resource, as observed.
+	Ingress []Ingress `json:"ingress,omitempty"`
+}
+
+// Ref points to another resource of the same owner.
+type Ref struct {
+	Kind string `json:"kind"`
+	Key  string `json:"key"`
+	// ID is set in what was observed, and by the core before Create and Update.
+	ID string `json:"id,omitempty"`
+	// Parent: the resource lives inside the other, goes with it, and cannot be moved to another.
+	Parent bool `json:"parent,omitempty"`
+}
+
+// Target is a machine, or a Pod, that traffic is sent to.
+type Target struct {
+	// ID by which the cloud knows it: an instance's id, or an address.
+	ID string `json:"id"`
+	// Address and Zone, where the cloud needs them.
+	Address string `json:"address,omitempty"`
+	Zone    string `json:"zone,omitempty"`
+}
+
+// Ingress is what clients connect to: an IP with its mode, or a host name.
+type Ingress struct {
+	IP       string `json:"ip,omitempty"`
+	Hostname string `json:"hostname,omitempty"`
+	// IPMode is VIP or Proxy; empty means VIP. Only with IP.
+	IPMode string `json:"ipMode,omitempty"`
+}
+
+// ref returns what others call the resource by.
+func (r *Resource) ref() Ref { return Ref{Kind: r.Kind, Key: r.Key} }
+
+// Name returns how the resource is called in messages: kind, a slash, key.
+func (r *Resource) Name() string { return r.Kind + "/" + r.Key }
+
+// Name builds a name for the cloud, at most maxLength bytes of lower-case letters, digits and dashes, that begins with
+// "fl-". It is the same for the same owner, kind, key and immutable attributes, and differs where any of them differs,
+// so that a replacement never collides with what it replaces. maxLength must be at least 19.
+func Name(owner Owner, r Resource, maxLength int) string {
+	h := sha256.New()
+	for _, part := range append([]string{string(owner.ID()), r.Kind, r.Key}, immutableValues(&r)...) {
+		h.Write([]byte(part))
+		h.Write([]byte{0})
+	}
+	hash := hex.EncodeToString(h.Sum(nil))[:16]
+	readable := strings.ToLower(owner.Namespace + "-" + owner.Name + "-" + r.Key)
+	readable = strings.Map(func(c rune) rune {
+		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' {
+			return c
+		}
+		return '-'
+	}, readable)
+	room := max(0, maxLength-len("fl-")-1-len(hash))
+	readable = strings.Trim(readable[:min(room, len(readable))], "-")
+	if readable == "" {
+		return "fl-" + hash
+	}
+	return "fl-" + readable + "-" + hash
+}
+
+// immutableValues returns the immutable attributes as name, value pairs, sorted by name.
+func immutableValues(r *Resource) []string {
+	names := slices.Sorted(slices.Values(r.Immutable))
+	values := make([]string, 0, 2*len(names))
+	for _, name := range names {
+		values = append(values, name, r.Attributes[name])
+	}
+	return values
+}
+
+// List is the canonical form of a list in an attribute: sorted, without repetitions, joined with commas. It does not
+// change its argument.
+func List(values []string) string {
+	sorted := slices.Clone(values)
+	slices.Sort(sorted)
+	return strings.Join(slices.Compact(sorted), ",")
+}
+
+// SplitList is the inverse of List. The empty string is the empty list.
+func SplitList(list string) []string {
+	if list == "" {
+		return nil
+	}
+	return strings.Split(list, ",")
+}
+
+// SortResources sorts by kind, key and id.
+func SortResources(resources []Resource) {
+	slices.SortFunc(resources, func(a, b Resource) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Key, b.Key), cmp.Compare(a.ID, b.ID))
+	})
+}
+
+// Ingresses gathers what clients can connect to from observed resources, without repetitions: IPv4 first, then IPv6,
+// then host names.
+func Ingresses(observed []Resource) []Ingress {
+	var all []Ingress
+	for i := range observed {
+		if observed[i].State == StateReady || observed[i].State == "" {
+			all = append(all, observed[i].Ingress...)
+		}
+	}
+	rank := func(in Ingress) int {
+		switch {
+		case in.IP == "":
+			return 2
+		case strings.Contains(in.IP, ":"):
+			return 1
+		}
+		return 0
+	}
+	slices.SortFunc(all, func(a, b Ingress) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.IP, b.IP), cmp.Compare(a.Hostname, b.Hostname))
+	})
+	return slices.Compact(all)
+}
