@@ -44,7 +44,7 @@ playground-down: ## End the playgrounds of this user.
 .PHONY: manifests
 manifests: ## Generate CRDs and the manager's role from the code.
 	$(TOOL) controller-gen crd paths=./api/v1alpha1/... output:crd:dir=config/crd/bases
-	$(TOOL) controller-gen rbac:roleName=fairlead-manager paths=./controllers/... output:rbac:dir=config/rbac
+	$(TOOL) controller-gen rbac:roleName=fairlead-manager paths=./controllers/... paths=./cmd/manager/... output:rbac:dir=config/rbac
 
 .PHONY: generate
 generate: ## Generate deep copies and apply configurations.

@@ -119,7 +119,8 @@ type Health struct {
 
 // ClientConnection is how the manager reaches the API server.
 type ClientConnection struct {
-	// Kubeconfig is a file. Empty: the service account of the Pod that the manager runs in.
+	// Kubeconfig is a file. Empty: what KUBECONFIG names, else ~/.kube/config, else the service account of the Pod
+	// that the manager runs in.
 	Kubeconfig string `json:"kubeconfig,omitempty"`
 
 	// QPS is how many requests a second may be sent on average, watches and leader election apart; negative

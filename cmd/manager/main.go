@@ -1,0 +1,54 @@
+// Command manager runs Fairlead's controllers: it turns Services, Pods and Nodes into EndpointSlices, Endpoints,
+// node ports and load balancers. It only reads its configuration, connects and wires; what is decided is decided
+// in endpoints/, topology/, portalloc/ and cloud/, and written by controllers/.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	ctrl "sigs.k8s.io/controller-runtime"
+)
+
+// Exit codes of the manager.
+const (
+	exitDone    = 0
+	exitFailed  = 1 // it could not go on
+	exitRefused = 2 // flags or the configuration file are wrong: starting again will not help
+)
+
+func main() {
+	os.Exit(run(ctrl.SetupSignalHandler(), os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is main but for the process around it: it returns the exit code. Mistakes go to stderr, one line each.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	settings, err := parse(args, stdout)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return exitDone
+	case err != nil:
+		complain(stderr, err)
+		return exitRefused
+	case settings == nil: // --version
+		return exitDone
+	}
+	log := setLogger(stderr, settings.logFormat, settings.verbosity)
+	if err := start(ctx, log, settings.configuration); err != nil {
+		complain(stderr, err)
+		return exitFailed
+	}
+	return exitDone
+}
+
+// complain prints each line of an error behind the program's name.
+func complain(w io.Writer, err error) {
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintf(w, "manager: %s\n", strings.TrimSpace(line))
+	}
+}
