@@ -1,0 +1,222 @@
+package endpoints
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Of the classic Endpoints object.
+const (
+	// ClassicCapacity is how many addresses an Endpoints object holds at most.
+	ClassicCapacity = 1000
+	// ClassicManagedByLabel marks the Endpoints that a controller wrote, and ClassicManagedBy is what upstream's and
+	// ours write there.
+	ClassicManagedByLabel = "endpoints.kubernetes.io/managed-by"
+	ClassicManagedBy      = "endpoint-controller"
+	// leaderAnnotation marks Endpoints that are a lock of leader election and no one's endpoints.
+	leaderAnnotation = "control-plane.alpha.kubernetes.io/leader"
+	truncated        = "truncated"
+)
+
+// Classic returns the Endpoints object that a Service should have, given the one that it has, or nil where nothing is
+// to be written: current is right already, is a lock of leader election, or is missing while the Service is being
+// deleted. Current is nil where there is none.
+//
+// It holds addresses of the primary family, at most ClassicCapacity of them, ready ones first, shared among subsets by
+// their size. Pods that are going away are in it only with publishNotReadyAddresses, and then as ready.
+func Classic(service *corev1.Service, pods []*corev1.Pod, current *corev1.Endpoints, trigger time.Time) *corev1.Endpoints {
+	if current == nil && service.DeletionTimestamp != nil {
+		return nil
+	}
+	if current != nil {
+		if _, lock := current.Annotations[leaderAnnotation]; lock || current.DeletionTimestamp != nil {
+			return nil
+		}
+	}
+	subsets := classicSubsets(service, pods)
+	over := truncate(subsets, ClassicCapacity)
+	subsets = slices.DeleteFunc(subsets, func(s corev1.EndpointSubset) bool {
+		return len(s.Addresses) == 0 && len(s.NotReadyAddresses) == 0
+	})
+	labels := classicLabels(service)
+	if current != nil && maps.Equal(current.Labels, labels) && over == (current.Annotations[corev1.EndpointsOverCapacity] == truncated) &&
+		apiequality.Semantic.DeepEqual(sortSubsets(current.Subsets), subsets) {
+		return nil
+	}
+	wanted := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Namespace: service.Namespace, Name: service.Name}}
+	if current != nil {
+		current.ObjectMeta.DeepCopyInto(&wanted.ObjectMeta)
+		wanted.ManagedFields = nil
+	}
+	wanted.Labels = labels
+	wanted.Subsets = subsets
+	SetTrigger(&wanted.ObjectMeta, trigger)
+	delete(wanted.Annotations, corev1.EndpointsOverCapacity)
+	if over {
+		metav1.SetMetaDataAnnotation(&wanted.ObjectMeta, corev1.EndpointsOverCapacity, truncated)
+	}
+	return wanted
+}
+
+// ClassicObsolete says whether an Endpoints object is one that we, or upstream's controller, wrote for a Service that
+// is gone or has no selector any more, so that it has to be deleted.
+func ClassicObsolete(current *corev1.Endpoints) bool {
+	_, lock := current.Annotations[leaderAnnotation]
+	return !lock && current.DeletionTimestamp == nil && current.Labels[ClassicManagedByLabel] == ClassicManagedBy
+}
+
+func classicLabels(service *corev1.Service) map[string]string {
+	labels := make(map[string]string, len(service.Labels)+2)
+	maps.Copy(labels, service.Labels)
+	delete(labels, corev1.IsHeadlessService)
+	if headless(service) {
+		labels[corev1.IsHeadlessService] = ""
+	}
+	labels[ClassicManagedByLabel] = ClassicManagedBy
+	return labels
+}
+
+// classicSubsets groups the addresses of a Service by the ports that they have, all sorted.
+func classicSubsets(service *corev1.Service, pods []*corev1.Pod) []corev1.EndpointSubset {
+	family := Families(service)[0]
+	ports := resolver{service: service, byPorts: map[string]*resolution{}}
+	byPorts := map[string]*corev1.EndpointSubset{}
+	for _, pod := range pods {
+		if !publishable(pod) || pod.DeletionTimestamp != nil && !service.Spec.PublishNotReadyAddresses {
+			continue
+		}
+		addresses := podAddresses(pod, family)
+		resolved := ports.resolve(pod)
+		if len(addresses) == 0 || len(resolved.ports) == 0 && !portless(service) {
+			continue
+		}
+		subset := byPorts[resolved.key]
+		if subset == nil {
+			subset = &corev1.EndpointSubset{Ports: classicPorts(resolved.ports)}
+			byPorts[resolved.key] = subset
+		}
+		address := corev1.EndpointAddress{
+			IP: addresses[0], Hostname: podHostname(pod, service),
+			TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
+		}
+		if node := pod.Spec.NodeName; node != "" {
+			address.NodeName = &node
+		}
+		if service.Spec.PublishNotReadyAddresses || podReady(pod) {
+			subset.Addresses = append(subset.Addresses, address)
+		} else {
+			subset.NotReadyAddresses = append(subset.NotReadyAddresses, address)
+		}
+	}
+	subsets := make([]corev1.EndpointSubset, 0, len(byPorts))
+	for _, key := range slices.Sorted(maps.Keys(byPorts)) {
+		subsets = append(subsets, *byPorts[key])
+	}
+	return sortSubsets(subsets)
+}
+
+// portless says whether a Service's endpoints are addresses without ports, which only a headless Service's may be.
+func portless(service *corev1.Service) bool {
+	return len(service.Spec.Ports) == 0 && service.Spec.ClusterIP == corev1.ClusterIPNone
+}
+
+func classicPorts(ports []discoveryv1.EndpointPort) []corev1.EndpointPort {
+	var classic []corev1.EndpointPort
+	for _, p := range ports {
+		classic = append(classic, corev1.EndpointPort{
+			Name: value(p.Name), Port: value(p.Port), Protocol: value(p.Protocol), AppProtocol: p.AppProtocol,
+		})
+	}
+	return classic
+}
+
+// sortSubsets returns a sorted copy, so that the same content in another order, as an other version of upstream's
+// controller may have written it, is not written again (kubernetes/kubernetes#129652).
+func sortSubsets(subsets []corev1.EndpointSubset) []corev1.EndpointSubset {
+	sorted := make([]corev1.EndpointSubset, len(subsets))
+	for i := range subsets {
+		s := &sorted[i]
+		subsets[i].DeepCopyInto(s)
+		slices.SortFunc(s.Addresses, compareAddresses)
+		slices.SortFunc(s.NotReadyAddresses, compareAddresses)
+		slices.SortFunc(s.Ports, compareClassicPorts)
+	}
+	slices.SortFunc(sorted, func(a, b corev1.EndpointSubset) int {
+		return slices.CompareFunc(a.Ports, b.Ports, compareClassicPorts)
+	})
+	return sorted
+}
+
+func compareClassicPorts(a, b corev1.EndpointPort) int {
+	return compareAll(
+		strings.Compare(a.Name, b.Name),
+		cmp.Compare(a.Port, b.Port),
+		cmp.Compare(a.Protocol, b.Protocol),
+		cmp.Compare(value(a.AppProtocol), value(b.AppProtocol)),
+	)
+}
+
+func compareAddresses(a, b corev1.EndpointAddress) int {
+	var uidA, uidB string
+	if a.TargetRef != nil {
+		uidA = string(a.TargetRef.UID)
+	}
+	if b.TargetRef != nil {
+		uidB = string(b.TargetRef.UID)
+	}
+	return compareAll(strings.Compare(a.IP, b.IP), strings.Compare(uidA, uidB))
+}
+
+// truncate cuts subsets down to a number of addresses and says whether it had to. Ready addresses go first; what is
+// left of the room goes to those that are not. Each subset gets room in proportion to its size, and what rounding
+// leaves goes to the first that can use it.
+func truncate(subsets []corev1.EndpointSubset, capacity int) bool {
+	ready := make([]int, len(subsets))
+	notReady := make([]int, len(subsets))
+	total := 0
+	for i := range subsets {
+		ready[i], notReady[i] = len(subsets[i].Addresses), len(subsets[i].NotReadyAddresses)
+		total += ready[i] + notReady[i]
+	}
+	if total <= capacity {
+		return false
+	}
+	ready, left := share(ready, capacity)
+	notReady, _ = share(notReady, left)
+	for i := range subsets {
+		subsets[i].Addresses = subsets[i].Addresses[:ready[i]]
+		subsets[i].NotReadyAddresses = subsets[i].NotReadyAddresses[:notReady[i]]
+	}
+	return true
+}
+
+// share gives everyone what it wants, or its part of the room where that is too little, and returns what is left.
+func share(wants []int, room int) (gets []int, left int) {
+	total := 0
+	for _, want := range wants {
+		total += want
+	}
+	if total <= room {
+		return wants, room - total
+	}
+	gets = make([]int, len(wants))
+	left = room
+	for i, want := range wants {
+		gets[i] = want * room / total
+		left -= gets[i]
+	}
+	for i := range gets {
+		more := min(left, wants[i]-gets[i])
+		gets[i] += more
+		left -= more
+	}
+	return gets, left
+}

@@ -1,0 +1,158 @@
+package endpoints
+
+import (
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	netutils "k8s.io/utils/net"
+)
+
+// Zone is what is known of the node that a Pod runs on.
+type Zone struct {
+	// Name is the node's label topology.kubernetes.io/zone; empty where it has none.
+	Name string
+	// NodeMissing says that the node is not known (yet).
+	NodeMissing bool
+}
+
+// Identity tells endpoints of one Service and family apart: two with equal identities are one endpoint at different
+// times. It leaves out the Pod's UID on purpose, as upstream: a Pod of a StatefulSet that comes back under its name
+// and address replaces the endpoint in place. It holds the Pod's name, since two Pods can share an address for a
+// while (kubernetes/kubernetes#115907).
+type Identity struct {
+	addresses, hostname, namespace, name string
+}
+
+// IdentityOf returns the identity of an endpoint.
+func IdentityOf(endpoint *discoveryv1.Endpoint) Identity {
+	var id Identity
+	switch len(endpoint.Addresses) {
+	case 0:
+	case 1:
+		id.addresses = endpoint.Addresses[0]
+	default:
+		sorted := slices.Sorted(slices.Values(endpoint.Addresses))
+		id.addresses = strings.Join(sorted, ",")
+	}
+	if endpoint.Hostname != nil {
+		id.hostname = *endpoint.Hostname
+	}
+	if endpoint.TargetRef != nil {
+		id.namespace, id.name = endpoint.TargetRef.Namespace, endpoint.TargetRef.Name
+	}
+	return id
+}
+
+func (id Identity) compare(other Identity) int {
+	return compareAll(
+		strings.Compare(id.name, other.name),
+		strings.Compare(id.addresses, other.addresses),
+		strings.Compare(id.hostname, other.hostname),
+		strings.Compare(id.namespace, other.namespace),
+	)
+}
+
+// compareAll returns the first of several comparisons that is not a draw.
+func compareAll(comparisons ...int) int {
+	for _, c := range comparisons {
+		if c != 0 {
+			return c
+		}
+	}
+	return 0
+}
+
+// publishable says whether a Pod can be an endpoint at all. A Pod that has ended never is, not even with
+// publishNotReadyAddresses: its address may be another Pod's by now (kubernetes/kubernetes#110255).
+func publishable(pod *corev1.Pod) bool {
+	return pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed && len(pod.Status.PodIPs) > 0
+}
+
+// podReady says whether a Pod's Ready condition is true.
+func podReady(pod *corev1.Pod) bool {
+	for i := range pod.Status.Conditions {
+		if c := &pod.Status.Conditions[i]; c.Type == corev1.PodReady {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// podAddresses returns a Pod's addresses of one family, in the usual form.
+func podAddresses(pod *corev1.Pod, family discoveryv1.AddressType) []string {
+	var addresses []string
+	for _, podIP := range pod.Status.PodIPs {
+		ip := netutils.ParseIPSloppy(podIP.IP)
+		if ip == nil {
+			continue
+		}
+		if netutils.IsIPv6(ip) == (family == discoveryv1.AddressTypeIPv6) {
+			addresses = append(addresses, ip.String())
+		}
+	}
+	return addresses
+}
+
+// podHostname returns the hostname of a Pod's endpoint, or the empty string: only a Pod that names this Service as its
+// subdomain has one.
+func podHostname(pod *corev1.Pod, service *corev1.Service) string {
+	if pod.Spec.Subdomain != service.Name || pod.Namespace != service.Namespace {
+		return ""
+	}
+	return pod.Spec.Hostname
+}
+
+// endpointOf returns the endpoint of a Pod in one family; it has no addresses where the Pod has none in that family.
+func endpointOf(service *corev1.Service, pod *corev1.Pod, zone string, family discoveryv1.AddressType) discoveryv1.Endpoint {
+	serving := podReady(pod)
+	terminating := pod.DeletionTimestamp != nil
+	ready := service.Spec.PublishNotReadyAddresses || serving && !terminating
+	endpoint := discoveryv1.Endpoint{
+		Addresses: podAddresses(pod, family),
+		Conditions: discoveryv1.EndpointConditions{
+			Ready: &ready, Serving: &serving, Terminating: &terminating,
+		},
+		TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
+	}
+	if hostname := podHostname(pod, service); hostname != "" {
+		endpoint.Hostname = &hostname
+	}
+	if node := pod.Spec.NodeName; node != "" {
+		endpoint.NodeName = &node
+	}
+	if zone != "" {
+		endpoint.Zone = &zone
+	}
+	return endpoint
+}
+
+// equalEndpoints says whether two endpoints of equal identity are the same in everything that we write.
+func equalEndpoints(a, b *discoveryv1.Endpoint) bool {
+	return slices.Equal(a.Addresses, b.Addresses) &&
+		equalPointers(a.Conditions.Ready, b.Conditions.Ready) &&
+		equalPointers(a.Conditions.Serving, b.Conditions.Serving) &&
+		equalPointers(a.Conditions.Terminating, b.Conditions.Terminating) &&
+		equalPointers(a.Hostname, b.Hostname) &&
+		equalPointers(a.TargetRef, b.TargetRef) &&
+		equalPointers(a.NodeName, b.NodeName) &&
+		equalPointers(a.Zone, b.Zone) &&
+		len(a.DeprecatedTopology) == len(b.DeprecatedTopology) &&
+		equalHints(a.Hints, b.Hints)
+}
+
+// equalHints takes no hints and empty hints for the same: the API server keeps either form.
+func equalHints(a, b *discoveryv1.EndpointHints) bool {
+	if a == nil {
+		a = &discoveryv1.EndpointHints{}
+	}
+	if b == nil {
+		b = &discoveryv1.EndpointHints{}
+	}
+	return slices.Equal(a.ForZones, b.ForZones) && slices.Equal(a.ForNodes, b.ForNodes)
+}
+
+func equalPointers[T comparable](a, b *T) bool {
+	return a == b || a != nil && b != nil && *a == *b
+}

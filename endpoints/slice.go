@@ -1,0 +1,70 @@
+package endpoints
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// build returns the object that a bin is to be written as. It shares nothing with what Pack was given.
+func (p *packer) build(b *bin) *discoveryv1.EndpointSlice {
+	slice := &discoveryv1.EndpointSlice{
+		AddressType: b.family,
+		Ports:       make([]discoveryv1.EndpointPort, len(b.ports)),
+		Endpoints:   make([]discoveryv1.Endpoint, len(b.endpoints)),
+	}
+	if b.old != nil {
+		b.old.ObjectMeta.DeepCopyInto(&slice.ObjectMeta)
+		// The API server keeps these when they are left out, and they can be as long as the rest.
+		slice.ManagedFields = nil
+	} else {
+		slice.Name = p.freeName(b.family)
+		slice.Namespace = p.set.service.Namespace
+		slice.OwnerReferences = []metav1.OwnerReference{ownerReference(p.set.service)}
+	}
+	slice.Labels = maps.Clone(p.labels)
+	SetTrigger(&slice.ObjectMeta, p.opts.Trigger)
+	for i := range b.ports {
+		b.ports[i].DeepCopyInto(&slice.Ports[i])
+	}
+	for i, endpoint := range b.endpoints {
+		endpoint.DeepCopyInto(&slice.Endpoints[i])
+	}
+	return slice
+}
+
+// SetTrigger sets the annotation from which consumers measure how long a change took to reach them, or removes it
+// where the time is not known, so that an old one is not taken for this change's.
+func SetTrigger(meta *metav1.ObjectMeta, trigger time.Time) {
+	if trigger.IsZero() {
+		delete(meta.Annotations, corev1.EndpointsLastChangeTriggerTime)
+		return
+	}
+	metav1.SetMetaDataAnnotation(meta, corev1.EndpointsLastChangeTriggerTime, trigger.UTC().Format(time.RFC3339Nano))
+}
+
+// freeName returns the first name of the Service's slices that is free. Two plans made from the same, perhaps stale,
+// state choose the same name, so that the API server refuses the second instead of keeping a duplicate.
+func (p *packer) freeName(family discoveryv1.AddressType) string {
+	for i := 0; ; i++ {
+		name := sliceName(p.set.service, family, i)
+		if _, used := p.names[name]; used || p.opts.Taken != nil && p.opts.Taken(name) {
+			continue
+		}
+		p.names[name] = struct{}{}
+		return name
+	}
+}
+
+// sliceName returns a name that is the Service's, a dash and eight characters, as upstream's, which are random there.
+func sliceName(service *corev1.Service, family discoveryv1.AddressType, i int) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s/%d", service.UID, family, i))
+	return service.Name + "-" + strings.ToLower(base32.HexEncoding.EncodeToString(sum[:5]))
+}

@@ -1,0 +1,93 @@
+package topology
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+)
+
+func endpoint(ready *bool, zone, node string) *discoveryv1.Endpoint {
+	e := &discoveryv1.Endpoint{Addresses: []string{"10.0.0.1"}, Conditions: discoveryv1.EndpointConditions{Ready: ready}}
+	if zone != "" {
+		e.Zone = &zone
+	}
+	if node != "" {
+		e.NodeName = &node
+	}
+	return e
+}
+
+func TestAssign(t *testing.T) {
+	zone := []discoveryv1.ForZone{{Name: "a"}}
+	node := []discoveryv1.ForNode{{Name: "n1"}}
+	cases := map[string]struct {
+		reason   string
+		policy   Policy
+		endpoint *discoveryv1.Endpoint
+		want     *discoveryv1.EndpointHints
+	}{
+		"None": {
+			reason: "Without a policy hints go away.",
+			policy: None, endpoint: endpoint(new(true), "a", "n1"),
+		},
+		"Zone": {
+			reason: "SameZone names the zone alone.",
+			policy: SameZone, endpoint: endpoint(new(true), "a", "n1"), want: &discoveryv1.EndpointHints{ForZones: zone},
+		},
+		"Node": {
+			reason: "SameNode names both, so that a client on a node without endpoints stays in its zone.",
+			policy: SameNode, endpoint: endpoint(new(true), "a", "n1"), want: &discoveryv1.EndpointHints{ForZones: zone, ForNodes: node},
+		},
+		"NodeWithoutZone": {
+			reason: "A node without a zone can still be preferred.",
+			policy: SameNode, endpoint: endpoint(new(true), "", "n1"), want: &discoveryv1.EndpointHints{ForNodes: node},
+		},
+		"NoZone": {
+			reason: "What is not known is not hinted.",
+			policy: SameZone, endpoint: endpoint(new(true), "", "n1"),
+		},
+		"NotReady": {
+			reason: "Endpoints that are not ready carry no hints.",
+			policy: SameZone, endpoint: endpoint(new(false), "a", "n1"),
+		},
+		"ReadyUnknown": {
+			reason: "Ready that is not set is not ready here.",
+			policy: SameZone, endpoint: endpoint(nil, "a", "n1"),
+		},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			before := tc.endpoint.DeepCopy()
+			got := Assign(Input{Policy: tc.policy, Endpoints: []*discoveryv1.Endpoint{tc.endpoint}})
+			if diff := cmp.Diff([]*discoveryv1.EndpointHints{tc.want}, got.Hints); diff != "" {
+				t.Errorf("%s\n-want +got:\n%s", tc.reason, diff)
+			}
+			if diff := cmp.Diff(before, tc.endpoint); diff != "" {
+				t.Errorf("the input was changed:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestPolicyOf(t *testing.T) {
+	cases := map[string]struct {
+		value *string
+		want  Policy
+	}{
+		"Unset":          {want: None},
+		"PreferClose":    {value: new("PreferClose"), want: SameZone},
+		"PreferSameZone": {value: new("PreferSameZone"), want: SameZone},
+		"PreferSameNode": {value: new("PreferSameNode"), want: SameNode},
+		"Unknown":        {value: new("PreferSameRack"), want: None},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			service := &corev1.Service{Spec: corev1.ServiceSpec{TrafficDistribution: tc.value}}
+			if got := PolicyOf(service); got != tc.want {
+				t.Errorf("want %q, got %q", tc.want, got)
+			}
+		})
+	}
+}
