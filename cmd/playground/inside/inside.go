@@ -1,0 +1,126 @@
+// Package inside is the first process of the playground's namespaces: it arranges mounts and network, brings the cluster
+// up, keeps its programs running, reaps, and answers requests from outside. All that it makes ends with it, since the
+// kernel ends the namespaces of a process namespace's first process with it; so it needs no way to shut down in order.
+package inside
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/fairlead/fairlead/cmd/playground/cluster"
+	"github.com/fairlead/fairlead/cmd/playground/control"
+	"github.com/fairlead/fairlead/cmd/playground/network"
+	"github.com/fairlead/fairlead/cmd/playground/process"
+)
+
+// Main is `playground init`; it returns only if it fails.
+func Main() int {
+	if os.Getpid() != 1 {
+		fmt.Fprintln(os.Stderr, "playground init is what `playground up` starts in its namespaces, and nothing else")
+		return 2
+	}
+	// Pipes of the launcher must not live on in programs that are started here.
+	syscall.CloseOnExec(control.ConfigFD)
+	syscall.CloseOnExec(control.EventsFD)
+	events := control.NewEventWriter(os.NewFile(control.EventsFD, "events"))
+	config := os.NewFile(control.ConfigFD, "config")
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	go func() {
+		<-stop
+		os.Exit(128 + int(syscall.SIGTERM))
+	}()
+	if err := run(config, events); err != nil {
+		events.Send(control.Event{Kind: control.Failed, Text: err.Error()})
+		return 1
+	}
+	return 0
+}
+
+func run(pipe *os.File, events *control.EventWriter) error {
+	decoder := json.NewDecoder(pipe)
+	var config control.Config
+	if err := decoder.Decode(&config); err != nil {
+		return fmt.Errorf("reading the launcher's configuration: %w", err)
+	}
+	go func() {
+		// The launcher never writes again: the pipe ends when it does.
+		_, _ = io.Copy(io.Discard, io.MultiReader(decoder.Buffered(), pipe))
+		os.Exit(1)
+	}()
+	p := &playground{config: config, events: events}
+	if err := p.up(context.Background()); err != nil {
+		return err
+	}
+	select {}
+}
+
+type playground struct {
+	config control.Config
+	events *control.EventWriter
+
+	network *network.Network
+	cluster *cluster.Cluster
+}
+
+// step runs one step and reports how long it took.
+func (p *playground) step(name string, do func() error) error {
+	begun := time.Now()
+	if err := do(); err != nil {
+		return err
+	}
+	p.events.Send(control.Event{Kind: control.StepDone, Name: name, Seconds: time.Since(begun).Seconds()})
+	return nil
+}
+
+// up brings everything up, in the order of what needs what.
+func (p *playground) up(ctx context.Context) error {
+	nodes := network.Nodes()
+	table, err := process.NewTable()
+	if err != nil {
+		return err
+	}
+	err = p.step("namespaces, links, routes", func() (err error) {
+		if err := syscall.Sethostname([]byte("fairlead")); err != nil {
+			return fmt.Errorf("naming the host: %w", err)
+		}
+		if err := mount(append(p.config.Keep, p.config.RunDir, p.config.Assets, p.config.Bin, p.config.Manifests, p.config.Images)); err != nil {
+			return err
+		}
+		p.network, err = network.New(nodes)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	logs := filepath.Join(p.config.RunDir, cluster.LogDirName)
+	programs := &cluster.Programs{LogDir: logs, Table: table, Notice: func(text string) {
+		p.events.Send(control.Event{Kind: control.Notice, Text: text})
+	}}
+	p.cluster = &cluster.Cluster{Config: p.config, Network: p.network, Nodes: nodes, Programs: programs}
+	server := &server{table: table, namespaces: map[string]*network.Namespace{}, restart: programs.Restart}
+	for _, n := range p.network.All() {
+		server.namespaces[n.Name] = n
+	}
+	if err := server.listen(p.config.RunDir); err != nil {
+		return err
+	}
+	if err := p.step("certificates", p.cluster.PreparePKI); err != nil {
+		return err
+	}
+	if err := p.step("etcd and kube-apiserver", func() error { return p.cluster.StartAPIServer(ctx) }); err != nil {
+		return err
+	}
+	if err := p.cluster.StartControllers(ctx); err != nil {
+		return err
+	}
+	p.events.Send(control.Event{Kind: control.Ready})
+	return nil
+}
