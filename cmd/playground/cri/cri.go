@@ -11,13 +11,28 @@
 package cri
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/cri-streaming/pkg/streaming"
+
+	"github.com/fairlead/fairlead/cmd/playground/cri/guest"
 )
 
 // Options are the settings of one node's runtime, one flag each.
@@ -71,10 +86,11 @@ func ParseOptions(args []string, out io.Writer) (Options, error) {
 
 func (o Options) validate() error {
 	var errs []error
-	for name, path := range map[string]string{"socket": o.Socket, "root": o.Root} {
-		if !filepath.IsAbs(path) {
-			errs = append(errs, fmt.Errorf("--%s must be an absolute path, not %q", name, path))
-		}
+	if !filepath.IsAbs(o.Socket) {
+		errs = append(errs, fmt.Errorf("--socket must be an absolute path, not %q", o.Socket))
+	}
+	if !filepath.IsAbs(o.Root) {
+		errs = append(errs, fmt.Errorf("--root must be an absolute path, not %q", o.Root))
 	}
 	if o.Node == "" {
 		errs = append(errs, errors.New("--node must be the node's name"))
@@ -82,9 +98,13 @@ func (o Options) validate() error {
 	return errors.Join(errs...)
 }
 
-// Main is `playground cri`: it serves until SIGTERM or SIGINT and returns the exit code.
+// Main is `playground cri`: it serves until SIGTERM or SIGINT and returns the exit code. With "guest" as first argument it
+// is a container's init instead.
 func Main(args []string) int {
-	_, err := ParseOptions(args, os.Stderr)
+	if len(args) > 0 && args[0] == "guest" {
+		return guest.Main(args[1:])
+	}
+	options, err := ParseOptions(args, os.Stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
 	}
@@ -92,6 +112,77 @@ func Main(args []string) int {
 		fmt.Fprintln(os.Stderr, "playground cri:", err)
 		return 2
 	}
-	fmt.Fprintln(os.Stderr, "playground cri: the server is being written")
-	return 1
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	defer stop()
+	if err := Serve(ctx, options, slog.New(slog.NewTextHandler(os.Stderr, nil))); err != nil {
+		fmt.Fprintln(os.Stderr, "playground cri:", err)
+		return 1
+	}
+	return 0
+}
+
+// Serve serves the CRI until ctx is done, then ends all containers. It is to run in the node's network namespace, and in the
+// mount namespace that the node's kubelet mounts volumes in.
+func Serve(ctx context.Context, options Options, log *slog.Logger) error {
+	r, err := newRuntime(options, log)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	if err := r.serveStreams(); err != nil {
+		return err
+	}
+	listener, err := listenUnix(options.Socket)
+	if err != nil {
+		return err
+	}
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(16<<20), grpc.MaxSendMsgSize(16<<20))
+	runtimeapi.RegisterRuntimeServiceServer(server, r)
+	runtimeapi.RegisterImageServiceServer(server, r.images)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	log.Info("Serving", "socket", options.Socket, "node", options.Node)
+	select {
+	case err = <-served:
+		err = fmt.Errorf("serving: %w", err)
+	case <-ctx.Done():
+	}
+	server.Stop()
+	return errors.Join(err, r.streams.Stop())
+}
+
+// serveStreams serves exec, attach and port-forward to the kubelet, on the node's loopback address. A token in the address,
+// good for one minute and one use, is what lets a caller in.
+func (r *Runtime) serveStreams() error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("listening for streams: %w", err)
+	}
+	config := streaming.DefaultConfig
+	config.BaseURL = &url.URL{Scheme: "http", Host: listener.Addr().String()}
+	if r.streams, err = streaming.NewServer(config, streamer{r}); err != nil {
+		return fmt.Errorf("preparing streams: %w", err)
+	}
+	server := &http.Server{Handler: r.streams, ReadHeaderTimeout: time.Minute}
+	go func() {
+		if err := server.Serve(listener); err != nil {
+			r.log.Error("Serving streams failed", "error", err)
+		}
+	}()
+	return nil
+}
+
+// listenUnix listens on a path, where a socket of a predecessor may lie.
+func listenUnix(path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("making the socket's folder: %w", err)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("removing the old socket: %w", err)
+	}
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w", path, err)
+	}
+	return listener, nil
 }

@@ -10,6 +10,17 @@ import (
 	"os"
 )
 
+// The environment in which the container runtime tells the server who it is.
+const (
+	EnvNode      = "FAIRLEAD_NODE"
+	EnvZone      = "FAIRLEAD_ZONE"
+	EnvPod       = "FAIRLEAD_POD"
+	EnvNamespace = "FAIRLEAD_NAMESPACE"
+	EnvContainer = "FAIRLEAD_CONTAINER"
+	// EnvPorts are the ports to listen on, as in "80/tcp,53/udp".
+	EnvPorts = "FAIRLEAD_PORTS"
+)
+
 // Answer is what the server says to every request, as one line of JSON.
 type Answer struct {
 	Pod       string `json:"pod"`

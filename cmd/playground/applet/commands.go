@@ -1,0 +1,3 @@
+package applet
+
+func commands() map[string]command { return map[string]command{"sleep": sleep, "echo": echo} }
