@@ -1,0 +1,310 @@
+package nftables
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"reflect"
+	"slices"
+
+	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/dataplane/model"
+)
+
+// found is what the kernel has of a table, besides the elements of its sets.
+type found struct {
+	// usable is false when there is no table, or one whose sets or hooks are not ours: it is replaced.
+	exists, usable bool
+	sets           map[string]*nftables.Set
+	chains         map[string]*nftables.Chain
+	rules          map[string][]*nftables.Rule
+}
+
+// read reads a table of the kernel; its elements go into t.
+func (b *Backend) read(t *table) (*found, error) {
+	t.reset()
+	f := &found{
+		sets: map[string]*nftables.Set{}, chains: map[string]*nftables.Chain{}, rules: map[string][]*nftables.Rule{},
+	}
+	var err error
+	if f.exists, err = tableExists(b.conn, t.table); err != nil || !f.exists {
+		return f, err
+	}
+	chains, err := b.conn.ListChainsOfTableFamily(t.table.Family)
+	if err != nil {
+		return nil, fmt.Errorf("listing chains: %w", err)
+	}
+	for _, c := range chains {
+		if c.Table.Name == t.table.Name {
+			f.chains[c.Name] = c
+		}
+	}
+	sets, err := b.conn.GetSets(t.table)
+	if err != nil {
+		// Sets that the library cannot parse are none that we made.
+		return f, nil
+	}
+	for _, s := range sets {
+		f.sets[s.Name] = s
+	}
+	if f.usable = t.canKeep(f); !f.usable {
+		return f, nil
+	}
+	for name, c := range f.chains {
+		// Rules that the library cannot parse are none that we made: they count as different from ours.
+		f.rules[name], _ = b.conn.GetRules(t.table, c)
+	}
+	for id, spec := range t.sets {
+		if spec.kind == kernelsOwn || f.sets[spec.name] == nil {
+			continue
+		}
+		elements, err := b.conn.GetSetElements(t.set[id])
+		if err != nil {
+			return nil, fmt.Errorf("listing set %s: %w", spec.name, err)
+		}
+		for _, e := range elements {
+			key, data := spec.parseElement(e)
+			t.elements[id][key] = data
+		}
+	}
+	return f, nil
+}
+
+// canKeep tells whether a table can be mended in place: its sets and hooks are either ours or missing.
+func (t *table) canKeep(f *found) bool {
+	for _, want := range t.set {
+		if is := f.sets[want.Name]; is != nil && !sameSet(is, want) {
+			return false
+		}
+	}
+	for _, c := range t.chains() {
+		is := f.chains[c.name]
+		if is == nil {
+			continue
+		}
+		if (is.Hooknum == nil) != (c.hook == nil) {
+			return false
+		}
+		if c.hook != nil && (*is.Hooknum != *c.hook || *is.Priority != *c.priority || is.Type != nftables.ChainTypeNAT ||
+			is.Policy != nil && *is.Policy != nftables.ChainPolicyAccept) {
+			return false
+		}
+	}
+	return true
+}
+
+func sameSet(a, b *nftables.Set) bool {
+	return a.KeyType.GetNFTMagic() == b.KeyType.GetNFTMagic() && a.KeyType.Bytes == b.KeyType.Bytes &&
+		a.DataType.GetNFTMagic() == b.DataType.GetNFTMagic() && a.DataType.Bytes == b.DataType.Bytes &&
+		a.IsMap == b.IsMap && a.Interval == b.Interval && a.Concatenation == b.Concatenation &&
+		a.Dynamic == b.Dynamic && a.HasTimeout == b.HasTimeout && a.Constant == b.Constant && a.Size == b.Size
+}
+
+// adopt numbers the groups of a state, their endpoints and the fates as the kernel has them, as far as it does,
+// so that a restart of the agent finds nothing to write and remembered clients stay where they are.
+func (t *table) adopt(state *model.State) {
+	for key, chain := range t.elements[setFates] {
+		if f, ok := parseFate(chain); ok {
+			t.fates[f] = parseWord(key)
+		}
+	}
+	// 1. Numbers that the kernel mentions are not given to new groups: packets in flight may carry them.
+	used := map[uint32]bool{0: true}
+	slots := map[uint32]map[int]netip.AddrPort{}
+	for key, data := range t.elements[setEndpoints] {
+		word, index := t.parseIndexKey(key)
+		id := word >> groupShift
+		used[id] = true
+		if slots[id] == nil {
+			slots[id] = map[int]netip.AddrPort{}
+		}
+		if e, ok := t.parseEndpoint(data); ok {
+			slots[id][index] = e
+		}
+	}
+	for _, s := range frontendSets {
+		for _, data := range t.elements[s] {
+			used[parseWord(data)>>groupShift] = true
+		}
+	}
+	// 2. A group is the one its frontends go to.
+	owned := map[uint32]*group{}
+	take := func(key model.GroupKey, s setID, f model.FrontendKey) {
+		data, ok := t.elements[s][t.frontendKey(f)]
+		if !ok || t.groups[key] != nil {
+			return
+		}
+		if id := parseWord(data) >> groupShift; owned[id] == nil {
+			owned[id] = &group{id: id, frontends: map[model.FrontendKey]struct{}{}}
+			t.groups[key] = owned[id]
+		}
+	}
+	for _, f := range sortedFrontends(state) {
+		if f.Key.Addr.BitLen() != 8*t.addrLen {
+			continue
+		}
+		internal, external := t.frontendSets(f.Key)
+		take(f.Internal, internal, f.Key)
+		take(f.External, external, f.Key)
+	}
+	// 3. Its endpoints have the places and numbers they have.
+	for id, g := range owned {
+		for i := 0; slots[id][i].IsValid(); i++ {
+			g.slots = append(g.slots, slots[id][i])
+			t.hairpins[slots[id][i].Addr()]++
+		}
+	}
+	for key, data := range t.elements[setBackends] {
+		word := parseWord(key)
+		g, n := owned[word>>groupShift], word&maxMember
+		e, ok := t.parseEndpoint(data)
+		if g == nil || !ok || !slices.Contains(g.slots, e) {
+			continue
+		}
+		if g.members == nil {
+			g.members = map[netip.AddrPort]uint32{}
+		}
+		g.members[e] = n
+		g.lastMember = max(g.lastMember, n)
+	}
+	t.nextGroup = slices.Max(slices.Collect(maps.Keys(used))) + 1
+	for id := uint32(1); id < t.nextGroup; id++ {
+		if !used[id] {
+			t.freeGroups = append(t.freeGroups, id)
+		} else if owned[id] == nil {
+			t.leaving = append(t.leaving, id)
+		}
+	}
+}
+
+// forgetFates frees the numbers of fates that no frontend has.
+func (t *table) forgetFates() {
+	for f, n := range t.fates {
+		if _, ok := t.elements[setFates][t.word(n)]; !ok {
+			delete(t.fates, f)
+		}
+	}
+}
+
+// writeProgram adds to the transaction what is missing of a table, its sets and chains, and chains whose rules
+// differ from ours.
+func (b *Backend) writeProgram(t *table, f *found) error {
+	if !f.usable {
+		if f.exists {
+			b.conn.DelTable(t.table)
+		}
+		b.conn.AddTable(t.table)
+	}
+	for _, set := range t.set {
+		if f.usable && f.sets[set.Name] != nil {
+			continue
+		}
+		set.ID = 0 // a number of this transaction is allocated
+		if err := b.conn.AddSet(set, nil); err != nil {
+			return fmt.Errorf("encoding set %s: %w", set.Name, err)
+		}
+	}
+	for _, c := range t.allChains() {
+		if f.usable && f.chains[c.name] != nil && sameRules(f.rules[c.name], c.rules) {
+			continue
+		}
+		b.writeChain(t, c)
+	}
+	return nil
+}
+
+// allChains returns the fixed chains and those of the fates, none twice.
+func (t *table) allChains() []chain {
+	fates := slices.SortedFunc(maps.Keys(t.fates), func(a, b fate) int {
+		return cmp.Or(cmp.Compare(a.affinity, b.affinity), cmp.Compare(a.endpoints, b.endpoints))
+	})
+	all := t.chains()
+	seen := map[string]bool{}
+	for _, f := range fates {
+		for _, c := range t.fateChains(f) {
+			if !seen[c.name] {
+				all = append(all, c)
+				seen[c.name] = true
+			}
+		}
+	}
+	return all
+}
+
+func sameRules(is []*nftables.Rule, want []rule) bool {
+	if len(is) != len(want) {
+		return false
+	}
+	for i, r := range is {
+		if !reflect.DeepEqual(rule(r.Exprs), want[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// deleteUnused deletes chains and sets that are not, or no longer, part of the program. Chains go in a
+// transaction after the one that took the last element that led to them: before Linux 6.2 the kernel refuses both
+// in one.
+func (b *Backend) deleteUnused(t *table, f *found) error {
+	if !f.usable {
+		return nil
+	}
+	keep := map[string]bool{}
+	for _, c := range t.allChains() {
+		keep[c.name] = true
+	}
+	var stale []*nftables.Chain
+	for _, name := range slices.Sorted(maps.Keys(f.chains)) {
+		if !keep[name] {
+			stale = append(stale, &nftables.Chain{Table: t.table, Name: name})
+		}
+	}
+	for _, c := range stale {
+		b.conn.FlushChain(c)
+	}
+	for _, s := range t.set {
+		delete(f.sets, s.Name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.sets)) {
+		if !f.sets[name].Anonymous {
+			b.conn.DelSet(&nftables.Set{Table: t.table, Name: name})
+		}
+	}
+	for _, c := range stale {
+		b.conn.DelChain(c)
+	}
+	return b.conn.Flush()
+}
+
+func tableExists(conn *nftables.Conn, t *nftables.Table) (bool, error) {
+	_, err := conn.ListTableOfFamily(t.Name, t.Family)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("looking for table %s: %w", t.Name, err)
+	}
+	return true, nil
+}
+
+func sortedGroups(state *model.State) []model.GroupKey {
+	return slices.SortedFunc(maps.Keys(state.Groups), func(a, b model.GroupKey) int {
+		return cmp.Or(
+			cmp.Compare(a.Port.Namespace, b.Port.Namespace), cmp.Compare(a.Port.Name, b.Port.Name),
+			cmp.Compare(a.Port.Port, b.Port.Port), cmp.Compare(a.Port.Protocol, b.Port.Protocol),
+			cmp.Compare(a.Family, b.Family), cmp.Compare(a.Scope, b.Scope))
+	})
+}
+
+func sortedFrontends(state *model.State) []*model.Frontend {
+	return slices.SortedFunc(maps.Values(state.Frontends), func(a, b *model.Frontend) int {
+		return cmp.Or(
+			a.Key.Addr.Compare(b.Key.Addr), cmp.Compare(a.Key.Protocol, b.Key.Protocol), cmp.Compare(a.Key.Port, b.Key.Port))
+	})
+}

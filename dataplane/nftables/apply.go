@@ -1,0 +1,282 @@
+package nftables
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/fairlead/fairlead/dataplane/model"
+)
+
+// applyChanges brings the tables' elements from one state to the next, given the difference.
+func (b *Backend) applyChanges(state *model.State, c *model.Changes) error {
+	touched := map[model.GroupKey]*group{}
+	for _, g := range c.Groups {
+		if err := b.setGroup(g, touched); err != nil {
+			return err
+		}
+	}
+	for _, key := range c.GroupsGone {
+		t := b.tableOf(key.Family)
+		if g := t.groups[key]; g != nil {
+			g.listed, g.empty = false, model.Reject
+			t.setEndpoints(g, nil)
+			touched[key] = g
+		}
+	}
+	for _, key := range c.FrontendsGone {
+		b.tableFor(key.Addr).removeFrontend(key)
+	}
+	for _, f := range c.Frontends {
+		if err := b.tableFor(f.Key.Addr).setFrontend(f); err != nil {
+			return err
+		}
+	}
+	for key, g := range touched {
+		t := b.tableOf(key.Family)
+		for f := range g.frontends {
+			if err := t.writeFrontend(f); err != nil {
+				return err
+			}
+		}
+		t.dropUnused(key)
+	}
+	for _, a := range c.ClusterIPsGone {
+		t := b.tableFor(a)
+		t.remove(setClusterIPs, t.addr(a))
+	}
+	for _, a := range c.ClusterIPs {
+		t := b.tableFor(a)
+		t.put(setClusterIPs, t.addr(a), "")
+	}
+	if c.Node {
+		b.applyNode(&state.Node)
+	}
+	return nil
+}
+
+// applyAll puts everything that a state has.
+func (b *Backend) applyAll(state *model.State) error {
+	for _, key := range sortedGroups(state) {
+		if err := b.setGroup(state.Groups[key], map[model.GroupKey]*group{}); err != nil {
+			return err
+		}
+	}
+	for _, f := range state.Frontends {
+		if err := b.tableFor(f.Key.Addr).setFrontend(f); err != nil {
+			return err
+		}
+	}
+	for a := range state.ClusterIPs {
+		t := b.tableFor(a)
+		t.put(setClusterIPs, t.addr(a), "")
+	}
+	b.applyNode(&state.Node)
+	for _, t := range b.tables {
+		t.put(setFates, t.word(fateRefuse), chainRefuse)
+		t.put(setFates, t.word(fateDrop), dropVerdict)
+	}
+	return nil
+}
+
+func (b *Backend) setGroup(m *model.Group, touched map[model.GroupKey]*group) error {
+	t := b.tableOf(m.Key.Family)
+	g, err := t.group(m.Key)
+	if err != nil {
+		return err
+	}
+	g.listed, g.empty = true, m.Empty
+	t.setEndpoints(g, m.Endpoints)
+	touched[m.Key] = g
+	return nil
+}
+
+// setFrontend puts a frontend, in the place of the one with its key if there is one.
+func (t *table) setFrontend(f *model.Frontend) error {
+	old, had := t.frontends[f.Key]
+	t.frontends[f.Key] = *f
+	// The groups are joined before others are left, so that one that stays forgets nothing.
+	for _, key := range groupKeys(f) {
+		g, err := t.group(key)
+		if err != nil {
+			return err
+		}
+		g.frontends[f.Key] = struct{}{}
+		if f.Affinity > 0 {
+			t.stick(g, 1)
+		}
+	}
+	if had {
+		t.leaveGroups(&old, groupKeys(f))
+	}
+	for _, key := range t.sourceRanges(f) {
+		t.put(setSourceRanges, key, "")
+	}
+	return t.writeFrontend(f.Key)
+}
+
+// removeFrontend removes a frontend, if it is there.
+func (t *table) removeFrontend(key model.FrontendKey) {
+	f, ok := t.frontends[key]
+	if !ok {
+		return
+	}
+	delete(t.frontends, key)
+	internal, external := t.frontendSets(key)
+	t.remove(internal, t.frontendKey(key))
+	t.remove(external, t.frontendKey(key))
+	t.leaveGroups(&f, nil)
+}
+
+// leaveGroups undoes what setFrontend did for a frontend, but that the groups in kept go on to serve its key.
+func (t *table) leaveGroups(f *model.Frontend, kept []model.GroupKey) {
+	for _, key := range t.sourceRanges(f) {
+		t.remove(setSourceRanges, key)
+	}
+	for _, key := range groupKeys(f) {
+		g := t.groups[key]
+		if !slices.Contains(kept, key) {
+			delete(g.frontends, f.Key)
+		}
+		if f.Affinity > 0 {
+			t.stick(g, -1)
+		}
+		t.dropUnused(key)
+	}
+}
+
+// writeFrontend puts the elements of a frontend that the table has.
+func (t *table) writeFrontend(key model.FrontendKey) error {
+	f := t.frontends[key]
+	internal, external := t.frontendSets(key)
+	word, err := t.frontendWord(&f, f.Internal)
+	if err != nil {
+		return err
+	}
+	t.put(internal, t.frontendKey(key), word)
+	if f.External == f.Internal {
+		t.remove(external, t.frontendKey(key))
+		return nil
+	}
+	if word, err = t.frontendWord(&f, f.External); err != nil {
+		return err
+	}
+	t.put(external, t.frontendKey(key), word)
+	return nil
+}
+
+// frontendWord is the scratch word of packets to a frontend that one of its groups serves.
+func (t *table) frontendWord(f *model.Frontend, key model.GroupKey) (string, error) {
+	g, err := t.group(key)
+	if err != nil {
+		return "", err
+	}
+	low, err := t.fate(g, f.Affinity)
+	if err != nil {
+		return "", err
+	}
+	for flag, set := range map[uint32]bool{
+		flagPods:    f.Masquerade.Pods,
+		flagHost:    f.Masquerade.Host,
+		flagOutside: f.Masquerade.Outside,
+		flagGuarded: t.guarded(f),
+	} {
+		if set {
+			low |= flag
+		}
+	}
+	return t.groupWord(g, low), nil
+}
+
+func (t *table) frontendSets(key model.FrontendKey) (internal, external setID) {
+	if key.Addr.IsUnspecified() {
+		return setNodePorts, setExternalNodePorts
+	}
+	return setFrontends, setExternal
+}
+
+// guarded is false when everybody may use a frontend.
+func (t *table) guarded(f *model.Frontend) bool {
+	everybody := netip.PrefixFrom(zeroAddr(t.number), 0)
+	return f.SourceRanges != nil && !f.Key.Addr.IsUnspecified() && !slices.Contains(t.own(f.SourceRanges), everybody)
+}
+
+// sourceRanges encodes who may use a guarded frontend.
+func (t *table) sourceRanges(f *model.Frontend) []string {
+	if !t.guarded(f) {
+		return nil
+	}
+	var keys []string
+	to := t.frontendKey(f.Key)
+	for _, p := range t.own(f.SourceRanges) {
+		keys = append(keys, to+t.addr(p.Addr())+to+t.addr(lastAddr(p)))
+	}
+	return keys
+}
+
+// applyNode puts what the node is.
+func (b *Backend) applyNode(n *model.Node) {
+	for _, t := range b.tables {
+		t.replace(setServiceRanges, t.ranges(n.ServiceRanges))
+		t.replace(setLocalRanges, t.ranges(n.LocalRanges))
+		t.replace(setNodePortAddresses, t.ranges(t.nodePortAddresses(&n.NodePorts)))
+		if !slices.Equal(t.localInterfaces, n.LocalInterfaces) {
+			t.localInterfaces, t.interfacesChanged = slices.Clone(n.LocalInterfaces), true
+		}
+	}
+}
+
+func (t *table) nodePortAddresses(n *model.NodePortAddresses) []netip.Prefix {
+	if n.AllIPv4 && t.number == 4 || n.AllIPv6 && t.number == 6 {
+		return []netip.Prefix{netip.PrefixFrom(zeroAddr(t.number), 0)}
+	}
+	var prefixes []netip.Prefix
+	for _, a := range n.Addrs {
+		prefixes = append(prefixes, netip.PrefixFrom(a, a.BitLen()))
+	}
+	return prefixes
+}
+
+func zeroAddr(family uint8) netip.Addr {
+	if family == 4 {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
+}
+
+// groupKeys are the groups of a frontend, none twice.
+func groupKeys(f *model.Frontend) []model.GroupKey {
+	if f.Internal == f.External {
+		return []model.GroupKey{f.Internal}
+	}
+	return []model.GroupKey{f.Internal, f.External}
+}
+
+// tableOf returns the table of a family, tableFor that of an address.
+func (b *Backend) tableOf(family uint8) *table {
+	if family == 4 {
+		return b.tables[0]
+	}
+	return b.tables[1]
+}
+
+func (b *Backend) tableFor(a netip.Addr) *table {
+	if a.Is4() {
+		return b.tables[0]
+	}
+	return b.tables[1]
+}
+
+// validate refuses a state that no table can hold.
+func validate(frontends []*model.Frontend) error {
+	for _, f := range frontends {
+		number := uint8(6)
+		if f.Key.Addr.Is4() {
+			number = 4
+		}
+		if f.Key.Addr.Is4In6() || f.Internal.Family != number || f.External.Family != number {
+			return fmt.Errorf("frontend %v port %d: its groups are not of its address family", f.Key.Addr, f.Key.Port)
+		}
+	}
+	return nil
+}

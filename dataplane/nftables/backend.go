@@ -1,0 +1,203 @@
+// Package nftables programs the state that dataplane/model computes into the kernel, over netlink: one table per
+// address family with a fixed program of some twenty chains and with maps; a Service is elements of maps, never a
+// chain or a rule of its own. It decides nothing about Services, reads no API and needs no nft binary.
+//
+// # The program
+//
+// A packet of a new connection is looked up by destination address, protocol and port in map frontends (or, on
+// the node's own addresses, by protocol and port in map node-ports). What the maps hold is one 32-bit word: the
+// number of a group of endpoints, its fate (refuse, drop, or the chain that picks one of N endpoints) and flags.
+// The program needs a register for this word that outlives a rule. It does not use the packet mark, whose bits
+// belong to others, but the packet's own destination address: address translation replaces it anyway, and
+// conntrack remembers what it was, so that a refusal can put it back. Only the masquerade mark is a bit of the
+// packet mark; other bits are never touched.
+//
+// The word's fate selects a chain pick-N, which translates to the endpoint at (group, random number below N) of
+// map endpoints. One change of an endpoint is a few elements, at any number of Services.
+//
+// With session affinity, chain pick-N-Ts remembers in map affinity (client, group) -> member of the group.
+//
+// # Guarantees
+//
+// Nothing outside the tables named Options.Table in the families ip and ip6 is read or written. A sync that finds
+// nothing to change writes nothing. Connections that are established are conntrack's and survive everything,
+// removal of the tables included.
+package nftables
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/google/nftables"
+
+	"github.com/fairlead/fairlead/dataplane/model"
+)
+
+// Options of a Backend. The zero value is ready for use.
+type Options struct {
+	// Table is the name of our tables in the families ip and ip6; default fairlead.
+	Table string
+	// MasqueradeMark is the bit (or bits) of the packet mark that carries the wish for masquerade from the first
+	// chain to the last; it is cleared there. Default 0x4000, which is kube-proxy's too.
+	MasqueradeMark uint32
+	// MasqueradePredictable turns off full randomisation of source ports of masqueraded connections.
+	MasqueradePredictable bool
+	// NetNS is a file descriptor of the network namespace to program; 0: that of the calling thread.
+	NetNS int
+}
+
+func (o Options) withDefaults() Options {
+	if o.Table == "" {
+		o.Table = "fairlead"
+	}
+	if o.MasqueradeMark == 0 {
+		o.MasqueradeMark = 1 << 14
+	}
+	return o
+}
+
+// Backend keeps the tables of one network namespace. It is not safe for concurrent use.
+type Backend struct {
+	conn   *nftables.Conn
+	tables [2]*table // IPv4, IPv6
+	// synced is true when the tables' elements are known to be what the kernel holds.
+	synced bool
+}
+
+// New opens a netlink connection and tries what the program needs; the error names what the kernel lacks.
+func New(o Options) (*Backend, error) {
+	o = o.withDefaults()
+	conn, err := dial(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := probe(conn, o); err != nil {
+		return nil, errors.Join(err, conn.CloseLasting())
+	}
+	b := &Backend{conn: conn}
+	for i, f := range families {
+		b.tables[i] = newTable(f, o)
+	}
+	return b, nil
+}
+
+// Close closes the connection to the kernel; the tables stay.
+func (b *Backend) Close() error {
+	return b.conn.CloseLasting()
+}
+
+// Sync brings the kernel to a state. With changes, the difference between the state of the last successful call
+// and this one, the cost is that of the changes and one transaction. Without (nil), whatever the kernel holds is
+// read and the difference written. After an error the tables' content is unknown and the next call reads it
+// whatever its arguments are.
+func (b *Backend) Sync(state *model.State, changes *model.Changes) error {
+	full := changes == nil || !b.synced
+	b.synced = false
+	var err error
+	if full {
+		err = b.fullSync(state)
+	} else {
+		err = b.partialSync(state, changes)
+	}
+	if err != nil {
+		return err
+	}
+	b.synced = true
+	return nil
+}
+
+func (b *Backend) partialSync(state *model.State, c *model.Changes) error {
+	if err := validate(c.Frontends); err != nil {
+		return err
+	}
+	if err := b.applyChanges(state, c); err != nil {
+		return err
+	}
+	return b.send(b.writeNewChains)
+}
+
+// fullSync works in this order:
+//
+//  1. read the tables, and number groups as they are numbered there;
+//  2. put everything the state has, remove the rest: both only in memory;
+//  3. send the difference;
+//  4. delete chains and sets that nothing uses any more.
+func (b *Backend) fullSync(state *model.State) error {
+	if err := validate(slices.Collect(maps.Values(state.Frontends))); err != nil {
+		return err
+	}
+	found := make([]*found, len(b.tables))
+	for i, t := range b.tables {
+		var err error
+		if found[i], err = b.read(t); err != nil {
+			return fmt.Errorf("reading table %s %s: %w", t.familyName(), t.table.Name, err)
+		}
+		t.adopt(state)
+		t.wanted = newWanted()
+	}
+	if err := b.applyAll(state); err != nil {
+		return err
+	}
+	for _, t := range b.tables {
+		t.sweep()
+		t.forgetFates()
+	}
+	err := b.send(func() error {
+		for i, t := range b.tables {
+			if err := b.writeProgram(t, found[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for i, t := range b.tables {
+		if err := b.deleteUnused(t, found[i]); err != nil {
+			return fmt.Errorf("deleting unused chains and sets: %w", err)
+		}
+	}
+	return nil
+}
+
+// Cleanup removes our tables; it is no error if there are none.
+func Cleanup(o Options) error {
+	o = o.withDefaults()
+	conn, err := dial(o)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.CloseLasting() }()
+	for _, f := range families {
+		t := &nftables.Table{Name: o.Table, Family: f.table}
+		there, err := tableExists(conn, t)
+		if err != nil {
+			return err
+		}
+		if there {
+			conn.DelTable(t)
+		}
+	}
+	if err := conn.Flush(); err != nil {
+		return fmt.Errorf("deleting tables %s: %w", o.Table, err)
+	}
+	return nil
+}
+
+func newWanted() *[setCount]map[string]struct{} {
+	var w [setCount]map[string]struct{}
+	for i := range w {
+		w[i] = map[string]struct{}{}
+	}
+	return &w
+}
+
+func (t *table) familyName() string {
+	if t.number == 4 {
+		return "ip"
+	}
+	return "ip6"
+}

@@ -1,0 +1,225 @@
+package nftables
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/fairlead/fairlead/dataplane/model"
+)
+
+// group is a group of endpoints as a table holds it.
+type group struct {
+	id uint32
+	// slots are the endpoints by index: the one at a random index is picked.
+	slots []netip.AddrPort
+	// members numbers the endpoints for session affinity; a number stays with its endpoint.
+	members map[netip.AddrPort]uint32
+	// lastMember is the number given last: a number that became free is used again as late as possible, for clients
+	// that are remembered with it would all go to its new owner.
+	lastMember uint32
+	empty      model.EmptyVerdict
+	// listed is true while the state has the group; frontends are those that use it. Without both it goes.
+	listed    bool
+	frontends map[model.FrontendKey]struct{}
+	// sticky counts the frontends with affinity.
+	sticky int
+}
+
+// group returns a group of the table, a new, empty one if there is none.
+func (t *table) group(key model.GroupKey) (*group, error) {
+	if g := t.groups[key]; g != nil {
+		return g, nil
+	}
+	id, err := t.newGroupID()
+	if err != nil {
+		return nil, err
+	}
+	g := &group{id: id, frontends: map[model.FrontendKey]struct{}{}}
+	t.groups[key] = g
+	return g, nil
+}
+
+func (t *table) newGroupID() (uint32, error) {
+	if n := len(t.freeGroups); n > 0 {
+		id := t.freeGroups[n-1]
+		t.freeGroups = t.freeGroups[:n-1]
+		return id, nil
+	}
+	if t.nextGroup > maxGroup {
+		return 0, fmt.Errorf("numbering groups of endpoints: more than %d of IPv%d", maxGroup, t.number)
+	}
+	t.nextGroup++
+	return t.nextGroup - 1, nil
+}
+
+// dropUnused lets a group go that neither the state nor a frontend has.
+func (t *table) dropUnused(key model.GroupKey) {
+	g := t.groups[key]
+	if g == nil || g.listed || len(g.frontends) > 0 {
+		return
+	}
+	t.setEndpoints(g, nil)
+	t.leaving = append(t.leaving, g.id)
+	delete(t.groups, key)
+}
+
+// word is the group's scratch word with some low bits.
+func (t *table) groupWord(g *group, low uint32) string {
+	return t.word(g.id<<groupShift | low)
+}
+
+// setEndpoints gives a group its endpoints. Of those that stay, as few as possible change their index. Of more
+// than maxMember endpoints the first are taken.
+func (t *table) setEndpoints(g *group, endpoints []model.Endpoint) {
+	endpoints = endpoints[:min(len(endpoints), maxMember)]
+	want := make(map[netip.AddrPort]bool, len(endpoints))
+	for _, e := range endpoints {
+		want[e.Addr] = true
+	}
+	// 1. Keep those that stay, note the holes.
+	var holes []int
+	old := len(g.slots)
+	for i, e := range g.slots {
+		if want[e] {
+			delete(want, e)
+			continue
+		}
+		t.leave(g, e)
+		holes = append(holes, i)
+	}
+	// 2. New ones fill the holes, then go to the end.
+	for _, e := range endpoints {
+		if !want[e.Addr] {
+			continue
+		}
+		delete(want, e.Addr)
+		t.join(e.Addr)
+		if len(holes) > 0 {
+			g.slots[holes[0]], holes = e.Addr, holes[1:]
+		} else {
+			g.slots = append(g.slots, e.Addr)
+		}
+	}
+	// 3. The last ones fill the holes that are left; hole by hole from the end, so that no hole moves.
+	for i := len(holes) - 1; i >= 0; i-- {
+		end := len(g.slots) - 1
+		g.slots[holes[i]] = g.slots[end]
+		g.slots = g.slots[:end]
+	}
+	for i := len(g.slots); i < old; i++ {
+		t.remove(setEndpoints, t.indexKey(g.id<<groupShift, i))
+		t.remove(setSlots, t.indexKey(g.id<<groupShift, i))
+	}
+	t.writeEndpoints(g)
+}
+
+// join and leave count an endpoint as a possible hairpin: a client that is sent back to itself.
+func (t *table) join(e netip.AddrPort) {
+	a := e.Addr()
+	t.hairpins[a]++
+	t.put(setHairpin, t.addr(a)+t.addr(a), "")
+}
+
+func (t *table) leave(g *group, e netip.AddrPort) {
+	a := e.Addr()
+	if t.hairpins[a]--; t.hairpins[a] == 0 {
+		delete(t.hairpins, a)
+		t.remove(setHairpin, t.addr(a)+t.addr(a))
+	}
+	t.forget(g, e)
+}
+
+// forget takes an endpoint out of the memory of session affinity.
+func (t *table) forget(g *group, e netip.AddrPort) {
+	if n, ok := g.members[e]; ok {
+		delete(g.members, e)
+		t.remove(setMembers, t.groupWord(g, n))
+		t.remove(setBackends, t.groupWord(g, n))
+	}
+}
+
+// writeEndpoints writes the elements of a group's endpoints.
+func (t *table) writeEndpoints(g *group) {
+	for i, e := range g.slots {
+		t.put(setEndpoints, t.indexKey(g.id<<groupShift, i), t.endpoint(e))
+	}
+	if g.sticky == 0 {
+		return
+	}
+	used := make(map[uint32]bool, len(g.members))
+	for _, n := range g.members {
+		used[n] = true
+	}
+	for i, e := range g.slots {
+		n, ok := g.members[e]
+		if !ok {
+			n = g.nextMember(used)
+			used[n] = true
+			if g.members == nil {
+				g.members = map[netip.AddrPort]uint32{}
+			}
+			g.members[e] = n
+		}
+		word := t.groupWord(g, n)
+		t.put(setMembers, word, "")
+		t.put(setBackends, word, t.endpoint(e))
+		t.put(setSlots, t.indexKey(g.id<<groupShift, i), word)
+	}
+}
+
+// nextMember returns a number that is not used; there are more numbers than endpoints.
+func (g *group) nextMember(used map[uint32]bool) uint32 {
+	for {
+		g.lastMember = g.lastMember%maxMember + 1
+		if !used[g.lastMember] {
+			return g.lastMember
+		}
+	}
+}
+
+// stick tells a group that one more frontend has affinity, or (-1) one less.
+func (t *table) stick(g *group, by int) {
+	g.sticky += by
+	switch {
+	case g.sticky == 0:
+		for i, e := range g.slots {
+			t.forget(g, e)
+			t.remove(setSlots, t.indexKey(g.id<<groupShift, i))
+		}
+	case g.sticky == 1 && by == 1:
+		t.writeEndpoints(g)
+	}
+}
+
+// fate returns the number of what happens to new connections of a group.
+func (t *table) fate(g *group, affinity time.Duration) (uint32, error) {
+	if len(g.slots) == 0 {
+		if g.empty == model.Drop {
+			return fateDrop, nil
+		}
+		return fateRefuse, nil
+	}
+	f := fate{endpoints: len(g.slots), affinity: wholeSeconds(affinity)}
+	n, ok := t.fates[f]
+	if !ok {
+		used := make(map[uint32]bool, len(t.fates))
+		for _, n := range t.fates {
+			used[n] = true
+		}
+		for n = firstFreeFate; used[n]; n++ {
+		}
+		if n > fateMask {
+			return 0, fmt.Errorf("making chains: more than %d different pairs of endpoint count and affinity timeout", maxFate)
+		}
+		t.fates[f] = n
+		t.newFates = append(t.newFates, f)
+	}
+	t.put(setFates, t.word(n), f.chain())
+	return n, nil
+}
+
+// wholeSeconds rounds up.
+func wholeSeconds(d time.Duration) time.Duration {
+	return (d + time.Second - 1).Truncate(time.Second)
+}

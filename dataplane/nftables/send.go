@@ -1,0 +1,147 @@
+package nftables
+
+import (
+	"fmt"
+
+	"github.com/google/nftables"
+)
+
+// maxTransaction bounds the bytes of one transaction: an unprivileged process in a user namespace cannot raise the
+// size of its socket's send buffer beyond net.core.wmem_default (208 KiB), and a message must fit into it.
+const maxTransaction = 128 << 10
+
+// The order of writing, for when the changes do not fit into one transaction: first what packets are sent to,
+// then the frontends, then what goes. A frontend thus never names endpoints that are not there.
+var (
+	servingSets  = []setID{setFates, setEndpoints, setSlots, setMembers, setBackends, setHairpin, setSourceRanges}
+	frontendSets = []setID{setExternal, setExternalNodePorts, setFrontends, setNodePorts}
+	otherSets    = []setID{setClusterIPs, setLocalRanges, setNodePortAddresses, setServiceRanges}
+)
+
+// send writes what has changed; prelude adds to the first transaction what must be there before the elements.
+func (b *Backend) send(prelude func() error) error {
+	if err := prelude(); err != nil {
+		return err
+	}
+	var tx transaction
+	for _, c := range b.inOrder() {
+		if tx.bytes+c.size() > maxTransaction {
+			if err := b.commit(&tx); err != nil {
+				return err
+			}
+		}
+		tx.add(c)
+	}
+	if err := b.commit(&tx); err != nil {
+		return err
+	}
+	for _, t := range b.tables {
+		t.sent()
+	}
+	return nil
+}
+
+// inOrder returns all changes in the order of writing.
+func (b *Backend) inOrder() []change {
+	var cs []change
+	each := func(sets []setID, now bool) {
+		for _, t := range b.tables {
+			for _, s := range sets {
+				cs = append(cs, t.pending(s, now)...)
+			}
+		}
+	}
+	each(servingSets, true)
+	each(frontendSets, true)
+	each(frontendSets, false)
+	each(otherSets, false)
+	each(otherSets, true)
+	each(servingSets, false)
+	return cs
+}
+
+// transaction collects changes by set.
+type transaction struct {
+	bytes   int
+	batches []*batch
+}
+
+// batch is changes to one set.
+type batch struct {
+	t        *table
+	set      setID
+	old, new []nftables.SetElement
+}
+
+func (tx *transaction) add(c change) {
+	tx.bytes += c.size()
+	n := len(tx.batches)
+	if n == 0 || tx.batches[n-1].t != c.t || tx.batches[n-1].set != c.set {
+		tx.batches = append(tx.batches, &batch{t: c.t, set: c.set})
+		n++
+	}
+	batch := tx.batches[n-1]
+	spec := c.t.sets[c.set]
+	if c.old.there {
+		batch.old = append(batch.old, spec.element(c.key, c.old.data))
+	}
+	if c.now {
+		batch.new = append(batch.new, spec.element(c.key, c.data))
+	}
+}
+
+// commit sends a transaction, with whatever else waits in the connection, and empties it.
+func (b *Backend) commit(tx *transaction) error {
+	for _, batch := range tx.batches {
+		set := batch.t.set[batch.set]
+		// The kernel refuses to change the data of an element, so the old one goes in the same transaction.
+		if err := b.conn.SetDeleteElements(set, batch.old); err != nil {
+			return fmt.Errorf("encoding elements of set %s: %w", set.Name, err)
+		}
+		if err := b.conn.SetAddElements(set, batch.new); err != nil {
+			return fmt.Errorf("encoding elements of set %s: %w", set.Name, err)
+		}
+	}
+	*tx = transaction{}
+	if err := b.conn.Flush(); err != nil {
+		return fmt.Errorf("writing to the kernel: %w", err)
+	}
+	return nil
+}
+
+// writeNewChains adds to the transaction the chains that partial syncs need.
+func (b *Backend) writeNewChains() error {
+	for _, t := range b.tables {
+		written := map[string]bool{}
+		for _, f := range t.newFates {
+			for _, c := range t.fateChains(f) {
+				if !written[c.name] {
+					b.writeChain(t, c)
+					written[c.name] = true
+				}
+			}
+		}
+		if !t.interfacesChanged {
+			continue
+		}
+		for _, c := range t.chains() {
+			if c.name == chainLocalInterfaces {
+				b.writeChain(t, c)
+			}
+		}
+	}
+	return nil
+}
+
+// writeChain adds a chain to the transaction, in the place of the rules it may have.
+func (b *Backend) writeChain(t *table, c chain) {
+	k := &nftables.Chain{Table: t.table, Name: c.name}
+	if c.hook != nil {
+		k.Hooknum, k.Priority, k.Type = c.hook, c.priority, nftables.ChainTypeNAT
+	}
+	b.conn.AddChain(k)
+	b.conn.FlushChain(k)
+	for _, r := range c.rules {
+		b.conn.AddRule(&nftables.Rule{Table: t.table, Chain: k, Exprs: r})
+	}
+}

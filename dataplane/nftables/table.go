@@ -1,0 +1,239 @@
+package nftables
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/google/nftables"
+
+	"github.com/fairlead/fairlead/dataplane/model"
+)
+
+// table is the table of one family: what the kernel holds, what it shall hold, and how groups and frontends are
+// numbered.
+type table struct {
+	program
+	table *nftables.Table
+	set   [setCount]*nftables.Set
+
+	// elements is what the sets hold once changed has been sent.
+	elements [setCount]map[string]string
+	// changed has what the kernel holds of elements that differ.
+	changed [setCount]map[string]prior
+	// wanted has, during a full sync, what belongs there; nil otherwise.
+	wanted *[setCount]map[string]struct{}
+
+	groups    map[model.GroupKey]*group
+	frontends map[model.FrontendKey]model.Frontend
+	// hairpins counts the endpoints by address.
+	hairpins map[netip.Addr]int
+
+	fates map[fate]uint32
+	// newFates have no chains yet.
+	newFates []fate
+	// interfacesChanged is true when chain local-interfaces must be written anew.
+	interfacesChanged bool
+
+	// Numbers of groups: those from nextGroup on and those in freeGroups are free. leaving ones become free once
+	// nothing in the kernel mentions them.
+	nextGroup  uint32
+	freeGroups []uint32
+	leaving    []uint32
+}
+
+// prior is what the kernel holds for a key; there is false when it holds nothing.
+type prior struct {
+	data  string
+	there bool
+}
+
+func newTable(f *family, o Options) *table {
+	t := &table{
+		program: program{family: f, sets: f.sets(), masqueradeMark: o.MasqueradeMark, randomFully: !o.MasqueradePredictable},
+		table:   &nftables.Table{Name: o.Table, Family: f.table},
+	}
+	for i, spec := range t.sets {
+		t.set[i] = spec.set(t.table)
+	}
+	t.reset()
+	return t
+}
+
+// reset forgets everything.
+func (t *table) reset() {
+	for i := range t.elements {
+		t.elements[i] = map[string]string{}
+		t.changed[i] = map[string]prior{}
+	}
+	t.groups = map[model.GroupKey]*group{}
+	t.frontends = map[model.FrontendKey]model.Frontend{}
+	t.hairpins = map[netip.Addr]int{}
+	t.fates = map[fate]uint32{}
+	t.newFates = nil
+	t.localInterfaces, t.interfacesChanged = nil, false
+	t.nextGroup, t.freeGroups, t.leaving = 1, nil, nil
+	t.wanted = nil
+}
+
+// put sees to it that an element is there.
+func (t *table) put(s setID, key, data string) {
+	if t.wanted != nil {
+		t.wanted[s][key] = struct{}{}
+	}
+	is, there := t.elements[s][key]
+	if there && is == data {
+		return
+	}
+	t.note(s, key, prior{is, there})
+	t.elements[s][key] = data
+}
+
+// remove sees to it that an element is not there.
+func (t *table) remove(s setID, key string) {
+	if t.wanted != nil {
+		delete(t.wanted[s], key)
+	}
+	if is, there := t.elements[s][key]; there {
+		t.note(s, key, prior{is, true})
+		delete(t.elements[s], key)
+	}
+}
+
+func (t *table) note(s setID, key string, p prior) {
+	if _, noted := t.changed[s][key]; !noted {
+		t.changed[s][key] = p
+	}
+}
+
+// replace sees to it that a set holds exactly some keys.
+func (t *table) replace(s setID, keys []string) {
+	for _, key := range keys {
+		t.put(s, key, "")
+	}
+	for key := range t.elements[s] {
+		if !slices.Contains(keys, key) {
+			t.remove(s, key)
+		}
+	}
+}
+
+// sweep removes what nobody has put since wanted was made.
+func (t *table) sweep() {
+	for s := range t.elements {
+		for key := range t.elements[s] {
+			if _, ok := t.wanted[s][key]; !ok {
+				t.remove(setID(s), key)
+			}
+		}
+	}
+	t.wanted = nil
+}
+
+// change is one element to be written.
+type change struct {
+	t    *table
+	set  setID
+	key  string
+	old  prior
+	data string
+	now  bool // false: it goes
+}
+
+// size estimates the bytes of the change's messages.
+func (c change) size() int {
+	const attributes = 48
+	n := 0
+	if c.old.there {
+		n += len(c.key) + attributes
+	}
+	if c.now {
+		n += len(c.key) + len(c.data) + attributes
+	}
+	return n
+}
+
+// pending returns the changes to one set in the order of keys, and of those only the ones that leave an element
+// behind, or only the ones that do not.
+func (t *table) pending(s setID, now bool) []change {
+	var cs []change
+	for _, key := range slices.Sorted(maps.Keys(t.changed[s])) {
+		old := t.changed[s][key]
+		data, is := t.elements[s][key]
+		if is != now || !is && !old.there || is && old.there && old.data == data {
+			continue
+		}
+		cs = append(cs, change{t: t, set: s, key: key, old: old, data: data, now: is})
+	}
+	return cs
+}
+
+// sent is called when the kernel holds what elements says.
+func (t *table) sent() {
+	for s := range t.changed {
+		clear(t.changed[s])
+	}
+	t.newFates, t.interfacesChanged = nil, false
+	t.freeGroups = append(t.freeGroups, t.leaving...)
+	t.leaving = nil
+}
+
+// ranges encodes address prefixes of the table's family as disjoint ranges, neighbours merged.
+func (t *table) ranges(prefixes []netip.Prefix) []string {
+	var keys []string
+	var last netip.Addr // of the current range; invalid: none is open
+	closeRange := func() {
+		if last.IsValid() && last.Next().IsValid() {
+			keys = append(keys, t.addr(last.Next())+rangeEnd)
+		} else if last.IsValid() {
+			start := len(keys) - 1
+			keys[start] = keys[start][:t.addrLen] + rangeOpen
+		}
+	}
+	for _, p := range t.own(prefixes) {
+		if last.IsValid() && (!last.Next().IsValid() || p.Addr().Compare(last.Next()) <= 0) {
+			if end := lastAddr(p); end.Compare(last) > 0 {
+				last = end
+			}
+			continue
+		}
+		closeRange()
+		keys = append(keys, t.addr(p.Addr())+rangeStart)
+		last = lastAddr(p)
+	}
+	closeRange()
+	return keys
+}
+
+// own returns the prefixes of the table's family, masked and sorted, without those that are inside another.
+func (t *table) own(prefixes []netip.Prefix) []netip.Prefix {
+	var own []netip.Prefix
+	for _, p := range prefixes {
+		if p.Addr().BitLen() == 8*t.addrLen {
+			own = append(own, p.Masked())
+		}
+	}
+	slices.SortFunc(own, func(a, b netip.Prefix) int {
+		if c := a.Addr().Compare(b.Addr()); c != 0 {
+			return c
+		}
+		return a.Bits() - b.Bits()
+	})
+	var outer []netip.Prefix
+	for _, p := range own {
+		if n := len(outer); n == 0 || !outer[n-1].Overlaps(p) {
+			outer = append(outer, p)
+		}
+	}
+	return outer
+}
+
+// lastAddr is the last address of a prefix.
+func lastAddr(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	for i := p.Bits(); i < 8*len(b); i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}

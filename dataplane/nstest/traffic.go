@@ -1,0 +1,150 @@
+package nstest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What became of a packet that nobody answered for.
+const (
+	Dropped  = "DROP"
+	Rejected = "REJECT"
+)
+
+// Answer is what a client got: the name of the server and the address that it saw of the client, or only Dropped
+// or Rejected as the name.
+type Answer struct {
+	Server string
+	Saw    netip.Addr
+}
+
+// Serve answers TCP and UDP at an address until the test ends, with the server's name.
+func (ns *Namespace) Serve(tb testing.TB, name string, at netip.AddrPort) {
+	tb.Helper()
+	var stream net.Listener
+	var packets net.PacketConn
+	check(tb, ns.Do(func() (err error) {
+		if stream, err = net.Listen("tcp", at.String()); err == nil {
+			packets, err = net.ListenPacket("udp", at.String())
+		}
+		return err
+	}))
+	tb.Cleanup(func() { _, _ = stream.Close(), packets.Close() })
+	go func() {
+		for {
+			c, err := stream.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer func() { _ = c.Close() }()
+				serveStream(name, c)
+			}()
+		}
+	}()
+	go func() {
+		b := make([]byte, 100)
+		for {
+			_, from, err := packets.ReadFrom(b)
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err == nil {
+				_, _ = packets.WriteTo(answer(name, from), from)
+			}
+		}
+	}()
+}
+
+// serveStream answers every byte.
+func serveStream(name string, c net.Conn) {
+	b := make([]byte, 1)
+	for {
+		if _, err := io.ReadFull(c, b); err != nil {
+			return
+		}
+		if _, err := c.Write(answer(name, c.RemoteAddr())); err != nil {
+			return
+		}
+	}
+}
+
+func answer(name string, from net.Addr) []byte {
+	host, _, _ := net.SplitHostPort(from.String())
+	return fmt.Appendf(nil, "%s %s\n", name, host)
+}
+
+// Conn is a connection of a client.
+type Conn struct {
+	net.Conn
+}
+
+// Dial connects from inside the namespace; network is tcp or udp.
+func (ns *Namespace) Dial(network string, to netip.AddrPort, timeout time.Duration) (*Conn, error) {
+	var c net.Conn
+	err := ns.Do(func() (err error) {
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
+		defer cancel()
+		c, err = (&net.Dialer{}).DialContext(ctx, network, to.String())
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Conn{c}, nil
+}
+
+// Ask asks the server at the other end who it is.
+func (c *Conn) Ask(timeout time.Duration) (Answer, error) {
+	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
+		return Answer{}, err
+	}
+	// A datagram that is refused or dropped on its way out of the host fails the write with EPERM either way; the
+	// refusal itself waits to be read.
+	if _, err := c.Write([]byte{'?'}); err != nil && !errors.Is(err, unix.EPERM) {
+		return Answer{}, err
+	}
+	b := make([]byte, 100)
+	n, err := c.Read(b)
+	if err != nil {
+		return Answer{}, err
+	}
+	name, saw, _ := strings.Cut(strings.TrimSpace(string(b[:n])), " ")
+	a, err := netip.ParseAddr(saw)
+	return Answer{Server: name, Saw: a}, err
+}
+
+// Ask makes one new connection and says what became of it. A connection that gets no answer within the timeout
+// counts as dropped.
+func (ns *Namespace) Ask(network string, to netip.AddrPort, timeout time.Duration) (Answer, error) {
+	c, err := ns.Dial(network, to, timeout)
+	if err != nil {
+		return fate(err)
+	}
+	defer func() { _ = c.Close() }()
+	a, err := c.Ask(timeout)
+	if err != nil {
+		return fate(err)
+	}
+	return a, nil
+}
+
+func fate(err error) (Answer, error) {
+	switch {
+	case errors.Is(err, unix.ECONNREFUSED):
+		return Answer{Server: Rejected}, nil
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), os.IsTimeout(err):
+		return Answer{Server: Dropped}, nil
+	}
+	return Answer{}, err
+}
