@@ -100,7 +100,7 @@ func (t *table) canKeep(f *found) bool {
 
 func sameSet(a, b *nftables.Set) bool {
 	return a.KeyType.GetNFTMagic() == b.KeyType.GetNFTMagic() && a.KeyType.Bytes == b.KeyType.Bytes &&
-		a.DataType.GetNFTMagic() == b.DataType.GetNFTMagic() && a.DataType.Bytes == b.DataType.Bytes &&
+		a.DataType.GetNFTMagic() == b.DataType.GetNFTMagic() &&
 		a.IsMap == b.IsMap && a.Interval == b.Interval && a.Concatenation == b.Concatenation &&
 		a.Dynamic == b.Dynamic && a.HasTimeout == b.HasTimeout && a.Constant == b.Constant && a.Size == b.Size
 }

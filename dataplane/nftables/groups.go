@@ -94,7 +94,7 @@ func (t *table) setEndpoints(g *group, endpoints []model.Endpoint) {
 			continue
 		}
 		delete(want, e.Addr)
-		t.join(e.Addr)
+		t.hairpins[e.Addr.Addr()]++
 		if len(holes) > 0 {
 			g.slots[holes[0]], holes = e.Addr, holes[1:]
 		} else {
@@ -114,13 +114,7 @@ func (t *table) setEndpoints(g *group, endpoints []model.Endpoint) {
 	t.writeEndpoints(g)
 }
 
-// join and leave count an endpoint as a possible hairpin: a client that is sent back to itself.
-func (t *table) join(e netip.AddrPort) {
-	a := e.Addr()
-	t.hairpins[a]++
-	t.put(setHairpin, t.addr(a)+t.addr(a), "")
-}
-
+// leave counts an endpoint out that was in a slot.
 func (t *table) leave(g *group, e netip.AddrPort) {
 	a := e.Addr()
 	if t.hairpins[a]--; t.hairpins[a] == 0 {
@@ -143,6 +137,7 @@ func (t *table) forget(g *group, e netip.AddrPort) {
 func (t *table) writeEndpoints(g *group) {
 	for i, e := range g.slots {
 		t.put(setEndpoints, t.indexKey(g.id<<groupShift, i), t.endpoint(e))
+		t.put(setHairpin, t.addr(e.Addr())+t.addr(e.Addr()), "")
 	}
 	if g.sticky == 0 {
 		return

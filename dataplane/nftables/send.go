@@ -13,7 +13,9 @@ const maxTransaction = 128 << 10
 // The order of writing, for when the changes do not fit into one transaction: first what packets are sent to,
 // then the frontends, then what goes. A frontend thus never names endpoints that are not there.
 var (
-	servingSets  = []setID{setFates, setEndpoints, setSlots, setMembers, setBackends, setHairpin, setSourceRanges}
+	servingSets = []setID{setFates, setEndpoints, setSlots, setMembers, setBackends, setHairpin}
+	// Of ranges the old ones go first: the kernel refuses ranges that overlap, even for a moment.
+	guardSets    = []setID{setSourceRanges}
 	frontendSets = []setID{setExternal, setExternalNodePorts, setFrontends, setNodePorts}
 	otherSets    = []setID{setClusterIPs, setLocalRanges, setNodePortAddresses, setServiceRanges}
 )
@@ -52,6 +54,8 @@ func (b *Backend) inOrder() []change {
 		}
 	}
 	each(servingSets, true)
+	each(guardSets, false)
+	each(guardSets, true)
 	each(frontendSets, true)
 	each(frontendSets, false)
 	each(otherSets, false)
