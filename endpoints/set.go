@@ -161,21 +161,21 @@ func (g *group) sorted() []*discoveryv1.Endpoint {
 	return endpoints
 }
 
-// UnresolvedPorts returns the Service's ports that some Pods lack, in the Service's order. Where Pods are ready, only
-// those count; else all that are not going away do, since a probe by port name keeps such a Pod from getting ready.
-func (s *Set) UnresolvedPorts() []UnresolvedPort {
+// UnresolvedPorts returns the Service's ports that some Pods lack, in the Service's order, and how many Pods that was
+// judged by. Where Pods are ready, only those count; else all that are not going away do, since a probe by port name
+// keeps such a Pod from getting ready.
+func (s *Set) UnresolvedPorts() (unresolved []UnresolvedPort, pods int) {
 	anyReady := false
 	for _, m := range s.members {
 		anyReady = anyReady || m.ready && !m.leaving
 	}
-	counted := 0
 	missing := map[int]int{}
 	have := map[int]map[string]struct{}{}
 	for _, m := range s.members {
 		if m.leaving || anyReady && !m.ready {
 			continue
 		}
-		counted++
+		pods++
 		for _, port := range m.missing {
 			missing[port]++
 			if have[port] == nil {
@@ -186,16 +186,15 @@ func (s *Set) UnresolvedPorts() []UnresolvedPort {
 			}
 		}
 	}
-	var unresolved []UnresolvedPort
 	for _, port := range slices.Sorted(maps.Keys(missing)) {
 		unresolved = append(unresolved, UnresolvedPort{
 			Port:    s.service.Spec.Ports[port],
 			Missing: missing[port],
-			Pods:    counted,
+			Pods:    pods,
 			Have:    slices.Sorted(maps.Keys(have[port])),
 		})
 	}
-	return unresolved
+	return unresolved, pods
 }
 
 // namedPorts lists the ports that a Pod has a name for, as name/number/protocol.

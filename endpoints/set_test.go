@@ -243,8 +243,9 @@ func TestUnresolvedPorts(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
+			unresolved, _ := setOf(service, tc.pods).UnresolvedPorts()
 			var got []string
-			for _, u := range setOf(service, tc.pods).UnresolvedPorts() {
+			for _, u := range unresolved {
 				got = append(got, u.String())
 			}
 			if diff := cmp.Diff(tc.want, got); diff != "" {

@@ -68,3 +68,20 @@ func sliceName(service *corev1.Service, family discoveryv1.AddressType, i int) s
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s/%d", service.UID, family, i))
 	return service.Name + "-" + strings.ToLower(base32.HexEncoding.EncodeToString(sum[:5]))
 }
+
+// maxNames bounds the search for a Service's slice by its name; more slices than that no Service has.
+const maxNames = 1000
+
+// HasOwnName says whether a slice has one of the names that Pack gives to slices of this Service: it was ours even if
+// its labels no longer say so.
+func HasOwnName(service *corev1.Service, slice *discoveryv1.EndpointSlice) bool {
+	if !strings.HasPrefix(slice.Name, service.Name+"-") || len(slice.Name) != len(service.Name)+9 {
+		return false
+	}
+	for i := range maxNames {
+		if sliceName(service, slice.AddressType, i) == slice.Name {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,84 @@
+package endpointslice
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/fairlead/fairlead/endpoints"
+)
+
+// outcome is what became of a plan.
+type outcome struct {
+	// outdated: the API server knew more than the plan, which has to be made again.
+	outdated bool
+}
+
+// apply does the writes of a plan in their order. A write that fails does not keep the others from being done, but for
+// those that take away what the failed one was to put elsewhere.
+func (r *Reconciler) apply(ctx context.Context, seen *observation, st *state, plan endpoints.Plan) (outcome, error) {
+	var out outcome
+	var errs []error
+	counts := map[endpoints.Verb]int{}
+	for _, write := range plan.Writes {
+		if write.Moves && (out.outdated || len(errs) > 0) {
+			continue
+		}
+		err := r.write(ctx, seen, write)
+		switch {
+		case err == nil:
+			counts[write.Verb]++
+		case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+			// Nothing can be created any more, and nothing has to be.
+		case apierrors.IsConflict(err), apierrors.IsNotFound(err), apierrors.IsAlreadyExists(err):
+			out.outdated = true
+		default:
+			errs = append(errs, err)
+		}
+	}
+	if len(counts) > 0 {
+		st.pace.Wrote(r.Clock.Now())
+		log.FromContext(ctx).Info("Wrote EndpointSlices", "created", counts[endpoints.Create], "updated", counts[endpoints.Update],
+			"deleted", counts[endpoints.Delete], "slices", plan.Slices, "endpoints", plan.Endpoints)
+	}
+	err := errors.Join(errs...)
+	r.recordFailure(seen.service, st, err)
+	return out, err
+}
+
+// write does one write and notes what came of it for the next pass.
+func (r *Reconciler) write(ctx context.Context, seen *observation, write endpoints.Write) error {
+	key := client.ObjectKeyFromObject(seen.service)
+	slice := write.Slice
+	switch write.Verb {
+	case endpoints.Create:
+		if err := r.Client.Create(ctx, slice, client.FieldOwner(FieldManager)); err != nil {
+			return fmt.Errorf("creating EndpointSlice %s: %w", slice.Name, err)
+		}
+	case endpoints.Update:
+		if err := r.Client.Update(ctx, slice, client.FieldOwner(FieldManager)); err != nil {
+			return fmt.Errorf("updating EndpointSlice %s: %w", slice.Name, err)
+		}
+	case endpoints.Delete:
+		return r.delete(ctx, seen, slice)
+	}
+	r.written.put(key, slice)
+	return nil
+}
+
+// delete deletes the slice that the plan saw and not one of its name that came since. One that is gone is deleted.
+func (r *Reconciler) delete(ctx context.Context, seen *observation, slice *discoveryv1.EndpointSlice) error {
+	err := r.Client.Delete(ctx, slice, client.Preconditions{UID: ptr.To(slice.UID)})
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("deleting EndpointSlice %s: %w", slice.Name, err)
+	}
+	r.written.putDeleted(client.ObjectKeyFromObject(seen.service), slice.UID)
+	return nil
+}

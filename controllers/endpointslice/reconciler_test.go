@@ -1,0 +1,413 @@
+package endpointslice
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+const (
+	up    = "ready=true serving=true terminating=false"
+	down  = "ready=false serving=false terminating=false"
+	going = "ready=false serving=true terminating=true"
+)
+
+// expect waits until the slices of the namespace hold exactly these endpoints.
+func (w *world) expect(want ...shown) {
+	w.t.Helper()
+	byAddress := map[string]shown{}
+	for _, s := range want {
+		byAddress[s.Address] = s
+	}
+	w.eventually(func() error {
+		got, err := w.show()
+		if err != nil {
+			return err
+		}
+		if diff := cmp.Diff(byAddress, got); diff != "" {
+			return fmt.Errorf("-want +got:\n%s", diff)
+		}
+		return nil
+	})
+}
+
+func TestLifecycle(t *testing.T) {
+	w := newWorld(t)
+	w.start(&Reconciler{})
+	a, b := w.node("a", "zone-a"), w.node("b", "zone-b")
+	service := w.service(nil)
+	w.eventually(func() error {
+		if n := len(w.slices()); n != 1 {
+			return fmt.Errorf("want one empty slice, got %d", n)
+		}
+		return nil
+	})
+	one, two := w.pod("one", a.Name, "10.244.0.1"), w.pod("two", b.Name, "10.244.1.1")
+	w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""}, shown{"10.244.1.1", "two", "zone-b", up, ""})
+
+	slice := w.slices()[0]
+	wantLabels := map[string]string{"team": "a", discoveryv1.LabelServiceName: "web", discoveryv1.LabelManagedBy: ManagedBy}
+	if diff := cmp.Diff(wantLabels, slice.Labels); diff != "" {
+		t.Errorf("labels: %s", diff)
+	}
+	if !metav1.IsControlledBy(&slice, service) {
+		t.Errorf("the Service is not the controller: %v", slice.OwnerReferences)
+	}
+	if slice.Annotations[corev1.EndpointsLastChangeTriggerTime] == "" {
+		t.Errorf("no trigger time: %v", slice.Annotations)
+	}
+	if manager := slice.ManagedFields[0].Manager; manager != FieldManager {
+		t.Errorf("field manager %q", manager)
+	}
+
+	w.ready(two, false)
+	w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""}, shown{"10.244.1.1", "two", "zone-b", down, ""})
+
+	if err := w.client.Delete(t.Context(), one); err != nil {
+		t.Fatal(err)
+	}
+	w.expect(shown{"10.244.0.1", "one", "zone-a", going, ""}, shown{"10.244.1.1", "two", "zone-b", down, ""})
+	if err := w.client.Delete(t.Context(), one, client.GracePeriodSeconds(0)); err != nil {
+		t.Fatal(err)
+	}
+	w.expect(shown{"10.244.1.1", "two", "zone-b", down, ""})
+
+	two.Status.Phase = corev1.PodFailed
+	w.ready(two, false)
+	w.expect()
+
+	change(w, service, func(s *corev1.Service) { s.Labels = map[string]string{"team": "b"} })
+	w.eventually(func() error {
+		if got := w.slices()[0].Labels["team"]; got != "b" {
+			return fmt.Errorf("the Service's label is %q on the slice", got)
+		}
+		return nil
+	})
+}
+
+func TestDualStack(t *testing.T) {
+	w := newWorld(t)
+	w.start(&Reconciler{})
+	n := w.node("a", "zone-a")
+	service := w.service(func(s *corev1.Service) {
+		s.Spec.IPFamilyPolicy = new(corev1.IPFamilyPolicyRequireDualStack)
+	})
+	w.pod("one", n.Name, "10.244.0.1", "fd00:244::1")
+	v4, v6 := shown{"10.244.0.1", "one", "zone-a", up, ""}, shown{"fd00:244::1", "one", "zone-a", up, ""}
+	w.expect(v4, v6)
+	change(w, service, func(s *corev1.Service) {
+		s.Spec.IPFamilyPolicy, s.Spec.IPFamilies = new(corev1.IPFamilyPolicySingleStack), s.Spec.IPFamilies[:1]
+		s.Spec.ClusterIPs = s.Spec.ClusterIPs[:1]
+	})
+	w.expect(v4)
+	w.eventually(func() error {
+		if n := len(w.slices()); n != 1 {
+			return fmt.Errorf("%d slices are left of one family", n)
+		}
+		return nil
+	})
+}
+
+// TestZones: hints follow a zone label that comes late, and a Pod whose node comes late joins.
+func TestZones(t *testing.T) {
+	w := newWorld(t)
+	w.start(&Reconciler{})
+	service := w.service(func(s *corev1.Service) {
+		s.Spec.TrafficDistribution = new(corev1.ServiceTrafficDistributionPreferClose)
+	})
+	late := w.node("late", "")
+	w.pod("one", late.Name, "10.244.0.1")
+	w.pod("two", w.namespace+"-missing", "10.244.0.2")
+	w.expect(shown{"10.244.0.1", "one", "", up, ""})
+
+	change(w, late, func(n *corev1.Node) { n.Labels = map[string]string{corev1.LabelTopologyZone: "zone-a"} })
+	w.expect(shown{"10.244.0.1", "one", "zone-a", up, "zone zone-a"})
+
+	missing := w.node("missing", "zone-b")
+	one, two := shown{"10.244.0.1", "one", "zone-a", up, "zone zone-a"}, shown{"10.244.0.2", "two", "zone-b", up, "zone zone-b"}
+	w.expect(one, two)
+
+	change(w, service, func(s *corev1.Service) {
+		s.Spec.TrafficDistribution = new(corev1.ServiceTrafficDistributionPreferSameNode)
+	})
+	one.Hints += " node " + late.Name
+	two.Hints += " node " + missing.Name
+	w.expect(one, two)
+
+	change(w, service, func(s *corev1.Service) { s.Spec.TrafficDistribution = nil })
+	one.Hints, two.Hints = "", ""
+	w.expect(one, two)
+}
+
+func TestReleased(t *testing.T) {
+	cases := map[string]func(*corev1.Service){
+		"Selectorless": func(s *corev1.Service) { s.Spec.Selector = nil },
+		"ExternalName": func(s *corev1.Service) {
+			s.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "example.com"}
+		},
+	}
+	for name, mutate := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.start(&Reconciler{})
+			n := w.node("a", "zone-a")
+			service := w.service(nil)
+			w.pod("one", n.Name, "10.244.0.1")
+			w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""})
+			w.create(foreignSlice(w, service))
+			change(w, service, mutate)
+			w.eventually(func() error {
+				if all := w.slices(); len(all) != 1 || all[0].Name != "foreign" {
+					return fmt.Errorf("want the foreign slice alone, got %d slices", len(all))
+				}
+				return nil
+			})
+		})
+	}
+}
+
+func foreignSlice(w *world, service *corev1.Service) *discoveryv1.EndpointSlice {
+	return &discoveryv1.EndpointSlice{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: w.namespace, Name: "foreign",
+			Labels: map[string]string{discoveryv1.LabelServiceName: service.Name, discoveryv1.LabelManagedBy: "someone.example.com"},
+		},
+		AddressType: discoveryv1.AddressTypeIPv4, Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"192.0.2.1"}}},
+	}
+}
+
+// TestCoexist: where kube-controller-manager serves Services with a selector, nothing is written for any Service.
+func TestCoexist(t *testing.T) {
+	w := newWorld(t)
+	n := w.node("a", "zone-a")
+	w.pod("one", n.Name, "10.244.0.1")
+	service := w.service(func(s *corev1.Service) { s.Spec.Ports[0].TargetPort = intstr.FromString("nowhere") })
+	r := &Reconciler{Coexist: true}
+	w.start(r)
+	if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(service)}); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(w.slices()); n != 0 {
+		t.Errorf("%d slices were written", n)
+	}
+	if err := w.client.Get(t.Context(), client.ObjectKeyFromObject(service), service); err != nil {
+		t.Fatal(err)
+	}
+	if len(service.Status.Conditions) != 0 {
+		t.Errorf("a condition was written: %v", service.Status.Conditions)
+	}
+	// The same Service, the same state, in replace mode: the silence above was not for want of work.
+	w.start(&Reconciler{})
+	w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""})
+}
+
+func TestForeignEdits(t *testing.T) {
+	cases := map[string]func(*discoveryv1.EndpointSlice){
+		"Endpoints": func(s *discoveryv1.EndpointSlice) { s.Endpoints = nil },
+		"Hint": func(s *discoveryv1.EndpointSlice) {
+			s.Endpoints[0].Hints = &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: "nowhere"}}}
+		},
+		"Ports":       func(s *discoveryv1.EndpointSlice) { s.Ports[0].Port = new(int32(1)) },
+		"Label":       func(s *discoveryv1.EndpointSlice) { s.Labels["foreign"] = "true" },
+		"ManagedBy":   func(s *discoveryv1.EndpointSlice) { delete(s.Labels, discoveryv1.LabelManagedBy) },
+		"ServiceName": func(s *discoveryv1.EndpointSlice) { s.Labels[discoveryv1.LabelServiceName] = "another" },
+	}
+	for name, mutate := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.start(&Reconciler{})
+			n := w.node("a", "zone-a")
+			w.service(nil)
+			w.pod("one", n.Name, "10.244.0.1")
+			w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""})
+			before := w.slices()[0]
+			edited := before.DeepCopy()
+			change(w, edited, mutate)
+			w.eventually(func() error {
+				all := w.slices()
+				if len(all) != 1 {
+					return fmt.Errorf("there are %d slices", len(all))
+				}
+				if diff := cmp.Diff(before.Labels, all[0].Labels) + cmp.Diff(before.Ports, all[0].Ports) +
+					cmp.Diff(before.Endpoints, all[0].Endpoints); diff != "" {
+					return fmt.Errorf("not repaired:\n%s", diff)
+				}
+				return nil
+			})
+		})
+	}
+}
+
+func TestForeignDeletion(t *testing.T) {
+	w := newWorld(t)
+	w.start(&Reconciler{})
+	n := w.node("a", "zone-a")
+	w.service(nil)
+	w.pod("one", n.Name, "10.244.0.1")
+	w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""})
+	before := w.slices()[0]
+	if err := w.client.Delete(t.Context(), &before); err != nil {
+		t.Fatal(err)
+	}
+	w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""})
+}
+
+// TestTakeOver: slices as kube-controller-manager leaves them are kept as they are, name and all; another manager that
+// takes over from ours rewrites nothing either.
+func TestTakeOver(t *testing.T) {
+	w := newWorld(t)
+	n := w.node("a", "zone-a")
+	service := w.service(nil)
+	pod := w.pod("one", n.Name, "10.244.0.1")
+	tcp := corev1.ProtocolTCP
+	w.create(&discoveryv1.EndpointSlice{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: w.namespace, Name: "web-x7k2p", GenerateName: "web-",
+			Labels:          map[string]string{"team": "a", discoveryv1.LabelServiceName: "web", discoveryv1.LabelManagedBy: ManagedBy},
+			Annotations:     map[string]string{corev1.EndpointsLastChangeTriggerTime: "2026-01-02T03:04:05Z"},
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(service, corev1.SchemeGroupVersion.WithKind("Service"))},
+		},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Ports:       []discoveryv1.EndpointPort{{Name: new("http"), Port: new(int32(8080)), Protocol: &tcp}},
+		Endpoints: []discoveryv1.Endpoint{{
+			Addresses:  []string{"10.244.0.1"},
+			Conditions: discoveryv1.EndpointConditions{Ready: new(true), Serving: new(true), Terminating: new(false)},
+			TargetRef:  &corev1.ObjectReference{Kind: "Pod", Namespace: w.namespace, Name: "one", UID: pod.UID},
+			NodeName:   &n.Name, Zone: new("zone-a"),
+		}},
+	})
+	before := w.versions()
+	for range 2 {
+		r := &Reconciler{}
+		stop := w.start(r)
+		if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(service)}); err != nil {
+			t.Fatal(err)
+		}
+		stop()
+		if after := w.versions(); !maps.Equal(before, after) {
+			t.Fatalf("something was written: %v, then %v", before, after)
+		}
+	}
+}
+
+// TestTwoManagers: two that work at the same time, each from a cache that does not see the other's writes at once,
+// make no duplicates and lose nothing.
+func TestTwoManagers(t *testing.T) {
+	w := newWorld(t)
+	n := w.node("a", "zone-a")
+	for range 2 {
+		w.start(&Reconciler{MaxEndpointsPerSlice: 3, MaxBatchDelay: -1})
+	}
+	w.service(nil)
+	var want []shown
+	var pods []*corev1.Pod
+	for i := range 20 {
+		ip := fmt.Sprintf("10.244.0.%d", i+1)
+		pods = append(pods, w.pod(fmt.Sprintf("p%d", i), n.Name, ip))
+		want = append(want, shown{ip, fmt.Sprintf("p%d", i), "zone-a", up, ""})
+	}
+	w.expect(want...)
+	for _, pod := range pods[5:] {
+		if err := w.client.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.expect(want[:5]...)
+	w.eventually(func() error {
+		if n := len(w.slices()); n != 2 {
+			return fmt.Errorf("5 endpoints in slices of 3 are in %d slices", n)
+		}
+		return nil
+	})
+}
+
+// TestSecondService: the slices of a Service that was deleted are not taken over by one of the same name.
+func TestSecondService(t *testing.T) {
+	w := newWorld(t)
+	w.start(&Reconciler{})
+	n := w.node("a", "zone-a")
+	first := w.service(nil)
+	w.pod("one", n.Name, "10.244.0.1")
+	w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""})
+	old := w.slices()[0]
+	// Nothing collects garbage here, so that the first slice stays.
+	if err := w.client.Delete(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	second := w.service(nil)
+	w.eventually(func() error {
+		all := w.slices()
+		if len(all) != 1 || all[0].UID == old.UID || !metav1.IsControlledBy(&all[0], second) {
+			return fmt.Errorf("want a new slice of the new Service, got %d", len(all))
+		}
+		return nil
+	})
+}
+
+func TestPortsResolved(t *testing.T) {
+	w := newWorld(t)
+	w.start(&Reconciler{})
+	n := w.node("a", "zone-a")
+	service := w.service(func(s *corev1.Service) { s.Spec.Ports[0].TargetPort = intstr.FromString("htpp") })
+	w.pod("one", n.Name, "10.244.0.1")
+	expect := func(status metav1.ConditionStatus, words ...string) {
+		t.Helper()
+		w.eventually(func() error {
+			if err := w.client.Get(t.Context(), client.ObjectKeyFromObject(service), service); err != nil {
+				return err
+			}
+			c := meta.FindStatusCondition(service.Status.Conditions, ConditionPortsResolved)
+			if c == nil || c.Status != status {
+				return fmt.Errorf("want %s, got %v", status, c)
+			}
+			for _, word := range words {
+				if !strings.Contains(c.Message, word) {
+					return fmt.Errorf("the message does not name %s: %s", word, c.Message)
+				}
+			}
+			return nil
+		})
+	}
+	expect(metav1.ConditionFalse, `"http"`, `"htpp"`, "web/8080/TCP")
+	change(w, service, func(s *corev1.Service) { s.Spec.Ports[0].TargetPort = intstr.FromString("web") })
+	expect(metav1.ConditionTrue)
+	change(w, service, func(s *corev1.Service) { s.Spec.Selector = nil })
+	w.eventually(func() error {
+		if err := w.client.Get(t.Context(), client.ObjectKeyFromObject(service), service); err != nil {
+			return err
+		}
+		if len(service.Status.Conditions) > 0 {
+			return fmt.Errorf("the condition stays: %v", service.Status.Conditions)
+		}
+		return nil
+	})
+}
+
+// TestNamespaceTerminating: that nothing can be created any more is no error.
+func TestNamespaceTerminating(t *testing.T) {
+	w := newWorld(t)
+	service := w.service(nil)
+	if err := w.client.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}}); err != nil {
+		t.Fatal(err)
+	}
+	r := &Reconciler{}
+	w.start(r)
+	for range 2 {
+		if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(service)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(w.slices()); n != 0 {
+		t.Errorf("%d slices were created", n)
+	}
+}

@@ -1,0 +1,51 @@
+package endpointslice
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// PodTransform reduces a Pod on its way into the cache to what endpoints are made from, a small part of its size:
+// for cache.ByObject of Pods. Anything but a Pod passes unchanged.
+func PodTransform(obj any) (any, error) {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return obj, nil
+	}
+	small := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, Labels: pod.Labels,
+			ResourceVersion: pod.ResourceVersion, DeletionTimestamp: pod.DeletionTimestamp,
+		},
+		Spec: corev1.PodSpec{
+			NodeName: pod.Spec.NodeName, Hostname: pod.Spec.Hostname, Subdomain: pod.Spec.Subdomain,
+			Containers: portsAlone(pod.Spec.Containers), InitContainers: portsAlone(pod.Spec.InitContainers),
+		},
+		Status: corev1.PodStatus{Phase: pod.Status.Phase, PodIPs: pod.Status.PodIPs},
+	}
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodReady {
+			small.Status.Conditions = []corev1.PodCondition{{
+				Type: c.Type, Status: c.Status, LastTransitionTime: c.LastTransitionTime,
+			}}
+		}
+	}
+	return small, nil
+}
+
+// portsAlone keeps the containers that name ports, and of them the ports.
+func portsAlone(containers []corev1.Container) []corev1.Container {
+	var small []corev1.Container
+	for _, c := range containers {
+		var ports []corev1.ContainerPort
+		for _, p := range c.Ports {
+			if p.Name != "" {
+				ports = append(ports, corev1.ContainerPort{Name: p.Name, ContainerPort: p.ContainerPort, Protocol: p.Protocol})
+			}
+		}
+		if len(ports) > 0 {
+			small = append(small, corev1.Container{Ports: ports, RestartPolicy: c.RestartPolicy})
+		}
+	}
+	return small
+}
