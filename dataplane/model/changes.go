@@ -10,7 +10,8 @@ import (
 
 // Changes brings State up to date with everything set and deleted since the last call, and says what differs.
 //
-//  1. The node's facts, since they decide masquerading and hints; if they differ, every Service is looked at.
+//  1. The node's facts. If its zone, addresses or Pod ranges differ, every Service is looked at, since they decide
+//     hints, source ranges and masquerading.
 //  2. Per changed Service: its frontends are claimed anew if the Service itself changed, its groups are built anew.
 //  3. Per claimed or released address and port: who comes first has it.
 //
@@ -48,6 +49,10 @@ func (t *Tracker) updateNode(c *Changes) {
 	node := buildNode(t.opts, t.node, t.machine, t.cidrs)
 	c.Node = !node.equal(&t.state.Node)
 	t.state.Node = node
+	if !t.allDirty {
+		return
+	}
+	t.allDirty = false
 	for key, e := range t.services {
 		e.serviceDirty = true
 		t.dirty[key] = e

@@ -12,14 +12,14 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// ProxyName is the value of the label service.kubernetes.io/service-proxy-name that gives a Service to us.
-const ProxyName = "fairlead"
-
+// A Service with the label LabelProxyName is served by the proxy of that name alone; ProxyName is ours.
 const (
-	labelProxyName = "service.kubernetes.io/service-proxy-name"
-	// defaultAffinity is the API's default of sessionAffinityConfig.clientIP.timeoutSeconds.
-	defaultAffinity = time.Duration(corev1.DefaultClientIPServiceAffinitySeconds) * time.Second
+	LabelProxyName = "service.kubernetes.io/service-proxy-name"
+	ProxyName      = "fairlead"
 )
+
+// defaultAffinity is the API's default of sessionAffinityConfig.clientIP.timeoutSeconds.
+const defaultAffinity = time.Duration(corev1.DefaultClientIPServiceAffinitySeconds) * time.Second
 
 // service is a Service as the model needs it: parsed, without what cannot be served.
 type service struct {
@@ -43,7 +43,7 @@ type servicePort struct {
 // serves says whether a Service is ours to serve at all. Services without a cluster IP (headless ones, and those
 // whose address is not allocated yet) and ExternalName ones have nothing to proxy.
 func serves(svc *corev1.Service, coexist bool) bool {
-	owner, labelled := svc.Labels[labelProxyName]
+	owner, labelled := svc.Labels[LabelProxyName]
 	if owner != ProxyName && (coexist || labelled) {
 		return false
 	}

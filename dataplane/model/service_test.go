@@ -218,11 +218,11 @@ func TestFrontends(t *testing.T) {
 		"ExternalName": {reason: "a name in DNS only", svc: newService(func(svc *corev1.Service) { svc.Spec.Type = corev1.ServiceTypeExternalName })},
 		"OtherProxy": {
 			reason: "somebody else's",
-			svc:    newService(func(svc *corev1.Service) { svc.Labels = map[string]string{labelProxyName: "other"} }),
+			svc:    newService(func(svc *corev1.Service) { svc.Labels = map[string]string{LabelProxyName: "other"} }),
 		},
 		"OursByName": {
 			reason: "our name in replace mode",
-			svc:    newService(func(svc *corev1.Service) { svc.Labels = map[string]string{labelProxyName: ProxyName} }),
+			svc:    newService(func(svc *corev1.Service) { svc.Labels = map[string]string{LabelProxyName: ProxyName} }),
 			want: []frontend{{Key: "10.96.0.10:80/tcp", Port: "web:http", Internal: "4 cluster", External: "4 cluster",
 				Masq: "host outside"}},
 		},
@@ -230,7 +230,7 @@ func TestFrontends(t *testing.T) {
 		"CoexistLabelled": {
 			reason: "ours",
 			opts:   func(o *Options) { o.Coexist = true },
-			svc:    newService(func(svc *corev1.Service) { svc.Labels = map[string]string{labelProxyName: ProxyName} }),
+			svc:    newService(func(svc *corev1.Service) { svc.Labels = map[string]string{LabelProxyName: ProxyName} }),
 			want: []frontend{{Key: "10.96.0.10:80/tcp", Port: "web:http", Internal: "4 cluster", External: "4 cluster",
 				Masq: "host outside"}},
 		},

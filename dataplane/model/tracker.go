@@ -12,7 +12,7 @@ import (
 
 // Tracker keeps the State of a node up to date. Set and Delete methods take what the API server says, parse it, and
 // cost no more than the object's own size; Changes brings the State up to date, at the cost of the Services
-// that changed since it was last called. Only a change of the node itself touches all Services.
+// that changed since it was last called. Only a change of the Node's zone, addresses or Pod ranges touches all.
 //
 // A Tracker is for one goroutine at a time. It keeps no reference to the objects it is given.
 type Tracker struct {
@@ -25,10 +25,11 @@ type Tracker struct {
 	claims map[FrontendKey][]*Frontend
 	dirty  map[types.NamespacedName]*entry
 
-	node      nodeFacts
-	machine   []netip.Addr
-	cidrs     map[string][]netip.Prefix
-	nodeDirty bool
+	node    nodeFacts
+	machine []netip.Addr
+	cidrs   map[string][]netip.Prefix
+	// nodeDirty asks for a new State.Node, allDirty for a look at every Service.
+	nodeDirty, allDirty bool
 
 	unserved    [2]Unserved // by familyIndex
 	checks      []HealthCheck
@@ -137,7 +138,7 @@ func (t *Tracker) SetNode(node *corev1.Node) error {
 	if facts.zone != t.node.zone || !slices.Equal(facts.addresses, t.node.addresses) ||
 		!slices.Equal(facts.podCIDRs, t.node.podCIDRs) {
 		t.node = facts
-		t.nodeDirty = true
+		t.nodeDirty, t.allDirty = true, true
 	}
 	return err
 }

@@ -140,7 +140,7 @@ func TestLifecycle(t *testing.T) {
 	}
 	// A Service that gets another proxy's label is gone, and so is everything of it.
 	labelled := newService(nodePort(30081))
-	labelled.Labels = map[string]string{labelProxyName: "other"}
+	labelled.Labels = map[string]string{LabelProxyName: "other"}
 	set(t, tracker, labelled)
 	c = tracker.Changes()
 	if len(c.FrontendsGone) != 2 || len(c.GroupsGone) != 1 || len(c.ClusterIPsGone) != 1 || len(c.Frontends)+len(c.Groups) != 0 {
@@ -197,7 +197,7 @@ func (w *world) randomService(name string) *corev1.Service {
 		sourceRanges("203.0.113.0/24", "bad")(svc)
 	}
 	if w.chance(8) {
-		svc.Labels = map[string]string{labelProxyName: "other"}
+		svc.Labels = map[string]string{LabelProxyName: "other"}
 	}
 	return svc
 }

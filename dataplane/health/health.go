@@ -1,0 +1,170 @@
+// Package health tells others how a node's dataplane is: load balancers, whether the node serves a Service
+// (healthCheckNodePort) or anything at all (/healthz); the kubelet, whether the agent is stuck (/livez); and
+// Prometheus, by the metric names that kube-proxy made known. It observes a sync.Loop and decides nothing.
+package health
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+
+	dpsync "github.com/fairlead/fairlead/dataplane/sync"
+)
+
+// Timeout is how long a change may wait to be written before the dataplane counts as unhealthy: twice kube-proxy's
+// default syncPeriod, as it does it.
+const Timeout = time.Minute
+
+// taintToBeDeleted is set by the cluster autoscaler on a node that it is about to remove.
+const taintToBeDeleted = "ToBeDeletedByClusterAutoscaler"
+
+// Health is the observer of a sync.Loop. The zero value is not usable; see New.
+type Health struct {
+	now      func() time.Time
+	metrics  *metrics
+	services *serviceServers
+
+	mu       sync.Mutex
+	updated  time.Time // last successful pass
+	waiting  time.Time // since when a change waits; zero: none does
+	eligible bool
+}
+
+var _ dpsync.Observer = (*Health)(nil)
+
+// New makes a Health whose healthCheckNodePort servers log to log. Close it at the end.
+func New(log logr.Logger) *Health {
+	h := &Health{now: time.Now, metrics: newMetrics(), eligible: true}
+	h.services = newServiceServers(log, h.Healthy)
+	return h
+}
+
+// Close ends the healthCheckNodePort servers.
+func (h *Health) Close() { h.services.close() }
+
+// Changed counts an event.
+func (h *Health) Changed(kind dpsync.Kind) { h.metrics.changed(kind) }
+
+// Queued starts the clock of a change that waits, unless one waits already.
+func (h *Health) Queued() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.waiting.IsZero() {
+		h.waiting = h.now()
+	}
+	h.metrics.queued(h.now())
+}
+
+// Synced stops that clock after a success, and brings metrics and health check servers up to date.
+func (h *Health) Synced(r dpsync.Result) {
+	now := h.now()
+	h.metrics.synced(now, r)
+	if r.Err != nil {
+		return
+	}
+	h.mu.Lock()
+	h.updated = now
+	h.waiting = time.Time{}
+	h.mu.Unlock()
+	h.services.sync(r.HealthChecks, r.NodePorts)
+}
+
+// Node takes this node's Node: load balancers should look elsewhere when it is being deleted, is gone, or is marked
+// by the cluster autoscaler. Until it is known, the node is taken to stay.
+func (h *Health) Node(node *corev1.Node) {
+	eligible := node != nil && node.DeletionTimestamp.IsZero()
+	if node != nil {
+		for _, taint := range node.Spec.Taints {
+			eligible = eligible && taint.Key != taintToBeDeleted
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.eligible = eligible
+}
+
+// Healthy is true while no change has waited longer than Timeout to be written.
+func (h *Health) Healthy() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.healthy()
+}
+
+func (h *Health) healthy() bool {
+	return h.waiting.IsZero() || h.now().Sub(h.waiting) < Timeout
+}
+
+// report is the body of /healthz and /livez, in kube-proxy's form.
+type report struct {
+	LastUpdated  time.Time `json:"lastUpdated"`
+	CurrentTime  time.Time `json:"currentTime"`
+	NodeEligible *bool     `json:"nodeEligible,omitempty"`
+	Healthy      bool      `json:"healthy"`
+}
+
+// Handler serves /healthz, which is 503 also when the node is about to go, and /livez, which is not. It is meant for
+// port 10256.
+func (h *Health) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { h.answer(w, true) })
+	mux.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) { h.answer(w, false) })
+	return mux
+}
+
+func (h *Health) answer(w http.ResponseWriter, withNode bool) {
+	h.mu.Lock()
+	eligible := h.eligible
+	r := report{LastUpdated: h.updated, CurrentTime: h.now(), Healthy: h.healthy()}
+	h.mu.Unlock()
+	ok := r.Healthy
+	if withNode {
+		r.NodeEligible = &eligible
+		ok = ok && eligible
+	}
+	if ok {
+		// Readers compare lastUpdated with currentTime; nothing to write for an hour is not stale.
+		r.LastUpdated = r.CurrentTime
+	}
+	code := http.StatusOK
+	if !ok {
+		code = http.StatusServiceUnavailable
+	}
+	h.metrics.probed(withNode, strconv.Itoa(code))
+	body, err := json.Marshal(r)
+	if err != nil {
+		// Times beyond the year 9999, that is a broken clock.
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	writeJSON(w, code, body)
+}
+
+func writeJSON(w http.ResponseWriter, code int, body []byte) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(code)
+	// A client that has gone cannot be told.
+	_, _ = w.Write(body)
+}
+
+// MetricsHandler serves /metrics, /healthz (that the process answers at all) and /proxyMode (the mode's name). It is
+// meant for 127.0.0.1:10249.
+func (h *Health) MetricsHandler(mode string) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", h.metrics.handler())
+	text := func(body string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			w.Header().Set("X-Content-Type-Options", "nosniff")
+			_, _ = w.Write([]byte(body))
+		}
+	}
+	mux.HandleFunc("/healthz", text("ok"))
+	mux.HandleFunc("/proxyMode", text(mode))
+	return mux
+}

@@ -1,0 +1,198 @@
+package health
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fairlead/fairlead/dataplane/model"
+	dpsync "github.com/fairlead/fairlead/dataplane/sync"
+)
+
+// newHealth has a clock that stands still until it is moved.
+func newHealth(t *testing.T) (*Health, *time.Time) {
+	clock := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	h := New(logr.Discard())
+	h.now = func() time.Time { return clock }
+	t.Cleanup(h.Close)
+	return h, &clock
+}
+
+func get(t *testing.T, handler http.Handler, path string) *httptest.ResponseRecorder {
+	t.Helper()
+	w := httptest.NewRecorder()
+	handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	return w
+}
+
+func TestHealthz(t *testing.T) {
+	failed := dpsync.Result{Err: errors.New("no")}
+	tests := map[string]struct {
+		reason         string
+		do             func(h *Health, pass func(time.Duration))
+		healthz, livez int
+		eligible       bool
+	}{
+		"Start": {
+			reason: "nothing to write yet: rules of a former run may serve",
+			do:     func(*Health, func(time.Duration)) {}, healthz: 200, livez: 200, eligible: true,
+		},
+		"Waiting": {
+			reason:  "a change waits, not for long",
+			do:      func(h *Health, pass func(time.Duration)) { h.Queued(); pass(Timeout - time.Second) },
+			healthz: 200, livez: 200, eligible: true,
+		},
+		"TooLong": {
+			reason: "later changes do not start the clock anew",
+			do: func(h *Health, pass func(time.Duration)) {
+				h.Queued()
+				pass(Timeout - time.Second)
+				h.Queued()
+				pass(time.Second)
+			}, healthz: 503, livez: 503, eligible: true,
+		},
+		"FailureIsNoProgress": {
+			reason: "trying is not writing",
+			do: func(h *Health, pass func(time.Duration)) {
+				h.Queued()
+				pass(Timeout)
+				h.Synced(failed)
+			}, healthz: 503, livez: 503, eligible: true,
+		},
+		"Recovered": {
+			reason: "written at last",
+			do: func(h *Health, pass func(time.Duration)) {
+				h.Queued()
+				pass(Timeout)
+				h.Synced(failed)
+				h.Synced(dpsync.Result{Wrote: true, Full: true})
+			}, healthz: 200, livez: 200, eligible: true,
+		},
+		"Quiet": {
+			reason: "nothing to write for long is healthy",
+			do: func(h *Health, pass func(time.Duration)) {
+				h.Queued()
+				h.Synced(dpsync.Result{})
+				pass(24 * time.Hour)
+			}, healthz: 200, livez: 200, eligible: true,
+		},
+		"Tainted": {
+			reason: "the autoscaler removes the node: load balancers go, the kubelet does not restart us",
+			do: func(h *Health, _ func(time.Duration)) {
+				h.Node(&corev1.Node{Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: taintToBeDeleted}}}})
+			}, healthz: 503, livez: 200,
+		},
+		"OtherTaint": {
+			reason: "not our business",
+			do: func(h *Health, _ func(time.Duration)) {
+				h.Node(&corev1.Node{Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: "other"}}}})
+			}, healthz: 200, livez: 200, eligible: true,
+		},
+		"Deleting": {
+			reason: "the node is being deleted",
+			do: func(h *Health, _ func(time.Duration)) {
+				h.Node(&corev1.Node{ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: &metav1.Time{Time: time.Now()}}})
+			}, healthz: 503, livez: 200,
+		},
+		"Gone": {reason: "no Node", do: func(h *Health, _ func(time.Duration)) { h.Node(nil) }, healthz: 503, livez: 200},
+		"Back": {
+			reason: "the taint is lifted",
+			do:     func(h *Health, _ func(time.Duration)) { h.Node(nil); h.Node(&corev1.Node{}) }, healthz: 200, livez: 200, eligible: true,
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			h, clock := newHealth(t)
+			tc.do(h, func(d time.Duration) { *clock = clock.Add(d) })
+			for path, want := range map[string]int{"/healthz": tc.healthz, "/livez": tc.livez} {
+				w := get(t, h.Handler(), path)
+				if w.Code != want {
+					t.Errorf("%s: %s answers %d, want %d", tc.reason, path, w.Code, want)
+				}
+				if w.Header().Get("Content-Type") != "application/json" || w.Header().Get("X-Content-Type-Options") != "nosniff" {
+					t.Errorf("%s: headers %v", path, w.Header())
+				}
+				var body struct {
+					LastUpdated, CurrentTime time.Time
+					NodeEligible             *bool
+					Healthy                  bool
+				}
+				if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
+					t.Fatalf("%s: %v: %s", path, err, w.Body)
+				}
+				if !body.CurrentTime.Equal(*clock) || body.Healthy != (tc.livez == 200) {
+					t.Errorf("%s: %s", path, w.Body)
+				}
+				if want == 200 && !body.LastUpdated.Equal(*clock) {
+					t.Errorf("%s: lastUpdated %v of a healthy node, want now", path, body.LastUpdated)
+				}
+				if (path == "/healthz") != (body.NodeEligible != nil) || body.NodeEligible != nil && *body.NodeEligible != tc.eligible {
+					t.Errorf("%s: nodeEligible in %s, want %v on /healthz alone", path, w.Body, tc.eligible)
+				}
+			}
+		})
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	h, _ := newHealth(t)
+	h.Changed(dpsync.Services)
+	h.Changed(dpsync.EndpointSlices)
+	h.Changed(dpsync.EndpointSlices)
+	h.Changed(dpsync.Nodes)
+	h.Queued()
+	metrics := func() string { return get(t, h.MetricsHandler("nftables"), "/metrics").Body.String() }
+	expect := func(when string, lines ...string) {
+		t.Helper()
+		text := metrics()
+		for _, line := range lines {
+			if !strings.Contains(text, "\n"+line+"\n") {
+				t.Errorf("%s: no line %q", when, line)
+			}
+		}
+	}
+	expect("before a write",
+		"kubeproxy_sync_proxy_rules_endpoint_changes_pending 2", "kubeproxy_sync_proxy_rules_endpoint_changes_total 2",
+		"kubeproxy_sync_proxy_rules_service_changes_pending 1", "kubeproxy_sync_proxy_rules_service_changes_total 1",
+		`kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family="IPv4"} 1.7672256e+09`)
+	h.Synced(dpsync.Result{Err: errors.New("no")})
+	expect("after a failure", "kubeproxy_sync_proxy_rules_endpoint_changes_pending 2",
+		`kubeproxy_sync_proxy_rules_nftables_sync_failures_total{ip_family="IPv6"} 1`)
+	h.Synced(dpsync.Result{Wrote: true, Full: true, Took: 3 * time.Millisecond,
+		Latencies: map[uint8][]time.Duration{4: {300 * time.Millisecond, 90 * time.Second}},
+		Unserved:  map[uint8]model.Unserved{4: {Internal: 1, External: 2}}})
+	h.Synced(dpsync.Result{Wrote: true, Took: 3 * time.Millisecond})
+	h.Synced(dpsync.Result{})
+	get(t, h.Handler(), "/healthz")
+	h.Node(nil)
+	get(t, h.Handler(), "/healthz")
+	get(t, h.Handler(), "/livez")
+	expect("after a full and a partial write",
+		"kubeproxy_sync_proxy_rules_endpoint_changes_pending 0", "kubeproxy_sync_proxy_rules_service_changes_pending 0",
+		`kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family="IPv4"} 2`,
+		`kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family="IPv4"} 1`,
+		`kubeproxy_sync_partial_proxy_rules_duration_seconds_bucket{ip_family="IPv6",le="0.004"} 1`,
+		`kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv6"} 1.7672256e+09`,
+		`kubeproxy_network_programming_duration_seconds_bucket{ip_family="IPv4",le="0.5"} 1`,
+		`kubeproxy_network_programming_duration_seconds_bucket{ip_family="IPv4",le="90"} 2`,
+		`kubeproxy_proxy_healthz_total{code="200"} 1`, `kubeproxy_proxy_healthz_total{code="503"} 1`, `kubeproxy_proxy_livez_total{code="200"} 1`)
+	h.Synced(dpsync.Result{Unserved: map[uint8]model.Unserved{4: {Internal: 1, External: 2}}})
+	expect("unserved ports",
+		`kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family="IPv4",traffic_policy="internal"} 1`,
+		`kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family="IPv4",traffic_policy="external"} 2`,
+		`kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family="IPv6",traffic_policy="external"} 0`)
+
+	for path, want := range map[string]string{"/healthz": "ok", "/proxyMode": "nftables"} {
+		if w := get(t, h.MetricsHandler("nftables"), path); w.Code != 200 || w.Body.String() != want {
+			t.Errorf("%s: %d %q, want %q", path, w.Code, w.Body, want)
+		}
+	}
+}

@@ -1,0 +1,172 @@
+package health
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/fairlead/fairlead/dataplane/model"
+	dpsync "github.com/fairlead/fairlead/dataplane/sync"
+)
+
+// freePort is one that nobody listens on just now.
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).AddrPort().Port()
+}
+
+// On loopback, which the model never chooses, so that a test opens nothing to the outside.
+var onLoopback = model.NodePortAddresses{Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}
+
+func check(name string, port uint16, local int) model.HealthCheck {
+	return model.HealthCheck{Service: types.NamespacedName{Namespace: "shop", Name: name}, Family: 4, Port: port, LocalEndpoints: local}
+}
+
+// fetch makes a connection of its own each time.
+func fetch(port uint16) (*http.Response, string, error) {
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	resp, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/healthz", port))
+	if err != nil {
+		return nil, "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return resp, string(body), err
+}
+
+func TestServiceHealth(t *testing.T) {
+	h, clock := newHealth(t)
+	port := freePort(t)
+	report := func(checks ...model.HealthCheck) {
+		h.Synced(dpsync.Result{HealthChecks: checks, NodePorts: onLoopback})
+	}
+	expect := func(when string, code int, weight, body string) {
+		t.Helper()
+		resp, got, err := fetch(port)
+		if err != nil {
+			t.Fatalf("%s: %v", when, err)
+		}
+		if resp.StatusCode != code || got != body {
+			t.Errorf("%s: %d %s, want %d %s", when, resp.StatusCode, got, code, body)
+		}
+		for header, want := range map[string]string{"Content-Type": "application/json", "X-Content-Type-Options": "nosniff", "X-Load-Balancing-Endpoint-Weight": weight} {
+			if value := resp.Header.Get(header); value != want {
+				t.Errorf("%s: header %s is %q, want %q", when, header, value, want)
+			}
+		}
+	}
+	body := func(name string, local int, healthy bool) string {
+		return fmt.Sprintf("{\n\t\"service\": {\n\t\t\"namespace\": \"shop\",\n\t\t\"name\": %q\n\t},\n\t\"localEndpoints\": %d,\n\t\"serviceProxyHealthy\": %v\n}", name, local, healthy)
+	}
+	report(check("web", port, 2))
+	expect("two local endpoints", 200, "2", body("web", 2, true))
+	report(check("web", port, 0))
+	expect("none", 503, "0", body("web", 0, true))
+	report(check("web", port, 1))
+	h.Queued()
+	*clock = clock.Add(Timeout)
+	expect("the dataplane is stuck", 503, "1", body("web", 1, false))
+	report(check("api", port, 3))
+	expect("the port went to another Service", 200, "3", body("api", 3, true))
+	report()
+	if _, _, err := fetch(port); err == nil {
+		t.Error("still answering after the Service is gone")
+	}
+}
+
+func TestServiceHealthPortTaken(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := listener.Addr().(*net.TCPAddr).AddrPort().Port()
+	free := freePort(t)
+	h, _ := newHealth(t)
+	h.Synced(dpsync.Result{HealthChecks: []model.HealthCheck{check("a", taken, 1), check("b", free, 1)}, NodePorts: onLoopback})
+	if resp, _, err := fetch(free); err != nil || resp.StatusCode != 200 {
+		t.Errorf("the other Service suffers: %v, %v", resp, err)
+	}
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(4 * listenAgain)
+	for {
+		if resp, _, err := fetch(taken); err == nil && resp.StatusCode == 200 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the port is never taken up once it is free")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func TestListenAddresses(t *testing.T) {
+	a4, a6 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
+	tests := map[string]struct {
+		family uint8
+		on     model.NodePortAddresses
+		want   string
+	}{
+		"Chosen4": {4, model.NodePortAddresses{Addrs: []netip.Addr{a4, a6}}, "[192.0.2.1]"},
+		"Chosen6": {6, model.NodePortAddresses{Addrs: []netip.Addr{a4, a6}}, "[2001:db8::1]"},
+		"All4":    {4, model.NodePortAddresses{AllIPv4: true, Addrs: []netip.Addr{a6}}, "[0.0.0.0]"},
+		"All6":    {6, model.NodePortAddresses{AllIPv6: true}, "[::]"},
+		"None":    {6, model.NodePortAddresses{AllIPv4: true}, "[]"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := fmt.Sprint(listenAddresses(tc.family, tc.on)); got != tc.want {
+				t.Errorf("got %s, want %s", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestServe takes up an address as soon as it is free, and leaves it with its context.
+func TestServe(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := listener.Addr().(*net.TCPAddr).AddrPort().Port()
+	h, _ := newHealth(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		Serve(ctx, logr.Discard(), listener.Addr().String(), h.Handler())
+	}()
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(4 * listenAgain)
+	for {
+		if resp, _, err := fetch(port); err == nil && resp.StatusCode == 200 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("never served")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	cancel()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("does not end with its context")
+	}
+}

@@ -1,0 +1,271 @@
+// Package sync keeps a node's dataplane in step with the API server: it watches Services, EndpointSlices, this
+// node's Node, ServiceCIDRs and the machine's addresses, feeds them to a model.Tracker, and hands what changed to a
+// Backend. It decides when to write, never what: that is the model's part, and how is the backend's.
+//
+// While the API server is away the last rules stay, and the watches keep trying.
+package sync
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/fairlead/fairlead/dataplane/model"
+)
+
+// Backend programs a State into the kernel.
+type Backend interface {
+	// Sync writes the changes, which lead to the state; changes nil means a full sync: whatever the kernel holds of
+	// ours is made equal to the state. An error means that the kernel may hold anything between the last state
+	// and this one; the next call is a full sync then.
+	Sync(state *model.State, changes *model.Changes) error
+}
+
+// Kind is a kind of object that the loop watches.
+type Kind string
+
+// The kinds.
+const (
+	Services       Kind = "Service"
+	EndpointSlices Kind = "EndpointSlice"
+	Nodes          Kind = "Node"
+	ServiceCIDRs   Kind = "ServiceCIDR"
+)
+
+// Observer learns what the loop does, for health and metrics. Its methods are called from several goroutines and
+// must not block.
+type Observer interface {
+	// Changed is called for every event of a kind.
+	Changed(kind Kind)
+	// Queued is called when something is waiting to be written.
+	Queued()
+	// Synced is called after each attempt to write what was queued.
+	Synced(result Result)
+	// Node is called with every version of this node's Node, and with nil when there is none.
+	Node(node *corev1.Node)
+}
+
+// Result is the outcome of one pass. All but Err, Full, Wrote and Took is set only where Err is nil.
+type Result struct {
+	Err error
+	// Full is true for a full sync.
+	Full bool
+	// Wrote is false when nothing that was queued made a difference to packets.
+	Wrote bool
+	Took  time.Duration
+	// Latencies are, per family (4, 6), the times from the change of a Pod or Service, as EndpointSlices tell it by
+	// annotation, to now.
+	Latencies    map[uint8][]time.Duration
+	HealthChecks []model.HealthCheck
+	NodePorts    model.NodePortAddresses
+	// Unserved is per family.
+	Unserved map[uint8]model.Unserved
+}
+
+// Options are what a Loop needs.
+type Options struct {
+	Model model.Options
+	// Source watches the API server.
+	Source *Source
+	// Addresses reports the machine's addresses until the context ends; nil: none are known.
+	Addresses func(ctx context.Context, log logr.Logger, set func([]netip.Addr))
+	Backend   Backend
+	Observer  Observer
+	// MinInterval is the least time from the end of one write to the start of the next. The first change after
+	// quiet is written at once.
+	MinInterval time.Duration
+	// FullInterval is the time between full syncs, which repair what others changed in the kernel.
+	FullInterval time.Duration
+	// Grace is how long the first write waits for the Node, ServiceCIDRs and the machine's addresses after Services
+	// and EndpointSlices are there: rules of a former run should not be replaced by ones that know less.
+	// 0 means 10 s.
+	Grace time.Duration
+}
+
+const defaultGrace = 10 * time.Second
+
+// maxTriggers bounds the memory of latencies not yet reported while syncs fail.
+const maxTriggers = 10000
+
+// Loop is made by New and runs once.
+type Loop struct {
+	opts    Options
+	started time.Time
+	log     logr.Logger
+	wake    chan struct{} // of capacity 1
+
+	mu      sync.Mutex // guards all below
+	tracker *model.Tracker
+	pace    pace
+	// known are the kinds that have been listed at least once; addresses likewise.
+	known     map[Kind]bool
+	addresses bool
+	deadline  time.Time // end of Grace; zero: Services or EndpointSlices are missing
+	ready     bool
+	triggers  map[uint8][]time.Time
+	problems  map[string]string // last logged, by object
+}
+
+// New makes a Loop.
+func New(opts Options) *Loop {
+	if opts.Grace == 0 {
+		opts.Grace = defaultGrace
+	}
+	return &Loop{
+		opts:     opts,
+		wake:     make(chan struct{}, 1),
+		tracker:  model.NewTracker(opts.Model),
+		pace:     pace{min: opts.MinInterval, full: opts.FullInterval},
+		known:    map[Kind]bool{},
+		triggers: map[uint8][]time.Time{},
+		problems: map[string]string{},
+	}
+}
+
+// Run watches and writes until the context ends. What was written stays.
+func (l *Loop) Run(ctx context.Context) {
+	l.log = logr.FromContextOrDiscard(ctx)
+	l.started = time.Now()
+	var watches sync.WaitGroup
+	defer watches.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	l.watch(ctx, &watches)
+
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.wake:
+		case <-timer.C:
+		}
+		// Everything at hand is written before looking again, so the timer is the only thing to wait for.
+		timer.Reset(l.step(ctx, time.Now()))
+	}
+}
+
+func (l *Loop) watch(ctx context.Context, watches *sync.WaitGroup) {
+	for _, run := range l.opts.Source.reflectors(l) {
+		watches.Go(func() { run(ctx) })
+	}
+	if l.opts.Addresses == nil {
+		l.addresses = true
+		return
+	}
+	watches.Go(func() {
+		l.opts.Addresses(ctx, l.log, func(addrs []netip.Addr) {
+			l.update(func() {
+				l.tracker.SetMachineAddresses(addrs)
+				l.addresses = true
+			})
+		})
+	})
+}
+
+// update changes the tracker and wakes the loop.
+func (l *Loop) update(change func()) {
+	l.mu.Lock()
+	change()
+	l.pace.dirty = true
+	ready := l.ready
+	l.mu.Unlock()
+	if ready {
+		l.opts.Observer.Queued()
+	}
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// step writes if it is time to, and returns how long to wait before the next step unless woken.
+func (l *Loop) step(ctx context.Context, now time.Time) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.ready {
+		wait := l.missing(now)
+		if wait > 0 {
+			return wait
+		}
+		l.ready = true
+		l.log.Info("Writing rules for the first time")
+	}
+	if wait := l.pace.wait(now); wait > 0 {
+		return wait
+	}
+	full := l.pace.fullDue(now)
+	changes := l.tracker.Changes()
+	result := Result{Full: full, Wrote: full || !changes.Empty()}
+	if full {
+		changes = nil
+	}
+	if result.Wrote {
+		result.Err = l.opts.Backend.Sync(l.tracker.State(), changes)
+	}
+	end := time.Now()
+	result.Took = end.Sub(now)
+	l.pace.done(end, result)
+	l.report(ctx, end, &result)
+	return l.pace.wait(end)
+}
+
+// missing is how long to wait for what the first write needs; 0: no longer. It is woken when something arrives.
+func (l *Loop) missing(now time.Time) time.Duration {
+	const long = time.Minute
+	if !l.known[Services] || !l.known[EndpointSlices] {
+		return long
+	}
+	if l.known[Nodes] && (l.known[ServiceCIDRs] || l.opts.Model.Coexist) && l.addresses {
+		return 0
+	}
+	if l.deadline.IsZero() {
+		l.deadline = now.Add(l.opts.Grace)
+	}
+	left := max(l.deadline.Sub(now), 0)
+	if left == 0 {
+		l.log.Info("Going on without facts about the node", "node", l.known[Nodes],
+			"serviceCIDRs", l.known[ServiceCIDRs], "machineAddresses", l.addresses)
+	}
+	return left
+}
+
+func (l *Loop) report(ctx context.Context, end time.Time, r *Result) {
+	switch {
+	case r.Err != nil && ctx.Err() == nil:
+		l.log.Error(r.Err, "Failed to write rules, writing all of them again", "in", l.pace.wait(end))
+	case r.Wrote:
+		l.log.V(1).Info("Wrote rules", "full", r.Full, "took", r.Took)
+	}
+	if r.Err == nil {
+		r.Latencies = map[uint8][]time.Duration{}
+		for family, times := range l.triggers {
+			for _, at := range times {
+				r.Latencies[family] = append(r.Latencies[family], end.Sub(at))
+			}
+		}
+		clear(l.triggers)
+		r.HealthChecks = l.tracker.HealthChecks()
+		r.NodePorts = l.tracker.State().Node.NodePorts
+		r.Unserved = map[uint8]model.Unserved{4: l.tracker.Unserved(4), 6: l.tracker.Unserved(6)}
+	}
+	l.opts.Observer.Synced(*r)
+}
+
+// complain logs what is malformed in an object, once for each wording. It is called with the lock held.
+func (l *Loop) complain(object string, err error) {
+	if err == nil {
+		delete(l.problems, object)
+		return
+	}
+	if l.problems[object] != err.Error() {
+		l.problems[object] = err.Error()
+		l.log.Error(fmt.Errorf("reading %w", err), "Ignoring malformed parts of an object")
+	}
+}

@@ -1,0 +1,57 @@
+package sync
+
+import (
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+)
+
+// sayAgain is how often an outage that lasts is mentioned.
+const sayAgain = time.Minute
+
+// outage says, once when it begins and then rarely, that the API server cannot be reached, and that it can be
+// again. The reflectors by themselves say it for each list and watch, in words that alarm more than they explain.
+type outage struct {
+	server string
+	log    logr.Logger
+
+	mu    sync.Mutex
+	since time.Time // zero: reachable as far as we know
+	said  time.Time
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func (o *outage) wrap(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(r *http.Request) (*http.Response, error) {
+		resp, err := next.RoundTrip(r)
+		if r.Context().Err() == nil {
+			o.note(time.Now(), err)
+		}
+		return resp, err
+	})
+}
+
+func (o *outage) note(now time.Time, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err == nil {
+		if !o.since.IsZero() {
+			o.log.Info("Reached the API server again", "server", o.server, "after", now.Sub(o.since).Round(time.Second))
+			o.since = time.Time{}
+		}
+		return
+	}
+	if o.since.IsZero() {
+		o.since = now
+		o.said = time.Time{}
+	}
+	if now.Sub(o.said) >= sayAgain {
+		o.said = now
+		o.log.Error(err, "Cannot reach the API server, keeping the rules as they are and trying on", "server", o.server)
+	}
+}

@@ -1,0 +1,64 @@
+package sync
+
+import "time"
+
+// Failed writes are repeated after firstRetry, then twice as late each time, up to lastRetry.
+const (
+	firstRetry = 200 * time.Millisecond
+	lastRetry  = 30 * time.Second
+)
+
+// pace decides when to write, and whether all of it. It has no clock: times are given.
+type pace struct {
+	min, full time.Duration
+
+	dirty    bool      // something changed since the last write
+	last     time.Time // end of the last write; zero: none yet
+	lastFull time.Time // end of the last full one that succeeded
+	failures int       // in a row
+}
+
+// wait is how long until the next write is due; 0 or less: now.
+func (p *pace) wait(now time.Time) time.Duration {
+	switch {
+	case p.last.IsZero():
+		return 0
+	case p.failures > 0:
+		return p.last.Add(p.backoff()).Sub(now)
+	}
+	next := p.lastFull.Add(p.full)
+	if soon := p.last.Add(p.min); p.dirty && soon.Before(next) {
+		next = soon
+	}
+	return next.Sub(now)
+}
+
+// fullDue says whether a write at this time must be a full one: the first, one after a failure, or the periodic
+// one.
+func (p *pace) fullDue(now time.Time) bool {
+	return p.lastFull.IsZero() || p.failures > 0 || !now.Before(p.lastFull.Add(p.full))
+}
+
+func (p *pace) done(end time.Time, r Result) {
+	p.dirty = false
+	if r.Err != nil {
+		p.last = end
+		p.failures++
+		return
+	}
+	p.failures = 0
+	if r.Wrote {
+		p.last = end
+	}
+	if r.Full {
+		p.lastFull = end
+	}
+}
+
+func (p *pace) backoff() time.Duration {
+	delay := firstRetry
+	for i := 1; i < p.failures && delay < lastRetry; i++ {
+		delay *= 2
+	}
+	return min(delay, lastRetry)
+}
