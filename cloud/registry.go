@@ -58,3 +58,35 @@ func New(name string, config Config) (Provider, error) {
 	}
 	return provider, nil
 }
+
+// Providers starts each provider when it is first asked for, once, since a class may name one that the manager's
+// configuration does not. For several goroutines.
+type Providers struct {
+	config  func(name string) (Config, error)
+	mu      sync.Mutex
+	started map[string]Provider
+}
+
+// NewProviders makes an empty set. config says what the provider of that name is started with.
+func NewProviders(config func(name string) (Config, error)) *Providers {
+	return &Providers{config: config, started: map[string]Provider{}}
+}
+
+// Get returns the provider of that name. A failed start is tried again by the next call.
+func (p *Providers) Get(name string) (Provider, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if provider, ok := p.started[name]; ok {
+		return provider, nil
+	}
+	config, err := p.config(name)
+	if err != nil {
+		return nil, fmt.Errorf("configuring provider %q: %w", name, err)
+	}
+	provider, err := New(name, config)
+	if err != nil {
+		return nil, err
+	}
+	p.started[name] = provider
+	return provider, nil
+}

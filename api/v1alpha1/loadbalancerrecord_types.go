@@ -58,6 +58,7 @@ type LoadBalancerRecordStatus struct {
 	// +listType=map
 	// +listMapKey=kind
 	// +listMapKey=key
+	// +listMapKey=id
 	Resources []OwnedResource `json:"resources,omitempty"`
 
 	// plan is what was still to be done when this was written, in order: empty when the cloud has what the Service
@@ -79,9 +80,8 @@ type OwnedResource struct {
 	Kind string `json:"kind"`
 	// key tells it from others of its kind and Service.
 	Key string `json:"key"`
-	// id that the cloud knows it by.
-	// +optional
-	ID string `json:"id,omitempty"`
+	// id that the cloud knows it by. While one resource replaces another there are two of one kind and key.
+	ID string `json:"id"`
 }
 
 // PlannedOperation is one step towards what the Service asks for.

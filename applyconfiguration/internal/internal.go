@@ -202,6 +202,7 @@ var schemaYAML = typed.YAMLObject(`types:
           keys:
           - kind
           - key
+          - id
     - name: serviceUID
       type:
         namedType: io.k8s.apimachinery.pkg.types.UID

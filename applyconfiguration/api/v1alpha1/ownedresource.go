@@ -11,7 +11,7 @@ type OwnedResourceApplyConfiguration struct {
 	Kind *string `json:"kind,omitempty"`
 	// key tells it from others of its kind and Service.
 	Key *string `json:"key,omitempty"`
-	// id that the cloud knows it by.
+	// id that the cloud knows it by. While one resource replaces another there are two of one kind and key.
 	ID *string `json:"id,omitempty"`
 }
 

@@ -1,0 +1,98 @@
+package loadbalancer
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
+)
+
+// binding says who serves a Service.
+type binding struct {
+	// className is the name of the LoadBalancerClass; empty: the manager's configuration.
+	className string
+	// class is nil where the configuration serves the Service, or the class is gone.
+	class    *v1alpha1.LoadBalancerClassSpec
+	provider string
+	// policy in force, as far as it is known.
+	policy v1alpha1.Policy
+	// refusal says why the class cannot be used; empty: it can.
+	refusal string
+	// releaseOnly: the Service is nobody's any more, and what it had from us is to go.
+	releaseOnly bool
+}
+
+// bind decides who serves a Service; nil means that it is not ours. In order:
+//
+//  1. Who serves it already, by its record, goes on: another class that becomes the default changes nothing, and a
+//     class that is gone leaves the balancer as it is.
+//  2. The class that the Service names.
+//  3. The default class.
+//  4. The configuration's provider.
+//
+// In coexist mode another controller serves Services without a class, so that 3 and 4 are left out. A Service that is
+// not of the type is bound only by its record or by its finalizer: something of it may still stand in the cloud.
+func bind(svc *corev1.Service, record *v1alpha1.LoadBalancerRecord, classes []v1alpha1.LoadBalancerClass, coexist bool, defaultProvider string) *binding {
+	named := ""
+	if svc.Spec.LoadBalancerClass != nil {
+		named = *svc.Spec.LoadBalancerClass
+	}
+	isBalancer := svc.Spec.Type == corev1.ServiceTypeLoadBalancer
+	if record != nil && record.Status.Provider != "" {
+		b := bound(record, classes)
+		// A class can be set anew when the type changes: then what the old one made has to go first.
+		b.releaseOnly = !isBalancer || b.class != nil && named != "" && b.class.ClassName != named
+		return b
+	}
+	if !isBalancer && !hasFinalizer(svc) {
+		return nil
+	}
+	for _, c := range oldestFirst(classes) {
+		if named != "" && c.Spec.ClassName == named || named == "" && c.Spec.Default && !coexist {
+			return &binding{className: c.Name, class: &c.Spec, provider: c.Spec.Provider, policy: c.Spec.Policy}
+		}
+	}
+	if named == "" && !coexist && defaultProvider != "" {
+		return &binding{provider: defaultProvider, policy: v1alpha1.PolicyApply}
+	}
+	return nil
+}
+
+func bound(record *v1alpha1.LoadBalancerRecord, classes []v1alpha1.LoadBalancerClass) *binding {
+	b := &binding{className: record.Status.LoadBalancerClass, provider: record.Status.Provider, policy: record.Status.Policy}
+	if b.className == "" {
+		return b
+	}
+	i := slices.IndexFunc(classes, func(c v1alpha1.LoadBalancerClass) bool { return c.Name == b.className })
+	switch {
+	case i < 0:
+		b.refusal = fmt.Sprintf("LoadBalancerClass %q is gone: create it again; the balancer is left as it is", b.className)
+	case classes[i].Spec.Provider != b.provider:
+		// Deleted and made anew with another provider, which would not know what the first one made.
+		b.refusal = fmt.Sprintf("LoadBalancerClass %q names provider %q, the balancer is of %q: it is left as it is",
+			b.className, classes[i].Spec.Provider, b.provider)
+	default:
+		b.class = &classes[i].Spec
+	}
+	return b
+}
+
+// oldestFirst sorts classes by age, then by name, without changing the argument.
+func oldestFirst(classes []v1alpha1.LoadBalancerClass) []v1alpha1.LoadBalancerClass {
+	sorted := slices.Clone(classes)
+	slices.SortFunc(sorted, func(a, b v1alpha1.LoadBalancerClass) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	})
+	return sorted
+}
+
+func hasFinalizer(svc *corev1.Service) bool {
+	return slices.Contains(svc.Finalizers, v1alpha1.FinalizerLoadBalancer)
+}
+
+func withoutFinalizer(finalizers []string) []string {
+	return slices.DeleteFunc(slices.Clone(finalizers), func(f string) bool { return f == v1alpha1.FinalizerLoadBalancer })
+}

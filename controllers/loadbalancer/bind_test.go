@@ -1,0 +1,81 @@
+package loadbalancer
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
+)
+
+func TestBind(t *testing.T) {
+	class := func(name, className string, isDefault bool, minute int) v1alpha1.LoadBalancerClass {
+		return v1alpha1.LoadBalancerClass{
+			ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: metav1.NewTime(time.Unix(int64(60*minute), 0))},
+			Spec:       v1alpha1.LoadBalancerClassSpec{ClassName: className, Provider: "fake", Default: isDefault},
+		}
+	}
+	classes := []v1alpha1.LoadBalancerClass{
+		class("young", "example.com/a", true, 3), class("old", "example.com/a", false, 1), class("base", "example.com/b", true, 2),
+	}
+	balancer := func(className *string, finalizers ...string) *corev1.Service {
+		return &corev1.Service{ObjectMeta: metav1.ObjectMeta{Finalizers: finalizers},
+			Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, LoadBalancerClass: className}}
+	}
+	plain := func(finalizers ...string) *corev1.Service {
+		return &corev1.Service{ObjectMeta: metav1.ObjectMeta{Finalizers: finalizers}, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeClusterIP}}
+	}
+	record := func(className string) *v1alpha1.LoadBalancerRecord {
+		return &v1alpha1.LoadBalancerRecord{Status: v1alpha1.LoadBalancerRecordStatus{LoadBalancerClass: className, Provider: "fake"}}
+	}
+	type want struct {
+		Class       string
+		Provider    string
+		ReleaseOnly bool
+		Refused     bool
+	}
+	cases := map[string]struct {
+		reason          string
+		service         *corev1.Service
+		record          *v1alpha1.LoadBalancerRecord
+		classes         []v1alpha1.LoadBalancerClass
+		coexist         bool
+		defaultProvider string
+		want            *want
+	}{
+		"Named":        {reason: "of two with one className the older", service: balancer(ptr.To("example.com/a")), classes: classes, want: &want{Class: "old", Provider: "fake"}},
+		"NamedCoexist": {reason: "classes of ours are ours in every mode", service: balancer(ptr.To("example.com/b")), classes: classes, coexist: true, want: &want{Class: "base", Provider: "fake"}},
+		"Foreign":      {reason: "somebody else's class", service: balancer(ptr.To("example.com/other")), classes: classes, defaultProvider: "fake"},
+		"Default":      {reason: "of two defaults the older", service: balancer(nil), classes: classes, defaultProvider: "aws", want: &want{Class: "base", Provider: "fake"}},
+		"Configured":   {reason: "without a default class the configuration serves", service: balancer(nil), defaultProvider: "fake", want: &want{Provider: "fake"}},
+		"Nobody":       {reason: "nothing is configured", service: balancer(nil)},
+		"Coexist":      {reason: "without a class it is the other controller's", service: balancer(nil), classes: classes, coexist: true, defaultProvider: "fake"},
+		"KeepsItsClass": {reason: "another default changes nothing", service: balancer(nil), classes: classes, record: record("young"),
+			want: &want{Class: "young", Provider: "fake"}},
+		"ClassGone": {reason: "the balancer is left as it is", service: balancer(nil), record: record("gone"),
+			want: &want{Class: "gone", Provider: "fake", Refused: true}},
+		"OtherClass": {reason: "what the old class made goes first", service: balancer(ptr.To("example.com/b")), classes: classes, record: record("old"),
+			want: &want{Class: "old", Provider: "fake", ReleaseOnly: true}},
+		"TypeChanged": {reason: "what the record knows is released", service: plain(v1alpha1.FinalizerLoadBalancer), classes: classes, record: record("old"),
+			want: &want{Class: "old", Provider: "fake", ReleaseOnly: true}},
+		"FinalizerOnly":    {reason: "left by whoever we took over from", service: plain(v1alpha1.FinalizerLoadBalancer), defaultProvider: "fake", want: &want{Provider: "fake"}},
+		"FinalizerCoexist": {reason: "the other controller's finalizer", service: plain(v1alpha1.FinalizerLoadBalancer), classes: classes, coexist: true, defaultProvider: "fake"},
+		"Plain":            {reason: "nothing to do with balancers", service: plain(), classes: classes, defaultProvider: "fake"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			b := bind(tc.service, tc.record, tc.classes, tc.coexist, tc.defaultProvider)
+			var got *want
+			if b != nil {
+				got = &want{Class: b.className, Provider: b.provider, ReleaseOnly: b.releaseOnly, Refused: b.refusal != ""}
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
+			}
+		})
+	}
+}

@@ -1,0 +1,98 @@
+package loadbalancer
+
+import (
+	"context"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
+	fairleadac "github.com/fairlead/fairlead/applyconfiguration/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// classReconciler says of each LoadBalancerClass whether it can be used.
+type classReconciler struct {
+	client    client.Client
+	providers Providers
+}
+
+// Reconcile writes the condition Accepted of all classes, where it differs: one that goes can make room for another.
+func (r *classReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
+	var classes v1alpha1.LoadBalancerClassList
+	if err := r.client.List(ctx, &classes); err != nil {
+		return ctrl.Result{}, fmt.Errorf("listing LoadBalancerClasses: %w", err)
+	}
+	taken, isDefault := map[string]string{}, ""
+	for _, class := range oldestFirst(classes.Items) {
+		verdict := r.verdict(&class, taken, isDefault)
+		if verdict.Reason != v1alpha1.ReasonDuplicate {
+			taken[class.Spec.ClassName] = class.Name
+			if class.Spec.Default {
+				isDefault = class.Name
+			}
+		}
+		if err := r.write(ctx, &class, verdict); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	return ctrl.Result{}, nil
+}
+
+func (r *classReconciler) verdict(class *v1alpha1.LoadBalancerClass, taken map[string]string, isDefault string) metav1.Condition {
+	c := metav1.Condition{Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionFalse,
+		ObservedGeneration: class.Generation, LastTransitionTime: metav1.Now().Rfc3339Copy()}
+	provider, err := r.providers.Get(class.Spec.Provider)
+	switch {
+	case taken[class.Spec.ClassName] != "":
+		c.Reason = v1alpha1.ReasonDuplicate
+		c.Message = fmt.Sprintf("LoadBalancerClass %q has className %q already: delete one of them", taken[class.Spec.ClassName], class.Spec.ClassName)
+	case class.Spec.Default && isDefault != "":
+		c.Reason = v1alpha1.ReasonDuplicate
+		c.Message = fmt.Sprintf("LoadBalancerClass %q is the default already: set default to false in one of them", isDefault)
+	case err != nil:
+		c.Reason, c.Message = v1alpha1.ReasonProviderUnknown, err.Error()
+	default:
+		if _, err := provider.Desired(sampleSpec(&class.Spec, provider.Capabilities())); err != nil {
+			c.Reason, c.Message = v1alpha1.ReasonInvalidParameters, err.Error()
+		} else {
+			c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonAccepted, "Services can use this class"
+		}
+	}
+	return c
+}
+
+// sampleSpec is what a simple Service would ask of the class, to have the provider read the parameters.
+func sampleSpec(class *v1alpha1.LoadBalancerClassSpec, caps cloud.Capabilities) cloud.Spec {
+	svc := &corev1.Service{Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer,
+		IPFamilies: []corev1.IPFamily{corev1.IPFamily(caps.Families[0])},
+		Ports:      []corev1.ServicePort{{Port: 80, NodePort: 30080, Protocol: corev1.Protocol(caps.Protocols[0])}}}}
+	spec, _, err := cloud.BuildSpec(cloud.Input{Service: svc, Class: class, Capabilities: caps})
+	if err != nil {
+		// It asks for what the provider says it has: only the class's parameters could not be written as JSON.
+		return cloud.Spec{Families: caps.Families[:1]}
+	}
+	return spec
+}
+
+func (r *classReconciler) write(ctx context.Context, class *v1alpha1.LoadBalancerClass, want metav1.Condition) error {
+	have := meta.FindStatusCondition(class.Status.Conditions, want.Type)
+	if have != nil && have.Status == want.Status {
+		want.LastTransitionTime = have.LastTransitionTime
+		if have.Reason == want.Reason && have.Message == want.Message && have.ObservedGeneration == want.ObservedGeneration {
+			return nil
+		}
+	}
+	apply := fairleadac.LoadBalancerClass(class.Name).WithUID(class.UID).
+		WithStatus(fairleadac.LoadBalancerClassStatus().WithConditions(applyCondition(want)))
+	err := r.client.Status().Apply(ctx, apply, client.FieldOwner(FieldManager), client.ForceOwnership)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("applying the status of LoadBalancerClass %q: %w", class.Name, err)
+	}
+	return nil
+}

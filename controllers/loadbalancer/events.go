@@ -1,0 +1,68 @@
+package loadbalancer
+
+import (
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// The reasons of events are those of the upstream service controller, which alerts and people know. Ours are sent when
+// something changed, never merely because a pass ran.
+const (
+	EventEnsuring     = "EnsuringLoadBalancer"
+	EventEnsured      = "EnsuredLoadBalancer"
+	EventSyncFailed   = "SyncLoadBalancerFailed"
+	EventUnavailable  = "UnAvailableLoadBalancer"
+	EventUpdated      = "UpdatedLoadBalancer"
+	EventUpdateFailed = "UpdateLoadBalancerFailed"
+	EventDeleting     = "DeletingLoadBalancer"
+	EventDeleted      = "DeletedLoadBalancer"
+	EventDeleteFailed = "DeleteLoadBalancerFailed"
+)
+
+const (
+	actionEnsure = "EnsureLoadBalancer"
+	actionDelete = "DeleteLoadBalancer"
+)
+
+// maxNote is the most bytes that the API server takes as the note of an Event.
+const maxNote = 1024
+
+func (r *Reconciler) event(svc *corev1.Service, kind, reason, action, message string) {
+	if len(message) > maxNote {
+		message = strings.ToValidUTF8(message[:maxNote-3], "") + "..."
+	}
+	r.Recorder.Eventf(svc, nil, kind, reason, action, "%s", message)
+}
+
+func (r *Reconciler) eventEnsuring(svc *corev1.Service) {
+	r.event(svc, corev1.EventTypeNormal, EventEnsuring, actionEnsure, "Ensuring the load balancer")
+}
+
+// eventsOfEnsure sends what changed from the last Ready condition to this pass.
+func (r *Reconciler) eventsOfEnsure(svc *corev1.Service, last *metav1.Condition, res result) {
+	changed := last == nil || last.Status != res.status || last.Reason != res.reason || last.Message != res.message
+	done, targetsOnly := len(res.outcome.Done) > 0, true
+	for _, op := range res.outcome.Done {
+		targetsOnly = targetsOnly && op.Action == cloud.ActionSyncTargets
+	}
+	wasReady := last != nil && last.Status == metav1.ConditionTrue
+	switch {
+	case res.status == metav1.ConditionTrue && done && targetsOnly && wasReady:
+		r.event(svc, corev1.EventTypeNormal, EventUpdated, actionEnsure, "Updated the load balancer with new nodes")
+	case res.status == metav1.ConditionTrue && (done || changed):
+		r.event(svc, corev1.EventTypeNormal, EventEnsured, actionEnsure, "Ensured the load balancer")
+	case res.failure() && changed && wasReady && res.targetsFailed():
+		r.event(svc, corev1.EventTypeWarning, EventUpdateFailed, actionEnsure, res.message)
+	case res.failure() && changed:
+		r.event(svc, corev1.EventTypeWarning, EventSyncFailed, actionEnsure, res.message)
+	}
+	if changed || done {
+		for _, w := range res.warnings {
+			r.event(svc, corev1.EventTypeWarning, w.reason, actionEnsure, w.message)
+		}
+	}
+}

@@ -1,0 +1,137 @@
+package loadbalancer
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// How long to wait for what nobody will tell us about.
+const (
+	waitPending  = 2 * time.Second
+	waitConflict = 30 * time.Second
+	waitQuota    = time.Minute
+	waitBlocked  = time.Minute
+)
+
+// result is what a pass came to, before anything of it is written.
+type result struct {
+	status          metav1.ConditionStatus
+	reason, message string
+	outcome         cloud.Outcome
+	// observed: outcome says what there is in the cloud.
+	observed bool
+	// portsError is the reason of upstream's condition LoadBalancerPortsError; empty: none.
+	portsError string
+	// requeue after this long; 0: when something changes.
+	requeue time.Duration
+	// err is retried with a growing delay; nil: not.
+	err      error
+	warnings []warning
+}
+
+// warning is an event beside the pass's own.
+type warning struct{ reason, message string }
+
+// refused is a pass that did not begin.
+func refused(reason, message string) result {
+	return result{status: metav1.ConditionFalse, reason: reason, message: message}
+}
+
+// ensured is a pass without an error.
+func ensured(out cloud.Outcome, policy v1alpha1.Policy) result {
+	r := result{status: metav1.ConditionFalse, outcome: out, observed: true}
+	switch left := out.Left; {
+	case len(left.Blocked) > 0:
+		r.reason, r.requeue = v1alpha1.ReasonReplacementNeeded, waitBlocked
+		messages := make([]string, len(left.Blocked))
+		for i, b := range left.Blocked {
+			messages[i] = b.Message
+			if b.Reason == cloud.BlockForeign {
+				r.reason = v1alpha1.ReasonConflict
+			}
+		}
+		r.message = strings.Join(messages, "; ")
+	case len(left.Operations) > 0 && policy == v1alpha1.PolicyPlan:
+		r.reason = v1alpha1.ReasonPlanned
+		r.message = fmt.Sprintf("%d operations are planned and none is done, because the policy is Plan", len(left.Operations))
+	case !left.Empty():
+		r.reason, r.message, r.requeue = v1alpha1.ReasonPending, "Waiting for the cloud", waitPending
+		if len(left.Waiting) > 0 {
+			r.message = "Waiting for " + strings.Join(left.Waiting, ", ")
+		}
+	default:
+		r.status, r.reason, r.message = metav1.ConditionTrue, v1alpha1.ReasonEnsured, "The cloud has what the Service asks for"
+	}
+	return r
+}
+
+// failed is a pass that ended with an error, by its class.
+func failed(err error, out cloud.Outcome) result {
+	e := cloud.Classify(err)
+	r := result{status: metav1.ConditionFalse, message: err.Error(), outcome: out, observed: len(out.Observed)+len(out.Done) > 0}
+	switch e.Class {
+	case cloud.UserError:
+		r.reason = v1alpha1.ReasonInvalidService
+		if errors.Is(err, cloud.ErrMixedProtocols) {
+			r.portsError = "LoadBalancerMixedProtocolNotSupported"
+		}
+	case cloud.Pending:
+		r.reason, r.requeue = v1alpha1.ReasonPending, waitPending
+	case cloud.Quota:
+		r.reason, r.requeue = v1alpha1.ReasonQuotaExceeded, waitQuota
+	case cloud.Conflict:
+		r.reason, r.requeue = v1alpha1.ReasonConflict, waitConflict
+	case cloud.NotFound:
+		// Gone between two calls: the next pass sees it.
+		r.reason, r.requeue = v1alpha1.ReasonPending, waitPending
+	case cloud.Throttled:
+		r.reason, r.requeue, r.err = v1alpha1.ReasonThrottled, e.After, err
+	case cloud.RetryAfter:
+		r.reason, r.requeue, r.err = v1alpha1.ReasonCloudError, e.After, err
+	default:
+		r.reason, r.err = v1alpha1.ReasonCloudError, err
+	}
+	if r.requeue > 0 {
+		r.err = nil
+	}
+	return r
+}
+
+// planned turns what is left into the record's form.
+func planned(plan cloud.Plan) []v1alpha1.PlannedOperation {
+	var ops []v1alpha1.PlannedOperation
+	for _, op := range plan.Operations {
+		action := string(op.Action)
+		if op.Action == cloud.ActionSyncTargets {
+			action = string(cloud.ActionUpdate)
+		}
+		ops = append(ops, v1alpha1.PlannedOperation{Action: action, Kind: op.Resource.Kind, Key: op.Resource.Key, Reason: op.Reason})
+	}
+	return ops
+}
+
+// failure reports whether something stands in the way, rather than being under way.
+func (r *result) failure() bool {
+	switch r.reason {
+	case v1alpha1.ReasonPending, v1alpha1.ReasonPlanned:
+		return false
+	}
+	return r.status == metav1.ConditionFalse
+}
+
+// targetsFailed reports whether nothing but targets is left to be done.
+func (r *result) targetsFailed() bool {
+	for _, op := range r.outcome.Left.Operations {
+		if op.Action != cloud.ActionSyncTargets {
+			return false
+		}
+	}
+	return len(r.outcome.Left.Operations) > 0
+}

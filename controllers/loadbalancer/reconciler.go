@@ -1,0 +1,235 @@
+// Package loadbalancer gives Services of type LoadBalancer their load balancers, through the contract of package cloud,
+// and takes them away again.
+//
+// It decides which class, and so which provider, serves a Service; it holds the finalizer, the LoadBalancerRecord, the
+// Service's status and the events. What a balancer consists of is the provider's business; what has to be created,
+// changed or deleted, and in which order, is decided in package cloud.
+package loadbalancer
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// FieldManager of everything that this controller applies.
+const FieldManager = "fairlead-loadbalancer"
+
+// Providers finds a provider by name. *cloud.Providers is one.
+type Providers interface {
+	Get(name string) (cloud.Provider, error)
+}
+
+// Reconciler gives Services their load balancers.
+type Reconciler struct {
+	// Client reads from the manager's cache and writes to the API server. SetupWithManager sets it where it is nil.
+	Client client.Client
+	// Recorder gets the events on Services. SetupWithManager sets it where it is nil.
+	Recorder events.EventRecorder
+	// Providers of the cloud. Required.
+	Providers Providers
+	// ClusterID is part of the mark on everything that is made in a cloud. Required.
+	ClusterID string
+	// DefaultProvider serves Services without a class where no class is the default. Empty: nobody does. Not heeded in
+	// coexist mode.
+	DefaultProvider string
+	// Coexist says that somebody else serves Services without a class: only Services of our classes are ours.
+	Coexist bool
+	// Concurrency is how many Services are worked on at once. 0: 4.
+	Concurrency int
+	// Resync is how often a balancer that needs nothing is looked at, to find what others changed. 0: 10 minutes.
+	Resync time.Duration
+
+	// last status of the record that was written, by the Service's UID, since the cache may still hold the one before.
+	last sync.Map
+}
+
+// +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups="",resources=services/status,verbs=patch
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
+// +kubebuilder:rbac:groups=fairlead.dev,resources=loadbalancerclasses,verbs=get;list;watch
+// +kubebuilder:rbac:groups=fairlead.dev,resources=loadbalancerclasses/status,verbs=patch
+// +kubebuilder:rbac:groups=fairlead.dev,resources=loadbalancerrecords,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=fairlead.dev,resources=loadbalancerrecords/status,verbs=patch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+// Reconcile makes the balancer of one Service what the Service asks for, or releases it.
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	view, err := r.observe(ctx, req.NamespacedName)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if view.stale() {
+		// A record of an earlier Service of this name: that one comes first.
+		return r.quietly(r.releaseStale(ctx, view))
+	}
+	switch {
+	case view.service == nil, view.binding == nil:
+		return ctrl.Result{}, nil
+	case view.wanted():
+		return r.quietly(r.ensure(ctx, view))
+	default:
+		return r.quietly(r.release(ctx, view))
+	}
+}
+
+// quietly turns conflicts, which the next pass resolves by itself, into a short wait.
+func (r *Reconciler) quietly(result ctrl.Result, err error) (ctrl.Result, error) {
+	if apierrors.IsConflict(err) {
+		return ctrl.Result{RequeueAfter: time.Second}, nil
+	}
+	return result, err
+}
+
+// view is what one pass sees.
+type view struct {
+	service *corev1.Service              // nil: gone
+	record  *v1alpha1.LoadBalancerRecord // nil: none
+	classes []v1alpha1.LoadBalancerClass
+	nodes   []*corev1.Node
+	binding *binding // nil: the Service is not ours
+}
+
+func (v *view) wanted() bool {
+	return v.service.Spec.Type == corev1.ServiceTypeLoadBalancer && v.service.DeletionTimestamp == nil &&
+		!v.binding.releaseOnly
+}
+
+// stale reports whether the record belongs to a Service that is gone.
+func (v *view) stale() bool {
+	return v.record != nil && v.record.Status.ServiceUID != "" &&
+		(v.service == nil || v.service.UID != v.record.Status.ServiceUID)
+}
+
+// observe reads everything that a pass needs, from the cache.
+func (r *Reconciler) observe(ctx context.Context, name types.NamespacedName) (*view, error) {
+	v := &view{}
+	service, record := &corev1.Service{}, &v1alpha1.LoadBalancerRecord{}
+	if err := r.Client.Get(ctx, name, service); err == nil {
+		v.service = service
+	} else if !apierrors.IsNotFound(err) {
+		return nil, fmt.Errorf("reading the Service: %w", err)
+	}
+	if err := r.Client.Get(ctx, name, record); err == nil {
+		v.record = record
+		if v.stale() && record.Status.Policy == v1alpha1.PolicyRetain {
+			v.record = nil // kept for people; a new Service of the name writes over it
+		}
+	} else if !apierrors.IsNotFound(err) {
+		return nil, fmt.Errorf("reading the LoadBalancerRecord: %w", err)
+	}
+	if v.service == nil {
+		return v, nil
+	}
+	var classes v1alpha1.LoadBalancerClassList
+	if err := r.Client.List(ctx, &classes); err != nil {
+		return nil, fmt.Errorf("listing LoadBalancerClasses: %w", err)
+	}
+	v.classes = classes.Items
+	v.binding = bind(v.service, v.record, v.classes, r.Coexist, r.DefaultProvider)
+	if v.binding == nil {
+		return v, nil
+	}
+	var nodes corev1.NodeList
+	if err := r.Client.List(ctx, &nodes); err != nil {
+		return nil, fmt.Errorf("listing Nodes: %w", err)
+	}
+	for i := range nodes.Items {
+		v.nodes = append(v.nodes, &nodes.Items[i])
+	}
+	return v, nil
+}
+
+// ensure makes the balancer what the Service asks for. Whatever cannot be done leaves the balancer that runs as it is.
+func (r *Reconciler) ensure(ctx context.Context, v *view) (ctrl.Result, error) {
+	if v.binding.refusal != "" {
+		return r.report(ctx, v, refused(v1alpha1.ReasonClassNotAccepted, v.binding.refusal))
+	}
+	provider, err := r.Providers.Get(v.binding.provider)
+	if err != nil {
+		return r.report(ctx, v, refused(v1alpha1.ReasonClassNotAccepted, err.Error()))
+	}
+	spec, options, err := cloud.BuildSpec(cloud.Input{ClusterID: r.ClusterID, Service: v.service, Class: v.binding.class,
+		Nodes: v.nodes, Capabilities: provider.Capabilities()})
+	if err != nil {
+		return r.report(ctx, v, failed(err, cloud.Outcome{}))
+	}
+	desired, err := provider.Desired(spec)
+	if err != nil {
+		return r.report(ctx, v, failed(provider.Classify(err), cloud.Outcome{}))
+	}
+	if r.lastCondition(v) == nil {
+		r.eventEnsuring(v.service)
+	}
+	// The record names the class and the provider, and the finalizer holds the Service, before the first call.
+	v.binding.policy = options.Policy
+	if err := r.writeBinding(ctx, v); err != nil {
+		return ctrl.Result{}, err
+	}
+	if err := r.setFinalizer(ctx, v.service, true); err != nil {
+		return ctrl.Result{}, err
+	}
+	out, err := cloud.Converge(ctx, provider, spec.Owner, desired, options)
+	if ctx.Err() != nil {
+		return ctrl.Result{}, ctx.Err()
+	}
+	result := ensured(out, options.Policy)
+	if err != nil {
+		result = failed(err, out)
+	}
+	if len(spec.Nodes) == 0 {
+		result.warnings = append(result.warnings, warning{EventUnavailable, "There are no available nodes for the load balancer"})
+	}
+	return r.report(ctx, v, result)
+}
+
+// setFinalizer adds or removes our finalizer, and nothing where it is as it should be.
+func (r *Reconciler) setFinalizer(ctx context.Context, svc *corev1.Service, present bool) error {
+	changed := svc.DeepCopy()
+	if present == hasFinalizer(svc) {
+		return nil
+	}
+	if present {
+		changed.Finalizers = append(changed.Finalizers, v1alpha1.FinalizerLoadBalancer)
+	} else {
+		changed.Finalizers = withoutFinalizer(changed.Finalizers)
+	}
+	patch := client.MergeFromWithOptions(svc, client.MergeFromWithOptimisticLock{})
+	if err := r.Client.Patch(ctx, changed, patch, client.FieldOwner(FieldManager)); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("changing the finalizer of the Service: %w", err)
+	}
+	*svc = *changed
+	return nil
+}
+
+// lastStatus returns the status of the record as it was last written; nil: never.
+func (r *Reconciler) lastStatus(v *view) *v1alpha1.LoadBalancerRecordStatus {
+	if status, ok := r.last.Load(v.service.UID); ok {
+		return status.(*v1alpha1.LoadBalancerRecordStatus)
+	}
+	if v.record != nil {
+		return &v.record.Status
+	}
+	return nil
+}
+
+// lastCondition returns the Ready condition that was last written; nil: none yet.
+func (r *Reconciler) lastCondition(v *view) *metav1.Condition {
+	if status := r.lastStatus(v); status != nil {
+		return meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
+	}
+	return nil
+}

@@ -1,0 +1,52 @@
+package loadbalancer
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
+	fairleadac "github.com/fairlead/fairlead/applyconfiguration/api/v1alpha1"
+)
+
+// applyRecord makes the record of a Service; owned: it goes with the Service.
+func (r *Reconciler) applyRecord(ctx context.Context, svc *corev1.Service, owned bool) error {
+	record := fairleadac.LoadBalancerRecord(svc.Name, svc.Namespace)
+	if owned {
+		record.WithOwnerReferences(metav1ac.OwnerReference().WithAPIVersion("v1").WithKind("Service").
+			WithName(svc.Name).WithUID(svc.UID).WithController(true))
+	}
+	if err := r.Client.Apply(ctx, record, client.FieldOwner(FieldManager), client.ForceOwnership); err != nil {
+		return fmt.Errorf("applying the LoadBalancerRecord: %w", err)
+	}
+	return nil
+}
+
+// applyRecordStatus writes the whole status: we are its only writer.
+func (r *Reconciler) applyRecordStatus(ctx context.Context, svc *corev1.Service, status *v1alpha1.LoadBalancerRecordStatus) error {
+	apply := fairleadac.LoadBalancerRecordStatus().WithServiceUID(status.ServiceUID).WithProvider(status.Provider)
+	if status.LoadBalancerClass != "" {
+		apply.WithLoadBalancerClass(status.LoadBalancerClass)
+	}
+	if status.Policy != "" {
+		apply.WithPolicy(status.Policy)
+	}
+	apply.WithAddresses(status.Addresses...)
+	for _, o := range status.Resources {
+		apply.WithResources(fairleadac.OwnedResource().WithKind(o.Kind).WithKey(o.Key).WithID(o.ID))
+	}
+	for _, op := range status.Plan {
+		apply.WithPlan(fairleadac.PlannedOperation().WithAction(op.Action).WithKind(op.Kind).WithKey(op.Key).WithReason(op.Reason))
+	}
+	for _, c := range status.Conditions {
+		apply.WithConditions(applyCondition(c))
+	}
+	record := fairleadac.LoadBalancerRecord(svc.Name, svc.Namespace).WithStatus(apply)
+	if err := r.Client.Status().Apply(ctx, record, client.FieldOwner(FieldManager), client.ForceOwnership); err != nil {
+		return fmt.Errorf("applying the status of the LoadBalancerRecord: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,139 @@
+package loadbalancer
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// release takes away what a Service has in the cloud, whether or not anything is found there, then the finalizer, then
+// the record.
+func (r *Reconciler) release(ctx context.Context, v *view) (ctrl.Result, error) {
+	options, err := cloud.ParseOptions(v.service, v.binding.class)
+	if err == nil && (v.binding.class != nil || v.binding.className == "") {
+		v.binding.policy = options.Policy
+	}
+	// Else what was last in force goes on: a typing mistake must not delete what was to be retained.
+	if v.binding.policy == v1alpha1.PolicyRetain {
+		return ctrl.Result{}, r.retain(ctx, v)
+	}
+	last := r.lastCondition(v)
+	if last != nil && last.Reason != v1alpha1.ReasonDeleting {
+		r.event(v.service, corev1.EventTypeNormal, EventDeleting, actionDelete, "Deleting the load balancer")
+	}
+	out, err := r.converge(ctx, v.binding.provider, cloud.OwnerOf(r.ClusterID, v.service), v.binding.policy)
+	if ctx.Err() != nil {
+		return ctrl.Result{}, ctx.Err()
+	}
+	if err == nil && out.Left.Empty() {
+		return ctrl.Result{}, r.released(ctx, v, last != nil)
+	}
+	res := ensured(out, v.binding.policy)
+	if err != nil {
+		res = failed(err, out)
+		if res.requeue == 0 && res.err == nil {
+			res.err = err // not even a user's mistake ends a release
+		}
+	}
+	res.reason = v1alpha1.ReasonDeleting
+	changed := last == nil || last.Message != res.message
+	if err != nil && changed {
+		r.event(v.service, corev1.EventTypeWarning, EventDeleteFailed, actionDelete, res.message)
+	}
+	if v.record != nil || r.lastStatus(v) != nil {
+		condition := newCondition(v.service, last, res)
+		if err := r.writeRecordStatus(ctx, v, recordStatus(r.lastStatus(v), v, res, condition)); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	if res.err != nil {
+		return ctrl.Result{}, fmt.Errorf("deleting the load balancer: %w", res.err)
+	}
+	return ctrl.Result{RequeueAfter: res.requeue}, nil
+}
+
+// converge wants nothing of an owner.
+func (r *Reconciler) converge(ctx context.Context, name string, owner cloud.Owner, policy v1alpha1.Policy) (cloud.Outcome, error) {
+	provider, err := r.Providers.Get(name)
+	if err != nil {
+		return cloud.Outcome{}, err
+	}
+	return cloud.Converge(ctx, provider, owner, nil, cloud.Options{Policy: policy})
+}
+
+// released forgets a Service of which nothing is left in the cloud. The finalizer goes before the record: without the
+// record nobody could tell any more who has to release it.
+func (r *Reconciler) released(ctx context.Context, v *view, announce bool) error {
+	if announce {
+		r.event(v.service, corev1.EventTypeNormal, EventDeleted, actionDelete, "Deleted the load balancer")
+	}
+	if err := r.letGo(ctx, v); err != nil {
+		return err
+	}
+	return r.deleteRecord(ctx, v.service.Namespace, v.service.Name)
+}
+
+// retain lets the Service go and leaves the cloud, and the record, which then is nobody's, as they are.
+func (r *Reconciler) retain(ctx context.Context, v *view) error {
+	if v.record != nil && metav1.IsControlledBy(v.record, v.service) {
+		if err := r.applyRecord(ctx, v.service, false); err != nil {
+			return err
+		}
+	}
+	return r.letGo(ctx, v)
+}
+
+// letGo takes everything of ours off the Service.
+func (r *Reconciler) letGo(ctx context.Context, v *view) error {
+	svc := v.service
+	if svc.DeletionTimestamp == nil {
+		if meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionLoadBalancerReady) != nil {
+			if err := r.applyConditions(ctx, svc, nil); err != nil {
+				return err
+			}
+		}
+		if err := r.writeIngress(ctx, svc, nil); err != nil {
+			return err
+		}
+	}
+	if err := r.setFinalizer(ctx, svc, false); err != nil {
+		return err
+	}
+	r.last.Delete(svc.UID)
+	return nil
+}
+
+func (r *Reconciler) deleteRecord(ctx context.Context, namespace, name string) error {
+	record := &v1alpha1.LoadBalancerRecord{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	if err := r.Client.Delete(ctx, record); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("deleting the LoadBalancerRecord: %w", err)
+	}
+	return nil
+}
+
+// releaseStale takes away what a Service left behind that is gone though our finalizer should have held it.
+func (r *Reconciler) releaseStale(ctx context.Context, v *view) (ctrl.Result, error) {
+	status := v.record.Status
+	owner := cloud.Owner{ClusterID: r.ClusterID, ServiceUID: string(status.ServiceUID), Namespace: v.record.Namespace, Name: v.record.Name}
+	out, err := r.converge(ctx, status.Provider, owner, status.Policy)
+	if err != nil {
+		return ctrl.Result{}, fmt.Errorf("deleting the load balancer of a Service that is gone: %w", err)
+	}
+	if !out.Left.Empty() {
+		return ctrl.Result{RequeueAfter: waitPending}, nil
+	}
+	r.last.Delete(status.ServiceUID)
+	if err := r.deleteRecord(ctx, v.record.Namespace, v.record.Name); err != nil {
+		return ctrl.Result{}, err
+	}
+	// The deletion of the record brings the Service back, if there is one of the name.
+	return ctrl.Result{}, nil
+}
