@@ -3,6 +3,7 @@ package cri
 import (
 	"context"
 	"crypto/rand"
+	"debug/elf"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -47,6 +48,9 @@ func newRuntime(options Options, log *slog.Logger) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("finding the playground's binary: %w", err)
 	}
+	if err := checkStatic(binary); err != nil {
+		return nil, err
+	}
 	r := &Runtime{
 		options: options, binary: binary, log: log,
 		images:    newImages(options.Images, options.EchoImages, options.Root),
@@ -72,6 +76,21 @@ func newRuntime(options Options, log *slog.Logger) (*Runtime, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// checkStatic refuses a binary that needs libraries: in the built-in image there are none.
+func checkStatic(binary string) error {
+	file, err := elf.Open(binary)
+	if err != nil {
+		return fmt.Errorf("reading the playground's binary: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	for _, p := range file.Progs {
+		if p.Type == elf.PT_INTERP {
+			return fmt.Errorf("%s is linked dynamically, and containers have no libraries: build it with CGO_ENABLED=0", binary)
+		}
+	}
+	return nil
 }
 
 func (r *Runtime) podDir(id string) string { return filepath.Join(r.options.Root, "pods", id) }

@@ -99,7 +99,7 @@ func enter(t *testing.T, assets string) bool {
 	if os.Getenv(insideEnv) != "" {
 		return true
 	}
-	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=8m")
+	cmd := exec.Command(staticBinary(t), "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=8m")
 	cmd.Env = append(os.Environ(), insideEnv+"="+t.TempDir(), "FAIRLEAD_ASSETS="+assets)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -121,6 +121,18 @@ func enter(t *testing.T, assets string) bool {
 	return false
 }
 
+// staticBinary is this test's binary, built again without cgo: containers have no libraries.
+func staticBinary(t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "playground.test")
+	build := exec.Command("go", "test", "-c", "-o", binary, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building the test without cgo: %v\n%s", err, out)
+	}
+	return binary
+}
+
 // cluster is a control plane and one node, all in this process's namespaces.
 type cluster struct {
 	t      *testing.T
@@ -128,8 +140,9 @@ type cluster struct {
 	dir    string
 	client kubernetes.Interface
 	config *rest.Config
-	// podLogs is the folder of Pods' logs.
-	podLogs string
+	// runtime is the container runtime, which runtimeArgs start.
+	runtime     *exec.Cmd
+	runtimeArgs []string
 }
 
 func startCluster(t *testing.T, assets string) *cluster {
@@ -203,6 +216,13 @@ func (c *cluster) start(name string, args ...string) *exec.Cmd {
 		}
 	})
 	return cmd
+}
+
+// restartRuntime kills the container runtime and starts it again.
+func (c *cluster) restartRuntime() {
+	must(c.t, c.runtime.Process.Kill())
+	_ = c.runtime.Wait()
+	c.runtime = c.start("cri", c.runtimeArgs...)
 }
 
 func (c *cluster) prepareMounts() {
@@ -302,12 +322,12 @@ func (c *cluster) startNode() {
 		ConfigFile: c.path("kubelet.yaml"), Kubeconfig: c.path("node.kubeconfig"), Socket: c.path("cri.sock"), Root: c.path("node"),
 		ClientCAFile: c.path("ca.crt"), ClusterDNS: []string{"10.96.0.10"}, ClusterDomain: "cluster.local",
 	}
-	c.podLogs = PodLogs(o)
 	config, err := Config(o)
 	must(t, err)
 	c.write("kubelet.yaml", string(config))
-	c.start("cri", "--socket="+o.Socket, "--node="+nodeName, "--zone=zone-a", "--node-ips="+strings.Join(o.NodeIPs, ","),
-		"--root="+c.path("cri"), "--images="+c.path("images"))
+	c.runtimeArgs = []string{"--socket=" + o.Socket, "--node=" + nodeName, "--zone=zone-a", "--node-ips=" + strings.Join(o.NodeIPs, ","),
+		"--root=" + c.path("cri"), "--images=" + c.path("images")}
+	c.runtime = c.start("cri", c.runtimeArgs...)
 	c.eventually(10*time.Second, "the container runtime listens", func() error { _, err := os.Stat(o.Socket); return err })
 	c.start("kubelet", Flags(o)...)
 	c.eventually(time.Minute, "the node registers", func() error {

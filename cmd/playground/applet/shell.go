@@ -1,0 +1,103 @@
+package applet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	"mvdan.cc/sh/v3/interp"
+	"mvdan.cc/sh/v3/syntax"
+)
+
+// shell runs a script: sh -c SCRIPT [NAME ARGUMENT...], sh FILE [ARGUMENT...], or what comes in, with a prompt on a terminal.
+// It has the syntax of a POSIX shell, but no job control, and traps only for EXIT.
+func shell(args []string, std stdio) error {
+	flags := ""
+	for len(args) > 0 && len(args[0]) > 1 && args[0][0] == '-' {
+		flags += args[0][1:]
+		args = args[1:]
+	}
+	if unknown := strings.Trim(flags, "cexuil"); unknown != "" {
+		return fmt.Errorf("unknown option -%s", unknown)
+	}
+	source, name := std.in, "sh"
+	switch {
+	case strings.Contains(flags, "c"):
+		if len(args) == 0 {
+			return errors.New("-c needs a script")
+		}
+		source, args = strings.NewReader(args[0]), args[min(2, len(args)):]
+	case len(args) > 0:
+		file, err := os.Open(args[0])
+		if err != nil {
+			return err
+		}
+		defer func() { _ = file.Close() }()
+		source, name, args = file, args[0], args[1:]
+	}
+	parameters := []string{}
+	for _, letter := range []string{"e", "u", "x"} {
+		if strings.Contains(flags, letter) {
+			parameters = append(parameters, "-"+letter)
+		}
+	}
+	runner, err := interp.New(interp.StdIO(std.in, std.out, std.err), interp.Params(append(append(parameters, "--"), args...)...))
+	if err != nil {
+		return err
+	}
+	if source == std.in && isTerminal(std.in) {
+		return exitOf(interact(runner, std))
+	}
+	file, err := syntax.NewParser(syntax.Variant(syntax.LangPOSIX)).Parse(source, name)
+	if err != nil {
+		fmt.Fprintln(std.err, err)
+		return exitCode(2)
+	}
+	return exitOf(runner.Run(context.Background(), file))
+}
+
+func isTerminal(in io.Reader) bool {
+	file, ok := in.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// interact reads commands from a terminal until `exit` or the end of input.
+func interact(runner *interp.Runner, std stdio) error {
+	fmt.Fprint(std.out, "$ ")
+	var last error
+	parser := syntax.NewParser(syntax.Variant(syntax.LangPOSIX))
+	for statements, err := range parser.InteractiveSeq(std.in) {
+		if err != nil {
+			return err
+		}
+		if parser.Incomplete() {
+			fmt.Fprint(std.out, "> ")
+			continue
+		}
+		for _, statement := range statements {
+			last = runner.Run(context.Background(), statement)
+			if runner.Exited() {
+				return last
+			}
+		}
+		fmt.Fprint(std.out, "$ ")
+	}
+	return last
+}
+
+// exitOf turns a script's exit status into the applet's.
+func exitOf(err error) error {
+	var status interp.ExitStatus
+	if errors.As(err, &status) {
+		return exitCode(status)
+	}
+	return err
+}
