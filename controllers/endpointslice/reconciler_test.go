@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -192,11 +191,7 @@ func TestCoexist(t *testing.T) {
 	n := w.node("a", "zone-a")
 	w.pod("one", n.Name, "10.244.0.1")
 	service := w.service(func(s *corev1.Service) { s.Spec.Ports[0].TargetPort = intstr.FromString("nowhere") })
-	r := &Reconciler{Coexist: true}
-	w.start(r)
-	if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(service)}); err != nil {
-		t.Fatal(err)
-	}
+	w.startAndLook(&Reconciler{Coexist: true})()
 	if n := len(w.slices()); n != 0 {
 		t.Errorf("%d slices were written", n)
 	}
@@ -288,12 +283,7 @@ func TestTakeOver(t *testing.T) {
 	})
 	before := w.versions()
 	for range 2 {
-		r := &Reconciler{}
-		stop := w.start(r)
-		if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(service)}); err != nil {
-			t.Fatal(err)
-		}
-		stop()
+		w.startAndLook(&Reconciler{})()
 		if after := w.versions(); !maps.Equal(before, after) {
 			t.Fatalf("something was written: %v, then %v", before, after)
 		}
@@ -396,16 +386,14 @@ func TestPortsResolved(t *testing.T) {
 // TestNamespaceTerminating: that nothing can be created any more is no error.
 func TestNamespaceTerminating(t *testing.T) {
 	w := newWorld(t)
-	service := w.service(nil)
+	w.service(nil)
 	if err := w.client.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}}); err != nil {
 		t.Fatal(err)
 	}
-	r := &Reconciler{}
-	w.start(r)
-	for range 2 {
-		if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(service)}); err != nil {
-			t.Fatal(err)
-		}
+	failed := passes(t, "error")
+	w.startAndLook(&Reconciler{})()
+	if n := passes(t, "error") - failed; n != 0 {
+		t.Errorf("%v passes failed", n)
 	}
 	if n := len(w.slices()); n != 0 {
 		t.Errorf("%d slices were created", n)
