@@ -20,8 +20,9 @@
 // # Guarantees
 //
 // Nothing outside the tables named Options.Table in the families ip and ip6 is read or written. A sync that finds
-// nothing to change writes nothing. Connections that are established are conntrack's and survive everything,
-// removal of the tables included.
+// nothing to change writes nothing. Established connections are conntrack's and survive every sync; a table that
+// must be replaced whole is replaced in one transaction, for the kernel stops translating when the last user of
+// NAT and conntrack in a namespace goes (so after Cleanup they stall, unless another program has NAT rules).
 package nftables
 
 import (

@@ -185,6 +185,7 @@ func TestPackets(t *testing.T) {
 		for _, family := range []uint8{4, 6} {
 			for _, proto := range []string{"tcp", "udp"} {
 				t.Run(fmt.Sprintf("%s/IPv%d/%s", name, family, proto), func(t *testing.T) {
+					t.Parallel() // what is dropped takes time
 					to := netip.AddrPortFrom(netip.MustParseAddr(test.addr(family)), test.port)
 					for who, from := range map[string]struct {
 						*nstest.Namespace

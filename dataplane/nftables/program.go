@@ -147,31 +147,30 @@ func (p *program) refuse() []rule {
 	}
 }
 
-// postrouting masquerades marked connections, and those that come back to the Pod they left. Connections that
-// were not translated are none of ours.
+// postrouting masquerades connections that are marked, and those that come back to the Pod they left. Those that
+// were not translated are none of ours, whatever their mark is.
 func (p *program) postrouting() []rule {
 	mark := binaryutil.NativeEndian.PutUint32(p.masqueradeMark)
 	zero := make([]byte, 4)
 	status := binaryutil.NativeEndian.PutUint32(statusDNAT)
 	masquerade := &expr.Masq{FullyRandom: p.randomFully}
 	return []rule{
-		join(rule{
+		{
 			&expr.Ct{Key: expr.CtKeySTATUS, Register: 1},
 			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: status, Xor: zero},
-			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: zero},
-		}, p.src(1), p.dstIn(p.regSecond), lookup(p.name(setHairpin)), masquerade),
-		{
-			&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
-			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: mark, Xor: zero},
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: zero},
 			verdict(expr.VerdictReturn, ""),
 		},
 		{
 			&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
+			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: mark, Xor: zero},
+			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: zero},
+			&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
 			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: inverse(mark), Xor: zero},
 			&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1},
+			masquerade,
 		},
-		{masquerade},
+		join(p.src(1), p.dstIn(p.regSecond), lookup(p.name(setHairpin)), masquerade),
 	}
 }
 

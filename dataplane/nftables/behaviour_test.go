@@ -1,0 +1,352 @@
+package nftables
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"math"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+
+	"github.com/fairlead/fairlead/dataplane/model"
+	"github.com/fairlead/fairlead/dataplane/nstest"
+)
+
+func at(addr string, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(netip.MustParseAddr(addr), port)
+}
+
+func mustAsk(t *testing.T, from *nstest.Namespace, proto string, to netip.AddrPort) nstest.Answer {
+	t.Helper()
+	a, err := from.Ask(proto, to, patience)
+	if err != nil {
+		t.Fatalf("asking %v by %s: %v", to, proto, err)
+	}
+	return a
+}
+
+// stickyWeb is a Service with affinity and its frontends of every kind.
+func stickyWeb(c cluster, family uint8, timeout time.Duration, pods ...int) (model.GroupKey, []netip.AddrPort) {
+	web := c.group("web", model.TCP, family, model.Cluster, model.Reject, pods...)
+	zero := "0.0.0.0"
+	if family == 6 {
+		zero = "::"
+	}
+	c.frontend(model.ClusterIP, vip(family, "cluster", 1), 80, web, web, outsideOnly).Affinity = timeout
+	c.frontend(model.LoadBalancerIP, vip(family, "external", 1), 80, web, web, everybody).Affinity = timeout
+	c.frontend(model.NodePort, zero, 30080, web, web, everybody).Affinity = timeout
+	return web, []netip.AddrPort{
+		at(vip(family, "cluster", 1), 80), at(vip(family, "external", 1), 80), at(nodeAddrs[family].String(), 30080),
+	}
+}
+
+// TestAffinity: a client stays with its endpoint over all addresses of the Service port, over changes of other
+// endpoints and over a restart of the agent, and gets another endpoint when its own leaves.
+func TestAffinity(t *testing.T) {
+	for _, family := range []uint8{4, 6} {
+		t.Run(fmt.Sprint("IPv", family), func(t *testing.T) {
+			w := newNetwork(t, 3)
+			b := w.backend(t)
+			state := newCluster()
+			web, addrs := stickyWeb(state, family, time.Hour, 1, 2, 3)
+			mustSync(t, b, state.State, nil)
+
+			stays := func(with string) string {
+				t.Helper()
+				for i := range 12 {
+					got := mustAsk(t, w.pods[9], "tcp", addrs[i%len(addrs)]).Server
+					if with == "" {
+						with = got
+					}
+					if got != with {
+						t.Fatalf("connection %d to %v went to %s, not %s", i, addrs[i%len(addrs)], got, with)
+					}
+				}
+				return with
+			}
+			change := func(pods ...int) {
+				t.Helper()
+				state.group("web", model.TCP, family, model.Cluster, model.Reject, pods...)
+				mustSync(t, b, state.State, &model.Changes{Groups: []*model.Group{state.Groups[web]}})
+			}
+			own := stays("")
+			n := int(own[2] - '0')
+			others := slices.DeleteFunc([]int{1, 2, 3}, func(i int) bool { return i == n })
+
+			change(n, others[0])
+			stays(own)
+			change(n)
+			stays(own)
+			change(n, others[0], others[1])
+			stays(own)
+			b = w.backend(t)
+			mustSync(t, b, state.State, nil)
+			stays(own)
+
+			change(others...)
+			next := stays("")
+			if next == own {
+				t.Fatalf("still at %s, which has left", own)
+			}
+			change(1, 2, 3)
+			stays(next)
+		})
+	}
+}
+
+// TestAffinityTimeout: what is remembered goes when the timeout is over.
+func TestAffinityTimeout(t *testing.T) {
+	w := newNetwork(t, 1)
+	b := w.backend(t)
+	state := newCluster()
+	_, addrs := stickyWeb(state, 4, time.Second, 1)
+	mustSync(t, b, state.State, nil)
+	mustAsk(t, w.pods[9], "tcp", addrs[0])
+	remembered := func() int {
+		elements, err := b.conn.GetSetElements(b.tables[0].set[setAffinity])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(elements)
+	}
+	if remembered() != 1 {
+		t.Fatalf("%d clients remembered, not 1", remembered())
+	}
+	for deadline := time.Now().Add(patience); remembered() > 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("still remembered")
+		}
+	}
+}
+
+// TestEvenness: new connections are spread evenly, by a chi-square test over 3,000 of them at p < 1e-6.
+func TestEvenness(t *testing.T) {
+	const connections = 3000
+	w := newNetwork(t, 3)
+	b := w.backend(t)
+	state := packetsState()
+	mustSync(t, b, state.State, nil)
+	// A history of changes must not leave a trace.
+	for _, pods := range [][]int{{2, 3}, {3}, {1, 2, 3}} {
+		for _, family := range []uint8{4, 6} {
+			key := state.group("web", model.TCP, family, model.Cluster, model.Reject, pods...)
+			mustSync(t, b, state.State, &model.Changes{Groups: []*model.Group{state.Groups[key]}})
+		}
+	}
+	for _, family := range []uint8{4, 6} {
+		counts := map[string]int{}
+		for range connections {
+			counts[mustAsk(t, w.pods[9], "tcp", at(vip(family, "cluster", 1), 80)).Server]++
+		}
+		chi := 0.0
+		for _, server := range threeServers {
+			chi += math.Pow(float64(counts[server])-connections/3, 2) / (connections / 3)
+		}
+		if limit := -2 * math.Log(1e-6); chi > limit { // exact for two degrees of freedom
+			t.Errorf("IPv%d: %v: chi-square %.1f, more than %.1f", family, counts, chi, limit)
+		}
+	}
+}
+
+// TestEstablished: a connection goes on whatever happens to the rules.
+func TestEstablished(t *testing.T) {
+	w := newNetwork(t, 2)
+	b := w.backend(t)
+	state := packetsState()
+	web := state.group("web", model.TCP, 4, model.Cluster, model.Reject, 1)
+	mustSync(t, b, state.State, nil)
+	conn, err := w.client.Dial("tcp", at(vip(4, "cluster", 1), 80), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	goesOn := func(after string) {
+		t.Helper()
+		if a, err := conn.Ask(patience); err != nil || a.Server != "ep1" {
+			t.Errorf("after %s: %v, %v", after, a, err)
+		}
+	}
+	goesOn("nothing")
+	mustSync(t, w.backend(t), state.State, nil)
+	goesOn("a restart")
+	state.group("web", model.TCP, 4, model.Cluster, model.Reject, 2)
+	mustSync(t, b, state.State, &model.Changes{Groups: []*model.Group{state.Groups[web]}})
+	goesOn("the endpoint left")
+	replaceTable(t, w.node)
+	goesOn("somebody replaced the table")
+	mustSync(t, b, state.State, nil)
+	goesOn("the repair")
+}
+
+// replaceTable puts a table with another hook in the place of ours, in one transaction: the kernel translates
+// established connections only as long as somebody needs NAT and conntrack.
+func replaceTable(t *testing.T, ns *nstest.Namespace) {
+	t.Helper()
+	c, err := nftables.New(nftables.WithNetNSFd(ns.FD()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ip := &nftables.Table{Name: "fairlead", Family: nftables.TableFamilyIPv4}
+	c.DelTable(ip)
+	c.AddTable(ip)
+	chain := c.AddChain(&nftables.Chain{Table: ip, Name: "prerouting", Type: nftables.ChainTypeNAT,
+		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityFilter})
+	c.AddRule(&nftables.Rule{Table: ip, Chain: chain, Exprs: rule{&expr.Ct{Key: expr.CtKeySTATE, Register: 1}}})
+	if err := c.Flush(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestNewConnections: while the agent restarts and endpoints come and go, no new connection is lost or late.
+func TestNewConnections(t *testing.T) {
+	const late = 900 * time.Millisecond // a lost SYN is sent again after a second
+	w := newNetwork(t, 3)
+	b := w.backend(t)
+	state := packetsState()
+	mustSync(t, b, state.State, nil)
+	var stop atomic.Bool
+	done := make(chan error)
+	made := 0
+	go func() {
+		for !stop.Load() {
+			begin := time.Now()
+			a, err := w.pods[9].Ask("tcp", at(vip(4, "cluster", 1), 80), patience)
+			if err == nil && !strings.HasPrefix(a.Server, "ep") {
+				err = fmt.Errorf("connection %d: %s", made, a.Server)
+			}
+			if took := time.Since(begin); err == nil && took > late {
+				err = fmt.Errorf("connection %d took %v", made, took)
+			}
+			if err != nil {
+				done <- err
+				return
+			}
+			made++
+		}
+		done <- nil
+	}()
+	for i := range 300 {
+		pods := [][]int{{1, 2, 3}, {2, 3}, {1}, {1, 2}}[i%4]
+		key := state.group("web", model.TCP, 4, model.Cluster, model.Reject, pods...)
+		mustSync(t, b, state.State, &model.Changes{Groups: []*model.Group{state.Groups[key]}})
+		if i%10 == 0 {
+			b = w.backendNoProbe(t)
+			mustSync(t, b, state.State, nil)
+		}
+	}
+	stop.Store(true)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if made < 100 {
+		t.Errorf("only %d connections were made", made)
+	}
+}
+
+// TestMark: bits of the packet mark that are not ours are as they were, on every way through the program.
+func TestMark(t *testing.T) {
+	w := newNetwork(t, 3)
+	b := w.backend(t)
+	state := packetsState()
+	mustSync(t, b, state.State, nil)
+	nft(t, w.node, `
+		table inet foreign {
+			counter kept {}
+			counter changed {}
+			chain in {
+				type filter hook prerouting priority mangle
+				meta mark set 0xabcd3fff
+			}
+			chain out {
+				type route hook output priority mangle
+				meta mark set 0xabcd3fff
+			}
+			chain last {
+				type filter hook postrouting priority 200
+				ct status dnat ct state new meta mark 0xabcd3fff counter name kept return
+				ct status dnat ct state new counter name changed
+			}
+		}`)
+	for _, from := range []*nstest.Namespace{w.pods[9], w.pods[1], w.node, w.client} {
+		for _, family := range []uint8{4, 6} {
+			mustAsk(t, from, "tcp", at(vip(family, "cluster", 1), 80))
+			for range 12 { // a Pod meets itself now and then
+				mustAsk(t, from, "udp", at(vip(family, "external", 1), 80))
+			}
+		}
+	}
+	for counter, want := range map[string]bool{"kept": true, "changed": false} {
+		out := nft(t, w.node, "list counter inet foreign "+counter)
+		if got := !strings.Contains(out, "packets 0 "); got != want {
+			t.Errorf("packets counted as %s: %v, want %v\n%s", counter, got, want, out)
+		}
+	}
+}
+
+// TestSCTP: an INIT arrives at an endpoint, translated and with a checksum that is right. The kernel's SCTP may
+// be missing, so the packet is made by hand.
+func TestSCTP(t *testing.T) {
+	w := newNetwork(t, 1)
+	b := w.backend(t)
+	state := newCluster()
+	for _, family := range []uint8{4, 6} {
+		g := state.group("signal", model.SCTP, family, model.Cluster, model.Reject, 1)
+		state.frontend(model.ClusterIP, vip(family, "cluster", 1), 3868, g, g, outsideOnly)
+	}
+	mustSync(t, b, state.State, nil)
+	for _, family := range []uint8{4, 6} {
+		raw := func(ns *nstest.Namespace, addr netip.Addr) *net.IPConn {
+			var c *net.IPConn
+			if err := ns.Do(func() (err error) {
+				c, err = net.ListenIP(fmt.Sprintf("ip%d:132", family), &net.IPAddr{IP: addr.AsSlice()})
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = c.Close() })
+			return c
+		}
+		server, client := raw(w.pods[1], podAddr(family, 1)), raw(w.pods[9], podAddr(family, 9))
+		to := netip.MustParseAddr(vip(family, "cluster", 1))
+		if _, err := client.WriteToIP(sctpInit(40000, 3868), &net.IPAddr{IP: to.AsSlice()}); err != nil {
+			t.Fatal(err)
+		}
+		p := make([]byte, 1500)
+		if err := server.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		n, from, err := server.ReadFromIP(p)
+		if err != nil {
+			t.Fatalf("IPv%d: %v", family, err)
+		}
+		p = p[:n]
+		if port := binary.BigEndian.Uint16(p[2:]); port != 8080 {
+			t.Errorf("IPv%d: port %d, not 8080", family, port)
+		}
+		if !from.IP.Equal(podAddr(family, 9).AsSlice()) {
+			t.Errorf("IPv%d: from %v", family, from)
+		}
+		sum := binary.LittleEndian.Uint32(p[8:])
+		if clear(p[8:12]); sum != crc32.Checksum(p, crc32.MakeTable(crc32.Castagnoli)) {
+			t.Errorf("IPv%d: the checksum is wrong", family)
+		}
+	}
+}
+
+func sctpInit(from, to uint16) []byte {
+	p := binary.BigEndian.AppendUint16(nil, from)
+	p = binary.BigEndian.AppendUint16(p, to)
+	p = append(p, make([]byte, 8)...)                             // verification tag of an INIT, checksum
+	p = append(p, 1, 0, 0, 20)                                    // chunk INIT of 20 bytes
+	p = append(p, 0, 0, 0, 7, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 9) // tag, window, streams, TSN
+	binary.LittleEndian.PutUint32(p[8:], crc32.Checksum(p, crc32.MakeTable(crc32.Castagnoli)))
+	return p
+}
