@@ -109,6 +109,16 @@ func TestClassicAddress(t *testing.T) {
 	}
 }
 
+// TestClassicOrder: upstream sorts by hashes that differ between its versions; that order is as good as ours.
+func TestClassicOrder(t *testing.T) {
+	pods := newPods(0, 5)
+	current := Classic(newService(), pods, nil, epoch)
+	slices.Reverse(current.Subsets[0].Addresses)
+	if again := Classic(newService(), pods, current, epoch); again != nil {
+		t.Error("the same content in another order is written again")
+	}
+}
+
 func TestClassicCapacity(t *testing.T) {
 	two := newService(withPorts(servicePort("http", 80, intstr.FromString("web"))))
 	other := withPodPorts(corev1.ContainerPort{Name: "web", ContainerPort: 81, Protocol: corev1.ProtocolTCP})

@@ -147,6 +147,17 @@ func TestPack(t *testing.T) {
 			),
 			want: []string{"Update 10", "Delete 4 moves"},
 		},
+		"CompactedBesideOtherPorts": {
+			reason:  "A slice that compaction empties is not used for other endpoints before its own are elsewhere.",
+			service: newService(withPorts(servicePort("http", 80, intstr.FromString("web")))),
+			pods: append(newPods(0, 10), newPod(10, withPodPorts(
+				corev1.ContainerPort{Name: "web", ContainerPort: 81, Protocol: corev1.ProtocolTCP}))),
+			existing: slices.Concat(
+				renamed(packed(t, service, newPods(0, 6), 10), "a"),
+				renamed(packed(t, service, newPods(6, 10), 10), "b"),
+			),
+			want: []string{"Create 1", "Update 10", "Delete 4 moves"},
+		},
 		"NotCompacted": {
 			reason: "Less than a whole slice of free room is left alone.",
 			pods:   newPods(0, 11),

@@ -1,0 +1,91 @@
+package endpointslice
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	toolscache "k8s.io/client-go/tools/cache"
+
+	"github.com/fairlead/fairlead/endpoints"
+)
+
+var _ toolscache.TransformFunc = PodTransform
+
+// TestPodTransform: what is left of a Pod makes the same slices, the same Endpoints and the same trigger times.
+func TestPodTransform(t *testing.T) {
+	always := corev1.ContainerRestartPolicyAlways
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "ns", Name: "one", UID: "1", ResourceVersion: "7", Labels: map[string]string{"app": "web"},
+			Annotations: map[string]string{"large": "value"}, ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "kubelet"}},
+			DeletionTimestamp: new(metav1.Now()),
+		},
+		Spec: corev1.PodSpec{
+			NodeName: "n1", Hostname: "one", Subdomain: "web",
+			Containers: []corev1.Container{
+				{Name: "sidecarless", Image: "image", Ports: []corev1.ContainerPort{{ContainerPort: 1}}},
+				{Name: "c", Ports: []corev1.ContainerPort{{Name: "web", ContainerPort: 8080, Protocol: corev1.ProtocolTCP}}},
+			},
+			InitContainers: []corev1.Container{
+				{RestartPolicy: &always, Ports: []corev1.ContainerPort{{Name: "admin", ContainerPort: 81, Protocol: corev1.ProtocolTCP}}},
+				{Ports: []corev1.ContainerPort{{Name: "init", ContainerPort: 82, Protocol: corev1.ProtocolTCP}}},
+			},
+		},
+		Status: corev1.PodStatus{
+			Phase: corev1.PodRunning, PodIP: "10.0.0.1", PodIPs: []corev1.PodIP{{IP: "10.0.0.1"}, {IP: "fd00::1"}},
+			Conditions: []corev1.PodCondition{
+				{Type: corev1.PodScheduled, Status: corev1.ConditionTrue},
+				{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now(), Message: "long"},
+			},
+		},
+	}
+	port := func(name string) corev1.ServicePort {
+		return corev1.ServicePort{Name: name, Port: 80, TargetPort: intstr.FromString(name), Protocol: corev1.ProtocolTCP}
+	}
+	service := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web"},
+		Spec: corev1.ServiceSpec{
+			Selector: map[string]string{"app": "web"}, ClusterIP: "None", PublishNotReadyAddresses: true,
+			Ports: []corev1.ServicePort{port("web"), port("admin"), port("init")},
+		},
+	}
+	obj, err := PodTransform(pod.DeepCopy())
+	if err != nil {
+		t.Fatal(err)
+	}
+	small := obj.(*corev1.Pod)
+	if small.DeletionTimestamp == nil {
+		t.Error("the deletion timestamp is lost")
+	}
+	decide := func(pod *corev1.Pod) (endpoints.Plan, *corev1.Endpoints, string) {
+		set := endpoints.NewSet(service)
+		set.Put(pod, endpoints.Zone{Name: "a"})
+		var times endpoints.TriggerTimes
+		times.Next(service, nil)
+		trigger := times.Next(service, []*corev1.Pod{pod})
+		unresolved, _ := set.UnresolvedPorts()
+		return endpoints.Pack(set, nil, endpoints.Options{Trigger: trigger}),
+			endpoints.Classic(service, []*corev1.Pod{pod}, nil, trigger), fmt.Sprint(unresolved)
+	}
+	for _, leaving := range []*metav1.Time{new(metav1.Now()), nil} {
+		pod.DeletionTimestamp, small.DeletionTimestamp = leaving, leaving
+		wantPlan, wantClassic, wantPorts := decide(pod)
+		gotPlan, gotClassic, gotPorts := decide(small)
+		if diff := cmp.Diff(wantPlan, gotPlan) + cmp.Diff(wantClassic, gotClassic) + cmp.Diff(wantPorts, gotPorts); diff != "" {
+			t.Errorf("-whole +reduced:\n%s", diff)
+		}
+	}
+	if small.Annotations != nil || small.ManagedFields != nil || small.Spec.Containers[0].Image != "" || len(small.Status.Conditions) != 1 {
+		t.Errorf("not reduced: %v", small)
+	}
+	if small.ResourceVersion != "7" {
+		t.Errorf("the cache needs the resourceVersion, got %q", small.ResourceVersion)
+	}
+	if other, err := PodTransform("tombstone"); err != nil || other != "tombstone" {
+		t.Errorf("what is no Pod was changed: %v, %v", other, err)
+	}
+}
