@@ -52,6 +52,10 @@ func (c *Cluster) StartAPIServer(ctx context.Context) error {
 		"--service-cluster-ip-range="+network.ServiceCIDRs, "--service-node-port-range=30000-32767",
 		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--allow-privileged=true",
 		"--client-ca-file="+c.authority.CAFile(), "--tls-cert-file="+serving.CertFile, "--tls-private-key-file="+serving.KeyFile,
+		// Nobody is in front of this API server, but those behind it look for the authority of such a one.
+		"--requestheader-client-ca-file="+c.authority.CAFile(), "--requestheader-allowed-names=front-proxy",
+		"--requestheader-username-headers=X-Remote-User", "--requestheader-group-headers=X-Remote-Group",
+		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
 		"--kubelet-certificate-authority="+c.authority.CAFile(), "--kubelet-preferred-address-types=InternalIP",
 		"--kubelet-client-certificate="+toKubelets.CertFile, "--kubelet-client-key="+toKubelets.KeyFile,
 		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",

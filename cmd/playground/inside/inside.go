@@ -18,6 +18,7 @@ import (
 	"github.com/fairlead/fairlead/cmd/playground/control"
 	"github.com/fairlead/fairlead/cmd/playground/network"
 	"github.com/fairlead/fairlead/cmd/playground/process"
+	"github.com/fairlead/fairlead/cmd/playground/table"
 )
 
 // Main is `playground init`; it returns only if it fails.
@@ -76,14 +77,18 @@ func (p *playground) step(name string, do func() error) error {
 	if err := do(); err != nil {
 		return err
 	}
-	p.events.Send(control.Event{Kind: control.StepDone, Name: name, Seconds: time.Since(begun).Seconds()})
+	p.done(name, begun)
 	return nil
+}
+
+func (p *playground) done(name string, begun time.Time) {
+	p.events.Send(control.Event{Kind: control.StepDone, Name: name, Seconds: time.Since(begun).Seconds()})
 }
 
 // up brings everything up, in the order of what needs what.
 func (p *playground) up(ctx context.Context) error {
 	nodes := network.Nodes()
-	table, err := process.NewTable()
+	processes, err := process.NewTable()
 	if err != nil {
 		return err
 	}
@@ -101,26 +106,88 @@ func (p *playground) up(ctx context.Context) error {
 		return err
 	}
 	logs := filepath.Join(p.config.RunDir, cluster.LogDirName)
-	programs := &cluster.Programs{LogDir: logs, Table: table, Notice: func(text string) {
+	programs := &cluster.Programs{LogDir: logs, Table: processes, Notice: func(text string) {
 		p.events.Send(control.Event{Kind: control.Notice, Text: text})
 	}}
 	p.cluster = &cluster.Cluster{Config: p.config, Network: p.network, Nodes: nodes, Programs: programs}
-	server := &server{table: table, namespaces: map[string]*network.Namespace{}, restart: programs.Restart}
+	server := &server{table: processes, namespaces: map[string]*network.Namespace{}, restart: programs.Restart}
 	for _, n := range p.network.All() {
 		server.namespaces[n.Name] = n
 	}
 	if err := server.listen(p.config.RunDir); err != nil {
 		return err
 	}
-	if err := p.step("certificates", p.cluster.PreparePKI); err != nil {
+	if err := p.startCluster(ctx); err != nil {
 		return err
 	}
-	if err := p.step("etcd and kube-apiserver", func() error { return p.cluster.StartAPIServer(ctx) }); err != nil {
+	if !p.config.Demo {
+		p.events.Send(control.Event{Kind: control.Ready})
+		return nil
+	}
+	var targets []control.Target
+	var clients []table.Client
+	err = p.step("demonstration: Pods serve, balancers answer", func() (err error) {
+		targets, clients, err = p.cluster.Demo(ctx)
+		return err
+	})
+	if err != nil {
 		return err
 	}
-	if err := p.cluster.StartControllers(ctx); err != nil {
+	p.events.Send(control.Event{Kind: control.Ready, Services: targets})
+	go table.Run(ctx, clients, func(rows []control.Row) {
+		p.events.Send(control.Event{Kind: control.Traffic, Table: rows})
+	})
+	return nil
+}
+
+// startCluster starts everything as soon as what it needs is there, and waits for it in the order in which it comes up.
+func (p *playground) startCluster(ctx context.Context) error {
+	c := p.cluster
+	if err := p.step("certificates", c.PreparePKI); err != nil {
 		return err
 	}
-	p.events.Send(control.Event{Kind: control.Ready})
+	type rendered struct {
+		manifests cluster.Manifests
+		err       error
+	}
+	rendering := make(chan rendered, 1)
+	go func() {
+		manifests, err := c.RenderManifests()
+		rendering <- rendered{manifests, err}
+	}()
+	if err := c.StartRuntimes(ctx); err != nil {
+		return err
+	}
+	if err := p.step("etcd and kube-apiserver", func() error { return c.StartAPIServer(ctx) }); err != nil {
+		return err
+	}
+	nodes := time.Now()
+	for _, start := range []func(context.Context) error{c.StartControllers, c.StartKubelets, c.RoutePods} {
+		if err := start(ctx); err != nil {
+			return err
+		}
+	}
+	err := p.step("Fairlead's kinds and roles", func() error {
+		r := <-rendering
+		if r.err != nil {
+			return r.err
+		}
+		return c.Install(ctx, r.manifests)
+	})
+	if err != nil {
+		return err
+	}
+	ours := time.Now()
+	if err := c.StartFairlead(ctx); err != nil {
+		return err
+	}
+	if err := c.AwaitNodes(ctx); err != nil {
+		return err
+	}
+	p.done("controllers, scheduler, 3 kubelets ready", nodes)
+	if err := c.AwaitFairlead(ctx); err != nil {
+		return err
+	}
+	p.done("manager and 3 node agents ready", ours)
 	return nil
 }

@@ -31,15 +31,8 @@ func mount(keep []string) error {
 			return err
 		}
 	}
-	// Nodes have mount namespaces of their own; a Pod's network namespace that one of them names is to be seen by all.
 	if err := os.Mkdir(network.Dir, 0o755); err != nil {
 		return fmt.Errorf("making the folder of namespaces: %w", err)
-	}
-	if err := unix.Mount(network.Dir, network.Dir, "", unix.MS_BIND, ""); err != nil {
-		return fmt.Errorf("mounting the folder of namespaces: %w", err)
-	}
-	if err := unix.Mount("", network.Dir, "", unix.MS_SHARED, ""); err != nil {
-		return fmt.Errorf("sharing the folder of namespaces: %w", err)
 	}
 	return nil
 }

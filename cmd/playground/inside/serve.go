@@ -1,6 +1,7 @@
 package inside
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -111,16 +112,14 @@ func (s *server) exec(c *net.UnixConn, e control.Exec, files []*os.File) (int, e
 	return process.ExitCode(p.Status()), nil
 }
 
+// dialLimit is how long a connection from outside may take to come about.
+const dialLimit = 10 * time.Second
+
 // dial connects from within a namespace and copies until both directions have ended.
 func (s *server) dial(c *net.UnixConn, d control.Dial) error {
-	var remote net.Conn
-	// On a thread of its own, since connecting may take long.
-	err := network.Enter(d.Namespace, func() (err error) {
-		// The socket is made on this thread, and belongs to the namespace from then on: an IP address needs no further
-		// thread to look it up, and one address has no race of families.
-		remote, err = net.DialTimeout("tcp", d.Address, 10*time.Second)
-		return err
-	})
+	ctx, cancel := context.WithTimeout(context.Background(), dialLimit)
+	defer cancel()
+	remote, err := network.Dial(ctx, d.Namespace, d.Address)
 	if err != nil {
 		return err
 	}
