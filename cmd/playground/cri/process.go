@@ -60,14 +60,17 @@ func startProcess(t *thread, binary, dir string, spec guest.Spec, visit namespac
 	if err != nil {
 		return nil, fmt.Errorf("making the control socket: %w", err)
 	}
-	defer func() { _ = remote.Close() }()
 	cmd := exec.Command(binary, "cri", "guest", file)
 	cmd.Dir, cmd.Env, cmd.Stderr, cmd.ExtraFiles = "/", []string{}, os.Stderr, []*os.File{remote}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS, Setsid: true, Pdeathsig: syscall.SIGKILL}
+	// Pdeathsig would not do: Go then has the child check its parent's id, which does not exist in another PID namespace.
+	// The init asks for the signal itself, and ends with the conversation anyway.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS, Setsid: true}
 	if newPID {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWPID
 	}
-	if err := t.in(visit, cmd.Start); err != nil {
+	err = t.in(visit, cmd.Start)
+	_ = remote.Close() // or the conversation would not end with the init
+	if err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("starting the container's init: %w", err)
 	}

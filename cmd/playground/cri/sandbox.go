@@ -70,7 +70,7 @@ func validateSandbox(s *sandbox, handler string) error {
 	if handler != "" {
 		return fmt.Errorf("runtime class handler %q does not exist here; leave runtimeClassName out", handler)
 	}
-	if s.options().GetUsernsOptions().GetMode() == runtimeapi.NamespaceMode_POD {
+	if userns := s.options().GetUsernsOptions(); userns != nil && userns.GetMode() == runtimeapi.NamespaceMode_POD {
 		return errors.New("a Pod cannot have a user namespace of its own here; leave hostUsers: false out")
 	}
 	if !s.hostNetwork() {

@@ -16,7 +16,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -29,34 +28,17 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
-	"github.com/fairlead/fairlead/cmd/playground/applet"
-	"github.com/fairlead/fairlead/cmd/playground/cri"
-	"github.com/fairlead/fairlead/cmd/playground/echo"
+	"github.com/fairlead/fairlead/cmd/playground/cri/critest"
 )
 
 const (
-	insideEnv = "FAIRLEAD_TEST_INSIDE"
 	nodeName  = "n1"
 	nodeIP    = "172.30.0.11"
 	nodeIP6   = "fd00:172:30::11"
 	apiServer = "https://" + nodeIP + ":6443"
 )
 
-// TestMain makes the test's binary stand for the playground's: the container runtime starts it for containers.
-func TestMain(m *testing.M) {
-	if code, ok := applet.Main(os.Args); ok {
-		os.Exit(code)
-	}
-	if len(os.Args) > 1 {
-		switch os.Args[1] {
-		case "cri":
-			os.Exit(cri.Main(os.Args[2:]))
-		case "echo":
-			os.Exit(echo.Main(os.Args[2:]))
-		}
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { critest.Main(m) }
 
 // programs finds the folder of the control plane's programs, or skips.
 func programs(t *testing.T) string {
@@ -92,47 +74,6 @@ func candidates() []string {
 	return dirs
 }
 
-// enter runs the test again inside new namespaces of every kind, as whoever the user is, and returns whether this is the
-// inside.
-func enter(t *testing.T, assets string) bool {
-	t.Helper()
-	if os.Getenv(insideEnv) != "" {
-		return true
-	}
-	cmd := exec.Command(staticBinary(t), "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=8m")
-	cmd.Env = append(os.Environ(), insideEnv+"="+t.TempDir(), "FAIRLEAD_ASSETS="+assets)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWUTS |
-			unix.CLONE_NEWIPC | unix.CLONE_NEWCGROUP,
-		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
-		Pdeathsig:   syscall.SIGKILL,
-	}
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	if err := cmd.Start(); err != nil {
-		t.Skipf("user namespaces do not work here (%v): allow them (sysctl kernel.unprivileged_userns_clone=1, "+
-			"kernel.apparmor_restrict_unprivileged_userns=0)", err)
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Fatalf("inside: %v", err)
-	}
-	return false
-}
-
-// staticBinary is this test's binary, built again without cgo: containers have no libraries.
-func staticBinary(t *testing.T) string {
-	t.Helper()
-	binary := filepath.Join(t.TempDir(), "playground.test")
-	build := exec.Command("go", "test", "-c", "-o", binary, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building the test without cgo: %v\n%s", err, out)
-	}
-	return binary
-}
-
 // cluster is a control plane and one node, all in this process's namespaces.
 type cluster struct {
 	t      *testing.T
@@ -147,8 +88,8 @@ type cluster struct {
 
 func startCluster(t *testing.T, assets string) *cluster {
 	t.Helper()
-	c := &cluster{t: t, assets: assets, dir: os.Getenv(insideEnv)}
-	c.prepareMounts()
+	dir, _ := critest.Inside()
+	c := &cluster{t: t, assets: assets, dir: dir}
 	c.prepareNetwork()
 	c.writeSecrets()
 	c.start("etcd", "--data-dir="+c.path("etcd"), "--unsafe-no-fsync", "--listen-client-urls=http://127.0.0.1:2379",
@@ -223,14 +164,6 @@ func (c *cluster) restartRuntime() {
 	must(c.t, c.runtime.Process.Kill())
 	_ = c.runtime.Wait()
 	c.runtime = c.start("cri", c.runtimeArgs...)
-}
-
-func (c *cluster) prepareMounts() {
-	must(c.t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
-	must(c.t, unix.Mount("proc", "/proc", "proc", 0, ""))
-	for _, dir := range []string{"/run", "/var/lib", "/var/log"} {
-		must(c.t, unix.Mount("tmpfs", dir, "tmpfs", 0, ""))
-	}
 }
 
 func (c *cluster) prepareNetwork() {

@@ -21,16 +21,14 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/remotecommand"
 
+	"github.com/fairlead/fairlead/cmd/playground/cri/critest"
 	"github.com/fairlead/fairlead/cmd/playground/echo"
 )
 
 // TestRealKubelet runs Pods of all kinds by a real kubelet and our runtime, as an unprivileged user would.
 func TestRealKubelet(t *testing.T) {
-	assets := os.Getenv("FAIRLEAD_ASSETS")
-	if os.Getenv(insideEnv) == "" {
-		assets = programs(t)
-	}
-	if !enter(t, assets) {
+	assets := programs(t)
+	if !critest.Enter(t, "FAIRLEAD_ASSETS="+assets) {
 		return
 	}
 	c := startCluster(t, assets)
@@ -320,7 +318,9 @@ func testExec(t *testing.T, c *cluster) {
 }
 
 // sizes is a terminal's size that changes once.
-type sizes struct{ queue chan remotecommand.TerminalSize }
+type sizes struct {
+	queue chan remotecommand.TerminalSize
+}
 
 func (s sizes) Next() *remotecommand.TerminalSize {
 	size, ok := <-s.queue

@@ -30,6 +30,7 @@ func Main(args []string) int {
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals)
 	unix.CloseOnExec(controlFD)
+	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0) // should the runtime die while we do not listen
 	spec, conn, err := open(args)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "playground cri guest:", err)
