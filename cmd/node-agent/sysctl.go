@@ -15,7 +15,7 @@ import (
 // IPv6 forwarding is only looked at: turning it on makes the kernel ignore router advertisements, by which the node
 // may have its own default route.
 func ensureSysctls(log logr.Logger, root string) {
-	if err := ensureOne(root, "net.ipv4.ip_forward"); err != nil {
+	if err := ensureForwarding(root); err != nil {
 		log.Error(err, "IPv4 packets will not reach Pods of other nodes", "remedy", "sysctl -w net.ipv4.ip_forward=1")
 	}
 	if value, err := readSysctl(root, "net.ipv6.conf.all.forwarding"); err == nil && value == "0" {
@@ -23,8 +23,9 @@ func ensureSysctls(log logr.Logger, root string) {
 	}
 }
 
-// ensureOne writes 1 unless it is there already: writing what is there needs rights too.
-func ensureOne(root, name string) error {
+// ensureForwarding writes 1 unless it is there already: writing what is there needs rights too.
+func ensureForwarding(root string) error {
+	const name = "net.ipv4.ip_forward"
 	value, err := readSysctl(root, name)
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", name, err)

@@ -7,10 +7,10 @@ import (
 	"testing"
 )
 
-func TestEnsureOne(t *testing.T) {
+func TestEnsureForwarding(t *testing.T) {
 	root := t.TempDir()
 	path := filepath.Join(root, "net", "ipv4", "ip_forward")
-	if err := ensureOne(root, "net.ipv4.ip_forward"); err == nil || !strings.Contains(err.Error(), "net.ipv4.ip_forward") {
+	if err := ensureForwarding(root); err == nil || !strings.Contains(err.Error(), "net.ipv4.ip_forward") {
 		t.Errorf("a missing setting: error %v does not name it", err)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -19,7 +19,7 @@ func TestEnsureOne(t *testing.T) {
 	if err := os.WriteFile(path, []byte("0\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := ensureOne(root, "net.ipv4.ip_forward"); err != nil {
+	if err := ensureForwarding(root); err != nil {
 		t.Fatal(err)
 	}
 	if value, err := readSysctl(root, "net.ipv4.ip_forward"); err != nil || value != "1" {
@@ -30,7 +30,7 @@ func TestEnsureOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := ensureOne(root, "net.ipv4.ip_forward"); err != nil {
+	if err := ensureForwarding(root); err != nil {
 		t.Fatal(err)
 	}
 	if after, err := os.Stat(path); err != nil || !after.ModTime().Equal(before.ModTime()) {

@@ -35,16 +35,37 @@ func check(name string, port uint16, local int) model.HealthCheck {
 	return model.HealthCheck{Service: types.NamespacedName{Namespace: "shop", Name: name}, Family: 4, Port: port, LocalEndpoints: local}
 }
 
+type answer struct {
+	code   int
+	header http.Header
+	body   string
+}
+
 // fetch makes a connection of its own each time.
-func fetch(port uint16) (*http.Response, string, error) {
+func fetch(port uint16) (answer, error) {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
 	resp, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/healthz", port))
 	if err != nil {
-		return nil, "", err
+		return answer{}, err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	return resp, string(body), err
+	return answer{resp.StatusCode, resp.Header, string(body)}, err
+}
+
+// eventually polls until the port answers 200.
+func eventually(t *testing.T, port uint16) {
+	t.Helper()
+	deadline := time.Now().Add(4 * listenAgain)
+	for {
+		if got, err := fetch(port); err == nil && got.code == http.StatusOK {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the port is never taken up once it is free")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 func TestServiceHealth(t *testing.T) {
@@ -55,15 +76,15 @@ func TestServiceHealth(t *testing.T) {
 	}
 	expect := func(when string, code int, weight, body string) {
 		t.Helper()
-		resp, got, err := fetch(port)
+		got, err := fetch(port)
 		if err != nil {
 			t.Fatalf("%s: %v", when, err)
 		}
-		if resp.StatusCode != code || got != body {
-			t.Errorf("%s: %d %s, want %d %s", when, resp.StatusCode, got, code, body)
+		if got.code != code || got.body != body {
+			t.Errorf("%s: %d %s, want %d %s", when, got.code, got.body, code, body)
 		}
 		for header, want := range map[string]string{"Content-Type": "application/json", "X-Content-Type-Options": "nosniff", "X-Load-Balancing-Endpoint-Weight": weight} {
-			if value := resp.Header.Get(header); value != want {
+			if value := got.header.Get(header); value != want {
 				t.Errorf("%s: header %s is %q, want %q", when, header, value, want)
 			}
 		}
@@ -82,7 +103,7 @@ func TestServiceHealth(t *testing.T) {
 	report(check("api", port, 3))
 	expect("the port went to another Service", 200, "3", body("api", 3, true))
 	report()
-	if _, _, err := fetch(port); err == nil {
+	if _, err := fetch(port); err == nil {
 		t.Error("still answering after the Service is gone")
 	}
 }
@@ -96,22 +117,13 @@ func TestServiceHealthPortTaken(t *testing.T) {
 	free := freePort(t)
 	h, _ := newHealth(t)
 	h.Synced(dpsync.Result{HealthChecks: []model.HealthCheck{check("a", taken, 1), check("b", free, 1)}, NodePorts: onLoopback})
-	if resp, _, err := fetch(free); err != nil || resp.StatusCode != 200 {
-		t.Errorf("the other Service suffers: %v, %v", resp, err)
+	if got, err := fetch(free); err != nil || got.code != 200 {
+		t.Errorf("the other Service suffers: %+v, %v", got, err)
 	}
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(4 * listenAgain)
-	for {
-		if resp, _, err := fetch(taken); err == nil && resp.StatusCode == 200 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the port is never taken up once it is free")
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	eventually(t, taken)
 }
 
 func TestListenAddresses(t *testing.T) {
@@ -153,16 +165,7 @@ func TestServe(t *testing.T) {
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(4 * listenAgain)
-	for {
-		if resp, _, err := fetch(port); err == nil && resp.StatusCode == 200 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("never served")
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	eventually(t, port)
 	cancel()
 	select {
 	case <-done:

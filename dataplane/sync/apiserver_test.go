@@ -58,7 +58,7 @@ func newAPIServer(t *testing.T) *apiServer {
 	s.Server = httptest.NewServer(s)
 	t.Cleanup(func() {
 		s.dropWatches()
-		s.Server.Close()
+		s.Close()
 	})
 	return s
 }
