@@ -3,15 +3,19 @@ package endpointslice
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -398,4 +402,73 @@ func TestNamespaceTerminating(t *testing.T) {
 	if n := len(w.slices()); n != 0 {
 		t.Errorf("%d slices were created", n)
 	}
+}
+
+// TestCoalesced: the first change does not wait, those that follow are written together, and the last is not lost. The
+// clock stands still until the test moves it.
+func TestCoalesced(t *testing.T) {
+	w := newWorld(t)
+	clock := clocktesting.NewFakePassiveClock(time.Now())
+	w.start(&Reconciler{Clock: clock})
+	n := w.node("a", "zone-a")
+	pod := w.pod("one", n.Name, "10.244.0.1")
+	w.service(nil)
+	w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""})
+	for i := range 10 {
+		w.ready(pod, i%2 == 1)
+	}
+	w.ready(pod, false)
+	waited := passes(t, "requeue_after")
+	w.eventually(func() error {
+		if n := passes(t, "requeue_after") - waited; n < 3 {
+			return fmt.Errorf("the changes were not looked at: %v passes", n)
+		}
+		return nil
+	})
+	if generation := w.slices()[0].Generation; generation != 1 {
+		t.Errorf("no time has gone by, and %d more writes were done", generation-1)
+	}
+	clock.SetTime(clock.Now().Add(DefaultMaxBatchDelay))
+	w.expect(shown{"10.244.0.1", "one", "zone-a", down, ""})
+	if generation := w.slices()[0].Generation; generation != 2 {
+		t.Errorf("11 changes were written in %d writes", generation-1)
+	}
+}
+
+// TestEvents: one event when ports are missing, one when they are found, none in between.
+func TestEvents(t *testing.T) {
+	w := newWorld(t)
+	w.start(&Reconciler{})
+	n := w.node("a", "zone-a")
+	service := w.service(func(s *corev1.Service) { s.Spec.Ports[0].TargetPort = intstr.FromString("htpp") })
+	w.pod("one", n.Name, "10.244.0.1")
+	events := func(want ...string) {
+		t.Helper()
+		w.eventually(func() error {
+			var list eventsv1.EventList
+			if err := w.client.List(t.Context(), &list, client.InNamespace(w.namespace)); err != nil {
+				return err
+			}
+			var got []string
+			for _, e := range list.Items {
+				got = append(got, fmt.Sprintf("%s %s of %s, seen again: %v", e.Type, e.Reason, e.Regarding.Name, e.Series != nil))
+			}
+			slices.Sort(got)
+			if diff := cmp.Diff(want, got); diff != "" {
+				return fmt.Errorf("-want +got:\n%s", diff)
+			}
+			return nil
+		})
+	}
+	missing, found := "Warning TargetPortMissing of web, seen again: false", "Normal TargetPortsResolved of web, seen again: false"
+	events(missing)
+	w.pod("two", n.Name, "10.244.0.2")
+	w.eventually(func() error {
+		if all, err := w.show(); err != nil || len(all) != 2 {
+			return fmt.Errorf("want two endpoints, got %v: %v", all, err)
+		}
+		return nil
+	})
+	change(w, service, func(s *corev1.Service) { s.Spec.Ports[0].TargetPort = intstr.FromString("web") })
+	events(found, missing)
 }
