@@ -163,7 +163,7 @@ func (t *table) adopt(state *model.State) {
 		word := parseWord(key)
 		g, n := owned[word>>groupShift], word&maxMember
 		e, ok := t.parseEndpoint(data)
-		if g == nil || !ok || !slices.Contains(g.slots, e) {
+		if g == nil || n == 0 || !ok || !slices.Contains(g.slots, e) {
 			continue
 		}
 		if g.members == nil {
@@ -293,12 +293,13 @@ func tableExists(conn *nftables.Conn, t *nftables.Table) (bool, error) {
 	return true, nil
 }
 
-func sortedGroups(state *model.State) []model.GroupKey {
-	return slices.SortedFunc(maps.Keys(state.Groups), func(a, b model.GroupKey) int {
+func sortedGroups(state *model.State) []*model.Group {
+	return slices.SortedFunc(maps.Values(state.Groups), func(a, b *model.Group) int {
+		p, q := &a.Key.Port, &b.Key.Port
 		return cmp.Or(
-			cmp.Compare(a.Port.Namespace, b.Port.Namespace), cmp.Compare(a.Port.Name, b.Port.Name),
-			cmp.Compare(a.Port.Port, b.Port.Port), cmp.Compare(a.Port.Protocol, b.Port.Protocol),
-			cmp.Compare(a.Family, b.Family), cmp.Compare(a.Scope, b.Scope))
+			cmp.Compare(p.Namespace, q.Namespace), cmp.Compare(p.Name, q.Name),
+			cmp.Compare(p.Port, q.Port), cmp.Compare(p.Protocol, q.Protocol),
+			cmp.Compare(a.Key.Family, b.Key.Family), cmp.Compare(a.Key.Scope, b.Key.Scope))
 	})
 }
 

@@ -57,8 +57,8 @@ func (b *Backend) applyChanges(state *model.State, c *model.Changes) error {
 
 // applyAll puts everything that a state has.
 func (b *Backend) applyAll(state *model.State) error {
-	for _, key := range sortedGroups(state) {
-		if err := b.setGroup(state.Groups[key], map[model.GroupKey]*group{}); err != nil {
+	for _, g := range sortedGroups(state) {
+		if err := b.setGroup(g, map[model.GroupKey]*group{}); err != nil {
 			return err
 		}
 	}
@@ -267,16 +267,32 @@ func (b *Backend) tableFor(a netip.Addr) *table {
 	return b.tables[1]
 }
 
-// validate refuses a state that no table can hold.
-func validate(frontends []*model.Frontend) error {
+// validate refuses frontends and groups that no table can hold: the kernel's error would not name them.
+func validate(frontends []*model.Frontend, groups []*model.Group) error {
 	for _, f := range frontends {
-		number := uint8(6)
-		if f.Key.Addr.Is4() {
-			number = 4
+		if n := familyOf(f.Key.Addr); n == 0 || f.Internal.Family != n || f.External.Family != n {
+			return fmt.Errorf("frontend %v port %d of Service %s/%s: its groups are not of its address family",
+				f.Key.Addr, f.Key.Port, f.Port.Namespace, f.Port.Name)
 		}
-		if f.Key.Addr.Is4In6() || f.Internal.Family != number || f.External.Family != number {
-			return fmt.Errorf("frontend %v port %d: its groups are not of its address family", f.Key.Addr, f.Key.Port)
+	}
+	for _, g := range groups {
+		for _, e := range g.Endpoints {
+			if familyOf(e.Addr.Addr()) != g.Key.Family {
+				return fmt.Errorf("endpoint %v of Service %s/%s: it is not of its group's address family",
+					e.Addr, g.Key.Port.Namespace, g.Key.Port.Name)
+			}
 		}
 	}
 	return nil
+}
+
+// familyOf is the family of an address as in model.GroupKey; 0: none, or IPv4 in the form of IPv6.
+func familyOf(a netip.Addr) uint8 {
+	switch {
+	case a.Is4():
+		return 4
+	case a.Is6() && !a.Is4In6():
+		return 6
+	}
+	return 0
 }

@@ -15,7 +15,11 @@
 // The word's fate selects a chain pick-N, which translates to the endpoint at (group, random number below N) of
 // map endpoints. One change of an endpoint is a few elements, at any number of Services.
 //
-// With session affinity, chain pick-N-Ts remembers in map affinity (client, group) -> member of the group.
+// With session affinity of T seconds, chain pick-N-Ts remembers in map affinity the member of the group that a
+// client went to. All addresses of a Service port that lead to the same group share this memory; under traffic
+// policy Local the groups for inside and outside clients differ, and each has its own.
+//
+// Linux 5.9 or later is needed; New says what is missing.
 //
 // # Guarantees
 //
@@ -28,8 +32,6 @@ package nftables
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/google/nftables"
 
@@ -110,7 +112,7 @@ func (b *Backend) Sync(state *model.State, changes *model.Changes) error {
 }
 
 func (b *Backend) partialSync(state *model.State, c *model.Changes) error {
-	if err := validate(c.Frontends); err != nil {
+	if err := validate(c.Frontends, c.Groups); err != nil {
 		return err
 	}
 	if err := b.applyChanges(state, c); err != nil {
@@ -126,7 +128,7 @@ func (b *Backend) partialSync(state *model.State, c *model.Changes) error {
 //  3. send the difference;
 //  4. delete chains and sets that nothing uses any more.
 func (b *Backend) fullSync(state *model.State) error {
-	if err := validate(slices.Collect(maps.Values(state.Frontends))); err != nil {
+	if err := validate(sortedFrontends(state), sortedGroups(state)); err != nil {
 		return err
 	}
 	found := make([]*found, len(b.tables))

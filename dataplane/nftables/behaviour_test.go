@@ -1,11 +1,9 @@
 package nftables
 
 import (
-	"encoding/binary"
 	"fmt"
-	"hash/crc32"
+	"maps"
 	"math"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -13,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 
@@ -205,7 +204,8 @@ func replaceTable(t *testing.T, ns *nstest.Namespace) {
 	}
 }
 
-// TestNewConnections: while the agent restarts and endpoints come and go, no new connection is lost or late.
+// TestNewConnections: while the agent restarts, endpoints come and go, and thousands of Services at once (in
+// several transactions), no new connection is lost or late.
 func TestNewConnections(t *testing.T) {
 	const late = 900 * time.Millisecond // a lost SYN is sent again after a second
 	w := newNetwork(t, 3)
@@ -241,6 +241,21 @@ func TestNewConnections(t *testing.T) {
 			b = w.backendNoProbe(t)
 			mustSync(t, b, state.State, nil)
 		}
+		if i%100 == 50 {
+			many := scaleState(2000)
+			maps.Copy(many.Frontends, state.Frontends)
+			maps.Copy(many.Groups, state.Groups)
+			maps.Copy(many.ClusterIPs, state.ClusterIPs)
+			gen := generation(t, w.node)
+			mustSync(t, b, many.State, nil)
+			if generation(t, w.node)-gen < 3 {
+				t.Error("thousands of Services fitted into one transaction")
+			}
+			if diff := cmp.Diff(held(b), contents(t, b)); diff != "" {
+				t.Errorf("believed, in the kernel:\n%s", diff)
+			}
+			mustSync(t, b, state.State, nil)
+		}
 	}
 	stop.Store(true)
 	if err := <-done; err != nil {
@@ -248,6 +263,46 @@ func TestNewConnections(t *testing.T) {
 	}
 	if made < 100 {
 		t.Errorf("only %d connections were made", made)
+	}
+}
+
+// TestNode: what the node is may change.
+func TestNode(t *testing.T) {
+	w := newNetwork(t, 1)
+	b := w.backend(t)
+	state := packetsState()
+	mustSync(t, b, state.State, nil)
+	gateway := at(podNet(4, 1, 1).Addr().String(), 30080)
+	if a := mustAsk(t, w.pods[9], "tcp", gateway); a.Server != nstest.Rejected {
+		t.Errorf("%v on an address that is not chosen", a)
+	}
+	// A Pod's connections to a cluster IP keep their source address, those of others do not.
+	one := at(vip(4, "cluster", 2), 80)
+	seen := func(want netip.Addr) {
+		t.Helper()
+		if a := mustAsk(t, w.pods[9], "tcp", one); a.Saw != want {
+			t.Errorf("ep1 saw %v, not %v", a.Saw, want)
+		}
+	}
+	pod, node := podAddr(4, 9), podNet(4, 1, 1).Addr()
+	seen(pod)
+	for _, interfaces := range []struct {
+		names []string
+		want  netip.Addr
+	}{
+		{nil, node}, {[]string{"pod"}, node}, {[]string{"cni0", "pod9"}, pod}, {[]string{"po*"}, pod}, {[]string{"*"}, pod},
+	} {
+		state.Node = model.Node{LocalInterfaces: interfaces.names, NodePorts: model.NodePortAddresses{AllIPv4: true, AllIPv6: true}}
+		mustSync(t, b, state.State, &model.Changes{Node: true})
+		seen(interfaces.want)
+		gen := generation(t, w.node)
+		mustSync(t, w.backendNoProbe(t), state.State, nil)
+		if generation(t, w.node) != gen {
+			t.Errorf("interfaces %q: a restart wrote", interfaces.names)
+		}
+	}
+	if a := mustAsk(t, w.pods[9], "tcp", gateway); !strings.HasPrefix(a.Server, "ep") {
+		t.Errorf("%v on one of all addresses", a)
 	}
 }
 
@@ -289,64 +344,4 @@ func TestMark(t *testing.T) {
 			t.Errorf("packets counted as %s: %v, want %v\n%s", counter, got, want, out)
 		}
 	}
-}
-
-// TestSCTP: an INIT arrives at an endpoint, translated and with a checksum that is right. The kernel's SCTP may
-// be missing, so the packet is made by hand.
-func TestSCTP(t *testing.T) {
-	w := newNetwork(t, 1)
-	b := w.backend(t)
-	state := newCluster()
-	for _, family := range []uint8{4, 6} {
-		g := state.group("signal", model.SCTP, family, model.Cluster, model.Reject, 1)
-		state.frontend(model.ClusterIP, vip(family, "cluster", 1), 3868, g, g, outsideOnly)
-	}
-	mustSync(t, b, state.State, nil)
-	for _, family := range []uint8{4, 6} {
-		raw := func(ns *nstest.Namespace, addr netip.Addr) *net.IPConn {
-			var c *net.IPConn
-			if err := ns.Do(func() (err error) {
-				c, err = net.ListenIP(fmt.Sprintf("ip%d:132", family), &net.IPAddr{IP: addr.AsSlice()})
-				return err
-			}); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = c.Close() })
-			return c
-		}
-		server, client := raw(w.pods[1], podAddr(family, 1)), raw(w.pods[9], podAddr(family, 9))
-		to := netip.MustParseAddr(vip(family, "cluster", 1))
-		if _, err := client.WriteToIP(sctpInit(40000, 3868), &net.IPAddr{IP: to.AsSlice()}); err != nil {
-			t.Fatal(err)
-		}
-		p := make([]byte, 1500)
-		if err := server.SetReadDeadline(time.Now().Add(patience)); err != nil {
-			t.Fatal(err)
-		}
-		n, from, err := server.ReadFromIP(p)
-		if err != nil {
-			t.Fatalf("IPv%d: %v", family, err)
-		}
-		p = p[:n]
-		if port := binary.BigEndian.Uint16(p[2:]); port != 8080 {
-			t.Errorf("IPv%d: port %d, not 8080", family, port)
-		}
-		if !from.IP.Equal(podAddr(family, 9).AsSlice()) {
-			t.Errorf("IPv%d: from %v", family, from)
-		}
-		sum := binary.LittleEndian.Uint32(p[8:])
-		if clear(p[8:12]); sum != crc32.Checksum(p, crc32.MakeTable(crc32.Castagnoli)) {
-			t.Errorf("IPv%d: the checksum is wrong", family)
-		}
-	}
-}
-
-func sctpInit(from, to uint16) []byte {
-	p := binary.BigEndian.AppendUint16(nil, from)
-	p = binary.BigEndian.AppendUint16(p, to)
-	p = append(p, make([]byte, 8)...)                             // verification tag of an INIT, checksum
-	p = append(p, 1, 0, 0, 20)                                    // chunk INIT of 20 bytes
-	p = append(p, 0, 0, 0, 7, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 9) // tag, window, streams, TSN
-	binary.LittleEndian.PutUint32(p[8:], crc32.Checksum(p, crc32.MakeTable(crc32.Castagnoli)))
-	return p
 }

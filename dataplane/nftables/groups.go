@@ -202,7 +202,9 @@ func (t *table) fate(g *group, affinity time.Duration) (uint32, error) {
 		for _, n := range t.fates {
 			used[n] = true
 		}
-		for n = firstFreeFate; used[n]; n++ {
+		n = firstFreeFate
+		for used[n] {
+			n++
 		}
 		if n > fateMask {
 			return 0, fmt.Errorf("making chains: more than %d different pairs of endpoint count and affinity timeout", maxFate)

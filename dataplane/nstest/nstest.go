@@ -106,6 +106,8 @@ func New(tb testing.TB, name string) *Namespace {
 	lo, err := ns.handle.LinkByName("lo")
 	check(tb, err)
 	check(tb, ns.handle.LinkSetUp(lo))
+	// Addresses are ready at once, without a second or two of looking for duplicates.
+	ns.Sysctl(tb, "ipv6/conf/default/accept_dad", "0")
 	return ns
 }
 
