@@ -1,0 +1,148 @@
+// Package balancer is the playground's cloud as a process of its own, in the namespace of the cloud's router: the fake
+// cloud's API, and its hardware, which forwards for real. Every balancer address is one of the router's; what comes in
+// for a listener is sent on to the node port of a healthy target by destination NAT, in nftables. The source address
+// stays the client's, since the answers come back through the router. Health checks are made from the router.
+//
+// It is not a proxy (no byte of a connection passes through this process) and not part of any production setup.
+package balancer
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/fairlead/fairlead/cloud/fake"
+)
+
+// settings are what the flags say.
+type settings struct {
+	listen, socket string
+	pools          []fake.Pool
+}
+
+// Main runs until it is told to end by SIGINT or SIGTERM, and returns the exit code: 2 for wrong flags, 1 for a failure.
+func Main(args []string) int {
+	s, err := parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "cloud:", err)
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, s); err != nil {
+		fmt.Fprintln(os.Stderr, "cloud:", err)
+		return 1
+	}
+	return 0
+}
+
+func parse(args []string) (settings, error) {
+	var s settings
+	flags := flag.NewFlagSet("cloud", flag.ContinueOnError)
+	flags.StringVar(&s.listen, "listen", "", "`address:port` of the cloud's API over HTTP")
+	flags.StringVar(&s.socket, "socket", "", "`path` of a unix socket for the cloud's API")
+	flags.Func("pool", "`name=range` that balancer addresses come from; repeatable (default default=198.51.100.0/24)", func(text string) error {
+		name, cidr, ok := strings.Cut(text, "=")
+		if !ok {
+			name, cidr = "default", text
+		}
+		prefix, err := netip.ParsePrefix(cidr)
+		if err != nil || prefix != prefix.Masked() || name == "" {
+			return errors.New("write it as name=range, such as default=198.51.100.0/24")
+		}
+		s.pools = append(s.pools, fake.Pool{Name: name, Prefix: prefix})
+		return nil
+	})
+	flags.SetOutput(io.Discard) // errors are one line, written by Main
+	flags.Usage = func() {}
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		flags.SetOutput(os.Stdout)
+		flags.PrintDefaults()
+		return s, err
+	} else if err != nil {
+		return s, err
+	}
+	if flags.NArg() > 0 {
+		return s, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	if s.listen == "" && s.socket == "" {
+		return s, errors.New("nowhere to listen: set --listen, --socket or both")
+	}
+	return s, nil
+}
+
+func run(ctx context.Context, s settings) error {
+	c := fake.New(fake.Options{Pools: s.pools})
+	hw, err := newHardware()
+	if err != nil {
+		return err
+	}
+	defer hw.close()
+	c.SetHardware(hw)
+
+	var listeners []net.Listener
+	if s.listen != "" {
+		l, err := net.Listen("tcp", s.listen)
+		if err != nil {
+			return fmt.Errorf("listening: %w", err)
+		}
+		listeners = append(listeners, l)
+	}
+	if s.socket != "" {
+		l, err := listenUnix(s.socket)
+		if err != nil {
+			return err
+		}
+		listeners = append(listeners, l)
+	}
+	server := &http.Server{Handler: fake.Handler(c), ReadHeaderTimeout: 5 * time.Second}
+	ended := make(chan error, len(listeners))
+	for _, l := range listeners {
+		go func() { ended <- server.Serve(l) }()
+	}
+	programmed := make(chan struct{})
+	go func() {
+		defer close(programmed)
+		c.Run(ctx, func(err error) { fmt.Fprintln(os.Stderr, "cloud: programming the balancers:", err) })
+	}()
+	select {
+	case <-ctx.Done():
+	case err = <-ended:
+	}
+	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	// What does not end in time ends with the process.
+	_ = server.Shutdown(shutdown)
+	if err != nil {
+		return fmt.Errorf("serving: %w", err)
+	}
+	<-programmed
+	return nil
+}
+
+// listenUnix listens on a path, in the place of a socket that an earlier process left there.
+func listenUnix(path string) (net.Listener, error) {
+	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("removing the old socket: %w", err)
+		}
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listening: %w", err)
+	}
+	return l, nil
+}
