@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/fairlead/fairlead/cmd/playground/applet"
+	"github.com/fairlead/fairlead/cmd/playground/balancer"
 	"github.com/fairlead/fairlead/cmd/playground/cri"
 	"github.com/fairlead/fairlead/cmd/playground/echo"
 	"github.com/fairlead/fairlead/cmd/playground/inside"
@@ -65,6 +66,8 @@ func run(args []string) int {
 		return cri.Main(args)
 	case "echo":
 		return echo.Main(args)
+	case "cloud":
+		return balancer.Main(args)
 	default:
 		fmt.Fprintf(os.Stderr, "playground: there is no command %q\n\n%s", command, usage)
 		return 2

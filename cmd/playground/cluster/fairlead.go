@@ -86,7 +86,11 @@ func (c *Cluster) cloudSocket() string { return c.path("cloud.sock") }
 
 // StartCloud starts the cloud's API and its load balancers.
 func (c *Cluster) StartCloud(ctx context.Context) {
-	c.Programs.Run(ctx, "cloud", c.Network.Cloud, nil, "/proc/self/exe", "cloud", "--socket="+c.cloudSocket())
+	args := []string{"/proc/self/exe", "cloud", "--socket=" + c.cloudSocket()}
+	for cidr := range strings.SplitSeq(network.BalancerCIDRs, ",") {
+		args = append(args, "--pool=default="+cidr)
+	}
+	c.Programs.Run(ctx, "cloud", c.Network.Cloud, nil, args...)
 }
 
 // StartFairlead starts the manager and a node agent on every node.

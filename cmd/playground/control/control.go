@@ -71,6 +71,8 @@ type Row struct {
 	Client, Via, Address string
 	// Endpoints counts the answers by the Pod that gave them.
 	Endpoints []Endpoint
+	// Seen are the client addresses that the Pods saw, sorted.
+	Seen []string
 	// Failed counts connections without an answer, LastError says why the last one failed.
 	Failed    int
 	LastError string `json:",omitempty"`
@@ -79,9 +81,7 @@ type Row struct {
 // Endpoint is one Pod's share of a row.
 type Endpoint struct {
 	Pod, Node, Zone string
-	// Saw is the client address that the Pod saw last.
-	Saw   string
-	Count int
+	Count           int
 }
 
 // EventWriter sends events; it may be used by several goroutines.

@@ -158,6 +158,7 @@ func (p *playground) startCluster(ctx context.Context) error {
 	if err := c.StartRuntimes(ctx); err != nil {
 		return err
 	}
+	c.StartCloud(ctx)
 	if err := p.step("etcd and kube-apiserver", func() error { return c.StartAPIServer(ctx) }); err != nil {
 		return err
 	}

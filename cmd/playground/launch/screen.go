@@ -118,11 +118,10 @@ func tableLines(rows []control.Row) []string {
 	line(append(head, "FAILED", "PODS SEE")...)
 	for _, r := range rows {
 		cells := []string{r.Client, r.Via, r.Address}
-		byZone, byPod, seen := map[string]int{}, map[string]int{}, map[string]bool{}
+		byZone, byPod := map[string]int{}, map[string]int{}
 		for _, e := range r.Endpoints {
 			byZone[e.Zone] += e.Count
 			byPod[e.Pod] = e.Count
-			seen[e.Saw] = true
 		}
 		for _, c := range columns {
 			cells = append(cells, count(byPod[c.name]))
@@ -130,7 +129,7 @@ func tableLines(rows []control.Row) []string {
 		for _, z := range zoneColumns {
 			cells = append(cells, count(byZone[z]))
 		}
-		line(append(cells, count(r.Failed), strings.Join(slices.Sorted(maps.Keys(seen)), ", "))...)
+		line(append(cells, count(r.Failed), strings.Join(r.Seen, ", "))...)
 	}
 	_ = w.Flush() // into memory
 	for _, r := range rows {

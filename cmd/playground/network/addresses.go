@@ -9,6 +9,8 @@ import (
 const (
 	PodCIDRs     = "10.244.0.0/16,fd00:244::/56"
 	ServiceCIDRs = "10.96.0.0/16,fd00:96::/112"
+	// BalancerCIDRs are what the cloud gives its load balancers.
+	BalancerCIDRs = "198.51.100.0/24,fd00:198:51:100::/112"
 
 	// APIServer is where the API server is, as every node and Pod reaches it.
 	APIServer     = "172.30.0.1"

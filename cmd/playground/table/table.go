@@ -113,7 +113,10 @@ func Summarise(c Client, results []Result) control.Row {
 			row.Endpoints = slices.Insert(row.Endpoints, at, e)
 		}
 		row.Endpoints[at].Count++
-		row.Endpoints[at].Saw = host(r.Answer.Client)
+		seen := host(r.Answer.Client)
+		if at, found := slices.BinarySearch(row.Seen, seen); !found {
+			row.Seen = slices.Insert(row.Seen, at, seen)
+		}
 	}
 	return row
 }
