@@ -136,8 +136,10 @@ func (t *Tracker) updateGroups(e *entry, c *Changes) {
 	if e.service != nil {
 		sorted := e.sortedSlices()
 		for _, f := range e.service.families() {
+			localReady := map[netip.Addr]bool{}
 			for _, p := range e.service.ports {
 				all := gather(sorted, p.name, f)
+				addLocalReady(localReady, all)
 				unserved[familyIndex(f)].add(e.service, p, f, all)
 				for _, scope := range e.service.scopes(p, f) {
 					key := GroupKey{Port: p.name, Family: f, Scope: scope}
@@ -150,7 +152,7 @@ func (t *Tracker) updateGroups(e *entry, c *Changes) {
 			}
 			if e.service.healthPort != 0 {
 				checks = append(checks, HealthCheck{
-					Service: e.key, Family: f, Port: e.service.healthPort, LocalEndpoints: localReady(sorted, f),
+					Service: e.key, Family: f, Port: e.service.healthPort, LocalEndpoints: len(localReady),
 				})
 			}
 		}
@@ -194,8 +196,8 @@ type HealthCheck struct {
 	// Family is 4 or 6.
 	Family uint8
 	Port   uint16
-	// LocalEndpoints counts the distinct addresses of this node's ready endpoints. Terminating ones do not count,
-	// even while traffic falls back to them: the load balancer is to look elsewhere.
+	// LocalEndpoints counts the distinct addresses of this node's ready endpoints, over all ports of the Service.
+	// Terminating ones do not count, even while traffic falls back to them: the load balancer is to look elsewhere.
 	LocalEndpoints int
 }
 

@@ -243,18 +243,11 @@ func (g *Group) equal(other *Group) bool {
 	return g.Key == other.Key && g.Empty == other.Empty && slices.Equal(g.Endpoints, other.Endpoints)
 }
 
-// localReady counts the distinct addresses of the family with a ready endpoint on this node, over all ports.
-func localReady(sorted []*slice, f uint8) int {
-	seen := map[netip.Addr]bool{}
-	for _, s := range sorted {
-		if s.family != f || len(s.ports) == 0 {
-			continue
-		}
-		for _, e := range s.endpoints {
-			if e.local && e.ready {
-				seen[e.addr] = true
-			}
+// addLocalReady adds the addresses of this node's ready endpoints to a set.
+func addLocalReady(addrs map[netip.Addr]bool, all []candidate) {
+	for _, c := range all {
+		if c.at.local && c.isReady() {
+			addrs[c.at.addr] = true
 		}
 	}
-	return len(seen)
 }

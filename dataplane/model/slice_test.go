@@ -123,6 +123,19 @@ func TestGroups(t *testing.T) {
 			slices:  []*discoveryv1.EndpointSlice{newSlice("s1", ep(a, "n1", dying)), newSlice("s2", ep(a, "n1"))},
 			cluster: []string{a + ":8080 local"}, local: []string{a + ":8080 local"}, health: 1,
 		},
+		"TwiceReadyTerminating": {
+			reason: "publishNotReadyAddresses: the one that is going loses though it is said to be ready",
+			slices: []*discoveryv1.EndpointSlice{
+				newSlice("s1", ep(a, "n1", func(e *discoveryv1.Endpoint) { e.Conditions.Terminating = ptr(true) })),
+				newSlice("s2", ep(a, "n1", notReady)),
+			},
+			cluster: []string{"REJECT"}, local: []string{"REJECT"},
+		},
+		"TwiceWhileMoving": {
+			reason:  "an endpoint on its way between slices, one of which has old news",
+			slices:  []*discoveryv1.EndpointSlice{newSlice("s1", ep(a, "n1", notReady)), newSlice("s2", ep(a, "n1"))},
+			cluster: []string{a + ":8080 local"}, local: []string{a + ":8080 local"}, health: 1,
+		},
 		"PortsPerSlice": {
 			reason: "Pods may resolve a named port to different numbers; one Pod counts once for health",
 			slices: []*discoveryv1.EndpointSlice{newSlice("s1", ep(a, "n1")), func() *discoveryv1.EndpointSlice {
@@ -140,8 +153,8 @@ func TestGroups(t *testing.T) {
 		"NilPort":       {reason: "skipped", slices: port(func(p *discoveryv1.EndpointPort) { p.Port = nil }), cluster: []string{"REJECT"}, local: []string{"REJECT"}},
 		"ZeroPort":      {reason: "skipped", slices: port(func(p *discoveryv1.EndpointPort) { *p.Port = 0 }), cluster: []string{"REJECT"}, local: []string{"REJECT"}},
 		"NilName":       {reason: "skipped", slices: port(func(p *discoveryv1.EndpointPort) { p.Name = nil }), cluster: []string{"REJECT"}, local: []string{"REJECT"}},
-		"OtherName":     {reason: "of another port", slices: port(func(p *discoveryv1.EndpointPort) { *p.Name = "x" }), cluster: []string{"REJECT"}, local: []string{"REJECT"}, health: 1},
-		"OtherProtocol": {reason: "of another port", slices: port(func(p *discoveryv1.EndpointPort) { *p.Protocol = "UDP" }), cluster: []string{"REJECT"}, local: []string{"REJECT"}, health: 1},
+		"OtherName":     {reason: "of another port", slices: port(func(p *discoveryv1.EndpointPort) { *p.Name = "x" }), cluster: []string{"REJECT"}, local: []string{"REJECT"}},
+		"OtherProtocol": {reason: "of another port", slices: port(func(p *discoveryv1.EndpointPort) { *p.Protocol = "UDP" }), cluster: []string{"REJECT"}, local: []string{"REJECT"}},
 		"HeadlessSlice": {
 			reason: "left over from when the Service was headless",
 			slices: func() []*discoveryv1.EndpointSlice {
