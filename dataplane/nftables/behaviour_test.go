@@ -268,7 +268,7 @@ func TestNewConnections(t *testing.T) {
 
 // TestNode: what the node is may change.
 func TestNode(t *testing.T) {
-	w := newNetwork(t, 1)
+	w := newNetwork(t, 3)
 	b := w.backend(t)
 	state := packetsState()
 	mustSync(t, b, state.State, nil)
