@@ -103,14 +103,14 @@ func TestAllocationIsDeterministicAndEven(t *testing.T) {
 		hits[port]++
 		a.Release(port)
 	}
-	// 26 ports of the dynamic band are free: 385 hits each on average, with a deviation of 19.
+	// 27 ports of the dynamic band are free: 370 hits each on average, with a deviation of 19.
 	for port, n := range hits {
-		if n < 270 || n > 500 {
+		if n < 260 || n > 490 {
 			t.Errorf("port %d came %d times", port, n)
 		}
 	}
-	if len(hits) != 26 {
-		t.Errorf("%d ports came, want 26", len(hits))
+	if len(hits) != 27 {
+		t.Errorf("%d ports came, want 27", len(hits))
 	}
 }
 
