@@ -73,8 +73,12 @@ type state struct {
 	failing bool
 }
 
-// SetupWithManager adds the controller, named endpoints, to mgr.
+// SetupWithManager adds the controller, named endpoints, to mgr. In coexist mode it adds nothing: a cache of all Pods
+// is too much to hold for nothing.
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
+	if r.Coexist {
+		return nil
+	}
 	if r.Client == nil {
 		r.Client = mgr.GetClient()
 	}

@@ -67,8 +67,12 @@ type Reconciler struct {
 	written *written
 }
 
-// SetupWithManager adds the controller, named endpointslice, to mgr.
+// SetupWithManager adds the controller, named endpointslice, to mgr. In coexist mode it adds nothing: a cache of all
+// Pods is too much to hold for nothing.
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
+	if r.Coexist {
+		return nil
+	}
 	if r.MaxEndpointsPerSlice < 0 || r.MaxEndpointsPerSlice > 1000 {
 		return fmt.Errorf("endpoints per slice: %d is not within 1 and 1000", r.MaxEndpointsPerSlice)
 	}

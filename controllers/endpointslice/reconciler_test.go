@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	clocktesting "k8s.io/utils/clock/testing"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -195,7 +196,11 @@ func TestCoexist(t *testing.T) {
 	n := w.node("a", "zone-a")
 	w.pod("one", n.Name, "10.244.0.1")
 	service := w.service(func(s *corev1.Service) { s.Spec.Ports[0].TargetPort = intstr.FromString("nowhere") })
-	w.startAndLook(&Reconciler{Coexist: true})()
+	r := &Reconciler{Client: w.client, Coexist: true}
+	w.start(r)
+	if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(service)}); err != nil {
+		t.Fatal(err)
+	}
 	if n := len(w.slices()); n != 0 {
 		t.Errorf("%d slices were written", n)
 	}
@@ -208,6 +213,15 @@ func TestCoexist(t *testing.T) {
 	// The same Service, the same state, in replace mode: the silence above was not for want of work.
 	w.start(&Reconciler{})
 	w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""})
+	w.eventually(func() error {
+		if err := w.client.Get(t.Context(), client.ObjectKeyFromObject(service), service); err != nil {
+			return err
+		}
+		if len(service.Status.Conditions) != 1 {
+			return fmt.Errorf("want one condition, got %v", service.Status.Conditions)
+		}
+		return nil
+	})
 }
 
 func TestForeignEdits(t *testing.T) {
@@ -409,10 +423,10 @@ func TestNamespaceTerminating(t *testing.T) {
 func TestCoalesced(t *testing.T) {
 	w := newWorld(t)
 	clock := clocktesting.NewFakePassiveClock(time.Now())
-	w.start(&Reconciler{Clock: clock})
 	n := w.node("a", "zone-a")
 	pod := w.pod("one", n.Name, "10.244.0.1")
 	w.service(nil)
+	w.start(&Reconciler{Clock: clock})
 	w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""})
 	for i := range 10 {
 		w.ready(pod, i%2 == 1)
