@@ -63,16 +63,34 @@ func (b *Backend) read(t *table) (*found, error) {
 		if spec.kind == kernelsOwn || f.sets[spec.name] == nil {
 			continue
 		}
-		elements, err := b.conn.GetSetElements(t.set[id])
-		if err != nil {
-			return nil, fmt.Errorf("listing set %s: %w", spec.name, err)
-		}
-		for _, e := range elements {
-			key, data := spec.parseElement(e)
-			t.elements[id][key] = data
+		if t.elements[id], err = readElements(b.conn, spec, t.set[id]); err != nil {
+			return nil, err
 		}
 	}
 	return f, nil
+}
+
+// maxReads bounds the tries to read a set while the kernel resizes it, which takes fractions of a second.
+const maxReads = 100
+
+// readElements reads the elements of a set. While the kernel resizes the hash table behind a set (in the background,
+// after elements were added), a listing has some elements twice and as many not at all: then it is read again.
+func readElements(conn *nftables.Conn, spec setSpec, set *nftables.Set) (map[string]string, error) {
+	for range maxReads {
+		list, err := conn.GetSetElements(set)
+		if err != nil {
+			return nil, fmt.Errorf("listing set %s: %w", spec.name, err)
+		}
+		elements := make(map[string]string, len(list))
+		for _, e := range list {
+			key, data := spec.parseElement(e)
+			elements[key] = data
+		}
+		if len(elements) == len(list) {
+			return elements, nil
+		}
+	}
+	return nil, fmt.Errorf("listing set %s: it was still being resized at the %dth try", spec.name, maxReads)
 }
 
 // canKeep tells whether a table can be mended in place: its sets and hooks are either ours or missing.

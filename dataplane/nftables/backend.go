@@ -63,6 +63,8 @@ func (o Options) withDefaults() Options {
 
 // Backend keeps the tables of one network namespace. It is not safe for concurrent use.
 type Backend struct {
+	options Options
+	// conn is nil after an error: answers to a failed transaction may still wait in it.
 	conn   *nftables.Conn
 	tables [2]*table // IPv4, IPv6
 	// synced is true when the tables' elements are known to be what the kernel holds.
@@ -79,7 +81,7 @@ func New(o Options) (*Backend, error) {
 	if err := probe(conn, o); err != nil {
 		return nil, errors.Join(err, conn.CloseLasting())
 	}
-	b := &Backend{conn: conn}
+	b := &Backend{options: o, conn: conn}
 	for i, f := range families {
 		b.tables[i] = newTable(f, o)
 	}
@@ -88,6 +90,9 @@ func New(o Options) (*Backend, error) {
 
 // Close closes the connection to the kernel; the tables stay.
 func (b *Backend) Close() error {
+	if b.conn == nil {
+		return nil
+	}
 	return b.conn.CloseLasting()
 }
 
@@ -99,12 +104,19 @@ func (b *Backend) Sync(state *model.State, changes *model.Changes) error {
 	full := changes == nil || !b.synced
 	b.synced = false
 	var err error
+	if b.conn == nil {
+		if b.conn, err = dial(b.options); err != nil {
+			return err
+		}
+	}
 	if full {
 		err = b.fullSync(state)
 	} else {
 		err = b.partialSync(state, changes)
 	}
 	if err != nil {
+		_ = b.conn.CloseLasting()
+		b.conn = nil
 		return err
 	}
 	b.synced = true

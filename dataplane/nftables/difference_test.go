@@ -178,17 +178,12 @@ func served(t *testing.T, b *Backend) map[string]service {
 	for _, table := range b.tables {
 		elements := [setCount]map[string]string{}
 		for id, spec := range table.sets {
-			elements[id] = map[string]string{}
 			if spec.kind == kernelsOwn {
 				continue
 			}
-			found, err := b.conn.GetSetElements(table.set[id])
-			if err != nil {
+			var err error
+			if elements[id], err = readElements(b.conn, spec, table.set[id]); err != nil {
 				t.Fatal(err)
-			}
-			for _, e := range found {
-				key, data := spec.parseElement(e)
-				elements[id][key] = data
 			}
 		}
 		follow := func(word string) service {

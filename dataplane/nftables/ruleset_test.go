@@ -60,12 +60,11 @@ func contents(tb testing.TB, b *Backend) map[string]string {
 			if spec.kind == kernelsOwn {
 				continue
 			}
-			elements, err := b.conn.GetSetElements(t.set[id])
+			elements, err := readElements(b.conn, spec, t.set[id])
 			if err != nil {
 				tb.Fatal(err)
 			}
-			for _, e := range elements {
-				key, data := spec.parseElement(e)
+			for key, data := range elements {
 				all[fmt.Sprintf("%s %s %x", t.familyName(), spec.name, key)] = fmt.Sprintf("%x", data)
 			}
 		}
@@ -140,6 +139,33 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// TestOtherOptions: options of a new agent change the rules that depend on them, and no more than that.
+func TestOtherOptions(t *testing.T) {
+	w := &network{node: nstest.New(t, "node")}
+	state := stickyState()
+	b := w.backend(t)
+	mustSync(t, b, state.State, nil)
+	before := contents(t, b)
+	other, err := New(Options{NetNS: w.node.FD(), MasqueradeMark: 1 << 20, MasqueradePredictable: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Close() }()
+	for _, want := range []uint32{1, 0} { // transactions
+		gen := generation(t, w.node)
+		mustSync(t, other, state.State, nil)
+		if got := generation(t, w.node) - gen; got != want {
+			t.Errorf("%d transactions, not %d", got, want)
+		}
+	}
+	if diff := cmp.Diff(before, contents(t, b)); diff != "" {
+		t.Errorf("contents before, after:\n%s", diff)
+	}
+	if out := nft(t, w.node, "list", "ruleset"); !strings.Contains(out, "0x00100000") || strings.Contains(out, "fully-random") {
+		t.Errorf("rules with the old options:\n%s", out)
+	}
+}
+
 // backendNoProbe makes a backend without the transactions of probe.
 func (w *network) backendNoProbe(tb testing.TB) *Backend {
 	tb.Helper()
@@ -148,7 +174,7 @@ func (w *network) backendNoProbe(tb testing.TB) *Backend {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	b := &Backend{conn: conn}
+	b := &Backend{options: o, conn: conn}
 	for i, f := range families {
 		b.tables[i] = newTable(f, o)
 	}

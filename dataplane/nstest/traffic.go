@@ -104,6 +104,22 @@ func (ns *Namespace) Dial(network string, to netip.AddrPort, timeout time.Durati
 	return &Conn{c}, nil
 }
 
+// Retransmits counts the segments of a TCP connection that were sent again: right after Dial, lost SYNs.
+func (c *Conn) Retransmits() (int, error) {
+	raw, err := c.Conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var info *unix.TCPInfo
+	controlErr := raw.Control(func(fd uintptr) {
+		info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	})
+	if err := errors.Join(controlErr, err); err != nil {
+		return 0, err
+	}
+	return int(info.Total_retrans), nil
+}
+
 // Ask asks the server at the other end who it is.
 func (c *Conn) Ask(timeout time.Duration) (Answer, error) {
 	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
