@@ -1,13 +1,13 @@
 package loadbalancer
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud"
 )
 
 // binding says who serves a Service.
@@ -50,10 +50,8 @@ func bind(svc *corev1.Service, record *v1alpha1.LoadBalancerRecord, classes []v1
 	if !isBalancer && !hasFinalizer(svc) {
 		return nil
 	}
-	for _, c := range oldestFirst(classes) {
-		if named != "" && c.Spec.ClassName == named || named == "" && c.Spec.Default && !coexist {
-			return &binding{className: c.Name, class: &c.Spec, provider: c.Spec.Provider, policy: c.Spec.Policy}
-		}
+	if c := cloud.SelectClass(svc, classes, coexist); c != nil {
+		return &binding{className: c.Name, class: &c.Spec, provider: c.Spec.Provider, policy: c.Spec.Policy}
 	}
 	if named == "" && !coexist && defaultProvider != "" {
 		return &binding{provider: defaultProvider, policy: v1alpha1.PolicyApply}
@@ -78,15 +76,6 @@ func bound(record *v1alpha1.LoadBalancerRecord, classes []v1alpha1.LoadBalancerC
 		b.class = &classes[i].Spec
 	}
 	return b
-}
-
-// oldestFirst sorts classes by age, then by name, without changing the argument.
-func oldestFirst(classes []v1alpha1.LoadBalancerClass) []v1alpha1.LoadBalancerClass {
-	sorted := slices.Clone(classes)
-	slices.SortFunc(sorted, func(a, b v1alpha1.LoadBalancerClass) int {
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
-	})
-	return sorted
 }
 
 func hasFinalizer(svc *corev1.Service) bool {

@@ -29,7 +29,7 @@ func (r *classReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.R
 		return ctrl.Result{}, fmt.Errorf("listing LoadBalancerClasses: %w", err)
 	}
 	taken, isDefault := map[string]string{}, ""
-	for _, class := range oldestFirst(classes.Items) {
+	for _, class := range cloud.ClassesByAge(classes.Items) {
 		verdict := r.verdict(&class, taken, isDefault)
 		if verdict.Reason != v1alpha1.ReasonDuplicate {
 			taken[class.Spec.ClassName] = class.Name

@@ -57,12 +57,12 @@ type Reconciler struct {
 	last sync.Map
 }
 
-// +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups="",resources=services,verbs=list;watch;patch
 // +kubebuilder:rbac:groups="",resources=services/status,verbs=patch
-// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
-// +kubebuilder:rbac:groups=fairlead.dev,resources=loadbalancerclasses,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=list;watch
+// +kubebuilder:rbac:groups=fairlead.dev,resources=loadbalancerclasses,verbs=list;watch
 // +kubebuilder:rbac:groups=fairlead.dev,resources=loadbalancerclasses/status,verbs=patch
-// +kubebuilder:rbac:groups=fairlead.dev,resources=loadbalancerrecords,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=fairlead.dev,resources=loadbalancerrecords,verbs=list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=fairlead.dev,resources=loadbalancerrecords/status,verbs=patch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 

@@ -1,0 +1,194 @@
+// Package nodeport numbers the node ports of LoadBalancer Services that switched the API server's numbering off
+// (allocateLoadBalancerNodePorts: false) and whose LoadBalancerClass asks for node ports all the same (nodePorts: Auto).
+//
+// The API server stays the arbiter: a port is chosen by package portalloc from the Services that the cache knows, and
+// where the server refuses it another one is tried. It never takes a port away and never renumbers one that is there. A
+// node port that a user removes is followed by another one, not by the same, since it may have been in the way; who
+// wants none uses a class with nodePorts: None.
+package nodeport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/portalloc"
+)
+
+// FieldManager of everything that this controller writes.
+const FieldManager = "fairlead-nodeport"
+
+const (
+	// attempts with other ports before the server's refusal is believed to be about something else.
+	attempts = 8
+	// waitExhausted is how long to wait for somebody to give a port back.
+	waitExhausted = time.Minute
+)
+
+// Reconciler numbers node ports.
+type Reconciler struct {
+	// Client reads from the manager's cache and writes to the API server. SetupWithManager sets it where it is nil.
+	Client client.Client
+	// Recorder gets the events on Services. SetupWithManager sets it where it is nil.
+	Recorder events.EventRecorder
+	// Range is the API server's --service-node-port-range. Zero: portalloc.DefaultRange.
+	Range portalloc.Range
+	// Coexist says that somebody else serves Services without a class.
+	Coexist bool
+	// Intn returns a random number from 0 to n-1. Nil: math/rand/v2.
+	Intn func(n int) int
+}
+
+// +kubebuilder:rbac:groups="",resources=services,verbs=list;watch;patch
+// +kubebuilder:rbac:groups="",resources=services/status,verbs=patch
+// +kubebuilder:rbac:groups=fairlead.dev,resources=loadbalancerclasses;loadbalancerrecords,verbs=list;watch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+// Reconcile gives the ports of one Service the node ports that they lack.
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	svc := &corev1.Service{}
+	if err := r.Client.Get(ctx, req.NamespacedName, svc); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	asked, err := r.asked(ctx, svc)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if !asked {
+		return ctrl.Result{}, r.report(ctx, svc, nil)
+	}
+	err = r.number(ctx, svc)
+	switch exhausted, full := errors.AsType[*portalloc.ExhaustedError](err); {
+	case err == nil:
+		return ctrl.Result{}, r.report(ctx, svc, &metav1.Condition{Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAllocated,
+			Message: "Every port has a node port"})
+	case full:
+		message := exhausted.Error() + ": delete Services that need none, or widen the API server's --service-node-port-range"
+		return ctrl.Result{RequeueAfter: waitExhausted}, r.report(ctx, svc, &metav1.Condition{Status: metav1.ConditionFalse,
+			Reason: v1alpha1.ReasonExhausted, Message: message})
+	case apierrors.IsInvalid(err):
+		return ctrl.Result{RequeueAfter: waitExhausted}, r.report(ctx, svc, &metav1.Condition{Status: metav1.ConditionFalse,
+			Reason: v1alpha1.ReasonRefused, Message: "The API server refused the node ports: " + causes(err)})
+	}
+	return quietly(err)
+}
+
+// quietly turns conflicts, which the next pass resolves by itself, into a short wait.
+func quietly(err error) (ctrl.Result, error) {
+	switch {
+	case apierrors.IsConflict(err):
+		return ctrl.Result{RequeueAfter: time.Second}, nil
+	case apierrors.IsNotFound(err):
+		return ctrl.Result{}, nil
+	}
+	return ctrl.Result{}, err
+}
+
+// asked reports whether the Service's class wants the ports numbered that the API server was told to leave.
+func (r *Reconciler) asked(ctx context.Context, svc *corev1.Service) (bool, error) {
+	if !candidate(svc) || svc.DeletionTimestamp != nil {
+		return false, nil
+	}
+	var classes v1alpha1.LoadBalancerClassList
+	if err := r.Client.List(ctx, &classes); err != nil {
+		return false, fmt.Errorf("listing LoadBalancerClasses: %w", err)
+	}
+	record := &v1alpha1.LoadBalancerRecord{}
+	if err := r.Client.Get(ctx, client.ObjectKeyFromObject(svc), record); client.IgnoreNotFound(err) != nil {
+		return false, fmt.Errorf("reading the LoadBalancerRecord: %w", err)
+	}
+	class := classOf(svc, record, classes.Items, r.Coexist)
+	return class != nil && class.Spec.NodePorts == v1alpha1.NodePortsAuto, nil
+}
+
+// candidate reports whether the API server leaves the Service's node ports alone.
+func candidate(svc *corev1.Service) bool {
+	allocate := svc.Spec.AllocateLoadBalancerNodePorts
+	return svc.Spec.Type == corev1.ServiceTypeLoadBalancer && allocate != nil && !*allocate
+}
+
+// classOf returns the class that serves the Service by its record, or else the one that is to.
+func classOf(svc *corev1.Service, record *v1alpha1.LoadBalancerRecord, classes []v1alpha1.LoadBalancerClass, coexist bool) *v1alpha1.LoadBalancerClass {
+	if record.Status.ServiceUID == svc.UID && record.Status.Provider != "" {
+		i := slices.IndexFunc(classes, func(c v1alpha1.LoadBalancerClass) bool { return c.Name == record.Status.LoadBalancerClass })
+		if i < 0 {
+			return nil // the configuration serves it, or its class is gone
+		}
+		return &classes[i]
+	}
+	return cloud.SelectClass(svc, classes, coexist)
+}
+
+// number chooses ports and writes them, again with others where the API server knows better. svc becomes what the
+// server has.
+func (r *Reconciler) number(ctx context.Context, svc *corev1.Service) error {
+	if !slices.ContainsFunc(svc.Spec.Ports, func(p corev1.ServicePort) bool { return p.NodePort == 0 }) {
+		return nil
+	}
+	var services corev1.ServiceList
+	if err := r.Client.List(ctx, &services); err != nil {
+		return fmt.Errorf("listing Services: %w", err)
+	}
+	all := make([]*corev1.Service, len(services.Items))
+	for i := range services.Items {
+		all[i] = &services.Items[i]
+	}
+	allocator, _ := portalloc.FromServices(r.Range, all)
+	var refusal error
+	for range attempts {
+		// What was refused stays reserved in the allocator, so that the next choice is another.
+		chosen, err := portalloc.Assign(allocator, svc, r.Intn)
+		if err != nil {
+			return err
+		}
+		if refusal = r.write(ctx, svc, chosen); refusal == nil || !apierrors.IsInvalid(refusal) {
+			return refusal
+		}
+	}
+	return refusal
+}
+
+// write sends the chosen ports.
+func (r *Reconciler) write(ctx context.Context, svc *corev1.Service, chosen map[int]int32) error {
+	changed := svc.DeepCopy()
+	for i, port := range chosen {
+		changed.Spec.Ports[i].NodePort = port
+	}
+	patch := client.MergeFromWithOptions(svc, client.MergeFromWithOptimisticLock{})
+	if err := r.Client.Patch(ctx, changed, patch, client.FieldOwner(FieldManager)); err != nil {
+		return fmt.Errorf("writing node ports: %w", err)
+	}
+	*svc = *changed
+	return nil
+}
+
+// causes is the server's refusal without what differs from Service to Service.
+func causes(err error) string {
+	status, ok := errors.AsType[*apierrors.StatusError](err)
+	if !ok || status.ErrStatus.Details == nil {
+		return err.Error()
+	}
+	texts := make([]string, len(status.ErrStatus.Details.Causes))
+	for i, cause := range status.ErrStatus.Details.Causes {
+		texts[i] = cause.Field + ": " + cause.Message
+	}
+	return strings.Join(texts, "; ")
+}
+
+// findCondition returns our condition on the Service; nil: none.
+func findCondition(svc *corev1.Service) *metav1.Condition {
+	return meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionNodePortsAllocated)
+}
