@@ -15,20 +15,14 @@ import (
 	"github.com/fairlead/fairlead/endpoints"
 )
 
-// outcome is what became of a plan.
-type outcome struct {
-	// outdated: the API server knew more than the plan, which has to be made again.
-	outdated bool
-}
-
 // apply does the writes of a plan in their order. A write that fails does not keep the others from being done, but for
-// those that take away what the failed one was to put elsewhere.
-func (r *Reconciler) apply(ctx context.Context, seen *observation, st *state, plan endpoints.Plan) (outcome, error) {
-	var out outcome
+// those that take away what the failed one was to put elsewhere. Outdated: the API server knew more than the plan,
+// which has to be made again.
+func (r *Reconciler) apply(ctx context.Context, seen *observation, st *state, plan endpoints.Plan) (outdated bool, err error) {
 	var errs []error
 	counts := map[endpoints.Verb]int{}
 	for _, write := range plan.Writes {
-		if write.Moves && (out.outdated || len(errs) > 0) {
+		if write.Moves && (outdated || len(errs) > 0) {
 			continue
 		}
 		err := r.write(ctx, seen, write)
@@ -38,7 +32,7 @@ func (r *Reconciler) apply(ctx context.Context, seen *observation, st *state, pl
 		case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 			// Nothing can be created any more, and nothing has to be.
 		case apierrors.IsConflict(err), apierrors.IsNotFound(err), apierrors.IsAlreadyExists(err):
-			out.outdated = true
+			outdated = true
 		default:
 			errs = append(errs, err)
 		}
@@ -48,9 +42,9 @@ func (r *Reconciler) apply(ctx context.Context, seen *observation, st *state, pl
 		log.FromContext(ctx).Info("Wrote EndpointSlices", "created", counts[endpoints.Create], "updated", counts[endpoints.Update],
 			"deleted", counts[endpoints.Delete], "slices", plan.Slices, "endpoints", plan.Endpoints)
 	}
-	err := errors.Join(errs...)
+	err = errors.Join(errs...)
 	r.recordFailure(seen.service, st, err)
-	return out, err
+	return outdated, err
 }
 
 // write does one write and notes what came of it for the next pass.

@@ -50,15 +50,16 @@ func portsCondition(set *endpoints.Set) wantedCondition {
 	return wantedCondition{message: strings.Join(messages, ". ")}
 }
 
-// writeCondition makes the Service's condition what it should be, if it is not.
-func (r *Reconciler) writeCondition(ctx context.Context, service *corev1.Service, st *state, wanted wantedCondition) error {
+// writeCondition makes the Service's condition what it should be, if it is not. Outdated: the API server refused since
+// the Service has changed meanwhile.
+func (r *Reconciler) writeCondition(ctx context.Context, service *corev1.Service, st *state, wanted wantedCondition) (outdated bool, err error) {
 	current := meta.FindStatusCondition(service.Status.Conditions, ConditionPortsResolved)
 	if st.conditionAt == service.ResourceVersion {
 		current = asCondition(st.condition)
 	}
 	next := nextCondition(service, current, wanted, metav1.NewTime(r.Clock.Now()))
 	if same(current, next) {
-		return nil
+		return false, nil
 	}
 	status := applycorev1.ServiceStatus()
 	var applied *applymetav1.ConditionApplyConfiguration
@@ -70,16 +71,16 @@ func (r *Reconciler) writeCondition(ctx context.Context, service *corev1.Service
 	}
 	// The UID keeps the condition from going to another Service of the same name.
 	object := applycorev1.Service(service.Name, service.Namespace).WithUID(service.UID).WithStatus(status)
-	err := r.Client.Status().Apply(ctx, object, client.FieldOwner(FieldManager), client.ForceOwnership)
+	err = r.Client.Status().Apply(ctx, object, client.FieldOwner(FieldManager), client.ForceOwnership)
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-		return nil
+		return true, nil
 	}
 	if err != nil {
-		return fmt.Errorf("applying the condition %s: %w", ConditionPortsResolved, err)
+		return false, fmt.Errorf("applying the condition %s: %w", ConditionPortsResolved, err)
 	}
 	st.condition, st.conditionAt = applied, service.ResourceVersion
 	r.recordPorts(service, current, next)
-	return nil
+	return false, nil
 }
 
 // nextCondition returns the condition to write; nil: none.

@@ -139,15 +139,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 
 	plan, condition := r.plan(ctx, seen, st)
 
-	outcome, err := r.apply(ctx, seen, st, plan)
+	slicesOutdated, err := r.apply(ctx, seen, st, plan)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	if err := r.writeCondition(ctx, seen.service, st, condition); err != nil {
+	conditionOutdated, err := r.writeCondition(ctx, seen.service, st, condition)
+	if err != nil {
 		return ctrl.Result{}, err
 	}
 	switch {
-	case outcome.outdated:
+	case slicesOutdated || conditionOutdated:
 		return ctrl.Result{RequeueAfter: retryConflict}, nil
 	case plan.More:
 		return ctrl.Result{RequeueAfter: max(time.Millisecond, st.pace.Wait(r.Clock.Now()))}, nil

@@ -170,14 +170,14 @@ func change[T client.Object](w *world, obj T, mutate func(T)) {
 // eventually polls until check has nothing to say.
 func (w *world) eventually(check func() error) {
 	w.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		err := check()
 		if err == nil {
 			return
 		}
 		if time.Now().After(deadline) {
-			w.t.Fatalf("still, after 20 s: %v", err)
+			w.t.Fatalf("still, after a minute: %v", err)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
