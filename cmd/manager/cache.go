@@ -5,43 +5,22 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead/fairlead/controllers/endpointslice"
 )
 
 // cacheOptions keeps in memory what the controllers read and no more. Pods are by far the most and the largest
-// objects: what is left of one here is about a tenth.
+// objects; managedFields are often half of any other, and read of Services alone.
 func cacheOptions() cache.Options {
 	return cache.Options{
+		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Pod{}:  {Transform: trimPod},
+			&corev1.Pod{}:  {Transform: endpointslice.PodTransform},
 			&corev1.Node{}: {Transform: trimNode},
+			// The controller nodeport gives up its ownership of the ports that it numbered, which it finds there.
+			&corev1.Service{}: {Transform: func(object any) (any, error) { return object, nil }},
 		},
 	}
-}
-
-// trimPod leaves of a Pod what decides its endpoints: where it is, whether it is ready, what its ports are called.
-func trimPod(object any) (any, error) {
-	pod, ok := object.(*corev1.Pod)
-	if !ok {
-		return object, nil
-	}
-	return &corev1.Pod{
-		TypeMeta:   pod.TypeMeta,
-		ObjectMeta: trimMeta(pod.ObjectMeta),
-		Spec: corev1.PodSpec{
-			NodeName:       pod.Spec.NodeName,
-			Hostname:       pod.Spec.Hostname,
-			Subdomain:      pod.Spec.Subdomain,
-			HostNetwork:    pod.Spec.HostNetwork,
-			Containers:     trimContainers(pod.Spec.Containers),
-			InitContainers: trimContainers(pod.Spec.InitContainers),
-		},
-		Status: corev1.PodStatus{
-			Phase:      pod.Status.Phase,
-			PodIP:      pod.Status.PodIP,
-			PodIPs:     pod.Status.PodIPs,
-			Conditions: readyOnly(pod.Status.Conditions),
-		},
-	}, nil
 }
 
 // trimNode leaves of a Node what decides where traffic may go: its addresses, its place, its size, its health. A
@@ -77,30 +56,6 @@ func trimMeta(meta metav1.ObjectMeta) metav1.ObjectMeta {
 		CreationTimestamp: meta.CreationTimestamp,
 		DeletionTimestamp: meta.DeletionTimestamp,
 	}
-}
-
-// trimContainers leaves what a named targetPort is looked up in, and whether an init container goes on running.
-func trimContainers(containers []corev1.Container) []corev1.Container {
-	var trimmed []corev1.Container
-	for i := range containers {
-		if len(containers[i].Ports) > 0 {
-			trimmed = append(trimmed, corev1.Container{
-				Name:          containers[i].Name,
-				Ports:         containers[i].Ports,
-				RestartPolicy: containers[i].RestartPolicy,
-			})
-		}
-	}
-	return trimmed
-}
-
-func readyOnly(conditions []corev1.PodCondition) []corev1.PodCondition {
-	for _, c := range conditions {
-		if c.Type == corev1.PodReady {
-			return []corev1.PodCondition{{Type: c.Type, Status: c.Status}}
-		}
-	}
-	return nil
 }
 
 // trimNodeConditions drops the times of heartbeats with everything else that is not the answer itself.

@@ -94,8 +94,10 @@ func reach(ctx context.Context, cfg *rest.Config, needCustomResources bool, pati
 		return "", lastErr
 	case lastErr != nil && wait.Interrupted(err):
 		return "", fmt.Errorf("the API server %s did not answer for %s: check that it runs and that the kubeconfig names it (%w)", cfg.Host, patience, lastErr)
+	case apierrors.IsUnauthorized(err):
+		return "", fmt.Errorf("the API server %s does not know these credentials: put new ones into the kubeconfig (%w)", cfg.Host, err)
 	default:
-		return "", fmt.Errorf("the API server %s cannot be used: check the kubeconfig (%w)", cfg.Host, err)
+		return "", fmt.Errorf("the API server %s cannot be trusted: put its certificate authority into the kubeconfig (%w)", cfg.Host, err)
 	}
 }
 

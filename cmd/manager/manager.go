@@ -63,7 +63,7 @@ func start(ctx context.Context, log logr.Logger, c *configv1alpha1.ManagerConfig
 	if err != nil {
 		return err
 	}
-	if err := wire(ctx, mgr, c, names); err != nil {
+	if err := wire(mgr, c, names); err != nil {
 		return err
 	}
 	if err := mgr.Start(ctx); err != nil {

@@ -29,8 +29,7 @@ func (c *ManagerConfiguration) Validate() error {
 	if c.ClusterID != "" && !clusterID.MatchString(c.ClusterID) {
 		add(fmt.Errorf("clusterID: %q cannot be used: write at most 63 letters, digits, '-', '_' and '.', a letter or digit first and last", c.ClusterID))
 	}
-	_, err := ParsePortRange(c.NodePortRange)
-	add(wrapField("nodePortRange", err))
+	add(wrapField("nodePortRange", checkPortRange(c.NodePortRange)))
 	mistakes = append(mistakes, c.Cloud.validate()...)
 	mistakes = append(mistakes, c.LeaderElection.validate()...)
 	add(wrapField("metrics.bindAddress", checkBindAddress(c.Metrics.BindAddress)))
@@ -90,31 +89,24 @@ func (e *LeaderElection) validate() []error {
 	return mistakes
 }
 
-// PortRange is first to last, both included.
-type PortRange struct {
-	First, Last uint16
-}
-
-func (r PortRange) String() string { return fmt.Sprintf("%d-%d", r.First, r.Last) }
-
-// ParsePortRange reads "first-last", as kube-apiserver's --service-node-port-range takes it.
-func ParsePortRange(text string) (PortRange, error) {
+// checkPortRange takes "first-last", as kube-apiserver's --service-node-port-range does.
+func checkPortRange(text string) error {
 	first, last, both := strings.Cut(text, "-")
 	if !both {
-		return PortRange{}, fmt.Errorf("%q is not a range: write it as first-last, for example %s", text, DefaultNodePortRange)
+		return fmt.Errorf("%q is not a range: write it as first-last, for example %s", text, DefaultNodePortRange)
 	}
-	var ends [2]uint16
+	var ends [2]uint64
 	for i, end := range []string{first, last} {
-		port, err := strconv.ParseUint(strings.TrimSpace(end), 10, 16)
+		port, err := strconv.ParseUint(end, 10, 16)
 		if err != nil || port == 0 {
-			return PortRange{}, fmt.Errorf("%q is not a port: write a number from 1 to 65535 on both sides of %q", end, text)
+			return fmt.Errorf("%q is not a port: write a number from 1 to 65535 on both sides of %q", end, text)
 		}
-		ends[i] = uint16(port)
+		ends[i] = port
 	}
 	if ends[0] > ends[1] {
-		return PortRange{}, fmt.Errorf("%q is upside down: write %d-%d", text, ends[1], ends[0])
+		return fmt.Errorf("%q is upside down: write %d-%d", text, ends[1], ends[0])
 	}
-	return PortRange{First: ends[0], Last: ends[1]}, nil
+	return nil
 }
 
 // checkBindAddress takes host:port with an empty host or an IP address or a name, or "0" for nothing at all.
