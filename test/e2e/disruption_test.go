@@ -213,6 +213,7 @@ func TestPacketsAgentRestart(t *testing.T) {
 			t.Errorf("an established connection, after the agent of %s restarted: %v", node, err)
 		}
 	}
+	l.reach(t, 2500)
 	lost(t, l, 200, before, all)
 }
 
@@ -242,14 +243,7 @@ func TestPacketsServerAway(t *testing.T) {
 	if err := syscall.Kill(process(t, "node-agent", "n2"), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 60*time.Second, "2,500 connections without the API server", func() error {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.made < 2500 {
-			return fmt.Errorf("%d so far", l.made)
-		}
-		return nil
-	})
+	l.reach(t, 2500)
 	lost(t, l, 200, before, all)
 	resume()
 	eventually(t, 60*time.Second, "the API server back", func() error {
@@ -274,8 +268,10 @@ func TestPacketsForeignRules(t *testing.T) {
 	}
 	for _, node := range nodes {
 		out, err := nft(nodeNS(node), "list", "ruleset")
-		if err != nil || !strings.Contains(out, "table inet fairlead") {
-			t.Errorf("%s: nft list ruleset: %v, %d bytes", node, err, len(out))
+		for _, table := range []string{"table ip fairlead", "table ip6 fairlead"} {
+			if err != nil || !strings.Contains(out, table) {
+				t.Errorf("%s: nft list ruleset: %v, %d bytes; want %s in it", node, err, len(out), table)
+			}
 		}
 	}
 	ns := nodeNS("n3")

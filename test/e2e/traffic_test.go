@@ -150,23 +150,39 @@ type source struct {
 	to netip.AddrPort
 }
 
-// begin starts rate connections a second, taken in turn from the sources.
+// begin starts rate connections a second, taken in turn from the sources. A connection that is due is made, however
+// late the machine lets us be, so that the rate holds on average.
 func begin(rate int, sources ...source) *load {
 	l := &load{pods: map[string]int{}, quit: make(chan struct{}), began: time.Now()}
 	l.done.Go(func() {
 		tick := time.NewTicker(time.Second / time.Duration(rate))
 		defer tick.Stop()
-		for i := 0; ; i++ {
+		for made := 0; ; {
 			select {
 			case <-l.quit:
 				return
 			case <-tick.C:
 			}
-			from := sources[i%len(sources)]
-			l.done.Go(func() { l.one(from) })
+			for due := int(time.Since(l.began).Seconds() * float64(rate)); made < due; made++ {
+				from := sources[made%len(sources)]
+				l.done.Go(func() { l.one(from) })
+			}
 		}
 	})
 	return l
+}
+
+// reach waits until the load has made n connections.
+func (l *load) reach(t *testing.T, n int) {
+	t.Helper()
+	eventually(t, 2*time.Minute, fmt.Sprintf("%d connections", n), func() error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.made < n {
+			return fmt.Errorf("%d so far", l.made)
+		}
+		return nil
+	})
 }
 
 func (l *load) one(from source) {
