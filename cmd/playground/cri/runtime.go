@@ -48,7 +48,7 @@ func newRuntime(options Options, log *slog.Logger) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("finding the playground's binary: %w", err)
 	}
-	if err := checkStatic(binary); err != nil {
+	if err := CheckStatic(binary); err != nil {
 		return nil, err
 	}
 	r := &Runtime{
@@ -78,8 +78,8 @@ func newRuntime(options Options, log *slog.Logger) (*Runtime, error) {
 	return r, nil
 }
 
-// checkStatic refuses a binary that needs libraries: in the built-in image there are none.
-func checkStatic(binary string) error {
+// CheckStatic refuses a binary that needs libraries: in the built-in image there are none.
+func CheckStatic(binary string) error {
 	file, err := elf.Open(binary)
 	if err != nil {
 		return fmt.Errorf("reading the playground's binary: %w", err)

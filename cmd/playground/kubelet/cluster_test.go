@@ -96,7 +96,7 @@ func startCluster(t *testing.T, assets string) *cluster {
 		"--advertise-client-urls=http://127.0.0.1:2379", "--listen-peer-urls=http://127.0.0.1:2380")
 	c.start("kube-apiserver", "--etcd-servers=http://127.0.0.1:2379", "--bind-address="+nodeIP, "--advertise-address="+nodeIP,
 		"--secure-port=6443", "--cert-dir="+c.path("apiserver"), "--token-auth-file="+c.path("tokens.csv"),
-		"--authorization-mode=Node,RBAC", "--service-cluster-ip-range=10.96.0.0/16,fd00:96::/112",
+		"--authorization-mode=Node,RBAC", "--kubelet-preferred-address-types=InternalIP", "--service-cluster-ip-range=10.96.0.0/16,fd00:96::/112",
 		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file="+c.path("sa.key"),
 		"--service-account-signing-key-file="+c.path("sa.key"), "--client-ca-file="+c.path("ca.crt"),
 		"--kubelet-client-certificate="+c.path("kubelet-client.crt"), "--kubelet-client-key="+c.path("kubelet-client.key"))

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -25,7 +26,9 @@ func (c *cluster) kubectl(args ...string) string {
 }
 
 func (c *cluster) tryKubectl(stdin string, args ...string) (string, error) {
-	cmd := exec.CommandContext(c.t.Context(), filepath.Join(c.assets, "kubectl"), append([]string{"--kubeconfig=" + c.path("admin.kubeconfig")}, args...)...)
+	ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(c.assets, "kubectl"), append([]string{"--kubeconfig=" + c.path("admin.kubeconfig")}, args...)...)
 	cmd.Stdin = strings.NewReader(stdin)
 	cmd.Dir = c.dir
 	out, err := cmd.CombinedOutput()

@@ -137,12 +137,14 @@ func brisk() map[string]any {
 	return map[string]any{
 		"nodeStatusUpdateFrequency": "1s",
 		"nodeStatusReportFrequency": "1m",
-		"kubeAPIQPS":                200,
-		"kubeAPIBurst":              400,
-		"eventRecordQPS":            0,
-		"registryPullQPS":           0,
-		"serializeImagePulls":       false,
-		"shutdownGracePeriod":       "0s",
+		// How soon a changed ConfigMap shows up in the volumes that have it.
+		"syncFrequency":       "10s",
+		"kubeAPIQPS":          200,
+		"kubeAPIBurst":        400,
+		"eventRecordQPS":      0,
+		"registryPullQPS":     0,
+		"serializeImagePulls": false,
+		"shutdownGracePeriod": "0s",
 	}
 }
 

@@ -72,9 +72,16 @@ func Enter(t *testing.T, env ...string) bool {
 	return false
 }
 
-// staticBinary is this test's binary, built again without cgo: containers have no libraries.
+// staticBinary is this test's binary, built again if it needs libraries: containers have none.
 func staticBinary(t *testing.T) string {
 	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatalf("finding the test's binary: %v", err)
+	}
+	if cri.CheckStatic(self) == nil {
+		return self
+	}
 	binary := filepath.Join(t.TempDir(), "playground.test")
 	build := exec.Command("go", "test", "-c", "-o", binary, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
