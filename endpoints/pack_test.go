@@ -394,3 +394,18 @@ func TestRemovedFamilyKeepsOther(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestHasOwnName(t *testing.T) {
+	service := newService()
+	for _, slice := range packed(t, service, newPods(0, 50), 10) {
+		if !HasOwnName(service, slice) {
+			t.Errorf("%s is not recognised", slice.Name)
+		}
+	}
+	other := newService(func(s *corev1.Service) { s.UID = "another" })
+	for _, slice := range slices.Concat(packed(t, other, nil, 10), renamed(packed(t, service, nil, 10), "web-x7k2p")) {
+		if HasOwnName(service, slice) {
+			t.Errorf("%s is taken for ours", slice.Name)
+		}
+	}
+}

@@ -2,11 +2,9 @@ package endpointslice
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -15,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	clocktesting "k8s.io/utils/clock/testing"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -224,144 +221,6 @@ func TestCoexist(t *testing.T) {
 	})
 }
 
-func TestForeignEdits(t *testing.T) {
-	cases := map[string]func(*discoveryv1.EndpointSlice){
-		"Endpoints": func(s *discoveryv1.EndpointSlice) { s.Endpoints = nil },
-		"Hint": func(s *discoveryv1.EndpointSlice) {
-			s.Endpoints[0].Hints = &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: "nowhere"}}}
-		},
-		"Ports":       func(s *discoveryv1.EndpointSlice) { s.Ports[0].Port = new(int32(1)) },
-		"Label":       func(s *discoveryv1.EndpointSlice) { s.Labels["foreign"] = "true" },
-		"ManagedBy":   func(s *discoveryv1.EndpointSlice) { delete(s.Labels, discoveryv1.LabelManagedBy) },
-		"ServiceName": func(s *discoveryv1.EndpointSlice) { s.Labels[discoveryv1.LabelServiceName] = "another" },
-	}
-	for name, mutate := range cases {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			w.start(&Reconciler{})
-			n := w.node("a", "zone-a")
-			w.service(nil)
-			w.pod("one", n.Name, "10.244.0.1")
-			w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""})
-			before := w.slices()[0]
-			edited := before.DeepCopy()
-			change(w, edited, mutate)
-			w.eventually(func() error {
-				all := w.slices()
-				if len(all) != 1 {
-					return fmt.Errorf("there are %d slices", len(all))
-				}
-				if diff := cmp.Diff(before.Labels, all[0].Labels) + cmp.Diff(before.Ports, all[0].Ports) +
-					cmp.Diff(before.Endpoints, all[0].Endpoints); diff != "" {
-					return fmt.Errorf("not repaired:\n%s", diff)
-				}
-				return nil
-			})
-		})
-	}
-}
-
-func TestForeignDeletion(t *testing.T) {
-	w := newWorld(t)
-	w.start(&Reconciler{})
-	n := w.node("a", "zone-a")
-	w.service(nil)
-	w.pod("one", n.Name, "10.244.0.1")
-	w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""})
-	before := w.slices()[0]
-	if err := w.client.Delete(t.Context(), &before); err != nil {
-		t.Fatal(err)
-	}
-	w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""})
-}
-
-// TestTakeOver: slices as kube-controller-manager leaves them are kept as they are, name and all; another manager that
-// takes over from ours rewrites nothing either.
-func TestTakeOver(t *testing.T) {
-	w := newWorld(t)
-	n := w.node("a", "zone-a")
-	service := w.service(nil)
-	pod := w.pod("one", n.Name, "10.244.0.1")
-	tcp := corev1.ProtocolTCP
-	w.create(&discoveryv1.EndpointSlice{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: w.namespace, Name: "web-x7k2p", GenerateName: "web-",
-			Labels:          map[string]string{"team": "a", discoveryv1.LabelServiceName: "web", discoveryv1.LabelManagedBy: ManagedBy},
-			Annotations:     map[string]string{corev1.EndpointsLastChangeTriggerTime: "2026-01-02T03:04:05Z"},
-			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(service, corev1.SchemeGroupVersion.WithKind("Service"))},
-		},
-		AddressType: discoveryv1.AddressTypeIPv4,
-		Ports:       []discoveryv1.EndpointPort{{Name: new("http"), Port: new(int32(8080)), Protocol: &tcp}},
-		Endpoints: []discoveryv1.Endpoint{{
-			Addresses:  []string{"10.244.0.1"},
-			Conditions: discoveryv1.EndpointConditions{Ready: new(true), Serving: new(true), Terminating: new(false)},
-			TargetRef:  &corev1.ObjectReference{Kind: "Pod", Namespace: w.namespace, Name: "one", UID: pod.UID},
-			NodeName:   &n.Name, Zone: new("zone-a"),
-		}},
-	})
-	before := w.versions()
-	for range 2 {
-		w.startAndLook(&Reconciler{})()
-		if after := w.versions(); !maps.Equal(before, after) {
-			t.Fatalf("something was written: %v, then %v", before, after)
-		}
-	}
-}
-
-// TestTwoManagers: two that work at the same time, each from a cache that does not see the other's writes at once,
-// make no duplicates and lose nothing.
-func TestTwoManagers(t *testing.T) {
-	w := newWorld(t)
-	n := w.node("a", "zone-a")
-	for range 2 {
-		w.start(&Reconciler{MaxEndpointsPerSlice: 3, MaxBatchDelay: -1})
-	}
-	w.service(nil)
-	var want []shown
-	var pods []*corev1.Pod
-	for i := range 20 {
-		ip := fmt.Sprintf("10.244.0.%d", i+1)
-		pods = append(pods, w.pod(fmt.Sprintf("p%d", i), n.Name, ip))
-		want = append(want, shown{ip, fmt.Sprintf("p%d", i), "zone-a", up, ""})
-	}
-	w.expect(want...)
-	for _, pod := range pods[5:] {
-		if err := w.client.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	w.expect(want[:5]...)
-	w.eventually(func() error {
-		if n := len(w.slices()); n != 2 {
-			return fmt.Errorf("5 endpoints in slices of 3 are in %d slices", n)
-		}
-		return nil
-	})
-}
-
-// TestSecondService: the slices of a Service that was deleted are not taken over by one of the same name.
-func TestSecondService(t *testing.T) {
-	w := newWorld(t)
-	w.start(&Reconciler{})
-	n := w.node("a", "zone-a")
-	first := w.service(nil)
-	w.pod("one", n.Name, "10.244.0.1")
-	w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""})
-	old := w.slices()[0]
-	// Nothing collects garbage here, so that the first slice stays.
-	if err := w.client.Delete(t.Context(), first); err != nil {
-		t.Fatal(err)
-	}
-	second := w.service(nil)
-	w.eventually(func() error {
-		all := w.slices()
-		if len(all) != 1 || all[0].UID == old.UID || !metav1.IsControlledBy(&all[0], second) {
-			return fmt.Errorf("want a new slice of the new Service, got %d", len(all))
-		}
-		return nil
-	})
-}
-
 func TestPortsResolved(t *testing.T) {
 	w := newWorld(t)
 	w.start(&Reconciler{})
@@ -415,37 +274,6 @@ func TestNamespaceTerminating(t *testing.T) {
 	}
 	if n := len(w.slices()); n != 0 {
 		t.Errorf("%d slices were created", n)
-	}
-}
-
-// TestCoalesced: the first change does not wait, those that follow are written together, and the last is not lost. The
-// clock stands still until the test moves it.
-func TestCoalesced(t *testing.T) {
-	w := newWorld(t)
-	clock := clocktesting.NewFakePassiveClock(time.Now())
-	n := w.node("a", "zone-a")
-	pod := w.pod("one", n.Name, "10.244.0.1")
-	w.service(nil)
-	w.start(&Reconciler{Clock: clock})
-	w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""})
-	for i := range 10 {
-		w.ready(pod, i%2 == 1)
-	}
-	w.ready(pod, false)
-	waited := passes(t, "requeue_after")
-	w.eventually(func() error {
-		if n := passes(t, "requeue_after") - waited; n < 3 {
-			return fmt.Errorf("the changes were not looked at: %v passes", n)
-		}
-		return nil
-	})
-	if generation := w.slices()[0].Generation; generation != 1 {
-		t.Errorf("no time has gone by, and %d more writes were done", generation-1)
-	}
-	clock.SetTime(clock.Now().Add(DefaultMaxBatchDelay))
-	w.expect(shown{"10.244.0.1", "one", "zone-a", down, ""})
-	if generation := w.slices()[0].Generation; generation != 2 {
-		t.Errorf("11 changes were written in %d writes", generation-1)
 	}
 }
 

@@ -53,6 +53,8 @@ type world struct {
 	t         *testing.T
 	client    client.Client
 	namespace string
+	// onSlice, if set, is called with every slice on its way into a cache that is started later.
+	onSlice func()
 }
 
 func newWorld(t *testing.T) *world {
@@ -81,7 +83,15 @@ func (w *world) start(r *Reconciler) (stop func()) {
 		Controller: config.Controller{SkipNameValidation: new(true)},
 		Cache: cache.Options{
 			DefaultNamespaces: map[string]cache.Config{w.namespace: {}},
-			ByObject:          map[client.Object]cache.ByObject{&corev1.Pod{}: {Transform: PodTransform}},
+			ByObject: map[client.Object]cache.ByObject{
+				&corev1.Pod{}: {Transform: PodTransform},
+				&discoveryv1.EndpointSlice{}: {Transform: func(obj any) (any, error) {
+					if w.onSlice != nil {
+						w.onSlice()
+					}
+					return obj, nil
+				}},
+			},
 		},
 	})
 	if err != nil {

@@ -1,0 +1,117 @@
+package endpointslice
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	clocktesting "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// TestBlindCache: the controller goes on with what it wrote itself while no event of a slice reaches its cache.
+func TestBlindCache(t *testing.T) {
+	w := newWorld(t)
+	var gate sync.RWMutex
+	w.onSlice = func() {
+		gate.RLock()
+		defer gate.RUnlock()
+	}
+	stop := w.start(&Reconciler{MaxEndpointsPerSlice: 2})
+	n := w.node("a", "zone-a")
+	gate.Lock()
+	open := sync.OnceFunc(gate.Unlock)
+	t.Cleanup(open)
+	w.service(nil)
+	one, two := w.pod("one", n.Name, "10.244.0.1"), w.pod("two", n.Name, "10.244.0.2")
+	w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""}, shown{"10.244.0.2", "two", "zone-a", up, ""})
+	w.ready(one, false)
+	w.expect(shown{"10.244.0.1", "one", "zone-a", down, ""}, shown{"10.244.0.2", "two", "zone-a", up, ""})
+	three := shown{"10.244.0.3", "three", "zone-a", up, ""}
+	w.pod("three", n.Name, "10.244.0.3")
+	w.expect(shown{"10.244.0.1", "one", "zone-a", down, ""}, shown{"10.244.0.2", "two", "zone-a", up, ""}, three)
+	for _, pod := range []*corev1.Pod{one, two} {
+		if err := w.client.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.expect(three)
+	w.eventually(func() error {
+		if n := len(w.slices()); n != 1 {
+			return fmt.Errorf("one endpoint is in %d slices", n)
+		}
+		return nil
+	})
+	before := w.versions()
+	open()
+	w.pod("four", n.Name, "10.244.0.4")
+	w.expect(three, shown{"10.244.0.4", "four", "zone-a", up, ""})
+	stop()
+	if after := w.versions(); len(after) != len(before) {
+		t.Errorf("want the slice of before, got %v after %v", after, before)
+	}
+}
+
+// TestTwoManagers: two that work at the same time, each from a cache that does not see the other's writes at once,
+// make no duplicates and lose nothing.
+func TestTwoManagers(t *testing.T) {
+	w := newWorld(t)
+	n := w.node("a", "zone-a")
+	for range 2 {
+		w.start(&Reconciler{MaxEndpointsPerSlice: 3, MaxBatchDelay: -1})
+	}
+	w.service(nil)
+	var want []shown
+	var pods []*corev1.Pod
+	for i := range 20 {
+		ip := fmt.Sprintf("10.244.0.%d", i+1)
+		pods = append(pods, w.pod(fmt.Sprintf("p%d", i), n.Name, ip))
+		want = append(want, shown{ip, fmt.Sprintf("p%d", i), "zone-a", up, ""})
+	}
+	w.expect(want...)
+	for _, pod := range pods[5:] {
+		if err := w.client.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.expect(want[:5]...)
+	w.eventually(func() error {
+		if n := len(w.slices()); n != 2 {
+			return fmt.Errorf("5 endpoints in slices of 3 are in %d slices", n)
+		}
+		return nil
+	})
+}
+
+// TestCoalesced: the first change does not wait, those that follow are written together, and the last is not lost. The
+// clock stands still until the test moves it.
+func TestCoalesced(t *testing.T) {
+	w := newWorld(t)
+	clock := clocktesting.NewFakePassiveClock(time.Now())
+	n := w.node("a", "zone-a")
+	pod := w.pod("one", n.Name, "10.244.0.1")
+	w.service(nil)
+	w.start(&Reconciler{Clock: clock})
+	w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""})
+	for i := range 10 {
+		w.ready(pod, i%2 == 1)
+	}
+	w.ready(pod, false)
+	waited := passes(t, "requeue_after")
+	w.eventually(func() error {
+		if n := passes(t, "requeue_after") - waited; n < 3 {
+			return fmt.Errorf("the changes were not looked at: %v passes", n)
+		}
+		return nil
+	})
+	if generation := w.slices()[0].Generation; generation != 1 {
+		t.Errorf("no time has gone by, and %d more writes were done", generation-1)
+	}
+	clock.SetTime(clock.Now().Add(DefaultMaxBatchDelay))
+	w.expect(shown{"10.244.0.1", "one", "zone-a", down, ""})
+	if generation := w.slices()[0].Generation; generation != 2 {
+		t.Errorf("11 changes were written in %d writes", generation-1)
+	}
+}
