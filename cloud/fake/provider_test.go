@@ -70,7 +70,7 @@ func harness(slow int, overHTTP bool) func(t *testing.T) *cloudtest.Harness {
 	}
 }
 
-// snapshot describes the cloud by names, which unlike ids are the same in every run.
+// snapshot describes the cloud by keys, which unlike ids are the same in every run.
 func snapshot(t *testing.T, c *fake.Cloud) []string {
 	objects, err := c.List(context.Background(), nil)
 	if err != nil {
@@ -78,7 +78,7 @@ func snapshot(t *testing.T, c *fake.Cloud) []string {
 	}
 	names := map[string]string{}
 	for _, o := range objects {
-		names[o.ID] = o.Name
+		names[o.ID] = o.Kind + "/" + o.Tags["fairlead.dev/key"]
 	}
 	var lines []string
 	for _, o := range objects {
@@ -87,8 +87,9 @@ func snapshot(t *testing.T, c *fake.Cloud) []string {
 			refs[i] = names[id]
 		}
 		slices.Sort(refs)
-		lines = append(lines, fmt.Sprintf("%s %s %v %v %v %s", o.Kind, o.Name, o.Tags, o.Fields, refs, strings.Join(o.Targets, ",")))
+		lines = append(lines, fmt.Sprintf("%s %v %v %v %s", names[o.ID], o.Tags, o.Fields, refs, strings.Join(o.Targets, ",")))
 	}
+	slices.Sort(lines)
 	return lines
 }
 

@@ -1,0 +1,269 @@
+package cloud
+
+import (
+	"fmt"
+	"math/rand"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
+)
+
+var (
+	us   = Owner{ClusterID: "c", ServiceUID: "u", Namespace: "shop", Name: "cart"}
+	them = Owner{ClusterID: "c", ServiceUID: "v"}
+)
+
+// want makes a desired resource; have an observed one of ours, with the id "kind-key".
+func want(kind, key string, edit ...func(*Resource)) Resource {
+	r := Resource{Kind: kind, Key: key, Attributes: map[string]string{"size": "1", "shape": "round"}, Immutable: []string{"shape"}}
+	for _, e := range edit {
+		e(&r)
+	}
+	return r
+}
+
+func have(kind, key string, edit ...func(*Resource)) Resource {
+	r := want(kind, key)
+	r.Immutable, r.ID, r.State, r.Owners = nil, strings.ToLower(kind)+"-"+key, StateReady, []OwnerID{us.ID()}
+	for _, e := range edit {
+		e(&r)
+	}
+	return r
+}
+
+func on(kind, key string, parent bool) func(*Resource) {
+	return func(r *Resource) {
+		ref := Ref{Kind: kind, Key: key, Parent: parent}
+		if r.ID != "" {
+			ref.ID = strings.ToLower(kind) + "-" + key
+		}
+		r.DependsOn = append(r.DependsOn, ref)
+	}
+}
+
+func attribute(name, value string) func(*Resource) {
+	return func(r *Resource) { r.Attributes[name] = value }
+}
+
+func targets(ids ...string) func(*Resource) {
+	return func(r *Resource) {
+		r.HasTargets = true
+		for _, id := range ids {
+			r.Targets = append(r.Targets, Target{ID: id})
+		}
+	}
+}
+
+func in(state State) func(*Resource)     { return func(r *Resource) { r.State = state } }
+func id(id string) func(*Resource)       { return func(r *Resource) { r.ID = id } }
+func of(owners ...Owner) func(*Resource) { return func(r *Resource) { r.Owners = ownerIDs(owners) } }
+func fixed(r *Resource)                  { r.Fixed = true }
+func shared(r *Resource)                 { r.Shared = true }
+func ownerIDs(owners []Owner) (ids []OwnerID) {
+	for _, o := range owners {
+		ids = append(ids, o.ID())
+	}
+	return ids
+}
+
+// lines describes a plan in short.
+func lines(p Plan) []string {
+	var out []string
+	for _, op := range p.Operations {
+		line := fmt.Sprintf("%s %s", op.Action, op.Resource.Name())
+		if op.Action == ActionDelete || op.Action == ActionUpdate {
+			line += " " + op.Resource.ID
+		}
+		if op.Action != ActionCreate && op.Action != ActionDelete {
+			line += ": " + op.Reason
+		}
+		out = append(out, line)
+	}
+	for _, b := range p.Blocked {
+		out = append(out, "blocked "+b.Resource+" "+string(b.Reason))
+	}
+	for _, w := range p.Waiting {
+		out = append(out, "waiting "+w)
+	}
+	return out
+}
+
+func TestDiff(t *testing.T) {
+	cases := map[string]struct {
+		reason      string
+		desired     []Resource
+		observed    []Resource
+		replacement v1alpha1.Replacement
+		want        []string
+	}{
+		"Same": {
+			reason:  "nothing differs; attributes that nobody wants are the cloud's own business",
+			desired: []Resource{want("A", "1"), want("B", "1", on("A", "1", false), targets("x"))},
+			observed: []Resource{have("B", "1", on("A", "1", false), targets("x")),
+				have("A", "1", attribute("created", "yesterday"))},
+		},
+		"Create": {
+			reason:  "dependencies first, whatever the order given; targets before what comes after",
+			desired: []Resource{want("A", "2", on("B", "1", false)), want("B", "1", targets("y", "x"))},
+			want:    []string{"Create B/1", "SyncTargets B/1: targets +2 -0", "Create A/2"},
+		},
+		"Update": {
+			reason:   "what can change in place does",
+			desired:  []Resource{want("A", "1", attribute("size", "2"))},
+			observed: []Resource{have("A", "1")},
+			want:     []string{"Update A/1 a-1: changing size"},
+		},
+		"Targets": {
+			reason:   "targets alone are no update",
+			desired:  []Resource{want("A", "1", targets("y", "z"))},
+			observed: []Resource{have("A", "1", targets("x", "y"))},
+			want:     []string{"SyncTargets A/1: targets +1 -1"},
+		},
+		"Delete": {
+			reason:   "dependents first",
+			observed: []Resource{have("A", "1"), have("B", "1", on("A", "1", false)), have("C", "1", on("B", "1", true))},
+			want:     []string{"Delete C/1 c-1", "Delete B/1 b-1", "Delete A/1 a-1"},
+		},
+		"Replace": {
+			reason:   "created, then what points to it is moved, then the old one is deleted",
+			desired:  []Resource{want("A", "1", attribute("shape", "square")), want("B", "1", on("A", "1", false))},
+			observed: []Resource{have("A", "1"), have("B", "1", on("A", "1", false))},
+			want:     []string{"Create A/1", "Update B/1 b-1: changing A/1", "Delete A/1 a-1"},
+		},
+		"ReplaceResumed": {
+			reason:  "after a crash between the steps there are two: the right one stays",
+			desired: []Resource{want("A", "1", attribute("shape", "square")), want("B", "1", on("A", "1", false))},
+			observed: []Resource{have("A", "1"), have("A", "1", attribute("shape", "square"), id("a-new")),
+				have("B", "1", on("A", "1", false))},
+			want: []string{"Update B/1 b-1: changing A/1", "Delete A/1 a-1"},
+		},
+		"ReplacePending": {
+			reason:  "the old one stays as long as the new one is not ready",
+			desired: []Resource{want("A", "1", attribute("shape", "square")), want("B", "1", on("A", "1", false))},
+			observed: []Resource{have("A", "1"), have("A", "1", attribute("shape", "square"), id("a-new"), in(StatePending)),
+				have("B", "1", on("A", "1", false))},
+			want: []string{"waiting A/1"},
+		},
+		"ChildOfReplaced": {
+			reason:   "what lives inside is made anew inside the new one",
+			desired:  []Resource{want("A", "1", attribute("shape", "square")), want("B", "1", on("A", "1", true))},
+			observed: []Resource{have("A", "1"), have("B", "1", on("A", "1", true))},
+			want:     []string{"Create A/1", "Create B/1", "Delete B/1 b-1", "Delete A/1 a-1"},
+		},
+		"Fixed": {
+			reason:   "the address is not given up, and the rest goes on",
+			desired:  []Resource{want("A", "1", fixed, attribute("shape", "square"), attribute("size", "2")), want("B", "1", on("A", "1", false), attribute("size", "3"))},
+			observed: []Resource{have("A", "1"), have("B", "1", on("A", "1", false))},
+			want:     []string{"Update A/1 a-1: changing size", "Update B/1 b-1: changing size", "blocked A/1 Replacement"},
+		},
+		"FixedRecreate": {
+			reason:      "with consent it is deleted first, with what depends on it",
+			desired:     []Resource{want("A", "1", fixed, attribute("shape", "square")), want("B", "1", on("A", "1", false))},
+			observed:    []Resource{have("A", "1"), have("B", "1", on("A", "1", false))},
+			replacement: v1alpha1.ReplacementRecreate,
+			want:        []string{"Delete B/1 b-1", "Delete A/1 a-1", "Create A/1", "Create B/1"},
+		},
+		"Foreign": {
+			reason:   "what is somebody else's is left alone, and so is what would need it",
+			desired:  []Resource{want("A", "1"), want("B", "1", on("A", "1", false)), want("C", "1")},
+			observed: []Resource{have("A", "1", of(them)), have("D", "1", of(them)), have("E", "1", of())},
+			want:     []string{"Create C/1", "blocked A/1 Foreign"},
+		},
+		"SharedJoin": {
+			reason:   "a shared resource is joined",
+			desired:  []Resource{want("A", "1", shared)},
+			observed: []Resource{have("A", "1", of(them))},
+			want:     []string{"Update A/1 a-1: changing owners"},
+		},
+		"SharedOfAnotherCluster": {
+			reason:   "but never that of another cluster",
+			desired:  []Resource{want("A", "1", shared)},
+			observed: []Resource{have("A", "1", of(them, Owner{ClusterID: "d", ServiceUID: "w"}))},
+			want:     []string{"blocked A/1 Foreign"},
+		},
+		"SharedLeave": {
+			reason:   "left to its other owners",
+			observed: []Resource{have("A", "1", of(us, them))},
+			want:     []string{"Update A/1 a-1: leaving it to its other owners"},
+		},
+		"Failed": {
+			reason:   "half made: away, then anew",
+			desired:  []Resource{want("A", "1")},
+			observed: []Resource{have("A", "1", in(StateFailed))},
+			want:     []string{"Delete A/1 a-1", "Create A/1"},
+		},
+		"Deleting": {
+			reason:   "nothing takes its place before it is gone",
+			desired:  []Resource{want("A", "1"), want("B", "1", on("A", "1", false))},
+			observed: []Resource{have("A", "1", in(StateDeleting)), have("C", "1", in(StateDeleting))},
+			want:     []string{"waiting A/1", "waiting C/1"},
+		},
+		"Pending": {
+			reason:   "it is neither changed nor used",
+			desired:  []Resource{want("A", "1", attribute("size", "2")), want("B", "1", on("A", "1", false))},
+			observed: []Resource{have("A", "1", in(StatePending))},
+			want:     []string{"waiting A/1"},
+		},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			plan, err := Diff(us, tc.desired, tc.observed, tc.replacement)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want, lines(plan)); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
+			}
+			// The same in any order.
+			for range 5 {
+				desired, observed := slices.Clone(tc.desired), slices.Clone(tc.observed)
+				rand.Shuffle(len(desired), func(i, j int) { desired[i], desired[j] = desired[j], desired[i] })
+				rand.Shuffle(len(observed), func(i, j int) { observed[i], observed[j] = observed[j], observed[i] })
+				again, _ := Diff(us, desired, observed, tc.replacement)
+				if diff := cmp.Diff(plan, again); diff != "" {
+					t.Fatalf("another order gives another plan:\n%s", diff)
+				}
+			}
+		})
+	}
+}
+
+func TestDiffRefusesNonsense(t *testing.T) {
+	cases := map[string]struct {
+		reason  string
+		desired []Resource
+		want    string
+	}{
+		"Twice":   {"two of one key", []Resource{want("A", "1"), want("A", "1")}, "wants A/1 twice"},
+		"Missing": {"a reference to nothing", []Resource{want("A", "1", on("B", "1", false))}, "depends on B/1, which it does not want"},
+		"Circle":  {"no order would do", []Resource{want("A", "1", on("B", "1", false)), want("B", "1", on("A", "1", false))}, "depends on itself"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			if _, err := Diff(us, tc.desired, nil, ""); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("%s: got %v, want %q", tc.reason, err, tc.want)
+			}
+		})
+	}
+}
+
+func TestName(t *testing.T) {
+	round, square := want("A", "tcp-80"), want("A", "tcp-80", attribute("shape", "square"))
+	bigger := want("A", "tcp-80", attribute("size", "9"))
+	if Name(us, round, 63) == Name(us, square, 63) || Name(us, round, 63) == Name(them, round, 63) || Name(us, round, 63) == Name(us, want("B", "tcp-80"), 63) {
+		t.Error("different things have one name")
+	}
+	if Name(us, round, 63) != Name(us, bigger, 63) {
+		t.Error("a change in place changes the name")
+	}
+	for _, length := range []int{19, 20, 24, 32, 63} {
+		name := Name(Owner{ClusterID: "c", ServiceUID: "u", Namespace: "Ünder_scored", Name: strings.Repeat("x", 80)}, round, length)
+		if len(name) > length || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || strings.HasSuffix(name, "-") {
+			t.Errorf("%q is no name of at most %d", name, length)
+		}
+	}
+}
