@@ -15,6 +15,9 @@ TOOL    := go tool -modfile=go.tools.mod
 KUBECTL ?= kubectl
 PROGRAMS := manager node-agent playground
 
+# The manifests with the images of this build.
+RENDER = $(TOOL) kustomize build config/default | sed -e 's|image: fairlead/manager:latest|image: $(IMG)|' -e 's|image: fairlead/node-agent:latest|image: $(AGENT_IMG)|'
+
 # The folder of the control plane's programs. They are looked for when a recipe runs, not when make starts.
 ASSETS = $$(cd test/controlplane && go run .)
 
@@ -127,7 +130,7 @@ uninstall: ## Remove the CRDs.
 
 .PHONY: deploy
 deploy: ## Install everything (config/default) into the cluster of your kubeconfig.
-	$(TOOL) kustomize build config/default | $(KUBECTL) apply --server-side -f -
+	$(RENDER) | $(KUBECTL) apply --server-side -f -
 
 .PHONY: undeploy
 undeploy: ## Remove everything that deploy installed.
@@ -136,7 +139,7 @@ undeploy: ## Remove everything that deploy installed.
 .PHONY: build-installer
 build-installer: ## Render config/default into dist/install.yaml.
 	@mkdir -p dist
-	$(TOOL) kustomize build config/default > dist/install.yaml
+	$(RENDER) > dist/install.yaml
 
 .PHONY: clean
 clean: ## Remove what was built here (not the cache of the control plane).

@@ -111,7 +111,7 @@ func sameInEndpoints(t *testing.T, a *applied, readyPods, notReady []*corev1.Pod
 	}
 	want := [][]string{list(readyPods), list(notReady)}
 	eventually(t, waitFor, "the same in Endpoints", func() error {
-		object := &corev1.Endpoints{} //nolint:staticcheck // the deprecated kind is what is tested
+		object := &corev1.Endpoints{}
 		if err := suite.admin.Get(t.Context(), client.ObjectKeyFromObject(a.service), object); err != nil {
 			return err
 		}
@@ -181,10 +181,13 @@ func testExternalName(t *testing.T) {
 	}
 	eventually(t, waitFor, "an end of slices and Endpoints", func() error {
 		found, err := slicesOf(t.Context(), a.namespace, a.service.Name)
-		if err != nil || len(found) > 0 {
-			return fmt.Errorf("%d slices left (%v)", len(found), err)
+		if err != nil {
+			return err
 		}
-		err = suite.admin.Get(t.Context(), client.ObjectKeyFromObject(a.service), &corev1.Endpoints{}) //nolint:staticcheck // as above
+		if len(found) > 0 {
+			return fmt.Errorf("%d slices are left", len(found))
+		}
+		err = suite.admin.Get(t.Context(), client.ObjectKeyFromObject(a.service), &corev1.Endpoints{})
 		if !apierrors.IsNotFound(err) {
 			return fmt.Errorf("the Endpoints object is left (%w)", err)
 		}
