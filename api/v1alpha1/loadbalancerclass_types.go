@@ -109,7 +109,8 @@ type LoadBalancerClassSpec struct {
 	Replacement Replacement `json:"replacement,omitempty"`
 
 	// default makes this the class of Services that name none. A Service keeps the class that it was first served by.
-	// Of several defaults the oldest counts; the others have Accepted=False.
+	// Of several defaults the oldest counts; the others have Accepted=False. Not heeded in coexist mode, where another
+	// controller serves Services without a class.
 	// +optional
 	// +kubebuilder:default=false
 	Default bool `json:"default,omitempty"`

@@ -387,77 +387,45 @@ func TestReplacementNeedsConsent(t *testing.T) {
 	})
 }
 
-func TestClassesAreValidated(t *testing.T) {
-	c := needServer(t)
-	cases := map[string]struct {
-		reason string
-		spec   v1alpha1.LoadBalancerClassSpec
-		change func(*v1alpha1.LoadBalancerClassSpec)
-		want   string // part of the refusal; empty: accepted
-	}{
-		"Fits": {reason: "the member of the provider", spec: v1alpha1.LoadBalancerClassSpec{ClassName: "service.k8s.aws/nlb",
-			Provider: "fake", Parameters: &v1alpha1.Parameters{Fake: &v1alpha1.FakeParameters{Pool: "a"}}}},
-		"Custom": {reason: "a plugin's parameters are custom", spec: v1alpha1.LoadBalancerClassSpec{ClassName: "a",
-			Provider: "haproxy", Parameters: &v1alpha1.Parameters{Custom: map[string]string{"a": "b"}}}},
-		"WrongMember": {reason: "another provider's parameters", spec: v1alpha1.LoadBalancerClassSpec{ClassName: "a",
-			Provider: "fake", Parameters: &v1alpha1.Parameters{AWS: &v1alpha1.AWSParameters{}}}, want: "parameters must hold the member"},
-		"CustomForKnown": {reason: "fake has parameters of its own", spec: v1alpha1.LoadBalancerClassSpec{ClassName: "a",
-			Provider: "fake", Parameters: &v1alpha1.Parameters{Custom: map[string]string{"a": "b"}}}, want: "parameters must hold the member"},
-		"TwoMembers": {reason: "one member only", spec: v1alpha1.LoadBalancerClassSpec{ClassName: "a", Provider: "fake",
-			Parameters: &v1alpha1.Parameters{Fake: &v1alpha1.FakeParameters{}, GCP: &v1alpha1.GCPParameters{}}}, want: "at most 1"},
-		"ClassName": {reason: "what a Service could not name", spec: v1alpha1.LoadBalancerClassSpec{ClassName: "a b", Provider: "fake"},
-			want: "spec.className"},
-		"Policy": {reason: "one of three", spec: v1alpha1.LoadBalancerClassSpec{ClassName: "a", Provider: "fake", Policy: "Maybe"},
-			want: "Unsupported value"},
-		"ProviderChanges": {reason: "immutable", spec: v1alpha1.LoadBalancerClassSpec{ClassName: "a", Provider: "fake"},
-			change: func(s *v1alpha1.LoadBalancerClassSpec) { s.Provider = "aws" }, want: "provider is immutable"},
-		"ClassNameChanges": {reason: "immutable", spec: v1alpha1.LoadBalancerClassSpec{ClassName: "a", Provider: "fake"},
-			change: func(s *v1alpha1.LoadBalancerClassSpec) { s.ClassName = "b" }, want: "className is immutable"},
-		"PolicyChanges": {reason: "mutable", spec: v1alpha1.LoadBalancerClassSpec{ClassName: "a", Provider: "fake"},
-			change: func(s *v1alpha1.LoadBalancerClassSpec) { s.Policy = v1alpha1.PolicyRetain }},
+// TestForcedDeletion takes the finalizer off by hand, while no manager runs: what is left in the cloud is found by the
+// record.
+func TestForcedDeletion(t *testing.T) {
+	w := newWorld(t, fake.Options{}, nil)
+	svc := w.service("cart", nil)
+	w.reason(svc, v1alpha1.ReasonEnsured)
+	w.stop()
+	w.update(svc, func(s *corev1.Service) { s.Finalizers = nil })
+	w.must(w.Delete(t.Context(), svc))
+	again := w.service("cart", nil)
+	w.start()
+	w.reason(again, v1alpha1.ReasonEnsured)
+	w.eventually(func() error {
+		if objects := w.objects(); len(objects) != 5 {
+			return fmt.Errorf("the cloud has %d objects, want those of one balancer", len(objects))
+		}
+		return nil
+	})
+	if record := w.record(again); record.Status.ServiceUID != again.UID {
+		t.Errorf("the record is of %s, want %s", record.Status.ServiceUID, again.UID)
 	}
-	for name, tc := range cases {
-		t.Run(name, func(t *testing.T) {
-			class := &v1alpha1.LoadBalancerClass{ObjectMeta: metav1.ObjectMeta{GenerateName: "cel-"}, Spec: tc.spec}
-			err := c.Create(t.Context(), class)
-			if err == nil {
-				defer c.Delete(t.Context(), class)
-				if s := class.Spec; s.NodePorts != v1alpha1.NodePortsNone || s.Replacement != v1alpha1.ReplacementNever || s.Policy == "" {
-					t.Errorf("defaults are missing: %+v", s)
-				}
-			}
-			if err == nil && tc.change != nil {
-				tc.change(&class.Spec)
-				err = c.Update(t.Context(), class)
-			}
-			if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
-				t.Errorf("%s: got %v, want %q", tc.reason, err, tc.want)
-			}
-		})
-	}
+	w.stop()
+	w.update(again, func(s *corev1.Service) { s.Finalizers = nil })
+	w.must(w.Delete(t.Context(), again))
+	w.start()
+	w.gone(again)
 }
 
-func TestClassCondition(t *testing.T) {
+// TestFinalizerComesBack: whoever takes it off a Service in use is wrong.
+func TestFinalizerComesBack(t *testing.T) {
 	w := newWorld(t, fake.Options{}, nil)
-	accepted := func(class *v1alpha1.LoadBalancerClass, want string) {
-		t.Helper()
-		w.eventually(func() error {
-			w.must(w.Get(t.Context(), client.ObjectKeyFromObject(class), class))
-			c := meta.FindStatusCondition(class.Status.Conditions, v1alpha1.ConditionAccepted)
-			if c == nil || c.Reason != want {
-				return fmt.Errorf("the condition is %+v, want %s", c, want)
-			}
-			return nil
-		})
-	}
-	add := func(name string, spec v1alpha1.LoadBalancerClassSpec) *v1alpha1.LoadBalancerClass {
-		class := &v1alpha1.LoadBalancerClass{ObjectMeta: metav1.ObjectMeta{Name: w.namespace + "-" + name}, Spec: spec}
-		w.must(w.Create(t.Context(), class))
-		t.Cleanup(func() { w.must(client.IgnoreNotFound(w.Delete(context.Background(), class))) })
-		return class
-	}
-	accepted(w.class, v1alpha1.ReasonAccepted)
-	accepted(add("unknown", v1alpha1.LoadBalancerClassSpec{ClassName: w.namespace + "-x", Provider: "nobody"}), v1alpha1.ReasonProviderUnknown)
-	twin := add("z", v1alpha1.LoadBalancerClassSpec{ClassName: w.class.Spec.ClassName, Provider: "fake"})
-	accepted(twin, v1alpha1.ReasonDuplicate)
+	svc := w.service("cart", nil)
+	w.reason(svc, v1alpha1.ReasonEnsured)
+	w.update(svc, func(s *corev1.Service) { s.Finalizers = nil })
+	w.eventually(func() error {
+		w.must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
+		if !hasFinalizer(svc) {
+			return fmt.Errorf("the finalizer is still missing")
+		}
+		return nil
+	})
 }

@@ -30,7 +30,8 @@ type LoadBalancerClassSpecApplyConfiguration struct {
 	// that do not say otherwise by the annotation fairlead.dev/replacement.
 	Replacement *apiv1alpha1.Replacement `json:"replacement,omitempty"`
 	// default makes this the class of Services that name none. A Service keeps the class that it was first served by.
-	// Of several defaults the oldest counts; the others have Accepted=False.
+	// Of several defaults the oldest counts; the others have Accepted=False. Not heeded in coexist mode, where another
+	// controller serves Services without a class.
 	Default *bool `json:"default,omitempty"`
 }
 
