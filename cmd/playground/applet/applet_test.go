@@ -1,6 +1,7 @@
 package applet
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"io"
@@ -8,8 +9,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -82,6 +85,41 @@ func TestShellExitCode(t *testing.T) {
 	var code exitCode
 	if !errors.As(err, &code) || code != 7 {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestShellExec sends SIGTERM to a shell that has given its place to a command: the command must get it.
+func TestShellExec(t *testing.T) {
+	if os.Getenv("FAIRLEAD_TEST_CHILD") != "" {
+		err := shell([]string{"-c", `exec /bin/sh -c 'trap "echo told; exit 4" TERM; echo up; while true; do sleep 0.01; done'`},
+			stdio{in: os.Stdin, out: os.Stdout, err: os.Stderr})
+		var code exitCode
+		if errors.As(err, &code) {
+			os.Exit(int(code))
+		}
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestShellExec$")
+	cmd.Env = append(os.Environ(), "FAIRLEAD_TEST_CHILD=1")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	reader := bufio.NewReader(out)
+	if line, err := reader.ReadString('\n'); err != nil || line != "up\n" {
+		t.Fatalf("it said %q, %v", line, err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := reader.ReadString('\n'); err != nil || line != "told\n" {
+		t.Errorf("it said %q, %v", line, err)
+	}
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 4 {
+		t.Errorf("it ended with %v", err)
 	}
 }
 

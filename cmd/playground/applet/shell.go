@@ -6,7 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
+	"os/signal"
 	"strings"
+	"sync/atomic"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 	"mvdan.cc/sh/v3/interp"
@@ -45,7 +49,9 @@ func shell(args []string, std stdio) error {
 			parameters = append(parameters, "-"+letter)
 		}
 	}
-	runner, err := interp.New(interp.StdIO(std.in, std.out, std.err), interp.Params(append(append(parameters, "--"), args...)...))
+	var r replacer
+	runner, err := interp.New(interp.StdIO(std.in, std.out, std.err), interp.Params(append(append(parameters, "--"), args...)...),
+		interp.CallHandler(r.call), interp.ExecHandlers(r.handler))
 	if err != nil {
 		return err
 	}
@@ -91,6 +97,63 @@ func interact(runner *interp.Runner, std stdio) error {
 		fmt.Fprint(std.out, "$ ")
 	}
 	return last
+}
+
+// replacer makes `exec COMMAND` behave as if the command had taken the shell's place: the interpreter runs it as a child and
+// ends after it, so that a signal for the command, SIGTERM above all, must be passed on.
+type replacer struct{ replacing atomic.Bool }
+
+func (r *replacer) call(_ context.Context, args []string) ([]string, error) {
+	r.replacing.Store(args[0] == "exec" && len(args) > 1)
+	return args, nil
+}
+
+func (r *replacer) handler(next interp.ExecHandlerFunc) interp.ExecHandlerFunc {
+	return func(ctx context.Context, args []string) error {
+		if !r.replacing.Swap(false) {
+			return next(ctx, args)
+		}
+		at := interp.HandlerCtx(ctx)
+		path, err := interp.LookPathDir(at.Dir, at.Env, args[0])
+		if err != nil {
+			fmt.Fprintln(at.Stderr, err)
+			return interp.ExitStatus(127)
+		}
+		cmd := &exec.Cmd{Path: path, Args: args, Dir: at.Dir, Stdin: at.Stdin, Stdout: at.Stdout, Stderr: at.Stderr}
+		for name, variable := range at.Env.Each {
+			if variable.Exported && variable.IsSet() {
+				cmd.Env = append(cmd.Env, name+"="+variable.String())
+			}
+		}
+		return runRelaying(cmd)
+	}
+}
+
+// runRelaying runs a command and passes signals on to it.
+func runRelaying(cmd *exec.Cmd) error {
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
+	defer signal.Stop(signals)
+	if err := cmd.Start(); err != nil {
+		fmt.Fprintln(cmd.Stderr, err)
+		return interp.ExitStatus(126)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for {
+		select {
+		case s := <-signals:
+			_ = cmd.Process.Signal(s) // one that has ended needs none
+		case err := <-ended:
+			if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+				return interp.ExitStatus(128 + int(status.Signal()))
+			}
+			if code := cmd.ProcessState.ExitCode(); code != 0 {
+				return interp.ExitStatus(code)
+			}
+			return err
+		}
+	}
 }
 
 // exitOf turns a script's exit status into the applet's.
