@@ -113,10 +113,11 @@ func run(ctx context.Context, s settings) error {
 	for _, l := range listeners {
 		go func() { ended <- server.Serve(l) }()
 	}
+	programming, stop := context.WithCancel(ctx)
 	programmed := make(chan struct{})
 	go func() {
 		defer close(programmed)
-		c.Run(ctx, func(err error) { fmt.Fprintln(os.Stderr, "cloud: programming the balancers:", err) })
+		c.Run(programming, func(err error) { fmt.Fprintln(os.Stderr, "cloud: programming the balancers:", err) })
 	}()
 	select {
 	case <-ctx.Done():
@@ -126,10 +127,11 @@ func run(ctx context.Context, s settings) error {
 	defer cancel()
 	// What does not end in time ends with the process.
 	_ = server.Shutdown(shutdown)
+	stop()
+	<-programmed
 	if err != nil {
 		return fmt.Errorf("serving: %w", err)
 	}
-	<-programmed
 	return nil
 }
 
