@@ -3,11 +3,13 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -355,5 +357,57 @@ func TestPacketsZone(t *testing.T) {
 			}
 			return nil
 		})
+	}
+}
+
+// TestPacketsLocalOneNode: with policy Local only the Pod's node is healthy to the balancer and answers; the others drop,
+// so that a client tries elsewhere, and the balancer sends every connection to the one.
+func TestPacketsLocalOneNode(t *testing.T) {
+	ns := namespace(t)
+	apply(t, ns, "webapp-lb-local.yaml")
+	if out, err := kubectl("scale", "-n", ns, "deployment/webapp-local", "--replicas=1"); err != nil {
+		t.Fatal(out, err)
+	}
+	svc := ready(t, ns, "webapp-lb-local", 1)
+	home := pods(t, ns, "app", "webapp-local")[0].Spec.NodeName
+	for _, node := range nodes {
+		url := fmt.Sprintf("http://127.0.0.1:%d/healthz", svc.Spec.HealthCheckNodePort)
+		want := "503"
+		if node == home {
+			want = "200"
+		}
+		eventually(t, 20*time.Second, node+" says "+want, func() error {
+			return in(nodeNS(node), func() error {
+				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+				defer cancel()
+				err := httpOK(ctx, url)
+				if (err == nil) != (want == "200") || err != nil && !strings.Contains(err.Error(), want) {
+					return fmt.Errorf("%s said %w", url, err)
+				}
+				return nil
+			})
+		})
+	}
+	to := balancer(t, ns, svc.Name)
+	served(t, internet, to)
+	for range 50 {
+		if a, err := get(internet, to); err != nil || a.Node != home || clientAddr(t, a) != outside {
+			t.Fatalf("answered by %+v, %v; want the Pod on %s to see %s", a, err, home, outside)
+		}
+	}
+	for i, addr := range nodeAddrs(t) {
+		if nodes[i] == home {
+			continue
+		}
+		err := in(internet, func() error {
+			conn, err := net.DialTimeout("tcp", netip.AddrPortFrom(addr, uint16(svc.Spec.Ports[0].NodePort)).String(), time.Second)
+			if err == nil {
+				_ = conn.Close()
+			}
+			return err
+		})
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("the node port of %s: %v, want no answer", nodes[i], err)
+		}
 	}
 }
