@@ -1,7 +1,6 @@
 package kubelet
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -17,7 +16,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/remotecommand"
 
@@ -38,7 +36,7 @@ func TestRealKubelet(t *testing.T) {
 		name string
 		run  func(*testing.T, *cluster)
 	}{
-		{"ready", testReady}, {"answers", testAnswers}, {"files", testFiles}, {"exec", testExec}, {"terminal", testTerminal},
+		{"ready", testReady}, {"answers", testAnswers}, {"files", testFiles}, {"exec", testExec}, {"terminal", testTerminal}, {"attach", testAttach},
 		{"logs", testLogs}, {"port-forward", testPortForward}, {"sidecar", testSidecar}, {"shared processes", testSharedProcesses},
 		{"host network", testHostNetwork}, {"folder image", testFolderImage}, {"missing image", testMissingImage},
 		{"crash loop", testCrashLoop}, {"liveness", testLiveness}, {"graceful end", testGracefulEnd},
@@ -55,130 +53,6 @@ func TestRealKubelet(t *testing.T) {
 	}
 }
 
-const pods = `
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: settings}
-data: {greeting: hello}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: web, labels: {app: web}}
-spec:
-  nodeName: n1
-  containers:
-  - name: nginx
-    image: nginx:1.27
-    ports: [{containerPort: 80}, {name: metrics, containerPort: 9090}, {name: dns, containerPort: 5353, protocol: UDP}]
-    readinessProbe: {httpGet: {path: /ready, port: 80}, periodSeconds: 1}
-    startupProbe: {tcpSocket: {port: metrics}, periodSeconds: 1}
-    env: [{name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}]
-    volumeMounts:
-    - {name: settings, mountPath: /etc/settings, readOnly: true}
-    - {name: memory, mountPath: /cache}
-    - {name: host, mountPath: /host}
-    - {name: settings, mountPath: /one/greeting, subPath: greeting}
-  volumes:
-  - {name: settings, configMap: {name: settings}}
-  - {name: memory, emptyDir: {medium: Memory}}
-  - {name: host, hostPath: {path: HOSTPATH, type: DirectoryOrCreate}}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: staged}
-spec:
-  nodeName: n1
-  initContainers:
-  - {name: first, image: busybox, command: [sh, -c, "echo first > /shared/order"], volumeMounts: [{name: shared, mountPath: /shared}]}
-  - name: sidecar
-    image: busybox
-    restartPolicy: Always
-    command: [sh, -c, "echo sidecar >> /shared/order; exec sleep infinity"]
-    startupProbe: {exec: {command: [cat, /shared/order]}, periodSeconds: 1}
-    volumeMounts: [{name: shared, mountPath: /shared}]
-  containers:
-  - {name: main, image: busybox, command: [sh, -c, "echo main >> /shared/order; exec sleep infinity"], volumeMounts: [{name: shared, mountPath: /shared}]}
-  volumes: [{name: shared, emptyDir: {}}]
----
-apiVersion: v1
-kind: Pod
-metadata: {name: together}
-spec:
-  nodeName: n1
-  shareProcessNamespace: true
-  containers:
-  - {name: one, image: busybox, command: [sleep, "1001"]}
-  - {name: two, image: busybox, command: [sleep, "1002"]}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: host}
-spec:
-  nodeName: n1
-  hostNetwork: true
-  containers: [{name: main, image: echo, ports: [{containerPort: 8081}], readinessProbe: {httpGet: {path: /ready, port: 8081}, periodSeconds: 1}}]
----
-apiVersion: v1
-kind: Pod
-metadata: {name: folder}
-spec:
-  nodeName: n1
-  restartPolicy: Never
-  containers: [{name: main, image: "example.com/team/tool:v1", args: [written]}]
----
-apiVersion: v1
-kind: Pod
-metadata: {name: missing}
-spec:
-  nodeName: n1
-  containers: [{name: main, image: "example.com/team/absent:v2"}]
----
-apiVersion: v1
-kind: Pod
-metadata: {name: crash}
-spec:
-  nodeName: n1
-  containers:
-  - {name: main, image: busybox, command: [sh, -c, "echo dying > /dev/termination-log; exit 3"]}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: stuck}
-spec:
-  nodeName: n1
-  terminationGracePeriodSeconds: 1
-  containers:
-  - name: main
-    image: busybox
-    command: [sh, -c, "touch /tmp/alive; sleep 1; rm /tmp/alive; sleep 1000"]
-    livenessProbe: {exec: {command: [cat, /tmp/alive]}, periodSeconds: 1, failureThreshold: 1}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: polite-exec}
-spec:
-  nodeName: n1
-  containers:
-  - {name: main, image: nginx, ports: [{containerPort: 80}], lifecycle: {preStop: {exec: {command: [sh, -c, "sleep 3"]}}}}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: polite-sleep}
-spec:
-  nodeName: n1
-  containers:
-  - {name: main, image: nginx, ports: [{containerPort: 80}], lifecycle: {preStop: {sleep: {seconds: 3}}}}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: deaf}
-spec:
-  nodeName: n1
-  terminationGracePeriodSeconds: 2
-  containers:
-  - {name: main, image: echo, args: [--drain=1h]}
-`
-
 // makeImage makes an image folder out of the test's own static binary.
 func (c *cluster) makeImage() {
 	dir := c.path("images/example.com_team_tool_v1")
@@ -193,7 +67,7 @@ func (c *cluster) makeImage() {
 }
 
 func testReady(t *testing.T, c *cluster) {
-	for _, name := range []string{"web", "staged", "together", "host", "polite-exec", "polite-sleep", "deaf"} {
+	for _, name := range []string{"web", "staged", "together", "talk", "host", "polite-exec", "polite-sleep", "deaf"} {
 		c.eventually(40*time.Second, name+" is ready", func() error { return c.podReady(name) })
 	}
 	pod := c.pod("web")
@@ -357,6 +231,32 @@ func testTerminal(t *testing.T, c *cluster) {
 	}
 }
 
+// testAttach types into the container's own shell, twice: it must not end with the first who attaches.
+func testAttach(t *testing.T, c *cluster) {
+	request := c.client.CoreV1().RESTClient().Post().Resource("pods").Namespace("default").Name("talk").SubResource("attach").
+		VersionedParams(&corev1.PodAttachOptions{Stdin: true, Stdout: true, TTY: true}, scheme.ParameterCodec)
+	for _, exchange := range [][2]string{{"echo $((6*7))", "42"}, {"echo $((7*7))", "49"}} {
+		executor, err := remotecommand.NewWebSocketExecutor(c.config, "GET", request.URL().String())
+		must(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		typed, typing := io.Pipe()
+		shown := &buffer{changed: make(chan struct{}, 1)}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_ = executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: typed, Stdout: shown, Tty: true})
+		}()
+		_, err = io.WriteString(typing, exchange[0]+"\n")
+		must(t, err)
+		must(t, shown.await(ctx, exchange[1]))
+		cancel()
+		<-done
+	}
+	if got := c.kubectl("logs", "talk"); !strings.Contains(got, "42") || !strings.Contains(got, "49") {
+		t.Errorf("the log is %q", got)
+	}
+}
+
 func testLogs(t *testing.T, c *cluster) {
 	out := c.kubectl("logs", "web")
 	if !strings.Contains(out, "listening on") || !strings.Contains(out, "udp from") {
@@ -425,125 +325,4 @@ func testFolderImage(t *testing.T, c *cluster) {
 	if got := c.kubectl("logs", "folder"); got != "image written\n" {
 		t.Errorf("log %q", got)
 	}
-}
-
-func testMissingImage(t *testing.T, c *cluster) {
-	c.eventually(20*time.Second, "the Pod waits for its image", func() error {
-		statuses := c.pod("missing").Status.ContainerStatuses
-		if len(statuses) == 0 || statuses[0].State.Waiting == nil {
-			return fmt.Errorf("%v", statuses)
-		}
-		w := statuses[0].State.Waiting
-		if w.Reason != "ErrImagePull" && w.Reason != "ImagePullBackOff" || !strings.Contains(w.Message, "example.com/team/absent") {
-			return fmt.Errorf("%+v", w)
-		}
-		return nil
-	})
-	events := c.kubectl("get", "events", "--field-selector=involvedObject.name=missing")
-	if want := filepath.Join("images", "example.com_team_absent_v2", "rootfs"); !strings.Contains(events, want) {
-		t.Errorf("no event says what to do:\n%s", events)
-	}
-}
-
-func testCrashLoop(t *testing.T, c *cluster) {
-	c.eventually(time.Minute, "the Pod is in its crash loop", func() error {
-		statuses := c.pod("crash").Status.ContainerStatuses
-		if len(statuses) == 0 || statuses[0].RestartCount < 1 || statuses[0].LastTerminationState.Terminated == nil {
-			return fmt.Errorf("%v", statuses)
-		}
-		last := statuses[0].LastTerminationState.Terminated
-		if last.ExitCode != 3 || last.Message != "dying\n" || last.Reason != "Error" {
-			t.Fatalf("it ended with %+v", last)
-		}
-		return nil
-	})
-}
-
-func testLiveness(t *testing.T, c *cluster) {
-	c.eventually(time.Minute, "the probe has the container restarted", func() error {
-		statuses := c.pod("stuck").Status.ContainerStatuses
-		if len(statuses) == 0 || statuses[0].RestartCount < 1 {
-			return fmt.Errorf("%v", statuses)
-		}
-		return nil
-	})
-}
-
-// testGracefulEnd asks Pods all the time while they are deleted: they must answer until their hooks are done, and only a
-// Pod that does not listen to SIGTERM is killed.
-func testGracefulEnd(t *testing.T, c *cluster) {
-	for _, name := range []string{"polite-exec", "polite-sleep"} {
-		address := net.JoinHostPort(c.pod(name).Status.PodIP, "80")
-		begin := time.Now()
-		c.kubectl("delete", "pod", name, "--wait=false")
-		answered := time.Now()
-		c.eventually(20*time.Second, name+" stops answering", func() error {
-			conn, err := net.DialTimeout("tcp", address, time.Second)
-			if err != nil {
-				return nil
-			}
-			answered = time.Now()
-			return fmt.Errorf("it answers (%v)", conn.Close())
-		})
-		if served := answered.Sub(begin); served < 3*time.Second {
-			t.Errorf("%s served for %s after its deletion, less than its hook's 3 s", name, served)
-		}
-		c.eventually(20*time.Second, name+" is gone", func() error { return c.gone(name) })
-	}
-	begin := time.Now()
-	c.kubectl("delete", "pod", "deaf", "--wait=false")
-	c.eventually(20*time.Second, "the deaf Pod is gone", func() error { return c.gone("deaf") })
-	if took := time.Since(begin); took < 2*time.Second || took > 10*time.Second {
-		t.Errorf("a Pod with a grace period of 2 s was gone after %s", took)
-	}
-}
-
-// testRuntimeRestart kills the runtime: the containers end with it, and the kubelet makes new ones.
-func testRuntimeRestart(t *testing.T, c *cluster) {
-	before := c.pod("web").Status.ContainerStatuses[0].ContainerID
-	c.restartRuntime()
-	c.eventually(time.Minute, "the Pod has a new container", func() error {
-		if now := c.pod("web").Status.ContainerStatuses[0].ContainerID; now == before {
-			return fmt.Errorf("it is still %s", now)
-		}
-		return c.podReady("web")
-	})
-	ask(t, "http", net.JoinHostPort(c.pod("web").Status.PodIP, "80"))
-}
-
-func testNothingLeft(t *testing.T, c *cluster) {
-	c.kubectl("delete", "pods", "--all", "--grace-period=1", "--wait=false")
-	c.eventually(time.Minute, "all Pods are gone", func() error {
-		list, err := c.client.CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{})
-		if err == nil && len(list.Items) > 0 {
-			err = fmt.Errorf("%d are left", len(list.Items))
-		}
-		return err
-	})
-	c.eventually(90*time.Second, "nothing is left of them", func() error {
-		var left []string
-		for _, pattern := range []string{"/run/netns/*", c.path("cri/pods/*"), c.path("cri/containers/*"), "/sys/class/net/flp*"} {
-			found, err := filepath.Glob(pattern)
-			must(t, err)
-			left = append(left, found...)
-		}
-		lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-		for _, path := range lines {
-			line, err := os.ReadFile(path)
-			if err == nil && (bytes.Contains(line, []byte("guest\x00")) || bytes.HasPrefix(line, []byte("/playground\x00"))) {
-				left = append(left, string(bytes.ReplaceAll(line, []byte{0}, []byte{' '})))
-			}
-		}
-		mounts, err := os.ReadFile("/proc/self/mounts")
-		must(t, err)
-		for line := range strings.Lines(string(mounts)) {
-			if strings.Contains(line, c.path("cri")) {
-				left = append(left, line)
-			}
-		}
-		if len(left) > 0 {
-			return fmt.Errorf("%q", left)
-		}
-		return nil
-	})
 }
