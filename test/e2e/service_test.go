@@ -370,14 +370,14 @@ func TestPacketsLocalOneNode(t *testing.T) {
 	}
 	svc := ready(t, ns, "webapp-lb-local", 1)
 	home := pods(t, ns, "app", "webapp-local")[0].Spec.NodeName
-	for _, node := range nodes {
-		url := fmt.Sprintf("http://127.0.0.1:%d/healthz", svc.Spec.HealthCheckNodePort)
+	for i, node := range nodes {
+		url := fmt.Sprintf("http://%s:%d/healthz", nodeAddrs(t)[i], svc.Spec.HealthCheckNodePort)
 		want := "503"
 		if node == home {
 			want = "200"
 		}
 		eventually(t, 20*time.Second, node+" says "+want, func() error {
-			return in(nodeNS(node), func() error {
+			return in("fl-cloud", func() error {
 				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 				defer cancel()
 				err := httpOK(ctx, url)
