@@ -13,6 +13,7 @@ import (
 // Action is what an Operation does.
 type Action string
 
+// Actions. SyncTargets changes the nodes that a resource sends to, the others the resource itself.
 const (
 	ActionCreate      Action = "Create"
 	ActionUpdate      Action = "Update"

@@ -17,6 +17,7 @@ import (
 // Family is IPv4 or IPv6.
 type Family string
 
+// Families.
 const (
 	IPv4 Family = "IPv4"
 	IPv6 Family = "IPv6"

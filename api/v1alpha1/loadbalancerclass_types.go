@@ -138,6 +138,7 @@ type Parameters struct {
 // +kubebuilder:validation:Enum=Internal;External
 type Scheme string
 
+// Schemes: reached from the network of the nodes alone, or from the internet.
 const (
 	SchemeInternal Scheme = "Internal"
 	SchemeExternal Scheme = "External"

@@ -68,6 +68,7 @@ const MaxTargetsPerCall = 200
 // Code says what an Error is about.
 type Code string
 
+// Codes of errors, as a real cloud would answer them.
 const (
 	CodeInvalidParameter Code = "InvalidParameter"
 	CodeDuplicateName    Code = "DuplicateName"

@@ -47,7 +47,7 @@ func (b broken) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
 // Observe: "unsettled" reads an attribute otherwise than Desired writes it; "greedy" takes everything for its own.
 func (b broken) Observe(ctx context.Context, owner cloud.Owner) ([]cloud.Resource, error) {
 	if b.defect == "greedy" {
-		all, err := b.Provider.List(ctx, "")
+		all, err := b.List(ctx, "")
 		for i := range all {
 			all[i].Owners = []cloud.OwnerID{owner.ID()}
 		}
@@ -71,7 +71,7 @@ func (b broken) Create(ctx context.Context, owner cloud.Owner, r cloud.Resource)
 		if err != nil {
 			return made, err
 		}
-		return made, b.Provider.Update(ctx, owner, made, r)
+		return made, b.Update(ctx, owner, made, r)
 	}
 	return b.Provider.Create(ctx, owner, r)
 }

@@ -24,7 +24,7 @@ const maxBody = 16 << 20
 // Handler serves a cloud over HTTP: API, and GET /healthz.
 func Handler(c *Cloud) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	handle(mux, "create", func(ctx context.Context, o Object) (Object, error) { return c.Create(ctx, o) })
 	handle(mux, "update", func(ctx context.Context, o Object) (Object, error) { return c.Update(ctx, o) })
 	handle(mux, "delete", func(ctx context.Context, id string) (struct{}, error) { return struct{}{}, c.Delete(ctx, id) })

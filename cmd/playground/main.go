@@ -193,6 +193,13 @@ func list(args []string) (int, error) {
 	}
 	for _, dir := range running {
 		fmt.Printf("%s  KUBECONFIG=%s\n", filepath.Base(dir), filepath.Join(dir, "kubeconfig"))
+		namespaces, err := launch.Namespaces(dir)
+		if err != nil {
+			fmt.Printf("  not up yet, or about to end: %v\n", err)
+		}
+		for _, n := range namespaces {
+			fmt.Printf("  %-20s  %s\n", n.Name, n.What)
+		}
 	}
 	return 0, nil
 }

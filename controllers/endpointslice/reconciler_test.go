@@ -307,7 +307,7 @@ func TestEvents(t *testing.T) {
 	w.pod("two", n.Name, "10.244.0.2")
 	w.eventually(func() error {
 		if all, err := w.show(); err != nil || len(all) != 2 {
-			return fmt.Errorf("want two endpoints, got %v: %v", all, err)
+			return fmt.Errorf("want two endpoints, got %v: %w", all, err)
 		}
 		return nil
 	})

@@ -48,7 +48,7 @@ func TestClassesAreValidated(t *testing.T) {
 			class := &v1alpha1.LoadBalancerClass{ObjectMeta: metav1.ObjectMeta{GenerateName: "cel-"}, Spec: tc.spec}
 			err := c.Create(t.Context(), class)
 			if err == nil {
-				defer c.Delete(t.Context(), class)
+				t.Cleanup(func() { _ = c.Delete(context.Background(), class) })
 				if s := class.Spec; s.NodePorts != v1alpha1.NodePortsNone || s.Replacement != v1alpha1.ReplacementNever || s.Policy == "" {
 					t.Errorf("defaults are missing: %+v", s)
 				}

@@ -50,7 +50,7 @@ func (w *world) gone(svc *corev1.Service) {
 	w.eventually(func() error {
 		for _, object := range []client.Object{&corev1.Service{}, &v1alpha1.LoadBalancerRecord{}} {
 			if err := w.Get(w.Context(), client.ObjectKeyFromObject(svc), object); !apierrors.IsNotFound(err) {
-				return fmt.Errorf("%T is still there (%v)", object, err)
+				return fmt.Errorf("%T is still there (%w)", object, err)
 			}
 		}
 		if left := w.objects(); len(left) > 0 {
@@ -161,7 +161,7 @@ func TestLifeOfAService(t *testing.T) {
 func (w *world) events(name string) map[string]int {
 	w.Helper()
 	var list eventsv1.EventList
-	w.must(w.List(w.T.Context(), &list, client.InNamespace(w.namespace)))
+	w.must(w.List(w.Context(), &list, client.InNamespace(w.namespace)))
 	counts := map[string]int{}
 	for _, e := range list.Items {
 		if e.Regarding.Name == name {
@@ -210,7 +210,7 @@ func TestTypeChangeReleasesEverything(t *testing.T) {
 	})
 	w.eventually(func() error {
 		if err := w.Get(t.Context(), client.ObjectKeyFromObject(svc), &v1alpha1.LoadBalancerRecord{}); !apierrors.IsNotFound(err) {
-			return fmt.Errorf("the record is still there (%v)", err)
+			return fmt.Errorf("the record is still there (%w)", err)
 		}
 		return nil
 	})
@@ -282,7 +282,7 @@ func TestRetain(t *testing.T) {
 	w.must(w.Delete(t.Context(), svc))
 	w.eventually(func() error {
 		if err := w.Get(t.Context(), client.ObjectKeyFromObject(svc), &corev1.Service{}); !apierrors.IsNotFound(err) {
-			return fmt.Errorf("the Service is still there (%v)", err)
+			return fmt.Errorf("the Service is still there (%w)", err)
 		}
 		return nil
 	})

@@ -14,7 +14,6 @@ import (
 
 var (
 	outsideOnly  = model.Masquerade{Outside: true}
-	allButPods   = model.Masquerade{Host: true, Outside: true}
 	everybody    = model.Masquerade{Pods: true, Host: true, Outside: true}
 	nobody       = model.Masquerade{}
 	threeServers = []string{"ep1", "ep2", "ep3"}

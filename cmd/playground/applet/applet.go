@@ -5,6 +5,7 @@
 package applet
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -46,7 +47,7 @@ func Main(argv []string) (code int, ok bool) {
 	if err == nil {
 		return 0, true
 	}
-	if code, is := err.(exitCode); is {
+	if code := exitCode(0); errors.As(err, &code) {
 		return int(code), true
 	}
 	fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)

@@ -284,13 +284,13 @@ func testHealth(t *testing.T, n *network, servers map[string]*server) {
 	n.eventually(func() error {
 		counts, err := n.count("internet", "tcp4", "198.51.100.1:80", 30)
 		if err != nil || counts[good] != 30 {
-			return fmt.Errorf("%s is not healthy, yet %v (%v)", bad, counts, err)
+			return fmt.Errorf("%s is not healthy, yet %v (%w)", bad, counts, err)
 		}
 		return nil
 	})
 	n.eventually(func() error {
 		if line, err := exchange(conn, "udp4"); err != nil || !strings.HasPrefix(line, good) {
-			return fmt.Errorf("the UDP flow is still answered by %q (%v)", line, err)
+			return fmt.Errorf("the UDP flow is still answered by %q (%w)", line, err)
 		}
 		return nil
 	})

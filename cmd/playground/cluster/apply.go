@@ -105,7 +105,7 @@ func (c *Cluster) apply(ctx context.Context, objects []*unstructured.Unstructure
 
 // awaitKinds waits until the API server serves kinds that were just defined.
 func (c *Cluster) awaitKinds(ctx context.Context, groupVersion string, want int) error {
-	return c.Programs.await(ctx, "the kinds of "+groupVersion, startLimit, func(context.Context) (bool, error) {
+	return c.Programs.await(ctx, "the kinds of "+groupVersion, func(context.Context) (bool, error) {
 		list, err := c.Client.Discovery().ServerResourcesForGroupVersion(groupVersion)
 		if err != nil {
 			return false, err

@@ -60,7 +60,7 @@ func (c *Cluster) StartAPIServer(ctx context.Context) error {
 		"--kubelet-client-certificate="+toKubelets.CertFile, "--kubelet-client-key="+toKubelets.KeyFile,
 		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
 		"--service-account-key-file="+tokens.CertFile, "--service-account-signing-key-file="+tokens.KeyFile)
-	return c.Programs.await(ctx, "kube-apiserver", startLimit, func(ctx context.Context) (bool, error) {
+	return c.Programs.await(ctx, "kube-apiserver", func(ctx context.Context) (bool, error) {
 		err := c.get(ctx, "/readyz")
 		return err == nil, err
 	})

@@ -29,7 +29,7 @@ func (c *Cluster) Demo(ctx context.Context) ([]control.Target, []table.Client, e
 		return nil, nil, err
 	}
 	// Pods are refused until their namespace has its service account.
-	err = c.Programs.await(ctx, "the default service account", startLimit, func(ctx context.Context) (bool, error) {
+	err = c.Programs.await(ctx, "the default service account", func(ctx context.Context) (bool, error) {
 		_, err := c.Client.CoreV1().ServiceAccounts(metav1.NamespaceDefault).Get(ctx, "default", metav1.GetOptions{})
 		return err == nil, err
 	})
@@ -40,7 +40,7 @@ func (c *Cluster) Demo(ctx context.Context) ([]control.Target, []table.Client, e
 		return nil, nil, err
 	}
 	for _, name := range []string{"web", "client"} {
-		err := c.Programs.await(ctx, "Deployment "+name, startLimit, func(ctx context.Context) (bool, error) {
+		err := c.Programs.await(ctx, "Deployment "+name, func(ctx context.Context) (bool, error) {
 			d, err := c.Client.AppsV1().Deployments(metav1.NamespaceDefault).Get(ctx, name, metav1.GetOptions{})
 			if err != nil {
 				return false, err
@@ -91,7 +91,7 @@ func ingress(s *corev1.Service) string { return s.Status.LoadBalancer.Ingress[0]
 
 // awaitBalanced waits until a Service has its balancer's address and answers there.
 func (c *Cluster) awaitBalanced(ctx context.Context, name string) (service *corev1.Service, err error) {
-	err = c.Programs.await(ctx, "an answer from the balancer of Service "+name, startLimit, func(ctx context.Context) (bool, error) {
+	err = c.Programs.await(ctx, "an answer from the balancer of Service "+name, func(ctx context.Context) (bool, error) {
 		service, err = c.Client.CoreV1().Services(metav1.NamespaceDefault).Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return false, err

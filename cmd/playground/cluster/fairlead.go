@@ -162,7 +162,7 @@ func (c *Cluster) AwaitFairlead(ctx context.Context) error {
 		endpoints = append(endpoints, endpoint{"the node agent of " + n.Name, n.Namespace(), "http://" + agentHealth + "/healthz"})
 	}
 	for _, e := range endpoints {
-		err := c.Programs.await(ctx, e.what, startLimit, func(ctx context.Context) (bool, error) {
+		err := c.Programs.await(ctx, e.what, func(ctx context.Context) (bool, error) {
 			return healthy(ctx, e.namespace, e.url)
 		})
 		if err != nil {

@@ -152,7 +152,7 @@ func prefixes(texts []string) ([]netip.Prefix, error) {
 
 // AwaitNodes waits until all nodes are ready and have their Pod networks.
 func (c *Cluster) AwaitNodes(ctx context.Context) error {
-	return c.Programs.await(ctx, "nodes", startLimit, func(ctx context.Context) (bool, error) {
+	return c.Programs.await(ctx, "nodes", func(ctx context.Context) (bool, error) {
 		list, err := c.Client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return false, err

@@ -107,10 +107,10 @@ func (p *Programs) failed() error {
 	return nil
 }
 
-// await polls until done says so. It ends early with ctx, after limit, and when a program ended too often. What done
+// await polls until done says so. It ends early with ctx, after startLimit, and when a program ended too often. What done
 // returns as an error is only told if nothing better came in time.
-func (p *Programs) await(ctx context.Context, what string, limit time.Duration, done func(context.Context) (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+func (p *Programs) await(ctx context.Context, what string, done func(context.Context) (bool, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
@@ -128,7 +128,7 @@ func (p *Programs) await(ctx context.Context, what string, limit time.Duration, 
 			if err == nil {
 				err = ctx.Err()
 			}
-			return fmt.Errorf("waiting for %s, %s: %w (logs are in %s)", what, limit, err, p.LogDir)
+			return fmt.Errorf("waiting for %s, %s: %w (logs are in %s)", what, startLimit, err, p.LogDir)
 		}
 	}
 }

@@ -24,6 +24,8 @@ type Request struct {
 	Dial *Dial `json:",omitempty"`
 	// Restart names a program of the playground to end and start again.
 	Restart string `json:",omitempty"`
+	// List asks for the namespaces.
+	List bool `json:",omitempty"`
 }
 
 // Exec asks for a command in a namespace. Standard input, output and error come with the frame. The server answers
@@ -51,7 +53,12 @@ type Reply struct {
 	Error string `json:",omitempty"`
 	// Code is the exit code of a command.
 	Code int `json:",omitempty"`
+	// Namespaces answers List.
+	Namespaces []Namespace `json:",omitempty"`
 }
+
+// Namespace is a network namespace and what it stands for, such as a Pod's namespace and name.
+type Namespace struct{ Name, What string }
 
 // WriteFrame sends v as JSON behind its length.
 func WriteFrame(w io.Writer, v any) error {

@@ -92,12 +92,3 @@ func (m *ipam) giveBack(addrs []netip.Addr) {
 		}
 	}
 }
-
-// prefixes are the ranges in force.
-func (m *ipam) prefixes() []string {
-	var out []string
-	for _, p := range m.pools {
-		out = append(out, p.prefix.String())
-	}
-	return out
-}

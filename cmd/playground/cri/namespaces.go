@@ -1,7 +1,6 @@
 package cri
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -82,7 +81,8 @@ func (t *thread) in(visit namespaces, f func() error) error {
 		if err == nil {
 			err = f()
 		}
-		done <- errors.Join(err, t.comeBack())
+		t.comeBack()
+		done <- err
 	}
 	return <-done
 }
@@ -99,7 +99,8 @@ func (t *thread) unshare(flags int, f func() error) (namespaces, error) {
 		if err == nil {
 			err = f()
 		}
-		done <- errors.Join(err, t.comeBack())
+		t.comeBack()
+		done <- err
 	}
 	if err := <-done; err != nil {
 		made.close()
@@ -109,11 +110,10 @@ func (t *thread) unshare(flags int, f func() error) (namespaces, error) {
 }
 
 // comeBack returns to the node's namespaces. A thread that cannot would build the next Pod in the wrong place.
-func (t *thread) comeBack() error {
+func (t *thread) comeBack() {
 	if err := setNamespaces(t.own); err != nil {
 		panic(fmt.Sprintf("returning to the node's namespaces: %v", err))
 	}
-	return nil
 }
 
 func setNamespaces(visit namespaces) error {

@@ -2,6 +2,7 @@ package cri
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -74,7 +75,7 @@ func (n podNetwork) up(t *thread) error {
 // down removes the pair, which is gone already if the namespace is.
 func (n podNetwork) down() error {
 	link, err := netlink.LinkByName(n.linkName())
-	if _, gone := err.(netlink.LinkNotFoundError); gone {
+	if gone := (netlink.LinkNotFoundError{}); errors.As(err, &gone) {
 		return nil
 	}
 	if err == nil {

@@ -190,6 +190,7 @@ func TestGracefulEnd(t *testing.T) {
 		response, err := http.ReadResponse(bufio.NewReader(begun), nil)
 		if err == nil {
 			_, err = io.Copy(io.Discard, response.Body)
+			_ = response.Body.Close()
 		}
 		if err == nil {
 			_, err = io.WriteString(silent, "at last\n")

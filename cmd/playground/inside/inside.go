@@ -42,7 +42,7 @@ func Main() int {
 		events.Send(control.Event{Kind: control.Failed, Text: err.Error()})
 		return 1
 	}
-	return 0
+	select {} // until the launcher ends, or a signal comes
 }
 
 func run(pipe *os.File, events *control.EventWriter) error {
@@ -57,10 +57,7 @@ func run(pipe *os.File, events *control.EventWriter) error {
 		os.Exit(1)
 	}()
 	p := &playground{config: config, events: events}
-	if err := p.up(context.Background()); err != nil {
-		return err
-	}
-	select {}
+	return p.up(context.Background())
 }
 
 type playground struct {
@@ -110,7 +107,7 @@ func (p *playground) up(ctx context.Context) error {
 		p.events.Send(control.Event{Kind: control.Notice, Text: text})
 	}}
 	p.cluster = &cluster.Cluster{Config: p.config, Network: p.network, Nodes: nodes, Programs: programs}
-	server := &server{table: processes, namespaces: map[string]*network.Namespace{}, restart: programs.Restart}
+	server := &server{table: processes, namespaces: map[string]*network.Namespace{}, restart: programs.Restart, list: p.cluster.Namespaces}
 	for _, n := range p.network.All() {
 		server.namespaces[n.Name] = n
 	}

@@ -23,6 +23,8 @@ type server struct {
 	namespaces map[string]*network.Namespace
 	// restart ends a program of the playground, which is then started again.
 	restart func(name string) error
+	// list names the namespaces.
+	list func() ([]control.Namespace, error)
 }
 
 func (s *server) listen(dir string) error {
@@ -58,6 +60,8 @@ func (s *server) serve(c *net.UnixConn) {
 		}
 	case request.Restart != "":
 		err = s.restart(request.Restart)
+	case request.List:
+		reply.Namespaces, err = s.list()
 	default:
 		err = errors.New("an empty request")
 	}

@@ -65,6 +65,17 @@ func execute(ctx context.Context, dir string, e control.Exec, signals <-chan os.
 	return r.Code, nil
 }
 
+// Namespaces asks the playground in dir for its namespaces.
+func Namespaces(dir string) ([]control.Namespace, error) {
+	c, err := request(dir, control.Request{List: true})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = c.Close() }()
+	r, err := reply(c)
+	return r.Namespaces, err
+}
+
 // Exec runs a command in a namespace of the playground in dir. A terminal becomes the command's own.
 func Exec(dir, namespace string, args []string, assets, bin string, signals <-chan os.Signal) (int, error) {
 	path, err := exec.LookPath(args[0])

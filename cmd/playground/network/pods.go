@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -24,14 +25,14 @@ func PodNamespace(ip netip.Addr) (string, error) {
 		if !strings.HasPrefix(name, PodPrefix) {
 			continue
 		}
-		has, err := hasAddress(name, ip)
+		addresses, err := Addresses(name)
 		if errors.Is(err, os.ErrNotExist) {
 			continue // it ended meanwhile
 		}
 		if err != nil {
 			return "", err
 		}
-		if has {
+		if slices.Contains(addresses, ip) {
 			return name, nil
 		}
 	}
@@ -51,25 +52,27 @@ func Names() ([]string, error) {
 	return names, nil
 }
 
-func hasAddress(name string, ip netip.Addr) (bool, error) {
+// Addresses returns the addresses of a namespace.
+func Addresses(name string) ([]netip.Addr, error) {
 	ns, err := netns.GetFromPath(filepath.Join(Dir, name))
 	if err != nil {
-		return false, fmt.Errorf("opening namespace %s: %w", name, err)
+		return nil, fmt.Errorf("opening namespace %s: %w", name, err)
 	}
 	defer func() { _ = ns.Close() }()
 	handle, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
 	if err != nil {
-		return false, fmt.Errorf("looking into namespace %s: %w", name, err)
+		return nil, fmt.Errorf("looking into namespace %s: %w", name, err)
 	}
 	defer handle.Close()
-	addresses, err := handle.AddrList(nil, netlink.FAMILY_ALL)
+	list, err := handle.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
-		return false, fmt.Errorf("listing addresses of namespace %s: %w", name, err)
+		return nil, fmt.Errorf("listing addresses of namespace %s: %w", name, err)
 	}
-	for _, a := range addresses {
-		if found, ok := netip.AddrFromSlice(a.IP); ok && found.Unmap() == ip {
-			return true, nil
+	var addresses []netip.Addr
+	for _, a := range list {
+		if address, ok := netip.AddrFromSlice(a.IP); ok {
+			addresses = append(addresses, address.Unmap())
 		}
 	}
-	return false, nil
+	return addresses, nil
 }

@@ -94,11 +94,11 @@ func TestWriteKubeconfig(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if config.Host != "https://127.0.0.1:1" || config.TLSClientConfig.ServerName != ServerName {
-				t.Errorf("server %s named %s", config.Host, config.TLSClientConfig.ServerName)
+			if config.Host != "https://127.0.0.1:1" || config.ServerName != ServerName {
+				t.Errorf("server %s named %s", config.Host, config.ServerName)
 			}
-			if config.BearerToken != credentials.Token || (len(config.TLSClientConfig.KeyData) > 0) != (credentials.Pair != nil) {
-				t.Errorf("token %q and %d bytes of key", config.BearerToken, len(config.TLSClientConfig.KeyData))
+			if config.BearerToken != credentials.Token || (len(config.KeyData) > 0) != (credentials.Pair != nil) {
+				t.Errorf("token %q and %d bytes of key", config.BearerToken, len(config.KeyData))
 			}
 		})
 	}
