@@ -297,7 +297,7 @@ func testHealth(t *testing.T, n *network, servers map[string]*server) {
 	servers[good].healthy.Store(false)
 	n.eventually(func() error {
 		if _, _, err := n.ask("internet", "tcp4", "198.51.100.1:80"); !errors.Is(err, syscall.ECONNREFUSED) {
-			return fmt.Errorf("without a healthy machine: %v, want a refusal", err)
+			return fmt.Errorf("without a healthy machine: %w, want a refusal", err)
 		}
 		return nil
 	})
@@ -306,7 +306,7 @@ func testHealth(t *testing.T, n *network, servers map[string]*server) {
 	n.eventually(func() error {
 		counts, err := n.count("internet", "tcp4", "198.51.100.1:80", 30)
 		if err != nil || len(counts) != 2 {
-			return fmt.Errorf("both are healthy again, yet %v (%v)", counts, err)
+			return fmt.Errorf("both are healthy again, yet %v (%w)", counts, err)
 		}
 		return nil
 	})

@@ -55,7 +55,7 @@ func (c *cluster) gone(name string) error {
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
-	return fmt.Errorf("it is there: %v", err)
+	return fmt.Errorf("it is there: %w", err)
 }
 
 func (c *cluster) podReady(name string) error {

@@ -69,7 +69,7 @@ func testGracefulEnd(t *testing.T, c *cluster) {
 				return nil
 			}
 			answered = time.Now()
-			return fmt.Errorf("it answers (%v)", conn.Close())
+			return fmt.Errorf("it answers (%w)", conn.Close())
 		})
 		if served := answered.Sub(begin); served < 3*time.Second {
 			t.Errorf("%s served for %s after its deletion, less than its hook's 3 s", name, served)
