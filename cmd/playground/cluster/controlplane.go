@@ -38,7 +38,7 @@ func (c *Cluster) StartAPIServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.Programs.Run(ctx, "etcd", c.Network.Root, nil, c.asset("etcd"),
+	c.Programs.Run(ctx, "etcd", c.Network.Root, c.asset("etcd"),
 		"--name=playground", "--data-dir=/run/etcd",
 		"--listen-client-urls="+etcdURL, "--advertise-client-urls="+etcdURL,
 		// A single member still wants an address for its peers.
@@ -46,7 +46,7 @@ func (c *Cluster) StartAPIServer(ctx context.Context) error {
 		"--initial-cluster=playground=http://127.0.0.1:2380",
 		// What is written must not outlive the playground.
 		"--unsafe-no-fsync", "--log-level=warn")
-	c.Programs.Run(ctx, "kube-apiserver", c.Network.Root, nil, c.asset("kube-apiserver"),
+	c.Programs.Run(ctx, "kube-apiserver", c.Network.Root, c.asset("kube-apiserver"),
 		"--advertise-address="+network.APIServer, "--bind-address=0.0.0.0", fmt.Sprintf("--secure-port=%d", network.APIServerPort),
 		"--etcd-servers="+etcdURL,
 		"--service-cluster-ip-range="+network.ServiceCIDRs, "--service-node-port-range=30000-32767",
@@ -77,7 +77,7 @@ func (c *Cluster) StartControllers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.Programs.Run(ctx, "kube-controller-manager", c.Network.Root, nil, c.asset("kube-controller-manager"),
+	c.Programs.Run(ctx, "kube-controller-manager", c.Network.Root, c.asset("kube-controller-manager"),
 		"--kubeconfig="+manager, "--authentication-kubeconfig="+manager, "--authorization-kubeconfig="+manager,
 		"--bind-address=127.0.0.1", "--leader-elect=false", "--use-service-account-credentials=true",
 		"--controllers="+withoutOurs,
@@ -86,7 +86,7 @@ func (c *Cluster) StartControllers(ctx context.Context) error {
 		"--root-ca-file="+c.authority.CAFile(), "--service-account-private-key-file="+c.path("pki", "service-accounts.key"),
 		// The defaults are for a cluster that others use, too; here they cost 5 s of the start.
 		"--kube-api-qps=300", "--kube-api-burst=600")
-	c.Programs.Run(ctx, "kube-scheduler", c.Network.Root, nil, c.asset("kube-scheduler"),
+	c.Programs.Run(ctx, "kube-scheduler", c.Network.Root, c.asset("kube-scheduler"),
 		"--kubeconfig="+scheduler, "--authentication-kubeconfig="+scheduler, "--authorization-kubeconfig="+scheduler,
 		"--bind-address=127.0.0.1", "--leader-elect=false", "--kube-api-qps=300", "--kube-api-burst=600")
 	return nil

@@ -90,7 +90,7 @@ func (c *Cluster) StartCloud(ctx context.Context) {
 	for cidr := range strings.SplitSeq(network.BalancerCIDRs, ",") {
 		args = append(args, "--pool=default="+cidr)
 	}
-	c.Programs.Run(ctx, "cloud", c.Network.Cloud, nil, args...)
+	c.Programs.Run(ctx, "cloud", c.Network.Cloud, args...)
 }
 
 // StartFairlead starts the manager and a node agent on every node.
@@ -128,9 +128,9 @@ func (c *Cluster) StartFairlead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.Programs.Run(ctx, "manager", c.Network.Root, nil, c.Config.Bin+"/manager", "--config="+managerConfig)
+	c.Programs.Run(ctx, "manager", c.Network.Root, c.Config.Bin+"/manager", "--config="+managerConfig)
 	for _, n := range c.Nodes {
-		c.Programs.Run(ctx, "node-agent-"+n.Name, c.Network.Nodes[n.Name], nil, c.Config.Bin+"/node-agent",
+		c.Programs.Run(ctx, "node-agent-"+n.Name, c.Network.Nodes[n.Name], c.Config.Bin+"/node-agent",
 			"--kubeconfig="+agent, "--node-name="+n.Name, "--config="+agentConfig)
 	}
 	return nil

@@ -65,7 +65,7 @@ func (c *Cluster) StartRuntimes(ctx context.Context) error {
 		if c.Config.Images != "" {
 			args = append(args, "--images="+c.Config.Images)
 		}
-		c.Programs.Run(ctx, "cri-"+n.Name, ns, nil, args...)
+		c.Programs.Run(ctx, "cri-"+n.Name, ns, args...)
 	}
 	return nil
 }
@@ -107,7 +107,7 @@ func (c *Cluster) startKubelet(ctx context.Context, n network.Node) error {
 	args := append([]string{c.asset("kubelet")}, kubelet.Flags(options)...)
 	// A certificate of the cluster's authority, so that the API server knows whom it asks for logs.
 	args = append(args, "--tls-cert-file="+serving.CertFile, "--tls-private-key-file="+serving.KeyFile)
-	c.Programs.Run(ctx, "kubelet-"+n.Name, c.Network.Nodes[n.Name], nil, args...)
+	c.Programs.Run(ctx, "kubelet-"+n.Name, c.Network.Nodes[n.Name], args...)
 	return nil
 }
 

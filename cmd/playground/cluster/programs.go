@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/fairlead/fairlead/cmd/playground/network"
@@ -28,7 +27,6 @@ type Programs struct {
 }
 
 type program struct {
-	current *process.Process
 	// ends counts how often it ended without being asked to; last says how.
 	ends int
 	last string
@@ -37,9 +35,8 @@ type program struct {
 // tooOften is how many ends of one program stop a start: what ends three times will not come up.
 const tooOften = 3
 
-// Run starts a program in a namespace and starts it again whenever it ends, as long as ctx lasts. env is added to this
-// process's environment.
-func (p *Programs) Run(ctx context.Context, name string, ns *network.Namespace, env []string, args ...string) {
+// Run starts a program in a namespace and starts it again whenever it ends, as long as ctx lasts.
+func (p *Programs) Run(ctx context.Context, name string, ns *network.Namespace, args ...string) {
 	p.mu.Lock()
 	if p.programs == nil {
 		p.programs = map[string]*program{}
@@ -55,15 +52,10 @@ func (p *Programs) Run(ctx context.Context, name string, ns *network.Namespace, 
 		defer func() { _ = log.Close() }()
 		err = ns.Do(func() (err error) {
 			started, err = p.Table.Start(process.Spec{
-				Args: args, Env: append(os.Environ(), env...), Files: []*os.File{nil, log, log},
+				Args: args, Files: []*os.File{nil, log, log},
 			})
 			return err
 		})
-		if err == nil {
-			p.mu.Lock()
-			state.current = started
-			p.mu.Unlock()
-		}
 		return started, err
 	}
 	go process.Supervise(ctx, start, func(ended *process.Process, err error) {
@@ -79,18 +71,6 @@ func (p *Programs) Run(ctx context.Context, name string, ns *network.Namespace, 
 		p.mu.Unlock()
 		p.Notice(fmt.Sprintf("%s %s and is started again (%s)", name, how, p.logFile(name)))
 	})
-}
-
-// Restart ends a program with SIGTERM; it is started again.
-func (p *Programs) Restart(name string) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	state, ok := p.programs[name]
-	if !ok || state.current == nil {
-		return fmt.Errorf("there is no program %q: the files in %s name them", name, p.LogDir)
-	}
-	state.current.Signal(syscall.SIGTERM, false)
-	return nil
 }
 
 func (p *Programs) logFile(name string) string { return filepath.Join(p.LogDir, name+".log") }

@@ -22,8 +22,6 @@ const maxFrame = 8 << 20
 type Request struct {
 	Exec *Exec `json:",omitempty"`
 	Dial *Dial `json:",omitempty"`
-	// Restart names a program of the playground to end and start again.
-	Restart string `json:",omitempty"`
 	// List asks for the namespaces.
 	List bool `json:",omitempty"`
 }

@@ -107,9 +107,12 @@ func (p *playground) up(ctx context.Context) error {
 		p.events.Send(control.Event{Kind: control.Notice, Text: text})
 	}}
 	p.cluster = &cluster.Cluster{Config: p.config, Network: p.network, Nodes: nodes, Programs: programs}
-	server := &server{table: processes, namespaces: map[string]*network.Namespace{}, restart: programs.Restart, list: p.cluster.Namespaces}
+	server := &server{table: processes, namespaces: map[string]*network.Namespace{}, list: p.cluster.Namespaces}
 	for _, n := range p.network.All() {
 		server.namespaces[n.Name] = n
+	}
+	if err := p.step("certificates", p.cluster.PreparePKI); err != nil {
+		return err
 	}
 	if err := server.listen(p.config.RunDir); err != nil {
 		return err
@@ -140,9 +143,6 @@ func (p *playground) up(ctx context.Context) error {
 // startCluster starts everything as soon as what it needs is there, and waits for it in the order in which it comes up.
 func (p *playground) startCluster(ctx context.Context) error {
 	c := p.cluster
-	if err := p.step("certificates", c.PreparePKI); err != nil {
-		return err
-	}
 	type rendered struct {
 		manifests cluster.Manifests
 		err       error

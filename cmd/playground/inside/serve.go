@@ -21,8 +21,6 @@ type server struct {
 	table *process.Table
 	// namespaces that have a thread; others are entered by name.
 	namespaces map[string]*network.Namespace
-	// restart ends a program of the playground, which is then started again.
-	restart func(name string) error
 	// list names the namespaces.
 	list func() ([]control.Namespace, error)
 }
@@ -58,8 +56,6 @@ func (s *server) serve(c *net.UnixConn) {
 		if err == nil {
 			return
 		}
-	case request.Restart != "":
-		err = s.restart(request.Restart)
 	case request.List:
 		reply.Namespaces, err = s.list()
 	default:
