@@ -36,7 +36,11 @@ type job struct {
 // NewNamespace makes a namespace and gives it a name.
 func NewNamespace(name string) (*Namespace, error) {
 	return start(name, func() error {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		if errors.Is(err, unix.ENOSPC) {
+			return fmt.Errorf("making network namespace %s: this user may have no more: sudo sysctl user.max_net_namespaces=10000", name)
+		}
+		if err != nil {
 			return fmt.Errorf("making network namespace %s: %w", name, err)
 		}
 		return nil
