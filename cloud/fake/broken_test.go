@@ -117,11 +117,11 @@ func (b broken) Classify(err error) *cloud.Error {
 	return b.Provider.Classify(err)
 }
 
-// TestBroken is run by TestSuiteCatchesDefects, in a process of its own, since it must fail.
+// TestBroken is what TestSuiteCatchesDefects runs in a process of its own, since it must fail. By itself it tests nothing.
 func TestBroken(t *testing.T) {
 	defect := os.Getenv(brokenEnv)
 	if defect == "" {
-		t.Skip("run by TestSuiteCatchesDefects")
+		return
 	}
 	cloudtest.Run(t, func(t *testing.T) *cloudtest.Harness {
 		h := harness(0, false)(t)
