@@ -43,8 +43,9 @@ func bind(svc *corev1.Service, record *v1alpha1.LoadBalancerRecord, classes []v1
 	isBalancer := svc.Spec.Type == corev1.ServiceTypeLoadBalancer
 	if record != nil && record.Status.Provider != "" {
 		b := bound(record, classes)
-		// A class can be set anew when the type changes: then what the old one made has to go first.
-		b.releaseOnly = !isBalancer || b.class != nil && named != "" && b.class.ClassName != named
+		// A class can be set anew when the type changes: then what the old one, or the configuration, made has to go
+		// first.
+		b.releaseOnly = !isBalancer || named != "" && (b.className == "" || b.class != nil && b.class.ClassName != named)
 		return b
 	}
 	if !isBalancer && !hasFinalizer(svc) {
