@@ -183,7 +183,13 @@ func causes(err error) string {
 	}
 	texts := make([]string, len(status.ErrStatus.Details.Causes))
 	for i, cause := range status.ErrStatus.Details.Causes {
-		texts[i] = cause.Field + ": " + cause.Message
+		detail := cause.Message
+		if cause.Type == metav1.CauseTypeFieldValueInvalid {
+			// "Invalid value: 30001: detail". The next try has another value, and what it is would be said for ever anew.
+			parts := strings.SplitN(detail, ": ", 3)
+			detail = parts[len(parts)-1]
+		}
+		texts[i] = cause.Field + ": " + detail
 	}
 	return strings.Join(texts, "; ")
 }

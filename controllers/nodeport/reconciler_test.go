@@ -3,8 +3,10 @@ package nodeport
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -310,4 +313,44 @@ func TestExhausted(t *testing.T) {
 		}
 		return fmt.Errorf("still exhausted")
 	})
+}
+
+// TestRefusedForGood: what the server refuses whichever port it is, here since the range is not the server's, is said
+// once, not with each port anew.
+func TestRefusedForGood(t *testing.T) {
+	w := newWorld(t, nil)
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "cart"}, Spec: corev1.ServiceSpec{
+		Type: corev1.ServiceTypeLoadBalancer, AllocateLoadBalancerNodePorts: ptr.To(false), Ports: []corev1.ServicePort{{Port: 80}}}}
+	w.must(w.Create(t.Context(), svc))
+	class := w.class.DeepCopy()
+	class.Spec.Default = true
+	r := &Reconciler{Client: served{w.Client, class}, Recorder: events.NewFakeRecorder(10), Range: portalloc.Range{First: 40000, Last: 40999}, Intn: rand.IntN}
+	var said string
+	for range 3 {
+		if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(svc)}); err != nil {
+			t.Fatal(err)
+		}
+		w.must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
+		if c := findCondition(svc); c == nil || c.Reason != v1alpha1.ReasonRefused || !strings.Contains(c.Message, nodePorts.String()) {
+			t.Fatalf("the condition is %+v, want a refusal that names the server's range", c)
+		}
+		if said != "" && svc.ResourceVersion != said {
+			t.Errorf("written again: %+v", findCondition(svc))
+		}
+		said = svc.ResourceVersion
+	}
+}
+
+// served is a client that knows of one class.
+type served struct {
+	client.Client
+	class *v1alpha1.LoadBalancerClass
+}
+
+func (s served) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	if classes, ok := list.(*v1alpha1.LoadBalancerClassList); ok {
+		classes.Items = []v1alpha1.LoadBalancerClass{*s.class}
+		return nil
+	}
+	return s.Client.List(ctx, list, opts...)
 }
