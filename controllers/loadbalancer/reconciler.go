@@ -53,7 +53,7 @@ type Reconciler struct {
 	// Resync is how often a balancer that needs nothing is looked at, to find what others changed. 0: 10 minutes.
 	Resync time.Duration
 
-	// last status of the record that was written, by the Service's UID, since the cache may still hold the one before.
+	// last is what was *written of each record, by the Service's UID, since the cache may still hold the one before.
 	last sync.Map
 }
 
@@ -77,8 +77,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return r.quietly(r.releaseStale(ctx, view))
 	}
 	switch {
-	case view.service == nil, view.binding == nil:
+	case view.service == nil:
 		return ctrl.Result{}, nil
+	case view.binding == nil:
+		return r.quietly(ctrl.Result{}, r.withdraw(ctx, view.service))
 	case view.wanted():
 		return r.quietly(r.ensure(ctx, view))
 	default:
@@ -86,9 +88,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 }
 
-// quietly turns conflicts, which the next pass resolves by itself, into a short wait.
+// quietly turns conflicts, and the deletion of what was to be written, which the next pass resolves by itself, into a
+// short wait.
 func (r *Reconciler) quietly(result ctrl.Result, err error) (ctrl.Result, error) {
-	if apierrors.IsConflict(err) {
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		return ctrl.Result{RequeueAfter: time.Second}, nil
 	}
 	return result, err
@@ -180,7 +183,9 @@ func (r *Reconciler) ensure(ctx context.Context, v *view) (ctrl.Result, error) {
 		return ctrl.Result{}, err
 	}
 	if err := r.setFinalizer(ctx, v.service, true); err != nil {
-		return ctrl.Result{}, err
+		// A Service that is gone gets nothing, since nothing would hold it until that is deleted again. Its record,
+		// whose creation we hear of, is released like any other that was left behind.
+		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	out, err := cloud.Converge(ctx, provider, spec.Owner, desired, options)
 	if ctx.Err() != nil {
@@ -196,7 +201,8 @@ func (r *Reconciler) ensure(ctx context.Context, v *view) (ctrl.Result, error) {
 	return r.report(ctx, v, result)
 }
 
-// setFinalizer adds or removes our finalizer, and nothing where it is as it should be.
+// setFinalizer adds or removes our finalizer, and writes nothing where it is as it should be. NotFound: the Service is
+// gone.
 func (r *Reconciler) setFinalizer(ctx context.Context, svc *corev1.Service, present bool) error {
 	changed := svc.DeepCopy()
 	if present == hasFinalizer(svc) {
@@ -208,17 +214,17 @@ func (r *Reconciler) setFinalizer(ctx context.Context, svc *corev1.Service, pres
 		changed.Finalizers = withoutFinalizer(changed.Finalizers)
 	}
 	patch := client.MergeFromWithOptions(svc, client.MergeFromWithOptimisticLock{})
-	if err := r.Client.Patch(ctx, changed, patch, client.FieldOwner(FieldManager)); client.IgnoreNotFound(err) != nil {
+	if err := r.Client.Patch(ctx, changed, patch, client.FieldOwner(FieldManager)); err != nil {
 		return fmt.Errorf("changing the finalizer of the Service: %w", err)
 	}
 	*svc = *changed
 	return nil
 }
 
-// lastStatus returns the status of the record as it was last written; nil: never.
+// lastStatus returns the status of the record as it was last written, by us or, after that, by somebody else; nil: never.
 func (r *Reconciler) lastStatus(v *view) *v1alpha1.LoadBalancerRecordStatus {
-	if status, ok := r.last.Load(v.service.UID); ok {
-		return status.(*v1alpha1.LoadBalancerRecordStatus)
+	if last, ok := r.last.Load(v.service.UID); ok && (v.record == nil || !last.(*written).before(v.record)) {
+		return &last.(*written).status
 	}
 	if v.record != nil {
 		return &v.record.Status

@@ -5,7 +5,9 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
@@ -25,8 +27,20 @@ func (r *Reconciler) applyRecord(ctx context.Context, svc *corev1.Service, owned
 	return nil
 }
 
-// applyRecordStatus writes the whole status: we are its only writer.
-func (r *Reconciler) applyRecordStatus(ctx context.Context, svc *corev1.Service, status *v1alpha1.LoadBalancerRecordStatus) error {
+// written is the status that was last written of a record, and the resourceVersion that the record got by it.
+type written struct {
+	status  v1alpha1.LoadBalancerRecordStatus
+	version string
+}
+
+// before reports whether a record is newer than the write: somebody else edited it.
+func (w *written) before(record *v1alpha1.LoadBalancerRecord) bool {
+	order, err := resourceversion.CompareResourceVersion(w.version, record.ResourceVersion)
+	return err == nil && order < 0
+}
+
+// applyRecordStatus writes the whole status, whoever wrote of it before, and returns the record's resourceVersion.
+func (r *Reconciler) applyRecordStatus(ctx context.Context, svc *corev1.Service, status *v1alpha1.LoadBalancerRecordStatus) (string, error) {
 	apply := fairleadac.LoadBalancerRecordStatus().WithServiceUID(status.ServiceUID).WithProvider(status.Provider)
 	if status.LoadBalancerClass != "" {
 		apply.WithLoadBalancerClass(status.LoadBalancerClass)
@@ -46,7 +60,7 @@ func (r *Reconciler) applyRecordStatus(ctx context.Context, svc *corev1.Service,
 	}
 	record := fairleadac.LoadBalancerRecord(svc.Name, svc.Namespace).WithStatus(apply)
 	if err := r.Client.Status().Apply(ctx, record, client.FieldOwner(FieldManager), client.ForceOwnership); err != nil {
-		return fmt.Errorf("applying the status of the LoadBalancerRecord: %w", err)
+		return "", fmt.Errorf("applying the status of the LoadBalancerRecord: %w", err)
 	}
-	return nil
+	return ptr.Deref(record.ResourceVersion, ""), nil
 }

@@ -95,20 +95,30 @@ func (r *Reconciler) retain(ctx context.Context, v *view) error {
 func (r *Reconciler) letGo(ctx context.Context, v *view) error {
 	svc := v.service
 	if svc.DeletionTimestamp == nil {
-		if meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionLoadBalancerReady) != nil {
-			if err := r.applyConditions(ctx, svc, nil); err != nil {
-				return err
-			}
+		if err := r.withdraw(ctx, svc); err != nil {
+			return err
 		}
 		if err := r.writeIngress(ctx, svc, nil); err != nil {
 			return err
 		}
 	}
-	if err := r.setFinalizer(ctx, svc, false); err != nil {
+	if err := r.setFinalizer(ctx, svc, false); client.IgnoreNotFound(err) != nil {
 		return err
 	}
 	r.last.Delete(svc.UID)
 	return nil
+}
+
+// withdraw takes our conditions off a Service, if it has them.
+func (r *Reconciler) withdraw(ctx context.Context, svc *corev1.Service) error {
+	if !hasCondition(svc) {
+		return nil
+	}
+	return r.applyConditions(ctx, svc, nil)
+}
+
+func hasCondition(svc *corev1.Service) bool {
+	return meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionLoadBalancerReady) != nil
 }
 
 func (r *Reconciler) deleteRecord(ctx context.Context, namespace, name string) error {

@@ -108,10 +108,11 @@ func (r *Reconciler) writeRecordStatus(ctx context.Context, v *view, status v1al
 	if last := r.lastStatus(v); v.record != nil && last != nil && equality.Semantic.DeepEqual(*last, status) {
 		return nil
 	}
-	if err := r.applyRecordStatus(ctx, v.service, &status); err != nil {
+	version, err := r.applyRecordStatus(ctx, v.service, &status)
+	if err != nil {
 		return err
 	}
-	r.last.Store(v.service.UID, &status)
+	r.last.Store(v.service.UID, &written{status: status, version: version})
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package loadbalancer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -54,10 +55,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	}
 	return ctrl.NewControllerManagedBy(mgr).Named("loadbalancer").
 		For(&corev1.Service{}, builder.WithPredicates(predicate.Funcs{UpdateFunc: serviceChanged})).
-		Watches(&v1alpha1.LoadBalancerRecord{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(predicate.Funcs{
-			// At start a record may be all that is left of a Service; later only its deletion is not our own doing.
-			UpdateFunc: func(event.UpdateEvent) bool { return false },
-		})).
+		Watches(&v1alpha1.LoadBalancerRecord{}, r.recordHandler()).
 		Watches(&v1alpha1.LoadBalancerClass{}, handler.EnqueueRequestsFromMapFunc(r.allServices),
 			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.allServices),
@@ -67,6 +65,31 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minRetry, maxRetry),
 		}).
 		Complete(r)
+}
+
+type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+
+// recordHandler wakes the Service of a record that is there at the start, when it may be all that is left of the
+// Service, and of one that somebody else edited or deleted.
+func (r *Reconciler) recordHandler() handler.EventHandler {
+	enqueue := func(q queue, record client.Object) {
+		q.Add(ctrl.Request{NamespacedName: client.ObjectKeyFromObject(record)})
+	}
+	return handler.Funcs{
+		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) { enqueue(q, e.Object) },
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
+			old, record := e.ObjectOld.(*v1alpha1.LoadBalancerRecord), e.ObjectNew.(*v1alpha1.LoadBalancerRecord)
+			uid := cmp.Or(old.Status.ServiceUID, record.Status.ServiceUID)
+			// An event of ours that is faster than the answer to our write costs a pass that finds nothing to do.
+			if last, ok := r.last.Load(uid); ok && last.(*written).before(record) {
+				enqueue(q, record)
+			}
+		},
+		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) {
+			r.last.Delete(e.Object.(*v1alpha1.LoadBalancerRecord).Status.ServiceUID)
+			enqueue(q, e.Object)
+		},
+	}
 }
 
 // allServices returns every Service of the type.
@@ -94,7 +117,7 @@ func serviceChanged(e event.UpdateEvent) bool {
 		return false
 	}
 	return a.UID != b.UID || (a.DeletionTimestamp == nil) != (b.DeletionTimestamp == nil) ||
-		hasFinalizer(a) && !hasFinalizer(b) ||
+		hasFinalizer(a) && !hasFinalizer(b) || hasCondition(a) && !hasCondition(b) ||
 		!equality.Semantic.DeepEqual(a.Spec, b.Spec) || !equality.Semantic.DeepEqual(a.Annotations, b.Annotations) ||
 		lost(a.Status.LoadBalancer.Ingress, b.Status.LoadBalancer.Ingress)
 }
