@@ -52,19 +52,26 @@ func (h *Health) Changed(kind dpsync.Kind) { h.metrics.changed(kind) }
 
 // Queued starts the clock of a change that waits, unless one waits already.
 func (h *Health) Queued() {
+	now := h.now()
+	h.startWaiting(now)
+	h.metrics.queued(now)
+}
+
+func (h *Health) startWaiting(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.waiting.IsZero() {
-		h.waiting = h.now()
+		h.waiting = now
 	}
-	h.metrics.queued(h.now())
 }
 
-// Synced stops that clock after a success, and brings metrics and health check servers up to date.
+// Synced stops that clock after a success, and brings metrics and health check servers up to date. A failure starts
+// it: the first write and the periodic ones are nobody's change.
 func (h *Health) Synced(r dpsync.Result) {
 	now := h.now()
 	h.metrics.synced(now, r)
 	if r.Err != nil {
+		h.startWaiting(now)
 		return
 	}
 	h.mu.Lock()

@@ -67,6 +67,14 @@ func TestHealthz(t *testing.T) {
 				h.Synced(failed)
 			}, healthz: 503, livez: 503, eligible: true,
 		},
+		"FailingUnasked": {
+			reason: "the first write and the periodic one fail though nobody queued a change",
+			do: func(h *Health, pass func(time.Duration)) {
+				h.Synced(failed)
+				pass(Timeout)
+				h.Synced(failed)
+			}, healthz: 503, livez: 503, eligible: true,
+		},
 		"Recovered": {
 			reason: "written at last",
 			do: func(h *Health, pass func(time.Duration)) {

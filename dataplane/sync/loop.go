@@ -44,7 +44,7 @@ type Observer interface {
 	Changed(kind Kind)
 	// Queued is called when something is waiting to be written.
 	Queued()
-	// Synced is called after each attempt to write what was queued.
+	// Synced is called after each attempt to write, and after what was queued when it began has been told.
 	Synced(result Result)
 	// Node is called with every version of this node's Node, and with nil when there is none.
 	Node(node *corev1.Node)
@@ -174,11 +174,10 @@ func (l *Loop) update(change func()) {
 	l.mu.Lock()
 	change()
 	l.pace.dirty = true
-	ready := l.ready
-	l.mu.Unlock()
-	if ready {
+	if l.ready {
 		l.opts.Observer.Queued()
 	}
+	l.mu.Unlock()
 	select {
 	case l.wake <- struct{}{}:
 	default:

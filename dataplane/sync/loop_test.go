@@ -329,6 +329,28 @@ func TestFailureForcesFullSync(t *testing.T) {
 	}
 }
 
+// TestQueuedBeforeWritten: an observer that heard of a change after it was written would wait for it for ever.
+func TestQueuedBeforeWritten(t *testing.T) {
+	r := &orderly{}
+	l := New(Options{Backend: r, Observer: r})
+	l.ready = true
+	r.between = func() {
+		if l.mu.TryLock() {
+			l.mu.Unlock()
+			t.Error("a pass can come between a change and the word of it")
+		}
+	}
+	l.update(func() {})
+}
+
+// orderly looks at the loop whenever it is told of a change.
+type orderly struct {
+	recorder
+	between func()
+}
+
+func (o *orderly) Queued() { o.between() }
+
 func TestPeriodicFullSync(t *testing.T) {
 	server := newAPIServer(t)
 	r := start(t, server, func(o *Options) { o.FullInterval = 20 * time.Millisecond })
