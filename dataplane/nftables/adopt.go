@@ -20,9 +20,11 @@ import (
 type found struct {
 	// usable is false when there is no table, or one whose sets or hooks are not ours: it is replaced.
 	exists, usable bool
-	sets           map[string]*nftables.Set
-	chains         map[string]*nftables.Chain
-	rules          map[string][]*nftables.Rule
+	// asleep is true when somebody has set the table's flags, of which dormant turns its hooks off.
+	asleep bool
+	sets   map[string]*nftables.Set
+	chains map[string]*nftables.Chain
+	rules  map[string][]*nftables.Rule
 }
 
 // read reads a table of the kernel; its elements go into t.
@@ -31,10 +33,11 @@ func (b *Backend) read(t *table) (*found, error) {
 	f := &found{
 		sets: map[string]*nftables.Set{}, chains: map[string]*nftables.Chain{}, rules: map[string][]*nftables.Rule{},
 	}
-	var err error
-	if f.exists, err = tableExists(b.conn, t.table); err != nil || !f.exists {
+	is, err := findTable(b.conn, t.table)
+	if err != nil || is == nil {
 		return f, err
 	}
+	f.exists, f.asleep = true, is.Flags != 0
 	chains, err := b.conn.ListChainsOfTableFamily(t.table.Family)
 	if err != nil {
 		return nil, fmt.Errorf("listing chains: %w", err)
@@ -200,7 +203,7 @@ func (t *table) adopt(state *model.State) {
 	}
 }
 
-// forgetFates frees the numbers of fates that no frontend has.
+// forgetFates frees the numbers of fates that are no element any more.
 func (t *table) forgetFates() {
 	for f, n := range t.fates {
 		if _, ok := t.elements[setFates][t.word(n)]; !ok {
@@ -217,6 +220,8 @@ func (b *Backend) writeProgram(t *table, f *found) error {
 			b.conn.DelTable(t.table)
 		}
 		b.conn.AddTable(t.table)
+	} else if f.asleep {
+		b.conn.AddTable(t.table) // without flags
 	}
 	for _, set := range t.set {
 		if f.usable && f.sets[set.Name] != nil {
@@ -300,15 +305,16 @@ func (b *Backend) deleteUnused(t *table, f *found) error {
 	return b.conn.Flush()
 }
 
-func tableExists(conn *nftables.Conn, t *nftables.Table) (bool, error) {
-	_, err := conn.ListTableOfFamily(t.Name, t.Family)
+// findTable returns nil if there is no such table.
+func findTable(conn *nftables.Conn, t *nftables.Table) (*nftables.Table, error) {
+	found, err := conn.ListTableOfFamily(t.Name, t.Family)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOENT) {
-		return false, nil
+		return nil, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("looking for table %s: %w", t.Name, err)
+		return nil, fmt.Errorf("looking for table %s: %w", t.Name, err)
 	}
-	return true, nil
+	return found, nil
 }
 
 func sortedGroups(state *model.State) []*model.Group {

@@ -10,36 +10,33 @@ import (
 
 // applyChanges brings the tables' elements from one state to the next, given the difference.
 func (b *Backend) applyChanges(state *model.State, c *model.Changes) error {
-	touched := map[model.GroupKey]*group{}
+	var touched []model.GroupKey
 	for _, g := range c.Groups {
-		if err := b.setGroup(g, touched); err != nil {
-			return err
-		}
+		touched = append(touched, g.Key)
 	}
-	for _, key := range c.GroupsGone {
-		t := b.tableOf(key.Family)
-		if g := t.groups[key]; g != nil {
-			g.listed, g.empty = false, model.Reject
-			t.setEndpoints(g, nil)
-			touched[key] = g
+	touched = append(touched, c.GroupsGone...)
+	for _, key := range touched {
+		b.tableOf(key.Family).updateGroup(key, state)
+	}
+	// A group whose frontends all change stays, with what it remembers, since the new ones join before the old ones leave.
+	for _, f := range c.Frontends {
+		if err := b.tableFor(f.Key.Addr).setFrontend(f, state); err != nil {
+			return err
 		}
 	}
 	for _, key := range c.FrontendsGone {
 		b.tableFor(key.Addr).removeFrontend(key)
 	}
-	for _, f := range c.Frontends {
-		if err := b.tableFor(f.Key.Addr).setFrontend(f); err != nil {
-			return err
-		}
-	}
-	for key, g := range touched {
+	for _, key := range touched {
 		t := b.tableOf(key.Family)
-		for f := range g.frontends {
+		if t.groups[key] == nil {
+			continue
+		}
+		for f := range t.groups[key].frontends {
 			if err := t.writeFrontend(f); err != nil {
 				return err
 			}
 		}
-		t.dropUnused(key)
 	}
 	for _, a := range c.ClusterIPsGone {
 		t := b.tableFor(a)
@@ -58,12 +55,10 @@ func (b *Backend) applyChanges(state *model.State, c *model.Changes) error {
 // applyAll puts everything that a state has.
 func (b *Backend) applyAll(state *model.State) error {
 	for _, g := range sortedGroups(state) {
-		if err := b.setGroup(g, map[model.GroupKey]*group{}); err != nil {
-			return err
-		}
+		b.tableOf(g.Key.Family).updateGroup(g.Key, state)
 	}
-	for _, f := range state.Frontends {
-		if err := b.tableFor(f.Key.Addr).setFrontend(f); err != nil {
+	for _, f := range sortedFrontends(state) {
+		if err := b.tableFor(f.Key.Addr).setFrontend(f, state); err != nil {
 			return err
 		}
 	}
@@ -79,25 +74,13 @@ func (b *Backend) applyAll(state *model.State) error {
 	return nil
 }
 
-func (b *Backend) setGroup(m *model.Group, touched map[model.GroupKey]*group) error {
-	t := b.tableOf(m.Key.Family)
-	g, err := t.group(m.Key)
-	if err != nil {
-		return err
-	}
-	g.listed, g.empty = true, m.Empty
-	t.setEndpoints(g, m.Endpoints)
-	touched[m.Key] = g
-	return nil
-}
-
 // setFrontend puts a frontend, in the place of the one with its key if there is one.
-func (t *table) setFrontend(f *model.Frontend) error {
+func (t *table) setFrontend(f *model.Frontend, state *model.State) error {
 	old, had := t.frontends[f.Key]
 	t.frontends[f.Key] = *f
 	// The groups are joined before others are left, so that one that stays forgets nothing.
 	for _, key := range groupKeys(f) {
-		g, err := t.group(key)
+		g, err := t.group(key, state)
 		if err != nil {
 			return err
 		}
@@ -167,10 +150,7 @@ func (t *table) writeFrontend(key model.FrontendKey) error {
 
 // frontendWord is the scratch word of packets to a frontend that one of its groups serves.
 func (t *table) frontendWord(f *model.Frontend, key model.GroupKey) (string, error) {
-	g, err := t.group(key)
-	if err != nil {
-		return "", err
-	}
+	g := t.groups[key]
 	low, err := t.fate(g, f.Affinity)
 	if err != nil {
 		return "", err

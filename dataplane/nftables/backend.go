@@ -188,11 +188,11 @@ func Cleanup(o Options) error {
 	defer func() { _ = conn.CloseLasting() }()
 	for _, f := range families {
 		t := &nftables.Table{Name: o.Table, Family: f.table}
-		there, err := tableExists(conn, t)
+		there, err := findTable(conn, t)
 		if err != nil {
 			return err
 		}
-		if there {
+		if there != nil {
 			conn.DelTable(t)
 		}
 	}

@@ -89,6 +89,9 @@ func randomState(random *rand.Rand, last *model.State) cluster {
 			if random.IntN(2) == 0 {
 				external = c.group(name, model.TCP, family, model.Local, model.Drop, pods[:len(pods)/2]...)
 			}
+			if random.IntN(6) == 0 {
+				continue // another Service has all its addresses
+			}
 			var affinity time.Duration
 			if random.IntN(2) == 0 {
 				affinity = time.Duration(1+random.IntN(2)) * time.Hour

@@ -19,15 +19,15 @@ type group struct {
 	// that are remembered with it would all go to its new owner.
 	lastMember uint32
 	empty      model.EmptyVerdict
-	// listed is true while the state has the group; frontends are those that use it. Without both it goes.
-	listed    bool
+	// frontends are those that lead to the group. The table has no other groups: a restart could not tell which they
+	// are.
 	frontends map[model.FrontendKey]struct{}
 	// sticky counts the frontends with affinity.
 	sticky int
 }
 
-// group returns a group of the table, a new, empty one if there is none.
-func (t *table) group(key model.GroupKey) (*group, error) {
+// group returns a group of the table, a new one as the state has it if there is none.
+func (t *table) group(key model.GroupKey, state *model.State) (*group, error) {
 	if g := t.groups[key]; g != nil {
 		return g, nil
 	}
@@ -37,7 +37,22 @@ func (t *table) group(key model.GroupKey) (*group, error) {
 	}
 	g := &group{id: id, frontends: map[model.FrontendKey]struct{}{}}
 	t.groups[key] = g
+	t.updateGroup(key, state)
 	return g, nil
+}
+
+// updateGroup makes a group, if the table has it, as it is in the state; if it is not in there, nobody serves.
+func (t *table) updateGroup(key model.GroupKey, state *model.State) {
+	g := t.groups[key]
+	if g == nil {
+		return
+	}
+	var m model.Group
+	if is := state.Groups[key]; is != nil {
+		m = *is
+	}
+	g.empty = m.Empty
+	t.setEndpoints(g, m.Endpoints)
 }
 
 func (t *table) newGroupID() (uint32, error) {
@@ -53,10 +68,10 @@ func (t *table) newGroupID() (uint32, error) {
 	return t.nextGroup - 1, nil
 }
 
-// dropUnused lets a group go that neither the state nor a frontend has.
+// dropUnused lets a group go that no frontend leads to.
 func (t *table) dropUnused(key model.GroupKey) {
 	g := t.groups[key]
-	if g == nil || g.listed || len(g.frontends) > 0 {
+	if g == nil || len(g.frontends) > 0 {
 		return
 	}
 	t.setEndpoints(g, nil)
@@ -198,22 +213,50 @@ func (t *table) fate(g *group, affinity time.Duration) (uint32, error) {
 	f := fate{endpoints: len(g.slots), affinity: wholeSeconds(affinity)}
 	n, ok := t.fates[f]
 	if !ok {
-		used := make(map[uint32]bool, len(t.fates))
-		for _, n := range t.fates {
-			used[n] = true
-		}
-		n = firstFreeFate
-		for used[n] {
-			n++
-		}
-		if n > fateMask {
-			return 0, fmt.Errorf("making chains: more than %d different pairs of endpoint count and affinity timeout", maxFate)
+		if n, ok = t.freeFate(); !ok {
+			t.retireFates()
+			if n, ok = t.freeFate(); !ok {
+				return 0, fmt.Errorf("making chains: more than %d different pairs of endpoint count and affinity timeout",
+					maxFate-firstFreeFate+1)
+			}
 		}
 		t.fates[f] = n
 		t.newFates = append(t.newFates, f)
 	}
 	t.put(setFates, t.word(n), f.chain())
 	return n, nil
+}
+
+// freeFate finds a number that no fate has.
+func (t *table) freeFate() (n uint32, ok bool) {
+	used := make(map[uint32]bool, len(t.fates))
+	for _, n := range t.fates {
+		used[n] = true
+	}
+	for n = firstFreeFate; used[n]; n++ {
+	}
+	return n, n <= fateMask
+}
+
+// retireFates frees the numbers of fates that no frontend has, nor has in the kernel until the changes are sent.
+func (t *table) retireFates() {
+	used := map[uint32]bool{}
+	for _, s := range frontendSets {
+		for _, data := range t.elements[s] {
+			used[parseWord(data)&fateMask] = true
+		}
+		for _, old := range t.changed[s] {
+			if old.there {
+				used[parseWord(old.data)&fateMask] = true
+			}
+		}
+	}
+	for _, n := range t.fates {
+		if !used[n] {
+			t.remove(setFates, t.word(n))
+		}
+	}
+	t.forgetFates()
 }
 
 // wholeSeconds rounds up.

@@ -218,6 +218,9 @@ func TestDamage(t *testing.T) {
 			c.AddTable(ip)
 			_ = c.AddSet(&nftables.Set{Table: ip, Name: "frontends", KeyType: nftables.TypeMark}, nil)
 		},
+		"dormant": func(c *nftables.Conn, _ *Backend) {
+			c.AddTable(&nftables.Table{Name: ip.Name, Family: ip.Family, Flags: nftables.TableFlagDormant})
+		},
 		"another hook": func(c *nftables.Conn, _ *Backend) {
 			c.DelTable(ip)
 			c.AddTable(ip)
@@ -259,6 +262,40 @@ func TestDamage(t *testing.T) {
 }
 
 // TestFullAfterError: a partial sync that fails is followed by a full one, whatever is asked for.
+// TestManyCounts lets a group grow one endpoint at a time past the number of fates, and a restart go on from there.
+func TestManyCounts(t *testing.T) {
+	node := nstest.New(t, "node")
+	w := &network{node: node}
+	grow := func(b *Backend, from, to int) {
+		t.Helper()
+		for n := from; n <= to; n++ {
+			c := newCluster()
+			web := c.group("web", model.TCP, 4, model.Cluster, model.Reject)
+			for i := range n {
+				addr := netip.AddrFrom4([4]byte{10, 244, byte(i >> 8), byte(i)})
+				c.Groups[web].Endpoints = append(c.Groups[web].Endpoints, model.Endpoint{Addr: netip.AddrPortFrom(addr, 8080)})
+			}
+			c.frontend(model.ClusterIP, vip(4, "cluster", 1), 80, web, web, nobody)
+			changes := &model.Changes{Groups: []*model.Group{c.Groups[web]}}
+			if n == from {
+				changes = nil
+			}
+			if err := b.Sync(c.State, changes); err != nil {
+				t.Fatalf("%d endpoints: %v", n, err)
+			}
+			if n%97 == 0 || n == to {
+				if diff := cmp.Diff(expected(c.State), served(t, b)); diff != "" {
+					t.Fatalf("%d endpoints: expected, served:\n%s", n, diff)
+				}
+			}
+		}
+	}
+	const all = maxFate - firstFreeFate + 1
+	grow(w.backend(t), 1, all)
+	restarted := w.backendNoProbe(t)
+	grow(restarted, all+1, 2*all+20)
+}
+
 func TestFullAfterError(t *testing.T) {
 	w := &network{node: nstest.New(t, "node")}
 	b := w.backend(t)
