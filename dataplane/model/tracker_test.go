@@ -43,9 +43,9 @@ func TestConflicts(t *testing.T) {
 			services: []*corev1.Service{newService(named("z"), clusterIPs("10.96.0.2")), newService(named("a"), clusterIPs("10.96.0.1"), externalIPs("10.96.0.2"))},
 			key:      FrontendKey{addr("10.96.0.2"), TCP, 80},
 		},
-		"ExternalIPBeforeBalancer": {
-			reason:   "by kind before name",
-			services: []*corev1.Service{newService(named("z"), clusterIPs("10.96.0.2"), externalIPs(ip)), newService(named("a"), clusterIPs("10.96.0.1"), balancer(ip))},
+		"BalancerBeforeExternalIP": {
+			reason:   "nor its balancer's, whose source ranges would not hold",
+			services: []*corev1.Service{newService(named("z"), clusterIPs("10.96.0.2"), balancer(ip)), newService(named("a"), clusterIPs("10.96.0.1"), externalIPs(ip))},
 			key:      FrontendKey{addr(ip), TCP, 80},
 		},
 		"SmallerName": {

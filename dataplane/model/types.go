@@ -28,12 +28,13 @@ type ServicePortName struct {
 // FrontendKind says where a frontend comes from.
 type FrontendKind uint8
 
-// Frontend kinds. The order is the order of precedence when two Services claim one address and port;
-// within a kind the Service with the smaller namespace/name wins.
+// Frontend kinds. The order is the order of precedence when two Services claim one address and port: what the
+// cluster gave to a Service comes before externalIPs, which anybody who may write Services can set to any address
+// (CVE-2020-8554). Within a kind the Service with the smaller namespace/name wins.
 const (
 	ClusterIP FrontendKind = iota
-	ExternalIP
 	LoadBalancerIP
+	ExternalIP
 	NodePort
 )
 
