@@ -53,8 +53,10 @@ func (e event) seen(matches func(metav1.Object) bool) (string, metav1.Object) {
 	return "", nil
 }
 
+// newAPIServer makes one that has a Node n1 and nothing else.
 func newAPIServer(t *testing.T) *apiServer {
 	s := &apiServer{t: t, changed: make(chan struct{}), revision: 1, objects: map[string]map[string]metav1.Object{}, refuse: map[string]bool{}, gone: make(chan struct{})}
+	s.put("nodes", node("zone-a"))
 	s.Server = httptest.NewServer(s)
 	t.Cleanup(func() {
 		s.dropWatches()

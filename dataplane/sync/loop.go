@@ -102,8 +102,10 @@ type Loop struct {
 	mu      sync.Mutex // guards all below
 	tracker *model.Tracker
 	pace    pace
-	// known are the kinds that have been listed at least once; addresses likewise.
+	// known are the kinds that have been listed at least once; addresses likewise. Of the Node it is not enough that it
+	// was looked for: it must have been found.
 	known     map[Kind]bool
+	node      bool
 	addresses bool
 	deadline  time.Time // end of Grace; zero: Services or EndpointSlices are missing
 	ready     bool
@@ -221,7 +223,7 @@ func (l *Loop) missing(now time.Time) time.Duration {
 	if !l.known[Services] || !l.known[EndpointSlices] {
 		return long
 	}
-	if l.known[Nodes] && (l.known[ServiceCIDRs] || l.opts.Model.Coexist) && l.addresses {
+	if l.node && (l.known[ServiceCIDRs] || l.opts.Model.Coexist) && l.addresses {
 		return 0
 	}
 	if l.deadline.IsZero() {
@@ -229,8 +231,12 @@ func (l *Loop) missing(now time.Time) time.Duration {
 	}
 	left := max(l.deadline.Sub(now), 0)
 	if left == 0 {
-		l.log.Info("Going on without facts about the node", "node", l.known[Nodes],
+		l.log.Info("Going on without facts about the node", "foundNode", l.node,
 			"serviceCIDRs", l.known[ServiceCIDRs], "machineAddresses", l.addresses)
+		if l.known[Nodes] && !l.node {
+			l.log.Info("No Node of this name: node ports, hints and Local policies do not work", "node", l.opts.Model.NodeName,
+				"remedy", "set --node-name to the name of this machine's Node")
+		}
 	}
 	return left
 }

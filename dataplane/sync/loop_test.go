@@ -16,6 +16,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/cache"
 
 	"github.com/fairlead/fairlead/dataplane/model"
 )
@@ -244,6 +245,43 @@ func TestGrace(t *testing.T) {
 	r.eventually(t, "a word on it", func() bool {
 		return slices.ContainsFunc(r.log, func(line string) bool { return strings.Contains(line, "without facts about the node") })
 	})
+}
+
+// TestNodeMissing: a name that no Node has is said, after Grace in which the Node may appear.
+func TestNodeMissing(t *testing.T) {
+	server := newAPIServer(t)
+	server.remove("nodes", "", "n1")
+	server.put("services", service("web", "10.96.0.1"))
+	r := start(t, server, func(o *Options) { o.Grace = 50 * time.Millisecond })
+	r.eventually(t, "a sync without the Node", r.serves("10.96.0.1:80"))
+	r.eventually(t, "a word on it", func() bool {
+		return slices.ContainsFunc(r.log, func(line string) bool {
+			return strings.Contains(line, "No Node of this name") && strings.Contains(line, `"n1"`) && strings.Contains(line, "--node-name")
+		})
+	})
+}
+
+// TestNodeLate: node ports of a former run stay until the Node is there.
+func TestNodeLate(t *testing.T) {
+	r := &recorder{}
+	l := New(Options{Backend: r, Observer: r})
+	l.addresses = true
+	nodes := nodeStore(l)
+	for _, store := range []cache.ReflectorStore{serviceStore(l), sliceStore(l), cidrStore(l), nodes} {
+		if err := store.Replace(nil, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now := time.Now()
+	if wait := l.missing(now); wait != defaultGrace {
+		t.Errorf("waits %v for a Node that does not exist, want %v", wait, defaultGrace)
+	}
+	if err := nodes.Add(node("zone-a")); err != nil {
+		t.Fatal(err)
+	}
+	if wait := l.missing(now); wait != 0 {
+		t.Errorf("waits %v though the Node is there", wait)
+	}
 }
 
 func TestCoexist(t *testing.T) {

@@ -111,6 +111,7 @@ func nodeStore(l *Loop) cache.ReflectorStore {
 	return &store[*corev1.Node]{loop: l, kind: Nodes,
 		set: func(node *corev1.Node) error {
 			known = []types.NamespacedName{key(node)}
+			l.node = true
 			l.opts.Observer.Node(node)
 			return l.tracker.SetNode(node)
 		},
