@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -20,6 +21,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // rolling is a Deployment whose Pods go on serving for a few seconds after their deletion, as graceful ones do.
@@ -144,6 +146,68 @@ func replaced(t *testing.T, ns string, uid types.UID) error {
 		}
 	}
 	return nil
+}
+
+// TestPacketsCrash: a Pod that dies costs only connections that began before its endpoint was withdrawn from the slices
+// and then, within the agents' pace, from the nodes.
+func TestPacketsCrash(t *testing.T) {
+	const settle = 5 * time.Second
+	ns := namespace(t)
+	apply(t, ns, rolling)
+	all := sources(t, ns)
+	apply(t, ns, `
+apiVersion: v1
+kind: Pod
+metadata: {name: mortal, labels: {app: rolling}}
+spec:
+  restartPolicy: Never
+  containers:
+  - name: c
+    image: nginx
+    ports: [{containerPort: 80}]
+`)
+	ready(t, ns, "rolling", 6)
+	mortal := corev1.Pod{}
+	if err := cluster.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "mortal"}, &mortal); err != nil {
+		t.Fatal(err)
+	}
+	l := begin(220, all...)
+	l.reach(t, 200)
+	if err := in(nodeNS("n1"), func() error { return exit(addrPort(t, mortal.Status.PodIP, 80)) }); err != nil {
+		t.Fatal(err)
+	}
+	crashed := time.Now()
+	ready(t, ns, "rolling", 5)
+	withdrawn := time.Now()
+	l.mu.Lock()
+	made := l.made
+	l.mu.Unlock()
+	l.reach(t, made+int(220*2*settle.Seconds()))
+	rate, _ := l.end()
+	late := 0
+	var last time.Duration
+	for _, f := range l.failures {
+		last = max(last, f.at.Sub(crashed))
+		if f.at.After(withdrawn.Add(settle)) {
+			late++
+		}
+	}
+	t.Logf("%d connections at %.0f a second: %d failed, the last of them begun %s after the crash; the slices were without "+
+		"the Pod after %s", l.made, rate, len(l.failures), last.Round(time.Millisecond), withdrawn.Sub(crashed).Round(time.Millisecond))
+	if late > 0 || l.pods["mortal"] == 0 {
+		t.Errorf("%d connections begun after the withdrawal failed; the Pod had served %d before", late, l.pods["mortal"])
+	}
+}
+
+// exit tells a server to end.
+func exit(server netip.AddrPort) error {
+	conn, err := net.DialTimeout("tcp", server.String(), 5*time.Second)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	_, err = fmt.Fprintf(conn, "POST /exit?code=1 HTTP/1.1\r\nHost: e2e\r\nContent-Length: 0\r\n\r\n")
+	return err
 }
 
 // process finds the one process whose command line holds all words.

@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -363,10 +365,12 @@ func TestPacketsZone(t *testing.T) {
 // so that a client tries elsewhere, and the balancer sends every connection to the one.
 func TestPacketsLocalOneNode(t *testing.T) {
 	ns := namespace(t)
-	apply(t, ns, "webapp-lb-local.yaml")
-	if out, err := kubectl("scale", "-n", ns, "deployment/webapp-local", "--replicas=1"); err != nil {
-		t.Fatal(out, err)
+	sample, err := os.ReadFile(filepath.Join(samples, "webapp-lb-local.yaml"))
+	if err != nil {
+		t.Fatal(err)
 	}
+	// One from the start: Pods that are scaled away serve their nodes until they have ended.
+	apply(t, ns, strings.Replace(string(sample), "replicas: 3", "replicas: 1", 1))
 	svc := ready(t, ns, "webapp-lb-local", 1)
 	home := pods(t, ns, "app", "webapp-local")[0].Spec.NodeName
 	for i, node := range nodes {

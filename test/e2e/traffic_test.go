@@ -136,12 +136,18 @@ func chiSquare(counts map[string]int) float64 {
 type load struct {
 	mu       sync.Mutex
 	made     int
-	failures []error
+	failures []failure
 	pods     map[string]int
 	quit     chan struct{}
 	done     sync.WaitGroup
 	began    time.Time
 	took     time.Duration
+}
+
+// failure is a connection that was lost, and when it began.
+type failure struct {
+	at  time.Time
+	err error
 }
 
 // source is where a load comes from and goes to.
@@ -192,8 +198,8 @@ func (l *load) one(from source) {
 	defer l.mu.Unlock()
 	l.made++
 	if err != nil {
-		l.failures = append(l.failures, fmt.Errorf("from %s to %s, %s after the start, given up after %s: %w",
-			from.ns, from.to, start.Sub(l.began).Round(time.Millisecond), time.Since(start).Round(time.Millisecond), err))
+		l.failures = append(l.failures, failure{start, fmt.Errorf("from %s to %s, %s after the start, given up after %s: %w",
+			from.ns, from.to, start.Sub(l.began).Round(time.Millisecond), time.Since(start).Round(time.Millisecond), err)})
 		return
 	}
 	l.pods[a.Pod]++
@@ -204,7 +210,10 @@ func (l *load) end() (rate float64, err error) {
 	l.took = time.Since(l.began)
 	close(l.quit)
 	l.done.Wait()
-	return float64(l.made) / l.took.Seconds(), errors.Join(l.failures...)
+	for _, f := range l.failures {
+		err = errors.Join(err, f.err)
+	}
+	return float64(l.made) / l.took.Seconds(), err
 }
 
 // httpOK wants status 200. The connection is made by this very thread, so that it is in the thread's namespace.
