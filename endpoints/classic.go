@@ -2,6 +2,7 @@ package endpoints
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -84,7 +85,7 @@ func classicLabels(service *corev1.Service) map[string]string {
 	return labels
 }
 
-// classicSubsets groups the addresses of a Service by the ports that they have, all sorted.
+// classicSubsets returns the subsets of a Service in upstream's layout, sorted.
 func classicSubsets(service *corev1.Service, pods []*corev1.Pod) []corev1.EndpointSubset {
 	family := Families(service)[0]
 	ports := resolver{service: service, byPorts: map[string]*resolution{}}
@@ -120,7 +121,46 @@ func classicSubsets(service *corev1.Service, pods []*corev1.Pod) []corev1.Endpoi
 	for _, key := range slices.Sorted(maps.Keys(byPorts)) {
 		subsets = append(subsets, *byPorts[key])
 	}
-	return sortSubsets(subsets)
+	return sortSubsets(repack(subsets))
+}
+
+// repack turns subsets in which each address stands once, with all ports that it has, into upstream's layout: each port
+// with all addresses that have it, and those ports together that have the same addresses. Either layout says the same,
+// but upstream's controller would rewrite the other one when it takes over.
+func repack(subsets []corev1.EndpointSubset) []corev1.EndpointSubset {
+	if len(subsets) < 2 {
+		return subsets
+	}
+	// 1. Which subsets have a port, by their indexes.
+	holders := map[string][]int{}
+	ports := map[string]corev1.EndpointPort{}
+	for i := range subsets {
+		for _, port := range subsets[i].Ports {
+			key := fmt.Sprintf("%s %d %s %s", port.Name, port.Port, port.Protocol, show(port.AppProtocol))
+			holders[key] = append(holders[key], i)
+			ports[key] = port
+		}
+	}
+	// 2. The ports that the same subsets have make one subset with all their addresses.
+	byHolders := map[string]*corev1.EndpointSubset{}
+	for key, indexes := range holders {
+		id := fmt.Sprint(indexes)
+		packed := byHolders[id]
+		if packed == nil {
+			packed = &corev1.EndpointSubset{}
+			for _, i := range indexes {
+				packed.Addresses = append(packed.Addresses, subsets[i].Addresses...)
+				packed.NotReadyAddresses = append(packed.NotReadyAddresses, subsets[i].NotReadyAddresses...)
+			}
+			byHolders[id] = packed
+		}
+		packed.Ports = append(packed.Ports, ports[key])
+	}
+	repacked := make([]corev1.EndpointSubset, 0, len(byHolders))
+	for _, packed := range byHolders {
+		repacked = append(repacked, *packed)
+	}
+	return repacked
 }
 
 // portless says whether a Service's endpoints are addresses without ports, which only a headless Service's may be.

@@ -3,6 +3,7 @@ package endpoints
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -116,6 +117,30 @@ func TestClassicOrder(t *testing.T) {
 	slices.Reverse(current.Subsets[0].Addresses)
 	if again := Classic(newService(), pods, current, epoch); again != nil {
 		t.Error("the same content in another order is written again")
+	}
+}
+
+// TestClassicLayout: a port stands with all Pods that have it, and ports that the same Pods have stand together, as
+// upstream's controller has it, which would rewrite any other layout.
+func TestClassicLayout(t *testing.T) {
+	service := newService(withPorts(servicePort("http", 80, intstr.FromInt32(8080)), servicePort("admin", 81, intstr.FromInt32(8081)),
+		servicePort("named", 82, intstr.FromString("extra"))))
+	extra := withPodPorts(corev1.ContainerPort{Name: "extra", ContainerPort: 9000, Protocol: corev1.ProtocolTCP})
+	got := Classic(service, slices.Concat(newPods(0, 2), newPods(2, 3, extra)), nil, epoch)
+	var layout []string
+	for _, subset := range got.Subsets {
+		line := ""
+		for _, port := range subset.Ports {
+			line += port.Name + " "
+		}
+		for _, address := range subset.Addresses {
+			line += address.TargetRef.Name + " "
+		}
+		layout = append(layout, strings.TrimSpace(line))
+	}
+	want := []string{"admin http pod-0000 pod-0001 pod-0002", "named pod-0002"}
+	if diff := cmp.Diff(want, layout); diff != "" {
+		t.Error(diff)
 	}
 }
 
