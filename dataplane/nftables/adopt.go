@@ -111,7 +111,7 @@ func (t *table) canKeep(f *found) bool {
 		if (is.Hooknum == nil) != (c.hook == nil) {
 			return false
 		}
-		if c.hook != nil && (*is.Hooknum != *c.hook || *is.Priority != *c.priority || is.Type != nftables.ChainTypeNAT ||
+		if c.hook != nil && (*is.Hooknum != *c.hook || *is.Priority != *c.priority || is.Type != c.kind ||
 			is.Policy != nil && *is.Policy != nftables.ChainPolicyAccept) {
 			return false
 		}

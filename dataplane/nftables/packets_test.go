@@ -239,6 +239,25 @@ func ask(t *testing.T, from *nstest.Namespace, proto string, to netip.AddrPort, 
 	return got
 }
 
+// TestOtherProxy: an address for Services that another proxy serves is left to it, though its rules come after ours.
+func TestOtherProxy(t *testing.T) {
+	w := newNetwork(t, 1)
+	b := w.backend(t)
+	mustSync(t, b, packetsState().State, nil)
+	const theirs = "10.96.0.200"
+	nft(t, w.node, "add table ip another")
+	for _, hook := range []string{"prerouting", "output"} {
+		nft(t, w.node, fmt.Sprintf("add chain ip another %s { type nat hook %s priority -100 ; }", hook, hook))
+		nft(t, w.node, fmt.Sprintf("add rule ip another %s ip daddr %s tcp dport 80 dnat to %s:8080", hook, theirs, podAddr(4, 1)))
+	}
+	to := netip.AddrPortFrom(netip.MustParseAddr(theirs), 80)
+	for who, from := range map[string]*nstest.Namespace{"pod": w.pods[9], "host": w.node} {
+		if a, err := from.Ask("tcp", to, patience); err != nil || a.Server != "ep1" {
+			t.Errorf("%s asking %v: %v, %v; want the other proxy's endpoint", who, to, a, err)
+		}
+	}
+}
+
 // TestHairpin: a Pod that is sent to itself is masqueraded, and to others not.
 func TestHairpin(t *testing.T) {
 	w := newNetwork(t, 3)

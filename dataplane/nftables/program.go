@@ -25,8 +25,9 @@ type rule []expr.Any
 // chain is one chain of the program.
 type chain struct {
 	name string
-	// hook is nil for chains that only other chains enter.
+	// hook is nil for chains that only other chains enter; kind and priority are those of hooked ones.
 	hook     *nftables.ChainHook
+	kind     nftables.ChainType
 	priority *nftables.ChainPriority
 	rules    []rule
 }
@@ -73,12 +74,16 @@ func (p *program) chains() []chain {
 		{name: chainFrontend, rules: p.classify(true, p.originalFrontend(), setExternal)},
 		{name: chainNodePort, rules: p.classify(false, nodePortKey(), setExternalNodePorts)},
 		{name: chainServices, rules: p.services()},
-		{name: "prerouting", hook: nftables.ChainHookPrerouting, priority: nftables.ChainPriorityNATDest,
-			rules: []rule{{jump(chainServices)}}},
-		{name: "output", hook: nftables.ChainHookOutput, priority: nftables.ChainPriorityNATDest,
-			rules: []rule{{jump(chainServices)}}},
-		{name: "postrouting", hook: nftables.ChainHookPostrouting, priority: nftables.ChainPriorityNATSource,
-			rules: p.postrouting()},
+		{name: "prerouting", hook: nftables.ChainHookPrerouting, kind: nftables.ChainTypeNAT,
+			priority: nftables.ChainPriorityNATDest, rules: []rule{{jump(chainServices)}}},
+		{name: "output", hook: nftables.ChainHookOutput, kind: nftables.ChainTypeNAT,
+			priority: nftables.ChainPriorityNATDest, rules: []rule{{jump(chainServices)}}},
+		{name: "postrouting", hook: nftables.ChainHookPostrouting, kind: nftables.ChainTypeNAT,
+			priority: nftables.ChainPriorityNATSource, rules: p.postrouting()},
+		{name: "unclaimed-forward", hook: nftables.ChainHookForward, kind: nftables.ChainTypeFilter,
+			priority: nftables.ChainPriorityFilter, rules: p.unclaimed()},
+		{name: "unclaimed-output", hook: nftables.ChainHookOutput, kind: nftables.ChainTypeFilter,
+			priority: nftables.ChainPriorityFilter, rules: p.unclaimed()},
 	}
 	for i := range cs {
 		if cs[i].name == chainLocalInterfaces {
@@ -100,8 +105,20 @@ func (p *program) services() []rule {
 			fibIsLocal(false),
 			nodePortKey(), p.toScratch(setNodePorts), goTo(chainNodePort)),
 		join(p.dst(), lookup(p.name(setClusterIPs)), goTo(chainRefuse)),
-		join(p.dst(), lookup(p.name(setServiceRanges)), drop()),
 	}
+}
+
+// unclaimed drops connections to an address for Services that is still there after all address translation: another
+// proxy on the node may have Services of its own, and its chains may come after ours.
+func (p *program) unclaimed() []rule {
+	return []rule{join(
+		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
+		&expr.Bitwise{
+			SourceRegister: 1, DestRegister: 1, Len: 4,
+			Mask: binaryutil.NativeEndian.PutUint32(expr.CtStateBitNEW), Xor: make([]byte, 4),
+		},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
+		p.dst(), lookup(p.name(setServiceRanges)), drop())}
 }
 
 // classify finds the class of the client; for outside clients the external group takes the place of the internal

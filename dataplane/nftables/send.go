@@ -141,7 +141,7 @@ func (b *Backend) writeNewChains() error {
 func (b *Backend) writeChain(t *table, c chain) {
 	k := &nftables.Chain{Table: t.table, Name: c.name}
 	if c.hook != nil {
-		k.Hooknum, k.Priority, k.Type = c.hook, c.priority, nftables.ChainTypeNAT
+		k.Hooknum, k.Priority, k.Type = c.hook, c.priority, c.kind
 	}
 	b.conn.AddChain(k)
 	b.conn.FlushChain(k)
