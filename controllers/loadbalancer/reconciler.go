@@ -77,10 +77,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return r.quietly(r.releaseStale(ctx, view))
 	}
 	switch {
-	case view.service == nil:
-		return ctrl.Result{}, nil
-	case view.binding == nil:
-		return r.quietly(ctrl.Result{}, r.withdraw(ctx, view.service))
+	case view.service == nil, view.binding == nil:
+		return r.quietly(ctrl.Result{}, r.disown(ctx, view))
 	case view.wanted():
 		return r.quietly(r.ensure(ctx, view))
 	default:

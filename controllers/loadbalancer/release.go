@@ -109,6 +109,26 @@ func (r *Reconciler) letGo(ctx context.Context, v *view) error {
 	return nil
 }
 
+// disown takes away what is left of ours where there is no balancer: the conditions of a Service that was refused, and a
+// record without a status. Nothing can be in the cloud for such a record, since its status is written before the first
+// call: the manager ended, or the Service went, in between.
+func (r *Reconciler) disown(ctx context.Context, v *view) error {
+	if v.service != nil {
+		if err := r.withdraw(ctx, v.service); err != nil {
+			return err
+		}
+	}
+	if v.record == nil || v.record.Status.ServiceUID != "" {
+		return nil
+	}
+	// The version keeps a record that has a status after all, which the cache does not show yet.
+	err := r.Client.Delete(ctx, v.record, client.Preconditions{UID: &v.record.UID, ResourceVersion: &v.record.ResourceVersion})
+	if err != nil {
+		return fmt.Errorf("deleting the empty LoadBalancerRecord: %w", err)
+	}
+	return nil
+}
+
 // withdraw takes our conditions off a Service, if it has them.
 func (r *Reconciler) withdraw(ctx context.Context, svc *corev1.Service) error {
 	if !hasCondition(svc) {

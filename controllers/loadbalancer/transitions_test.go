@@ -84,6 +84,29 @@ func TestRefusedServiceLeavesTheType(t *testing.T) {
 	})
 }
 
+// TestEmptyRecord: a manager that ends between the two writes of a record leaves one without a status. It goes when its
+// Service does, or leaves the type.
+func TestEmptyRecord(t *testing.T) {
+	w := newWorld(t, fake.Options{}, nil)
+	w.stop()
+	plain := w.service("plain", func(s *corev1.Service) { s.Spec.Type, s.Spec.LoadBalancerClass = corev1.ServiceTypeClusterIP, nil })
+	var records []*v1alpha1.LoadBalancerRecord
+	for _, name := range []string{"gone", plain.Name} {
+		record := &v1alpha1.LoadBalancerRecord{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name}}
+		w.must(w.Create(t.Context(), record))
+		records = append(records, record)
+	}
+	w.start()
+	for _, record := range records {
+		w.eventually(func() error {
+			if err := w.Get(t.Context(), client.ObjectKeyFromObject(record), record); !apierrors.IsNotFound(err) {
+				return fmt.Errorf("the record %s is still there (%v)", record.Name, err)
+			}
+			return nil
+		})
+	}
+}
+
 // lagging is a cache that still shows a Service that is gone.
 type lagging struct {
 	client.Client
