@@ -247,7 +247,7 @@ func TestOtherProxy(t *testing.T) {
 	const theirs = "10.96.0.200"
 	nft(t, w.node, "add table ip another")
 	for _, hook := range []string{"prerouting", "output"} {
-		nft(t, w.node, fmt.Sprintf("add chain ip another %s { type nat hook %s priority -100 ; }", hook, hook))
+		nft(t, w.node, fmt.Sprintf("add chain ip another %s { type nat hook %s priority -99 ; }", hook, hook))
 		nft(t, w.node, fmt.Sprintf("add rule ip another %s ip daddr %s tcp dport 80 dnat to %s:8080", hook, theirs, podAddr(4, 1)))
 	}
 	to := netip.AddrPortFrom(netip.MustParseAddr(theirs), 80)
