@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/util/flowcontrol"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	configv1alpha1 "github.com/fairlead/fairlead/api/config/v1alpha1"
 	fairleadv1alpha1 "github.com/fairlead/fairlead/api/v1alpha1"
@@ -47,6 +48,8 @@ func connect(c configv1alpha1.ClientConnection) (*rest.Config, error) {
 		// One bucket for all clients; each would make its own otherwise.
 		cfg.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(cfg.QPS, cfg.Burst)
 	}
+	// The API server warns of Endpoints, which are deprecated, at every write: once is enough.
+	cfg.WarningHandlerWithContext = log.NewKubeAPIWarningLogger(log.KubeAPIWarningLoggerOptions{Deduplicate: true})
 	return rest.AddUserAgent(cfg, "fairlead-manager"), nil
 }
 

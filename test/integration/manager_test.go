@@ -28,7 +28,7 @@ const waitFor = 30 * time.Second
 func TestServices(t *testing.T) {
 	needsAPIServer(t)
 	withNodes(t)
-	startManager(t, "--cloud-provider=fake")
+	m := startManager(t, "--cloud-provider=fake")
 	for name, test := range map[string]func(*testing.T){
 		"ClusterIP":           testClusterIP,
 		"Ports":               testPorts,
@@ -42,6 +42,9 @@ func TestServices(t *testing.T) {
 		"Plan":                testPlan,
 	} {
 		t.Run(name, test)
+	}
+	if n := strings.Count(m.log.String(), "v1 Endpoints is deprecated"); n > 1 {
+		t.Errorf("the API server's warning about Endpoints is logged %d times, want once at most", n)
 	}
 }
 
