@@ -175,7 +175,7 @@ func find(running []string, id string) (string, error) {
 	}
 	switch {
 	case len(running) == 0:
-		return "", errors.New("no playground of yours is running: start one with `playground up`")
+		return "", errors.New("no playground of yours is running: start one with `make playground`")
 	case id == "":
 		return "", fmt.Errorf("%d playgrounds are running, choose one by --id: %s", len(running), strings.Join(names, ", "))
 	}

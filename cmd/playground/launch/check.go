@@ -19,7 +19,7 @@ var assets = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube
 var programs = []string{"manager", "node-agent"}
 
 // check finds out, before anything is made, what this machine lacks. All that is missing is told at once.
-func check(assetsDir, binDir, manifests string) error {
+func check(assetsDir, binDir, manifests, images string) error {
 	var errs []error
 	if missing := missingPrograms(assetsDir, assets); len(missing) > 0 {
 		errs = append(errs, fmt.Errorf("%s has no %s: `make controlplane` makes them and prints their folder, for --assets or "+
@@ -30,6 +30,9 @@ func check(assetsDir, binDir, manifests string) error {
 	}
 	if _, err := os.Stat(filepath.Join(manifests, "crd")); err != nil {
 		errs = append(errs, fmt.Errorf("%s has no manifests (%w): --config-dir must be the folder config of the repository", manifests, err))
+	}
+	if info, err := os.Stat(images); images != "" && (err != nil || !info.IsDir()) {
+		errs = append(errs, fmt.Errorf("--images: %s is no folder: name one of root filesystems, or leave it out for the built-in images", images))
 	}
 	return errors.Join(append(errs, userNamespaces(), inotify())...)
 }

@@ -113,11 +113,11 @@ func TestMissingPrograms(t *testing.T) {
 }
 
 func TestCheckNamesRemedies(t *testing.T) {
-	err := check("", t.TempDir(), t.TempDir())
+	err := check("", t.TempDir(), t.TempDir(), "/nonexistent")
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"etcd, kube-apiserver", "make controlplane", "manager, node-agent", "make build", "--config-dir"} {
+	for _, want := range []string{"etcd, kube-apiserver", "make controlplane", "manager, node-agent", "make build", "--config-dir", "--images"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in: %v", want, err)
 		}

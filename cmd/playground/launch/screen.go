@@ -4,13 +4,16 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 
@@ -21,8 +24,8 @@ import (
 // screen is what the user sees.
 type screen struct {
 	out, progress *os.File
-	// dir is the run folder.
-	dir string
+	// dir is the run folder, assets that of Kubernetes' programs.
+	dir, assets string
 	// drawn is how many lines the live table takes on the terminal, 0 before it is drawn first.
 	drawn int
 }
@@ -50,9 +53,13 @@ func (s *screen) ending() { s.printf("\nending the playground\n") }
 
 func (s *screen) summary(urls []url) {
 	p := func(format string, args ...any) { _, _ = fmt.Fprintf(s.out, format, args...) }
-	p("\n  export KUBECONFIG=%s\n\n", filepath.Join(s.dir, cluster.KubeconfigFile))
+	p("\n  In another terminal:\n  export KUBECONFIG=%s\n", filepath.Join(s.dir, cluster.KubeconfigFile))
+	if _, err := exec.LookPath("kubectl"); err != nil {
+		p("  export PATH=$PATH:%s\n", s.assets)
+	}
+	p("\n")
 	for _, u := range urls {
-		p("  %-24s %-22s from here: %s\n", u.target.Label, u.target.Address, u.local)
+		p("  %-24s%-19sfrom here: %s\n", u.target.Label, u.target.Address, u.local)
 	}
 	if len(urls) > 0 {
 		p("\n  Try this:\n%s", tries)
@@ -60,11 +67,13 @@ func (s *screen) summary(urls []url) {
 	p("\n  Ctrl-C ends the playground and leaves nothing behind.\n\n")
 }
 
-// tries are things to do with the demonstration.
-const tries = `  kubectl scale deployment web --replicas=8          the new Pods get their share as soon as they are ready
-  kubectl delete pod -l app=web --wait=false         all Pods are replaced, and no connection fails
-  kubectl patch service web -p '{"spec":{"trafficDistribution":"PreferSameZone"}}'
-                                                     cluster IPs lead to Pods of the client's own zone
+// tries are things to do with the demonstration, in lines of 80 columns at most.
+const tries = `  kubectl scale deployment web --replicas=8
+      the new Pods get their share as soon as they are ready
+  kubectl rollout restart deployment web
+      all Pods are replaced, and no connection fails
+  kubectl patch svc web -p '{"spec":{"trafficDistribution":"PreferSameZone"}}'
+      cluster IPs lead to Pods of the client's own zone
 `
 
 // table shows the traffic: over the last one on a terminal, else once.
@@ -77,7 +86,10 @@ func (s *screen) table(rows []control.Row) {
 	if live && s.drawn > 0 {
 		_, _ = fmt.Fprintf(s.out, "\x1b[%dA\x1b[J", s.drawn)
 	}
-	lines := tableLines(rows)
+	if !live {
+		width = math.MaxInt
+	}
+	lines := tableLines(rows, width)
 	for _, line := range lines {
 		if text := []rune(line); live && len(text) > width {
 			line = string(text[:width]) // a line that wraps could not be drawn over
@@ -87,61 +99,125 @@ func (s *screen) table(rows []control.Row) {
 	s.drawn = len(lines)
 }
 
-// tableLines lays the table out: a line for each client and address, a column for each Pod, grouped by node, then one for
-// each zone.
-func tableLines(rows []control.Row) []string {
-	type pod struct{ node, zone, name string }
-	pods, zones := map[pod]bool{}, map[string]bool{}
-	for _, r := range rows {
-		for _, e := range r.Endpoints {
-			pods[pod{e.Node, e.Zone, e.Pod}] = true
-			zones[e.Zone] = true
+// layout is how much a table tells.
+type layout struct{ pods, address, seen bool }
+
+// layouts are those of the table, from the widest on.
+var layouts = []layout{
+	{pods: true, address: true, seen: true},
+	{address: true, seen: true},
+	{address: true},
+	{},
+}
+
+// tableLines lays the table out in the first layout that fits the width, else in the narrowest.
+func tableLines(rows []control.Row, width int) []string {
+	var lines []string
+	for _, l := range layouts {
+		lines = l.lines(rows)
+		if !slices.ContainsFunc(lines, func(line string) bool { return utf8.RuneCountInString(line) > width }) {
+			break
 		}
 	}
-	columns := slices.SortedFunc(maps.Keys(pods), func(a, b pod) int {
-		return cmp.Or(cmp.Compare(a.node, b.node), cmp.Compare(a.name, b.name))
-	})
-	zoneColumns := slices.Sorted(maps.Keys(zones))
-	var out strings.Builder
-	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
-	line := func(cells ...string) { _, _ = fmt.Fprintln(w, "  "+strings.Join(cells, "\t")) } // into memory
-	top, head := []string{"", "", ""}, []string{"CLIENT", "BY", "ADDRESS"}
-	for _, c := range columns {
-		top = append(top, c.node)
-		head = append(head, "…"+c.name[strings.LastIndex(c.name, "-")+1:])
-	}
-	for _, z := range zoneColumns {
-		top = append(top, "")
-		head = append(head, z)
-	}
-	line(append(top, "", "")...)
-	line(append(head, "FAILED", "PODS SEE")...)
-	for _, r := range rows {
-		cells := []string{r.Client, r.Via, r.Address}
-		byZone, byPod := map[string]int{}, map[string]int{}
-		for _, e := range r.Endpoints {
-			byZone[e.Zone] += e.Count
-			byPod[e.Pod] = e.Count
-		}
-		for _, c := range columns {
-			cells = append(cells, count(byPod[c.name]))
-		}
-		for _, z := range zoneColumns {
-			cells = append(cells, count(byZone[z]))
-		}
-		line(append(cells, count(r.Failed), strings.Join(r.Seen, ", "))...)
-	}
-	_ = w.Flush() // into memory
 	for _, r := range rows {
 		if r.LastError != "" {
-			_, _ = fmt.Fprintf(&out, "  last failure of %s by %s: %s\n", r.Client, r.Via, r.LastError)
+			lines = append(lines, fmt.Sprintf("  last failure of %s by %s: %s", r.Client, r.Via, r.LastError))
 		}
 	}
+	return lines
+}
+
+// column counts the connections to one Pod, to one node or to one zone.
+type column struct {
+	top, head string
+	counts    func(control.Endpoint) bool
+}
+
+// columns are one for each Pod, grouped by node, or one for each node, and then one for each zone.
+func (l layout) columns(rows []control.Row) []column {
+	type place struct{ node, pod string }
+	places, zones := map[place]bool{}, map[string]bool{}
+	for _, r := range rows {
+		for _, e := range r.Endpoints {
+			p := place{node: e.Node}
+			if l.pods {
+				p.pod = e.Pod
+			}
+			places[p], zones[e.Zone] = true, true
+		}
+	}
+	var columns []column
+	for _, p := range slices.SortedFunc(maps.Keys(places), func(a, b place) int {
+		return cmp.Or(cmp.Compare(a.node, b.node), cmp.Compare(a.pod, b.pod))
+	}) {
+		c := column{head: p.node, counts: func(e control.Endpoint) bool { return e.Node == p.node }}
+		if l.pods {
+			c = column{top: p.node, head: "…" + p.pod[strings.LastIndex(p.pod, "-")+1:],
+				counts: func(e control.Endpoint) bool { return e.Node == p.node && e.Pod == p.pod }}
+		}
+		columns = append(columns, c)
+	}
+	for _, z := range slices.Sorted(maps.Keys(zones)) {
+		columns = append(columns, column{head: z, counts: func(e control.Endpoint) bool { return e.Zone == z }})
+	}
+	return columns
+}
+
+// lines lays the table out: a line for each client and address.
+func (l layout) lines(rows []control.Row) []string {
+	var out strings.Builder
+	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
+	line := func(client, via, address string, counts []string, failed, seen string) {
+		cells := []string{client, via}
+		if l.address {
+			cells = append(cells, address)
+		}
+		cells = append(append(cells, counts...), failed)
+		if l.seen {
+			cells = append(cells, seen)
+		}
+		_, _ = fmt.Fprintln(w, "  "+strings.Join(cells, "\t")) // into memory
+	}
+	columns := l.columns(rows)
+	var top, head []string
+	for _, c := range columns {
+		top, head = append(top, c.top), append(head, c.head)
+	}
+	if l.pods {
+		line("", "", "", top, "", "")
+	}
+	line("CLIENT", "BY", "ADDRESS", head, "FAILED", "PODS SEE")
+	for _, r := range rows {
+		client := r.Client
+		if !l.pods {
+			client = withoutPod(client)
+		}
+		var counts []string
+		for _, c := range columns {
+			sum := 0
+			for _, e := range r.Endpoints {
+				if c.counts(e) {
+					sum += e.Count
+				}
+			}
+			counts = append(counts, count(sum))
+		}
+		line(client, r.Via, r.Address, counts, count(r.Failed), strings.Join(r.Seen, ", "))
+	}
+	_ = w.Flush() // into memory
 	lines := strings.Split(strings.TrimRight(out.String(), "\n"), "\n")
 	for i, l := range lines {
 		lines[i] = strings.TrimRight(l, " ")
 	}
 	return lines
+}
+
+// withoutPod is a client's name without that of its Pod: "Pod client-5f-x on n1" becomes "Pod on n1".
+func withoutPod(client string) string {
+	if words := strings.Fields(client); len(words) == 4 && words[0] == "Pod" {
+		return words[0] + " " + words[2] + " " + words[3]
+	}
+	return client
 }
 
 // count is a number, or a dot for none, which leaves the numbers to stand out.

@@ -36,7 +36,7 @@ func Up(o Options, signals <-chan os.Signal) (code int, err error) {
 	if err != nil {
 		return 1, err
 	}
-	if err := check(config.Assets, config.Bin, config.Manifests); err != nil {
+	if err := check(config.Assets, config.Bin, config.Manifests, config.Images); err != nil {
 		return 1, err
 	}
 	f, err := newFolder()
@@ -55,11 +55,15 @@ func Up(o Options, signals <-chan os.Signal) (code int, err error) {
 		return 1, errors.Join(err, f.remove())
 	}
 	go forward(api, f.path, apiServer())
-	screen := &screen{out: o.Out, progress: o.Progress, dir: f.path}
+	screen := &screen{out: o.Out, progress: o.Progress, dir: f.path, assets: config.Assets}
 	services, err := i.awaitReady(screen, signals)
 	if err != nil {
+		stopped := errors.Is(err, errStopped)
+		if stopped {
+			screen.ending()
+		}
 		i.kill()
-		if errors.Is(err, errStopped) {
+		if stopped {
 			return 128 + int(syscall.SIGTERM), f.remove()
 		}
 		// The logs stay for reading; the next start or `down` removes them.
@@ -210,8 +214,12 @@ func (i *instance) environment() []string {
 // Environment is this process's environment with what a command inside needs: KUBECONFIG, the programs in PATH, and
 // FAIRLEAD_PLAYGROUND, the run folder, by which tests know where they are.
 func Environment(runDir, assets, bin string) []string {
+	path := bin + ":" + os.Getenv("PATH")
+	if assets != "" { // an empty element would be the working folder
+		path = bin + ":" + assets + ":" + os.Getenv("PATH")
+	}
 	return append(os.Environ(),
 		"KUBECONFIG="+filepath.Join(runDir, cluster.InsideKubeconfigFile),
-		"PATH="+bin+":"+assets+":"+os.Getenv("PATH"),
+		"PATH="+path,
 		"FAIRLEAD_PLAYGROUND="+runDir)
 }
