@@ -89,8 +89,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 // quietly turns conflicts, and the deletion of what was to be written, which the next pass resolves by itself, into a
 // short wait.
 func (r *Reconciler) quietly(result ctrl.Result, err error) (ctrl.Result, error) {
-	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+	switch {
+	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
 		return ctrl.Result{RequeueAfter: time.Second}, nil
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return ctrl.Result{}, nil // no record, no balancer: the Service is about to be deleted, and that wakes us
 	}
 	return result, err
 }
@@ -172,9 +175,6 @@ func (r *Reconciler) ensure(ctx context.Context, v *view) (ctrl.Result, error) {
 	if err != nil {
 		return r.report(ctx, v, failed(provider.Classify(err), cloud.Outcome{}))
 	}
-	if r.lastCondition(v) == nil {
-		r.eventEnsuring(v.service)
-	}
 	// The record names the class and the provider, and the finalizer holds the Service, before the first call.
 	v.binding.policy = options.Policy
 	if err := r.writeBinding(ctx, v); err != nil {
@@ -184,6 +184,9 @@ func (r *Reconciler) ensure(ctx context.Context, v *view) (ctrl.Result, error) {
 		// A Service that is gone gets nothing, since nothing would hold it until that is deleted again. Its record,
 		// whose creation we hear of, is released like any other that was left behind.
 		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if r.lastCondition(v) == nil {
+		r.eventEnsuring(v.service)
 	}
 	out, err := cloud.Converge(ctx, provider, spec.Owner, desired, options)
 	if ctx.Err() != nil {

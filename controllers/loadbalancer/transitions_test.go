@@ -150,6 +150,25 @@ func TestNamespaceGoes(t *testing.T) {
 	w.gone(svc)
 }
 
+// TestNamespaceTerminates: in a namespace that is going nothing new is begun, and nothing is said about it.
+func TestNamespaceTerminates(t *testing.T) {
+	w := newWorld(t, fake.Options{}, nil)
+	w.stop()
+	svc := w.service("cart", nil)
+	w.must(w.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}}))
+	recorder := events.NewFakeRecorder(100)
+	r := &Reconciler{Client: w.Client, Recorder: recorder, Providers: providers{fake.NewProvider(w.cloud)}, ClusterID: "test", Coexist: true}
+	if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(svc)}); err != nil {
+		t.Error(err)
+	}
+	if n := len(recorder.Events); n > 0 {
+		t.Errorf("%d events, the first is %q", n, <-recorder.Events)
+	}
+	if objects := w.objects(); len(objects) > 0 {
+		t.Errorf("made: %+v", objects)
+	}
+}
+
 // TestOneAddressForTwo: the second waits and gets it when the first lets go.
 func TestOneAddressForTwo(t *testing.T) {
 	w := newWorld(t, fake.Options{}, nil)
