@@ -117,7 +117,7 @@ build: ## Build the programs into bin/.
 	go build -trimpath -ldflags '-s -w' -o $(BIN)/ $(addprefix ./cmd/,$(PROGRAMS))
 
 .PHONY: run
-run: ## Run the manager against the cluster of your kubeconfig.
+run: ## Run the manager, in mode Replace, against the cluster of your kubeconfig.
 	go run ./cmd/manager
 
 .PHONY: install

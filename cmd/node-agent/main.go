@@ -1,4 +1,4 @@
-// Node-agent programs one node's kernel so that packets to Services find their endpoints; it stands in for
+// Command node-agent programs one node's kernel so that packets to Services find their endpoints; it stands in for
 // kube-proxy. This package is flags and wiring only: dataplane/sync watches, dataplane/model decides,
 // dataplane/nftables writes, dataplane/health tells how it is.
 package main
