@@ -84,12 +84,8 @@ func readElements(conn *nftables.Conn, spec setSpec, set *nftables.Set) (map[str
 		if err != nil {
 			return nil, fmt.Errorf("listing set %s: %w", spec.name, err)
 		}
-		elements := make(map[string]string, len(list))
-		for _, e := range list {
-			key, data := spec.parseElement(e)
-			elements[key] = data
-		}
-		if len(elements) == len(list) {
+		elements := spec.parse(list)
+		if len(elements) == len(list) || spec.kind == ranges { // a tree, not a hash table
 			return elements, nil
 		}
 	}

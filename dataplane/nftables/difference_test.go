@@ -255,3 +255,42 @@ func expected(state *model.State) map[string]service {
 	}
 	return all
 }
+
+// TestRangesChange goes through random ranges that share ends, touch and contain each other: the kernel takes each step,
+// whether by difference or in full.
+func TestRangesChange(t *testing.T) {
+	const seed, steps = 3, 500
+	random := rand.New(rand.NewPCG(seed, 0))
+	w := &network{node: nstest.New(t, "node")}
+	b := w.backend(t)
+	c := newCluster()
+	mustSync(t, b, c.State, nil)
+	some := func() []netip.Prefix {
+		var ps []netip.Prefix
+		for range random.IntN(5) {
+			switch random.IntN(8) {
+			case 0:
+				ps = append(ps, netip.PrefixFrom(netip.AddrFrom4([4]byte{255, 255, byte(random.IntN(2) * 255)}), random.IntN(25)).Masked())
+			case 1, 2:
+				ps = append(ps, netip.PrefixFrom(netip.AddrFrom16([16]byte{0: 0xfd, 15: byte(random.IntN(4))}), 125+random.IntN(4)).Masked())
+			default:
+				ps = append(ps, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 96 + byte(random.IntN(3))}), 14+random.IntN(5)).Masked())
+			}
+		}
+		return ps
+	}
+	for step := range steps {
+		before := c.Node.ServiceRanges
+		c.Node.ServiceRanges, c.Node.LocalRanges = some(), some()
+		changes := &model.Changes{Node: true}
+		if random.IntN(4) == 0 {
+			changes = nil
+		}
+		if err := b.Sync(c.State, changes); err != nil {
+			t.Fatalf("step %d, from %v to %v: %v", step, before, c.Node.ServiceRanges, err)
+		}
+		if diff := cmp.Diff(held(b), contents(t, b)); diff != "" {
+			t.Fatalf("step %d, from %v to %v: believed, in the kernel:\n%s", step, before, c.Node.ServiceRanges, diff)
+		}
+	}
+}

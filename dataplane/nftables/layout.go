@@ -1,8 +1,10 @@
 package nftables
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -69,7 +71,7 @@ type kind int
 const (
 	plain        kind = iota // key, or key and data
 	verdicts                 // data is the name of a chain to go to, or dropVerdict
-	ranges                   // one end of a range: key and which end
+	ranges                   // start and exclusive end; without an end the range goes on to the last address
 	concatRanges             // key and inclusive end of the key, one after the other
 	kernelsOwn               // learned by rules
 )
@@ -77,14 +79,6 @@ const (
 const (
 	dropVerdict   = "drop"  // no chain of ours has this name
 	maxAffinities = 1 << 20 // clients remembered, per table
-)
-
-// Last byte of the key of an element of kind ranges: the start of a range, its (exclusive) end, or the start of a
-// range that goes on to the last address.
-const (
-	rangeStart = "\x00"
-	rangeEnd   = "\x01"
-	rangeOpen  = "\x02"
 )
 
 // setSpec says what a set is.
@@ -234,44 +228,74 @@ func (f *family) parseEndpoint(data string) (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(a, binary.BigEndian.Uint16([]byte(data[f.addrLen:]))), ok
 }
 
-// element makes the library's form of an element.
-func (s setSpec) element(key, data string) nftables.SetElement {
+// elements makes the library's form of an element. A range is two: the kernel wants its end right after its start, and
+// takes neither alone.
+func (s setSpec) elements(key, data string) []nftables.SetElement {
 	switch s.kind {
 	case verdicts:
-		return nftables.SetElement{Key: []byte(key), VerdictData: verdictOf(data)}
+		return []nftables.SetElement{{Key: []byte(key), VerdictData: verdictOf(data)}}
 	case ranges:
-		end := len(key) - 1
-		return nftables.SetElement{
-			Key: []byte(key[:end]), IntervalEnd: key[end:] == rangeEnd, IntervalOpen: key[end:] == rangeOpen,
+		start, end := key[:s.key[0].Bytes], key[s.key[0].Bytes:]
+		if end == "" {
+			return []nftables.SetElement{{Key: []byte(start), IntervalOpen: true}}
 		}
+		return []nftables.SetElement{{Key: []byte(start)}, {Key: []byte(end), IntervalEnd: true}}
 	case concatRanges:
 		half := len(key) / 2
-		return nftables.SetElement{Key: []byte(key[:half]), KeyEnd: []byte(key[half:])}
+		return []nftables.SetElement{{Key: []byte(key[:half]), KeyEnd: []byte(key[half:])}}
 	}
 	e := nftables.SetElement{Key: []byte(key)}
 	if data != "" {
 		e.Val = []byte(data)
 	}
-	return e
+	return []nftables.SetElement{e}
 }
 
-// parseElement is the inverse of element.
-func (s setSpec) parseElement(e nftables.SetElement) (key, data string) {
-	switch s.kind {
-	case verdicts:
-		return string(e.Key), parseVerdict(e.Val)
-	case ranges:
-		switch {
-		case e.IntervalEnd:
-			return string(e.Key) + rangeEnd, ""
-		case e.IntervalOpen:
-			return string(e.Key) + rangeOpen, ""
+// parse is the inverse of elements for a whole set. Elements that are listed twice are there once.
+func (s setSpec) parse(list []nftables.SetElement) map[string]string {
+	elements := make(map[string]string, len(list))
+	if s.kind == ranges {
+		for _, key := range parseRanges(list) {
+			elements[key] = ""
 		}
-		return string(e.Key) + rangeStart, ""
-	case concatRanges:
-		return string(e.Key) + string(e.KeyEnd), ""
+		return elements
 	}
-	return string(e.Key), string(e.Val)
+	for _, e := range list {
+		switch s.kind {
+		case verdicts:
+			elements[string(e.Key)] = parseVerdict(e.Val)
+		case concatRanges:
+			elements[string(e.Key)+string(e.KeyEnd)] = ""
+		default:
+			elements[string(e.Key)] = string(e.Val)
+		}
+	}
+	return elements
+}
+
+// parseRanges pairs starts with ends; an end without a start, which the nft binary adds, says nothing.
+func parseRanges(list []nftables.SetElement) []string {
+	slices.SortFunc(list, func(a, b nftables.SetElement) int {
+		if c := bytes.Compare(a.Key, b.Key); c != 0 || a.IntervalEnd == b.IntervalEnd {
+			return c
+		}
+		if a.IntervalEnd {
+			return -1
+		}
+		return 1
+	})
+	var keys []string
+	open := false
+	for _, e := range list {
+		switch {
+		case !e.IntervalEnd:
+			keys = append(keys, string(e.Key))
+		case open:
+			keys[len(keys)-1] += string(e.Key)
+		}
+		open = !e.IntervalEnd
+	}
+	return keys
 }
 
 // parseVerdict reads the netlink attributes of a verdict: its code and, of a goto, the chain.

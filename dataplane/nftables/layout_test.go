@@ -24,16 +24,16 @@ func TestRanges(t *testing.T) {
 	}{
 		"none":             {nil, nil},
 		"another family":   {prefixes("fd00::/64"), nil},
-		"one":              {prefixes("10.0.0.0/8"), []string{"\x0a\x00\x00\x00" + rangeStart, "\x0b\x00\x00\x00" + rangeEnd}},
-		"one inside other": {prefixes("10.1.0.0/16", "10.0.0.0/8"), []string{"\x0a\x00\x00\x00" + rangeStart, "\x0b\x00\x00\x00" + rangeEnd}},
-		"neighbours":       {prefixes("10.0.0.0/9", "10.128.0.0/9"), []string{"\x0a\x00\x00\x00" + rangeStart, "\x0b\x00\x00\x00" + rangeEnd}},
-		"not masked":       {prefixes("10.7.7.7/8"), []string{"\x0a\x00\x00\x00" + rangeStart, "\x0b\x00\x00\x00" + rangeEnd}},
-		"everything":       {prefixes("0.0.0.0/0"), []string{"\x00\x00\x00\x00" + rangeOpen}},
-		"up to the end":    {prefixes("128.0.0.0/2", "192.0.0.0/2"), []string{"\x80\x00\x00\x00" + rangeOpen}},
-		"after the end":    {prefixes("128.0.0.0/1", "255.0.0.0/8"), []string{"\x80\x00\x00\x00" + rangeOpen}},
+		"one":              {prefixes("10.0.0.0/8"), []string{"\x0a\x00\x00\x00\x0b\x00\x00\x00"}},
+		"one inside other": {prefixes("10.1.0.0/16", "10.0.0.0/8"), []string{"\x0a\x00\x00\x00\x0b\x00\x00\x00"}},
+		"neighbours":       {prefixes("10.0.0.0/9", "10.128.0.0/9"), []string{"\x0a\x00\x00\x00\x0b\x00\x00\x00"}},
+		"not masked":       {prefixes("10.7.7.7/8"), []string{"\x0a\x00\x00\x00\x0b\x00\x00\x00"}},
+		"everything":       {prefixes("0.0.0.0/0"), []string{"\x00\x00\x00\x00"}},
+		"up to the end":    {prefixes("128.0.0.0/2", "192.0.0.0/2"), []string{"\x80\x00\x00\x00"}},
+		"after the end":    {prefixes("128.0.0.0/1", "255.0.0.0/8"), []string{"\x80\x00\x00\x00"}},
 		"two": {prefixes("192.168.0.0/16", "10.0.0.0/8"), []string{
-			"\x0a\x00\x00\x00" + rangeStart, "\x0b\x00\x00\x00" + rangeEnd,
-			"\xc0\xa8\x00\x00" + rangeStart, "\xc0\xa9\x00\x00" + rangeEnd,
+			"\x0a\x00\x00\x00\x0b\x00\x00\x00",
+			"\xc0\xa8\x00\x00\xc0\xa9\x00\x00",
 		}},
 	}
 	table := newTable(families[0], Options{}.withDefaults())
@@ -60,15 +60,14 @@ func FuzzRanges(f *testing.F) {
 		for _, p := range ps {
 			want = want || p.Contains(addr)
 		}
-		got, last, open := false, "", false
-		for _, key := range table.ranges(ps) {
-			if last != "" && key[:4] <= last {
+		got, last := false, ""
+		for i, key := range table.ranges(ps) {
+			start, end := key[:4], key[4:]
+			if i > 0 && (last == "" || start <= last) {
 				t.Fatalf("%v: %x after %x", ps, key, last)
 			}
-			if open = key[4:] != rangeEnd; key[:4] <= string(addr.AsSlice()) {
-				got = open
-			}
-			last = key[:4]
+			got = got || start <= string(addr.AsSlice()) && (end == "" || string(addr.AsSlice()) < end)
+			last = end
 		}
 		if got != want {
 			t.Errorf("%v in %v: %v, want %v", addr, ps, got, want)

@@ -87,10 +87,10 @@ func (tx *transaction) add(c change) {
 	batch := tx.batches[n-1]
 	spec := c.t.sets[c.set]
 	if c.old.there {
-		batch.old = append(batch.old, spec.element(c.key, c.old.data))
+		batch.old = append(batch.old, spec.elements(c.key, c.old.data)...)
 	}
 	if c.now {
-		batch.new = append(batch.new, spec.element(c.key, c.data))
+		batch.new = append(batch.new, spec.elements(c.key, c.data)...)
 	}
 }
 

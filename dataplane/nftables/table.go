@@ -184,10 +184,7 @@ func (t *table) ranges(prefixes []netip.Prefix) []string {
 	var last netip.Addr // of the current range; invalid: none is open
 	closeRange := func() {
 		if last.IsValid() && last.Next().IsValid() {
-			keys = append(keys, t.addr(last.Next())+rangeEnd)
-		} else if last.IsValid() {
-			start := len(keys) - 1
-			keys[start] = keys[start][:t.addrLen] + rangeOpen
+			keys[len(keys)-1] += t.addr(last.Next())
 		}
 	}
 	for _, p := range t.own(prefixes) {
@@ -198,7 +195,7 @@ func (t *table) ranges(prefixes []netip.Prefix) []string {
 			continue
 		}
 		closeRange()
-		keys = append(keys, t.addr(p.Addr())+rangeStart)
+		keys = append(keys, t.addr(p.Addr()))
 		last = lastAddr(p)
 	}
 	closeRange()
