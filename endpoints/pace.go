@@ -14,16 +14,23 @@ type Pace struct {
 
 	pause time.Duration
 	last  time.Time
+	// began is when the last change that did not have to wait any more was dealt with. How long its write takes then
+	// is no quiet: a slow API server would otherwise be written to without a pause.
+	began time.Time
 }
 
-// Wait returns how long a change that is known now has to wait. Zero: not at all.
+// Wait returns how long a change that is known now has to wait. Zero: not at all, and its write begins now.
 func (p *Pace) Wait(now time.Time) time.Duration {
-	return max(0, p.last.Add(p.pause).Sub(now))
+	wait := max(0, p.last.Add(p.pause).Sub(now))
+	if wait == 0 {
+		p.began = now
+	}
+	return wait
 }
 
-// Wrote notes that a write was done.
+// Wrote notes that the write that began when Wait last returned zero was done.
 func (p *Pace) Wrote(now time.Time) {
-	if now.Sub(p.last) > 2*p.pause {
+	if p.began.Sub(p.last) > 2*p.pause {
 		p.pause = 0
 	}
 	p.pause = max(0, min(p.Max, max(minPause, 2*p.pause)))

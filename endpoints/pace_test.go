@@ -15,9 +15,14 @@ func TestPace(t *testing.T) {
 	}
 	var pauses []time.Duration
 	for range 5 {
+		// A write takes longer than the pause before it, which makes it no less hard on the one before.
+		now = now.Add(15 * time.Millisecond)
 		pace.Wrote(now)
 		pauses = append(pauses, pace.Wait(now))
 		now = now.Add(pace.Wait(now))
+		if got := pace.Wait(now); got != 0 {
+			t.Errorf("after the pause a change waits %v", got)
+		}
 	}
 	want := []time.Duration{10 * time.Millisecond, 20 * time.Millisecond, 40 * time.Millisecond, 50 * time.Millisecond, 50 * time.Millisecond}
 	if diff := cmp.Diff(want, pauses); diff != "" {
