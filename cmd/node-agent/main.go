@@ -85,7 +85,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	log := newLogger(f.verbosity)
 	if f.cleanup {
-		return nftables.Cleanup(nftables.Options{})
+		err := nftables.Cleanup(nftables.Options{})
+		if errors.Is(err, syscall.EPERM) {
+			err = fmt.Errorf("removing our tables takes root or CAP_NET_ADMIN: %w", err)
+		}
+		return err
 	}
 	config, err := loadConfiguration(f.config)
 	if err != nil {

@@ -59,7 +59,7 @@ func (s *screen) summary(urls []url) {
 	}
 	p("\n")
 	for _, u := range urls {
-		p("  %-24s%-19sfrom here: %s\n", u.target.Label, u.target.Address, u.local)
+		p("  %-25s%-19sfrom here: %s\n", u.target.Label, u.target.Address, u.local)
 	}
 	if len(urls) > 0 {
 		p("\n  Try this:\n%s", tries)
