@@ -83,7 +83,12 @@ func spread(t *testing.T, ns string, to netip.AddrPort, n int) map[string]int {
 			}
 		})
 	}
-	for range n {
+	failed := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(problems) > 0
+	}
+	for i := 0; i < n && !failed(); i++ { // one is enough, and each may take its time to fail
 		work <- struct{}{}
 	}
 	close(work)
