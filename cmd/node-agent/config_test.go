@@ -1,13 +1,21 @@
 package main
 
 import (
+	"fmt"
+	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr/funcr"
 	"github.com/google/go-cmp/cmp"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/klog/v2"
+
+	configv1alpha1 "github.com/fairlead/fairlead/api/config/v1alpha1"
 )
 
 const header = "apiVersion: config.fairlead.dev/v1alpha1\nkind: NodeAgentConfiguration\n"
@@ -27,10 +35,10 @@ func TestConfigurationErrors(t *testing.T) {
 		want []string // all must be named
 	}{
 		"UnknownField":   {header + "nodePortAdresses: [all]\n", []string{`"nodePortAdresses"`}},
-		"UnknownNested":  {header + "localDetection: {clusterCIDR: 10.0.0.0/8}\n", []string{`"clusterCIDR"`}},
+		"UnknownNested":  {header + "localDetection: {clusterCIDR: 10.0.0.0/8}\n", []string{`"localDetection.clusterCIDR"`}},
 		"FieldTwice":     {header + "mode: Replace\nmode: Coexist\n", []string{`"mode"`}},
 		"NotYAML":        {header + "mode: [\n", []string{"yaml"}},
-		"Empty":          {"", []string{"apiVersion", "kind", "config.fairlead.dev/v1alpha1", "NodeAgentConfiguration"}},
+		"Empty":          {"", []string{"apiVersion", "config.fairlead.dev/v1alpha1"}},
 		"OtherKind":      {strings.Replace(header, "NodeAgent", "Manager", 1), []string{`"ManagerConfiguration"`}},
 		"Mode":           {header + "mode: replace\n", []string{`"replace"`, "Replace or Coexist"}},
 		"NodePorts":      {header + "nodePortAddresses: [everywhere, 10.0.0.0/8]\n", []string{"nodePortAddresses", `"everywhere"`, "primary"}},
@@ -65,7 +73,7 @@ func TestConfigurationDefaults(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := []any{c.Mode, c.MinSyncPeriod.Duration, c.SyncPeriod.Duration, *c.HealthzBindAddress, *c.MetricsBindAddress}
-			want := []any{"Replace", 100 * time.Millisecond, 10 * time.Minute, ":10256", "127.0.0.1:10249"}
+			want := []any{configv1alpha1.ModeReplace, 100 * time.Millisecond, 10 * time.Minute, ":10256", "127.0.0.1:10249"}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -122,5 +130,16 @@ func TestCommandLine(t *testing.T) {
 	var help strings.Builder
 	if err := run(t.Context(), []string{"--help"}, &help); err != nil || !strings.Contains(help.String(), "-node-name") {
 		t.Errorf("help: %v, %q", err, help.String())
+	}
+}
+
+// TestErrorsOfClients: what never reached the API server is told elsewhere, refusals are logged.
+func TestErrorsOfClients(t *testing.T) {
+	var lines []string
+	ctx := klog.NewContext(t.Context(), funcr.New(func(_, args string) { lines = append(lines, args) }, funcr.Options{}))
+	logUnlessTold(ctx, fmt.Errorf("listing: %w", &url.Error{Op: "Get", URL: "https://127.0.0.1:1", Err: io.EOF}), "Failed to watch")
+	logUnlessTold(ctx, apierrors.NewUnauthorized("no token"), "Failed to watch", "type", "Service")
+	if len(lines) != 1 || !strings.Contains(lines[0], "no token") || !strings.Contains(lines[0], "Service") {
+		t.Errorf("logged %q, want the refusal alone", lines)
 	}
 }

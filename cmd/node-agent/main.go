@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"os/signal"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/go-logr/logr"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
@@ -127,7 +129,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 }
 
 // serve runs the loop with its health and metrics servers until the context ends.
-func serve(ctx context.Context, log logr.Logger, config *Configuration, options dpsync.Options) {
+func serve(ctx context.Context, log logr.Logger, config *configuration, options dpsync.Options) {
 	observer := health.New(log)
 	defer observer.Close()
 	options.Observer = observer
@@ -168,7 +170,17 @@ func newLogger(verbosity int) logr.Logger {
 	// Both flags exist in every klog.
 	_ = set.Set("v", fmt.Sprint(verbosity))
 	_ = set.Set("logtostderr", "true")
+	utilruntime.ErrorHandlers = []utilruntime.ErrorHandler{logUnlessTold}
 	return klog.Background()
+}
+
+// logUnlessTold logs what client-go could not do, but for requests that never reached the API server: dataplane/sync
+// tells of those once, for all watches together.
+func logUnlessTold(ctx context.Context, err error, msg string, keysAndValues ...any) {
+	if unreached := (*url.Error)(nil); errors.As(err, &unreached) {
+		return
+	}
+	klog.FromContext(ctx).Error(err, msg, keysAndValues...)
 }
 
 func oneLine(err error) string {
