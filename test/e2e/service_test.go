@@ -414,3 +414,28 @@ func TestPacketsLocalOneNode(t *testing.T) {
 		}
 	}
 }
+
+// TestPacketsOwnEndpoints: a Service without a selector leads to the addresses that somebody wrote for it.
+func TestPacketsOwnEndpoints(t *testing.T) {
+	ns := namespace(t)
+	apply(t, ns, "nginx-clusterip.yaml")
+	ready(t, ns, "nginx-service", 3)
+	target := pods(t, ns, "app", "nginx")[0]
+	apply(t, ns, fmt.Sprintf(`
+apiVersion: v1
+kind: Service
+metadata: {name: by-hand}
+spec:
+  ports: [{port: 8000, targetPort: 80}]
+---
+apiVersion: v1
+kind: Endpoints
+metadata: {name: by-hand}
+subsets:
+- addresses: [{ip: %s}]
+  ports: [{port: 80}]
+`, target.Status.PodIP))
+	if a := served(t, nodeNS("n3"), addrPort(t, service(t, ns, "by-hand").Spec.ClusterIP, 8000)); a.Pod != target.Name {
+		t.Errorf("answered by %s, want %s", a.Pod, target.Name)
+	}
+}
