@@ -22,7 +22,7 @@ RENDER = $(TOOL) kustomize build config/default | sed -e 's|image: fairlead/mana
 ASSETS = $$(cd test/controlplane && go run .)
 
 # Packages whose tests need or deserve the race detector.
-RACE ?= ./api/... ./cloud/... ./controllers/... ./dataplane/... ./endpoints/... ./topology/... ./portalloc/...
+RACE ?= ./api/... ./cloud/... ./cmd/manager/... ./cmd/node-agent/... ./controllers/... ./dataplane/... ./endpoints/... ./portalloc/... ./topology/...
 
 ##@ General
 
