@@ -100,7 +100,7 @@ func TestEmptyRecord(t *testing.T) {
 	for _, record := range records {
 		w.eventually(func() error {
 			if err := w.Get(t.Context(), client.ObjectKeyFromObject(record), record); !apierrors.IsNotFound(err) {
-				return fmt.Errorf("the record %s is still there (%v)", record.Name, err)
+				return fmt.Errorf("the record %s is still there (%w)", record.Name, err)
 			}
 			return nil
 		})
