@@ -74,8 +74,8 @@ tidy: ## Tidy the modules.
 	cd test/controlplane && go mod tidy
 
 .PHONY: verify
-verify: generate manifests tidy vet lint ## Generate, tidy, lint, check import rules; the tree must stay clean.
-	go test ./test/imports/
+verify: generate manifests tidy vet lint ## Generate, tidy, lint, check import rules and docs; the tree must stay clean.
+	go test ./test/imports/ ./test/docs/
 	@git diff --exit-code || { echo "verify: commit what was generated above"; exit 1; }
 	@test -z "$$(git status --porcelain)" || { git status --short; echo "verify: add or remove the files above"; exit 1; }
 
