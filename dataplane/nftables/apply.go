@@ -33,9 +33,7 @@ func (b *Backend) applyChanges(state *model.State, c *model.Changes) error {
 			continue
 		}
 		for f := range t.groups[key].frontends {
-			if err := t.writeFrontend(f); err != nil {
-				return err
-			}
+			t.writeFrontend(f)
 		}
 	}
 	for _, a := range c.ClusterIPsGone {
@@ -57,6 +55,13 @@ func (b *Backend) applyAll(state *model.State) error {
 	for _, g := range sortedGroups(state) {
 		b.tableOf(g.Key.Family).updateGroup(g.Key, state)
 	}
+	for _, t := range b.tables {
+		t.put(setFates, t.word(fateRefuse), chainRefuse)
+		t.put(setFates, t.word(fateDrop), dropVerdict)
+		if n, ok := t.numberFate(lastResort); ok {
+			t.put(setFates, t.word(n), lastResort.chain())
+		}
+	}
 	for _, f := range sortedFrontends(state) {
 		if err := b.tableFor(f.Key.Addr).setFrontend(f, state); err != nil {
 			return err
@@ -67,10 +72,6 @@ func (b *Backend) applyAll(state *model.State) error {
 		t.put(setClusterIPs, t.addr(a), "")
 	}
 	b.applyNode(&state.Node)
-	for _, t := range b.tables {
-		t.put(setFates, t.word(fateRefuse), chainRefuse)
-		t.put(setFates, t.word(fateDrop), dropVerdict)
-	}
 	return nil
 }
 
@@ -95,7 +96,8 @@ func (t *table) setFrontend(f *model.Frontend, state *model.State) error {
 	for _, key := range t.sourceRanges(f) {
 		t.put(setSourceRanges, key, "")
 	}
-	return t.writeFrontend(f.Key)
+	t.writeFrontend(f.Key)
+	return nil
 }
 
 // removeFrontend removes a frontend, if it is there.
@@ -129,32 +131,21 @@ func (t *table) leaveGroups(f *model.Frontend, kept []model.GroupKey) {
 }
 
 // writeFrontend puts the elements of a frontend that the table has.
-func (t *table) writeFrontend(key model.FrontendKey) error {
+func (t *table) writeFrontend(key model.FrontendKey) {
 	f := t.frontends[key]
 	internal, external := t.frontendSets(key)
-	word, err := t.frontendWord(&f, f.Internal)
-	if err != nil {
-		return err
-	}
-	t.put(internal, t.frontendKey(key), word)
+	t.put(internal, t.frontendKey(key), t.frontendWord(&f, f.Internal))
 	if f.External == f.Internal {
 		t.remove(external, t.frontendKey(key))
-		return nil
+		return
 	}
-	if word, err = t.frontendWord(&f, f.External); err != nil {
-		return err
-	}
-	t.put(external, t.frontendKey(key), word)
-	return nil
+	t.put(external, t.frontendKey(key), t.frontendWord(&f, f.External))
 }
 
 // frontendWord is the scratch word of packets to a frontend that one of its groups serves.
-func (t *table) frontendWord(f *model.Frontend, key model.GroupKey) (string, error) {
+func (t *table) frontendWord(f *model.Frontend, key model.GroupKey) string {
 	g := t.groups[key]
-	low, err := t.fate(g, f.Affinity)
-	if err != nil {
-		return "", err
-	}
+	low := t.fate(g, f.Affinity)
 	for flag, set := range map[uint32]bool{
 		flagPods:    f.Masquerade.Pods,
 		flagHost:    f.Masquerade.Host,
@@ -165,7 +156,7 @@ func (t *table) frontendWord(f *model.Frontend, key model.GroupKey) (string, err
 			low |= flag
 		}
 	}
-	return t.groupWord(g, low), nil
+	return t.groupWord(g, low)
 }
 
 func (t *table) frontendSets(key model.FrontendKey) (internal, external setID) {

@@ -1,6 +1,7 @@
 package nftables
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"time"
@@ -203,28 +204,64 @@ func (t *table) stick(g *group, by int) {
 }
 
 // fate returns the number of what happens to new connections of a group.
-func (t *table) fate(g *group, affinity time.Duration) (uint32, error) {
+func (t *table) fate(g *group, affinity time.Duration) uint32 {
 	if len(g.slots) == 0 {
 		if g.empty == model.Drop {
-			return fateDrop, nil
+			return fateDrop
 		}
-		return fateRefuse, nil
+		return fateRefuse
 	}
 	f := fate{endpoints: len(g.slots), affinity: wholeSeconds(affinity)}
-	n, ok := t.fates[f]
+	n, ok := t.numberFate(f)
 	if !ok {
-		if n, ok = t.freeFate(); !ok {
-			t.retireFates()
-			if n, ok = t.freeFate(); !ok {
-				return 0, fmt.Errorf("making chains: more than %d different pairs of endpoint count and affinity timeout",
-					maxFate-firstFreeFate+1)
-			}
-		}
-		t.fates[f] = n
-		t.newFates = append(t.newFates, f)
+		f = t.nearestFate(f)
+		n = t.fates[f]
 	}
 	t.put(setFates, t.word(n), f.chain())
-	return n, nil
+	return n
+}
+
+// numberFate returns the number of a fate, a new one if it has none; ok is false where none is left.
+func (t *table) numberFate(f fate) (n uint32, ok bool) {
+	if n, ok = t.fates[f]; ok {
+		return n, true
+	}
+	if n, ok = t.freeFate(); !ok {
+		t.retireFates()
+		if n, ok = t.freeFate(); !ok {
+			return 0, false
+		}
+	}
+	t.fates[f] = n
+	t.newFates = append(t.newFates, f)
+	return n, true
+}
+
+// lastResort is the fate that a table always has: every group with endpoints can do with it.
+var lastResort = fate{endpoints: 1}
+
+// nearestFate returns the fate a table has that comes nearest to one for which it has no number left: with affinity if
+// that is wanted, to as many of the group's endpoints as possible, for about the same time. Whoever makes a thousand
+// Services that differ so thereby costs some of them a little, and nobody their changes.
+func (t *table) nearestFate(f fate) fate {
+	likes := func(g fate) int {
+		if (g.affinity > 0) == (f.affinity > 0) {
+			return 1
+		}
+		return 0
+	}
+	distance := func(g fate) time.Duration { return (g.affinity - f.affinity).Abs() }
+	worth := func(a, b fate) int { // more than 0: a is the better one
+		return cmp.Or(cmp.Compare(likes(a), likes(b)), cmp.Compare(a.endpoints, b.endpoints),
+			cmp.Compare(distance(b), distance(a)), cmp.Compare(a.affinity, b.affinity))
+	}
+	best := lastResort
+	for g := range t.fates {
+		if g.endpoints <= f.endpoints && worth(g, best) > 0 {
+			best = g
+		}
+	}
+	return best
 }
 
 // freeFate finds a number that no fate has.
@@ -238,7 +275,7 @@ func (t *table) freeFate() (n uint32, ok bool) {
 	return n, n <= fateMask
 }
 
-// retireFates frees the numbers of fates that no frontend has, nor has in the kernel until the changes are sent.
+// retireFates frees the numbers of fates, but for the last resort, that no frontend has, nor has in the kernel until the changes are sent.
 func (t *table) retireFates() {
 	used := map[uint32]bool{}
 	for _, s := range frontendSets {
@@ -251,8 +288,8 @@ func (t *table) retireFates() {
 			}
 		}
 	}
-	for _, n := range t.fates {
-		if !used[n] {
+	for f, n := range t.fates {
+		if !used[n] && f != lastResort {
 			t.remove(setFates, t.word(n))
 		}
 	}

@@ -296,6 +296,42 @@ func TestManyCounts(t *testing.T) {
 	grow(restarted, all+1, 2*all+20)
 }
 
+// TestTooManyFates: whoever uses up all pairs of endpoint count and affinity timeout keeps nobody else from being served,
+// nor from changes, and a restart writes nothing.
+func TestTooManyFates(t *testing.T) {
+	w := &network{node: nstest.New(t, "node")}
+	c := newCluster()
+	endpoint := func(i int) model.Endpoint {
+		return model.Endpoint{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244, 0, byte(i)}), 8080)}
+	}
+	greedy := c.group("greedy", model.TCP, 4, model.Cluster, model.Reject)
+	c.Groups[greedy].Endpoints = []model.Endpoint{endpoint(1), endpoint(2)}
+	web := c.group("web", model.TCP, 4, model.Cluster, model.Reject)
+	c.Groups[web].Endpoints = []model.Endpoint{endpoint(3), endpoint(4), endpoint(5)}
+	c.frontend(model.ClusterIP, vip(4, "cluster", 2), 80, web, web, nobody)
+	for i := range maxFate + 10 {
+		f := c.frontend(model.ClusterIP, vip(4, "cluster", 1), uint16(i+1), greedy, greedy, nobody)
+		f.Affinity = time.Duration(i+1) * time.Second
+	}
+	b := w.backend(t)
+	mustSync(t, b, c.State, nil)
+	for range 2 {
+		for key, s := range served(t, b) {
+			if n := len(s.Endpoints); n == 0 || n > 3 {
+				t.Fatalf("%s has fate %q with endpoints %v", key, s.Fate, s.Endpoints)
+			}
+		}
+		c.Groups[web].Endpoints = c.Groups[web].Endpoints[1:]
+		mustSync(t, b, c.State, &model.Changes{Groups: []*model.Group{c.Groups[web]}})
+	}
+	before := served(t, b)
+	restarted := w.backendNoProbe(t)
+	mustSync(t, restarted, c.State, nil)
+	if diff := cmp.Diff(before, served(t, restarted)); diff != "" {
+		t.Errorf("before, after a restart:\n%s", diff)
+	}
+}
+
 func TestFullAfterError(t *testing.T) {
 	w := &network{node: nstest.New(t, "node")}
 	b := w.backend(t)
