@@ -23,6 +23,7 @@ import (
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/fairlead/fairlead/cmd/playground/echo"
+	"github.com/fairlead/fairlead/cmd/playground/network"
 )
 
 var (
@@ -41,7 +42,7 @@ func TestMain(m *testing.M) {
 
 func connect() error {
 	logf.SetLogger(logr.Discard())
-	if _, err := os.Stat(filepath.Join(netnsDir, internet)); err != nil {
+	if _, err := os.Stat(filepath.Join(network.Dir, internet)); err != nil {
 		return err
 	}
 	config, err := clientcmd.BuildConfigFromFlags("", os.Getenv("KUBECONFIG"))

@@ -22,6 +22,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead/fairlead/cmd/playground/network"
 )
 
 // rolling is a Deployment whose Pods go on serving for a few seconds after their deletion, as graceful ones do.
@@ -173,7 +175,7 @@ spec:
 	}
 	l := begin(220, all...)
 	l.reach(t, 200)
-	if err := in(nodeNS("n1"), func() error { return exit(addrPort(t, mortal.Status.PodIP, 80)) }); err != nil {
+	if err := network.Enter(nodeNS("n1"), func() error { return exit(addrPort(t, mortal.Status.PodIP, 80)) }); err != nil {
 		t.Fatal(err)
 	}
 	crashed := time.Now()
@@ -283,7 +285,7 @@ func TestPacketsAgentRestart(t *testing.T) {
 
 // healthy asks an agent's /healthz.
 func healthy(node string) error {
-	return in(nodeNS(node), func() error {
+	return network.Enter(nodeNS(node), func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		return httpOK(ctx, "http://127.0.0.1:10256/healthz")
@@ -324,7 +326,7 @@ func TestPacketsForeignRules(t *testing.T) {
 	}
 	nft := func(ns string, args ...string) (string, error) {
 		var out []byte
-		err := in(ns, func() (err error) {
+		err := network.Enter(ns, func() (err error) {
 			out, err = exec.Command("nft", args...).CombinedOutput()
 			return err
 		})
@@ -353,7 +355,7 @@ func TestPacketsForeignRules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := in(ns, func() error { return exec.Command(program, "--cleanup").Run() }); err != nil {
+	if err := network.Enter(ns, func() error { return exec.Command(program, "--cleanup").Run() }); err != nil {
 		t.Fatalf("node-agent --cleanup: %v", err)
 	}
 	out, err := nft(ns, "list", "tables")

@@ -19,6 +19,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead/fairlead/cmd/playground/network"
 )
 
 // The address of the client outside the cluster.
@@ -380,7 +382,7 @@ func TestPacketsLocalOneNode(t *testing.T) {
 			want = "200"
 		}
 		eventually(t, 20*time.Second, node+" says "+want, func() error {
-			return in("fl-cloud", func() error {
+			return network.Enter("fl-cloud", func() error {
 				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 				defer cancel()
 				err := httpOK(ctx, url)
@@ -402,7 +404,7 @@ func TestPacketsLocalOneNode(t *testing.T) {
 		if nodes[i] == home {
 			continue
 		}
-		err := in(internet, func() error {
+		err := network.Enter(internet, func() error {
 			conn, err := net.DialTimeout("tcp", netip.AddrPortFrom(addr, uint16(svc.Spec.Ports[0].NodePort)).String(), time.Second)
 			if err == nil {
 				_ = conn.Close()
