@@ -74,7 +74,7 @@ func sameEndpoints(t *testing.T, ns, name string, n int) {
 		for _, e := range found[discoveryv1.AddressTypeIPv4] {
 			slice[e.Addresses[0]] = fmt.Sprint(*e.NodeName, e.TargetRef.Name, e.TargetRef.UID)
 		}
-		object := &corev1.Endpoints{} //nolint:staticcheck // the deprecated kind is what is tested
+		object := &corev1.Endpoints{}
 		if err := cluster.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: name}, object); err != nil {
 			return err
 		}
@@ -99,7 +99,7 @@ func refused(t *testing.T, ns string, to netip.AddrPort) {
 	t.Helper()
 	eventually(t, 15*time.Second, fmt.Sprintf("a refusal from %s to %s", ns, to), func() error {
 		if _, err := get(ns, to); !errors.Is(err, syscall.ECONNREFUSED) {
-			return fmt.Errorf("got %v", err)
+			return fmt.Errorf("got %w", err)
 		}
 		return nil
 	})
