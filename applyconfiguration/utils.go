@@ -20,6 +20,16 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.AWSParametersApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("AzureParameters"):
 		return &apiv1alpha1.AzureParametersApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EndpointGroup"):
+		return &apiv1alpha1.EndpointGroupApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EndpointSelector"):
+		return &apiv1alpha1.EndpointSelectorApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EndpointSelectorExtension"):
+		return &apiv1alpha1.EndpointSelectorExtensionApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EndpointSelectorSpec"):
+		return &apiv1alpha1.EndpointSelectorSpecApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EndpointSelectorStatus"):
+		return &apiv1alpha1.EndpointSelectorStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("FakeParameters"):
 		return &apiv1alpha1.FakeParametersApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("GCPParameters"):

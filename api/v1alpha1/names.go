@@ -23,8 +23,12 @@ const FinalizerLoadBalancer = "service.kubernetes.io/load-balancer-cleanup"
 
 // Condition types.
 const (
-	// ConditionAccepted, on a LoadBalancerClass: its provider is known and its parameters are understood.
+	// ConditionAccepted, on a LoadBalancerClass: its provider is known and its parameters are understood. On an
+	// EndpointSelector: it is understood and it has the Service that it names.
 	ConditionAccepted = "Accepted"
+	// ConditionProgrammed, on an EndpointSelector: every Pod that it picks is in the Service's EndpointSlices, with the
+	// exception of groups that stand by.
+	ConditionProgrammed = "Programmed"
 	// ConditionReady, on a LoadBalancerRecord: the cloud has what the Service asks for.
 	ConditionReady = "Ready"
 	// ConditionLoadBalancerReady, on a Service: the same as ConditionReady of its record, where users look first.
@@ -40,6 +44,42 @@ const (
 	ReasonInvalidParameters = "InvalidParameters"
 	// ReasonDuplicate: an older LoadBalancerClass has the same className, or is the default already.
 	ReasonDuplicate = "Duplicate"
+)
+
+// Reasons of ConditionAccepted on an EndpointSelector, beside ReasonAccepted. What is not accepted changes nothing: the
+// endpoints that are there stay, but for those of Pods that go.
+const (
+	// ReasonServiceNotFound: there is no Service of that name.
+	ReasonServiceNotFound = "ServiceNotFound"
+	// ReasonServiceHasSelector: the Service picks its endpoints itself. Those of the EndpointSelector are gone, or
+	// clients would reach both.
+	ReasonServiceHasSelector = "ServiceHasSelector"
+	// ReasonServiceIsExternalName: such a Service has no endpoints.
+	ReasonServiceIsExternalName = "ServiceIsExternalName"
+	// ReasonServiceReserved: the endpoints of default/kubernetes are the API servers.
+	ReasonServiceReserved = "ServiceReserved"
+	// ReasonServiceTaken: an older EndpointSelector has the Service.
+	ReasonServiceTaken = "ServiceTaken"
+	// ReasonInvalidSelector: a selector cannot be read.
+	ReasonInvalidSelector = "InvalidSelector"
+	// ReasonNetworksNotAllowed: the manager's configuration allows no secondary networks.
+	ReasonNetworksNotAllowed = "NetworksNotAllowed"
+	// ReasonNetworkUnknown: none of the Pods is on the network.
+	ReasonNetworkUnknown = "NetworkUnknown"
+)
+
+// Reasons of ConditionProgrammed.
+const (
+	ReasonProgrammed = "Programmed"
+	// ReasonNotAccepted: see the condition Accepted.
+	ReasonNotAccepted = "NotAccepted"
+	// ReasonAddressesExcluded: Pods have addresses on the network that must not be served. The others are.
+	ReasonAddressesExcluded = "AddressesExcluded"
+	// ReasonPodsLeftOut: some Pods have no address on the network, or none of the Service's families, or their node is
+	// not known. The others are served.
+	ReasonPodsLeftOut = "PodsLeftOut"
+	// ReasonWriteFailed: the API server refused a slice. It is tried again.
+	ReasonWriteFailed = "WriteFailed"
 )
 
 // Reasons of ConditionReady and ConditionLoadBalancerReady.

@@ -12,6 +12,7 @@ var SchemeGroupVersion = schema.GroupVersion{Group: "fairlead.dev", Version: "v1
 
 var schemeBuilder = runtime.NewSchemeBuilder(func(s *runtime.Scheme) error {
 	s.AddKnownTypes(SchemeGroupVersion,
+		&EndpointSelector{}, &EndpointSelectorList{},
 		&LoadBalancerClass{}, &LoadBalancerClassList{},
 		&LoadBalancerRecord{}, &LoadBalancerRecordList{},
 	)

@@ -56,6 +56,85 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: subnet
       type:
         scalar: string
+- name: com.github.fairlead.fairlead.api.v1alpha1.EndpointGroup
+  map:
+    fields:
+    - name: name
+      type:
+        scalar: string
+    - name: selector
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector
+- name: com.github.fairlead.fairlead.api.v1alpha1.EndpointSelector
+  map:
+    fields:
+    - name: apiVersion
+      type:
+        scalar: string
+    - name: kind
+      type:
+        scalar: string
+    - name: metadata
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta
+    - name: spec
+      type:
+        namedType: com.github.fairlead.fairlead.api.v1alpha1.EndpointSelectorSpec
+    - name: status
+      type:
+        namedType: com.github.fairlead.fairlead.api.v1alpha1.EndpointSelectorStatus
+- name: com.github.fairlead.fairlead.api.v1alpha1.EndpointSelectorExtension
+  map:
+    fields:
+    - name: groups
+      type:
+        list:
+          elementType:
+            namedType: com.github.fairlead.fairlead.api.v1alpha1.EndpointGroup
+          elementRelationship: associative
+          keys:
+          - name
+    - name: network
+      type:
+        scalar: string
+    - name: serviceName
+      type:
+        scalar: string
+- name: com.github.fairlead.fairlead.api.v1alpha1.EndpointSelectorSpec
+  map:
+    fields:
+    - name: fairlead
+      type:
+        namedType: com.github.fairlead.fairlead.api.v1alpha1.EndpointSelectorExtension
+    - name: selector
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector
+- name: com.github.fairlead.fairlead.api.v1alpha1.EndpointSelectorStatus
+  map:
+    fields:
+    - name: activeGroup
+      type:
+        scalar: string
+    - name: conditions
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Condition
+          elementRelationship: associative
+          keys:
+          - type
+    - name: endpoints
+      type:
+        scalar: numeric
+    - name: excludedAddresses
+      type:
+        scalar: numeric
+    - name: pods
+      type:
+        scalar: numeric
+    - name: readyEndpoints
+      type:
+        scalar: numeric
 - name: com.github.fairlead.fairlead.api.v1alpha1.FakeParameters
   map:
     fields:
@@ -298,6 +377,38 @@ var schemaYAML = typed.YAMLObject(`types:
         elementType:
           namedType: __untyped_deduced_
         elementRelationship: separable
+- name: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector
+  map:
+    fields:
+    - name: matchExpressions
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorRequirement
+          elementRelationship: atomic
+    - name: matchLabels
+      type:
+        map:
+          elementType:
+            scalar: string
+    elementRelationship: atomic
+- name: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorOperator
+  scalar: string
+- name: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorRequirement
+  map:
+    fields:
+    - name: key
+      type:
+        scalar: string
+    - name: operator
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorOperator
+    - name: values
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
 - name: io.k8s.apimachinery.pkg.apis.meta.v1.ManagedFieldsEntry
   map:
     fields:
