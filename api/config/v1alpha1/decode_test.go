@@ -26,6 +26,7 @@ mode: Coexist
 controllers: ["*", -nodeport]
 clusterID: blue
 nodePortRange: 31000-31999
+endpointSelector: {allowedCIDRs: [10.20.0.0/16]}
 cloud: {provider: fake, configFile: /etc/cloud.conf, fake: {endpoint: "http://198.51.100.1:80"}}
 leaderElection: {enabled: false, namespace: ns, name: lease, leaseDuration: 30s, renewDeadline: 20s, retryPeriod: 5s}
 metrics: {bindAddress: ":1", secure: false, certDir: /certs}
@@ -33,12 +34,13 @@ health: {bindAddress: "0"}
 clientConnection: {kubeconfig: /k, qps: 1.5, burst: 3}
 `,
 			want: &ManagerConfiguration{
-				TypeMeta:      typeMeta,
-				Mode:          ModeCoexist,
-				Controllers:   []string{"*", "-nodeport"},
-				ClusterID:     "blue",
-				NodePortRange: "31000-31999",
-				Cloud:         Cloud{Provider: "fake", ConfigFile: "/etc/cloud.conf", Fake: &FakeCloud{Endpoint: "http://198.51.100.1:80"}},
+				TypeMeta:         typeMeta,
+				Mode:             ModeCoexist,
+				Controllers:      []string{"*", "-nodeport"},
+				ClusterID:        "blue",
+				NodePortRange:    "31000-31999",
+				EndpointSelector: EndpointSelector{AllowedCIDRs: []string{"10.20.0.0/16"}},
+				Cloud:            Cloud{Provider: "fake", ConfigFile: "/etc/cloud.conf", Fake: &FakeCloud{Endpoint: "http://198.51.100.1:80"}},
 				LeaderElection: LeaderElection{Enabled: new(false), Namespace: "ns", Name: "lease",
 					LeaseDuration: seconds(30), RenewDeadline: seconds(20), RetryPeriod: seconds(5)},
 				Metrics:          Metrics{BindAddress: ":1", Secure: new(false), CertDir: "/certs"},

@@ -30,6 +30,7 @@ func TestDefault(t *testing.T) {
 	given.Mode = ModeCoexist
 	given.Controllers = []string{"endpoints"}
 	given.NodePortRange = "31000-31001"
+	given.EndpointSelector = EndpointSelector{AllowedCIDRs: []string{"10.20.0.0/16", "fd00:20::/64"}}
 	given.LeaderElection = LeaderElection{Enabled: new(false), Name: "n", Namespace: "ns",
 		LeaseDuration: seconds(9), RenewDeadline: seconds(6), RetryPeriod: seconds(3)}
 	given.Metrics = Metrics{BindAddress: "0", Secure: new(false)}
@@ -82,6 +83,10 @@ func TestValidate(t *testing.T) {
 		"NoRange":        {"an example is given", func(c *ManagerConfiguration) { c.NodePortRange = "30000" }, [][2]string{{"nodePortRange:", "first-last"}}},
 		"NoPort":         {"65536 is no port", func(c *ManagerConfiguration) { c.NodePortRange = "1-65536" }, [][2]string{{"nodePortRange:", "65535"}}},
 		"PortZero":       {"0 is no port", func(c *ManagerConfiguration) { c.NodePortRange = "0-5" }, [][2]string{{"nodePortRange:", "65535"}}},
+		"CIDRText":       {"forms are named", func(c *ManagerConfiguration) { c.EndpointSelector.AllowedCIDRs = []string{"10.0.0.0"} }, [][2]string{{"endpointSelector.allowedCIDRs[0]:", "192.0.2.0/24"}}},
+		"CIDRMapped":     {"an IPv4 address in IPv6 form would match nothing", func(c *ManagerConfiguration) { c.EndpointSelector.AllowedCIDRs = []string{"::ffff:10.0.0.0/104"} }, [][2]string{{"endpointSelector.allowedCIDRs[0]:", "192.0.2.0/24"}}},
+		"CIDRHostBits":   {"the range is named", func(c *ManagerConfiguration) { c.EndpointSelector.AllowedCIDRs = []string{"10.0.0.0/8", "10.1.2.3/16"} }, [][2]string{{"endpointSelector.allowedCIDRs[1]:", "10.1.0.0/16"}}},
+		"CIDRAll":        {"everything is no bound", func(c *ManagerConfiguration) { c.EndpointSelector.AllowedCIDRs = []string{"0.0.0.0/0", "::/0"} }, [][2]string{{"endpointSelector.allowedCIDRs[0]:", "secondary networks"}, {"endpointSelector.allowedCIDRs[1]:", "secondary networks"}}},
 		"Endpoint":       {"forms are named", func(c *ManagerConfiguration) { c.Cloud.Fake = &FakeCloud{Endpoint: "cloud:80"} }, [][2]string{{"cloud.fake.endpoint:", "http://host:port"}}},
 		"EndpointSocket": {"an absolute path", func(c *ManagerConfiguration) { c.Cloud.Fake = &FakeCloud{Endpoint: "unix://run/x"} }, [][2]string{{"cloud.fake.endpoint:", "unix:///path"}}},
 		"MetricsAddress": {"forms are named", func(c *ManagerConfiguration) { c.Metrics.BindAddress = "8443" }, [][2]string{{"metrics.bindAddress:", ":port"}}},

@@ -29,6 +29,9 @@ type ManagerConfiguration struct {
 	// NodePortRange is the API server's --service-node-port-range, as first-last. Default: 30000-32767.
 	NodePortRange string `json:"nodePortRange,omitempty"`
 
+	// EndpointSelector bounds what EndpointSelectors can do.
+	EndpointSelector EndpointSelector `json:"endpointSelector,omitempty"`
+
 	// Cloud says where load balancers come from.
 	Cloud Cloud `json:"cloud,omitempty"`
 
@@ -55,6 +58,15 @@ const (
 	// ModeCoexist: they run, and only Services that ask for us are ours.
 	ModeCoexist Mode = "Coexist"
 )
+
+// EndpointSelector bounds what EndpointSelectors can do.
+type EndpointSelector struct {
+	// AllowedCIDRs are the ranges of the secondary networks on which Pods may be served. The annotation that names a
+	// Pod's addresses there can be written by whoever may write Pods, and whether an address is really that Pod's
+	// cannot be told: a range that also holds addresses of nodes, of other systems or of networks that tenants share
+	// lets one tenant send a Service's clients to another's. Empty: EndpointSelectors of a network are not accepted.
+	AllowedCIDRs []string `json:"allowedCIDRs,omitempty"`
+}
 
 // Cloud says which provider serves load balancers and how it is reached.
 type Cloud struct {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"strconv"
@@ -30,6 +31,7 @@ func (c *ManagerConfiguration) Validate() error {
 		add(fmt.Errorf("clusterID: %q cannot be used: write at most 63 letters, digits, '-', '_' and '.', a letter or digit first and last", c.ClusterID))
 	}
 	add(wrapField("nodePortRange", checkPortRange(c.NodePortRange)))
+	mistakes = append(mistakes, c.EndpointSelector.validate()...)
 	mistakes = append(mistakes, c.Cloud.validate()...)
 	mistakes = append(mistakes, c.LeaderElection.validate()...)
 	add(wrapField("metrics.bindAddress", checkBindAddress(c.Metrics.BindAddress)))
@@ -50,6 +52,25 @@ func (c *ManagerConfiguration) Validate() error {
 
 // clusterID fits tags of every cloud and a Kubernetes label's value.
 var clusterID = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
+
+func (e *EndpointSelector) validate() []error {
+	var mistakes []error
+	for i, text := range e.AllowedCIDRs {
+		cidr, err := netip.ParsePrefix(text)
+		switch {
+		case err != nil || cidr.Addr().Is4In6():
+			err = fmt.Errorf("%q is no range of addresses: write it as 192.0.2.0/24 or 2001:db8::/64", text)
+		case cidr.Bits() == 0:
+			err = fmt.Errorf("%q holds every address, those of nodes and of other tenants too: name the ranges of the secondary networks", text)
+		case cidr != cidr.Masked():
+			err = fmt.Errorf("%q is an address with a length: write %s for its range", text, cidr.Masked())
+		}
+		if err != nil {
+			mistakes = append(mistakes, fmt.Errorf("endpointSelector.allowedCIDRs[%d]: %w", i, err))
+		}
+	}
+	return mistakes
+}
 
 func (c *Cloud) validate() []error {
 	if c.Fake == nil || c.Fake.Endpoint == "" {
