@@ -14,7 +14,13 @@ const (
 	DefaultLeaderElectionName              = "fairlead-manager"
 	DefaultMetricsBindAddress              = ":8443"
 	DefaultHealthBindAddress               = ":8081"
-	DefaultQPS                     float32 = 200
+	DefaultQPS                     float32 = 500
+
+	defaultMaxEndpointsPerSlice int32 = 100
+	defaultSliceBatchDelay            = 100 * time.Millisecond
+	defaultSliceSyncs           int32 = 10
+	defaultEndpointsBatchDelay        = 500 * time.Millisecond
+	defaultEndpointsSyncs       int32 = 5
 
 	defaultLeaseDuration = 15 * time.Second
 	defaultRenewDeadline = 10 * time.Second
@@ -30,6 +36,11 @@ func (c *ManagerConfiguration) Default() {
 		c.Controllers = []string{"*"}
 	}
 	orDefault(&c.NodePortRange, DefaultNodePortRange)
+	orDefault(&c.EndpointSlice.MaxEndpointsPerSlice, new(defaultMaxEndpointsPerSlice))
+	orDefault(&c.EndpointSlice.MaxBatchDelay, &metav1.Duration{Duration: defaultSliceBatchDelay})
+	orDefault(&c.EndpointSlice.ConcurrentSyncs, new(defaultSliceSyncs))
+	orDefault(&c.Endpoints.MaxBatchDelay, &metav1.Duration{Duration: defaultEndpointsBatchDelay})
+	orDefault(&c.Endpoints.ConcurrentSyncs, new(defaultEndpointsSyncs))
 	orDefault(&c.LeaderElection.Name, DefaultLeaderElectionName)
 	orDefault(&c.LeaderElection.Enabled, new(true))
 	orDefault(&c.LeaderElection.LeaseDuration, &metav1.Duration{Duration: defaultLeaseDuration})

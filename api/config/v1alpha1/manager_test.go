@@ -20,16 +20,21 @@ func TestDefault(t *testing.T) {
 		Mode:          ModeReplace,
 		Controllers:   []string{"*"},
 		NodePortRange: "30000-32767",
+		EndpointSlice: EndpointSlice{MaxEndpointsPerSlice: new(int32(100)), ConcurrentSyncs: new(int32(10)),
+			MaxBatchDelay: &metav1.Duration{Duration: 100 * time.Millisecond}},
+		Endpoints: Endpoints{ConcurrentSyncs: new(int32(5)), MaxBatchDelay: &metav1.Duration{Duration: 500 * time.Millisecond}},
 		LeaderElection: LeaderElection{Enabled: new(true), Name: "fairlead-manager",
 			LeaseDuration: seconds(15), RenewDeadline: seconds(10), RetryPeriod: seconds(2)},
 		Metrics:          Metrics{BindAddress: ":8443", Secure: new(true)},
 		Health:           Health{BindAddress: ":8081"},
-		ClientConnection: ClientConnection{QPS: new(float32(200)), Burst: new(int32(400))},
+		ClientConnection: ClientConnection{QPS: new(float32(500)), Burst: new(int32(1000))},
 	}
 	given := full.DeepCopy()
 	given.Mode = ModeCoexist
 	given.Controllers = []string{"endpoints"}
 	given.NodePortRange = "31000-31001"
+	given.EndpointSlice = EndpointSlice{MaxEndpointsPerSlice: new(int32(7)), ConcurrentSyncs: new(int32(8)), MaxBatchDelay: seconds(0)}
+	given.Endpoints = Endpoints{ConcurrentSyncs: new(int32(9)), MaxBatchDelay: seconds(0)}
 	given.EndpointSelector = EndpointSelector{AllowedCIDRs: []string{"10.20.0.0/16", "fd00:20::/64"}}
 	given.LeaderElection = LeaderElection{Enabled: new(false), Name: "n", Namespace: "ns",
 		LeaseDuration: seconds(9), RenewDeadline: seconds(6), RetryPeriod: seconds(3)}
@@ -83,6 +88,11 @@ func TestValidate(t *testing.T) {
 		"NoRange":        {"an example is given", func(c *ManagerConfiguration) { c.NodePortRange = "30000" }, [][2]string{{"nodePortRange:", "first-last"}}},
 		"NoPort":         {"65536 is no port", func(c *ManagerConfiguration) { c.NodePortRange = "1-65536" }, [][2]string{{"nodePortRange:", "65535"}}},
 		"PortZero":       {"0 is no port", func(c *ManagerConfiguration) { c.NodePortRange = "0-5" }, [][2]string{{"nodePortRange:", "65535"}}},
+		"SliceSize":      {"the API allows no more", func(c *ManagerConfiguration) { c.EndpointSlice.MaxEndpointsPerSlice = new(int32(1001)) }, [][2]string{{"endpointSlice.maxEndpointsPerSlice:", "1 and 1000"}}},
+		"SliceWorkers":   {"nobody would work", func(c *ManagerConfiguration) { c.EndpointSlice.ConcurrentSyncs = new(int32(0)) }, [][2]string{{"endpointSlice.concurrentSyncs:", "1 and 1000"}}},
+		"SliceDelay":     {"hours look like an outage", func(c *ManagerConfiguration) { c.EndpointSlice.MaxBatchDelay = seconds(61) }, [][2]string{{"endpointSlice.maxBatchDelay:", "1m0s"}}},
+		"Delay":          {"time does not go back", func(c *ManagerConfiguration) { c.Endpoints.MaxBatchDelay = seconds(-1) }, [][2]string{{"endpoints.maxBatchDelay:", "0s"}}},
+		"Workers":        {"nobody would work", func(c *ManagerConfiguration) { c.Endpoints.ConcurrentSyncs = new(int32(0)) }, [][2]string{{"endpoints.concurrentSyncs:", "1 and 1000"}}},
 		"CIDRText":       {"forms are named", func(c *ManagerConfiguration) { c.EndpointSelector.AllowedCIDRs = []string{"10.0.0.0"} }, [][2]string{{"endpointSelector.allowedCIDRs[0]:", "192.0.2.0/24"}}},
 		"CIDRMapped":     {"an IPv4 address in IPv6 form would match nothing", func(c *ManagerConfiguration) { c.EndpointSelector.AllowedCIDRs = []string{"::ffff:10.0.0.0/104"} }, [][2]string{{"endpointSelector.allowedCIDRs[0]:", "192.0.2.0/24"}}},
 		"CIDRHostBits":   {"the range is named", func(c *ManagerConfiguration) { c.EndpointSelector.AllowedCIDRs = []string{"10.0.0.0/8", "10.1.2.3/16"} }, [][2]string{{"endpointSelector.allowedCIDRs[1]:", "10.1.0.0/16"}}},

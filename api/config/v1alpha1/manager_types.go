@@ -29,6 +29,12 @@ type ManagerConfiguration struct {
 	// NodePortRange is the API server's --service-node-port-range, as first-last. Default: 30000-32767.
 	NodePortRange string `json:"nodePortRange,omitempty"`
 
+	// EndpointSlice tunes the controller endpointslice.
+	EndpointSlice EndpointSlice `json:"endpointSlice,omitempty"`
+
+	// Endpoints tunes the controller endpoints.
+	Endpoints Endpoints `json:"endpoints,omitempty"`
+
 	// EndpointSelector bounds what EndpointSelectors can do.
 	EndpointSelector EndpointSelector `json:"endpointSelector,omitempty"`
 
@@ -66,6 +72,29 @@ type EndpointSelector struct {
 	// cannot be told: a range that also holds addresses of nodes, of other systems or of networks that tenants share
 	// lets one tenant send a Service's clients to another's. Empty: EndpointSelectors of a network are not accepted.
 	AllowedCIDRs []string `json:"allowedCIDRs,omitempty"`
+}
+
+// EndpointSlice tunes the controller endpointslice.
+type EndpointSlice struct {
+	// MaxEndpointsPerSlice is the size of a full slice, 1 to 1000. Nil: 100.
+	MaxEndpointsPerSlice *int32 `json:"maxEndpointsPerSlice,omitempty"`
+
+	// MaxBatchDelay bounds how long a change of a Service that changes over and over waits for others to be written
+	// with it: longer means fewer writes of each Service, and later. The first change after a quiet time never waits.
+	// 0s writes every change by itself; at most 1m. Nil: 100ms.
+	MaxBatchDelay *metav1.Duration `json:"maxBatchDelay,omitempty"`
+
+	// ConcurrentSyncs is how many Services are worked on at once, 1 to 1000. Nil: 10.
+	ConcurrentSyncs *int32 `json:"concurrentSyncs,omitempty"`
+}
+
+// Endpoints tunes the controller endpoints.
+type Endpoints struct {
+	// MaxBatchDelay is as for endpointSlice. Nil: 500ms, since every write is of the whole object.
+	MaxBatchDelay *metav1.Duration `json:"maxBatchDelay,omitempty"`
+
+	// ConcurrentSyncs is how many Services are worked on at once, 1 to 1000. Nil: 5.
+	ConcurrentSyncs *int32 `json:"concurrentSyncs,omitempty"`
 }
 
 // Cloud says which provider serves load balancers and how it is reached.
@@ -136,7 +165,7 @@ type ClientConnection struct {
 	Kubeconfig string `json:"kubeconfig,omitempty"`
 
 	// QPS is how many requests a second may be sent on average, watches and leader election apart; negative
-	// leaves the limit to the API server's priority and fairness. Nil: 200.
+	// leaves the limit to the API server's priority and fairness. Nil: 500.
 	QPS *float32 `json:"qps,omitempty"`
 
 	// Burst is how many requests may be sent at once after a quiet time; not below QPS. Nil: twice the QPS.

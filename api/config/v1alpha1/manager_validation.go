@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 )
@@ -31,6 +32,11 @@ func (c *ManagerConfiguration) Validate() error {
 		add(fmt.Errorf("clusterID: %q cannot be used: write at most 63 letters, digits, '-', '_' and '.', a letter or digit first and last", c.ClusterID))
 	}
 	add(wrapField("nodePortRange", checkPortRange(c.NodePortRange)))
+	add(wrapField("endpointSlice.maxEndpointsPerSlice", checkCount(*c.EndpointSlice.MaxEndpointsPerSlice)))
+	add(wrapField("endpointSlice.maxBatchDelay", checkBatchDelay(c.EndpointSlice.MaxBatchDelay.Duration)))
+	add(wrapField("endpointSlice.concurrentSyncs", checkCount(*c.EndpointSlice.ConcurrentSyncs)))
+	add(wrapField("endpoints.maxBatchDelay", checkBatchDelay(c.Endpoints.MaxBatchDelay.Duration)))
+	add(wrapField("endpoints.concurrentSyncs", checkCount(*c.Endpoints.ConcurrentSyncs)))
 	mistakes = append(mistakes, c.EndpointSelector.validate()...)
 	mistakes = append(mistakes, c.Cloud.validate()...)
 	mistakes = append(mistakes, c.LeaderElection.validate()...)
@@ -108,6 +114,24 @@ func (e *LeaderElection) validate() []error {
 		mistakes = append(mistakes, fmt.Errorf("leaderElection.leaseDuration: %s is not above renewDeadline %s: write more than that", lease, renew))
 	}
 	return mistakes
+}
+
+// checkCount takes what the API allows of endpoints in a slice, and more workers than help anyone.
+func checkCount(n int32) error {
+	if n < 1 || n > 1000 {
+		return fmt.Errorf("%d is not within 1 and 1000", n)
+	}
+	return nil
+}
+
+// maxBatchDelay is far above what anyone should want, and below what looks like an outage.
+const maxBatchDelay = time.Minute
+
+func checkBatchDelay(d time.Duration) error {
+	if d < 0 || d > maxBatchDelay {
+		return fmt.Errorf("%s is not within 0s and %s", d, maxBatchDelay)
+	}
+	return nil
 }
 
 // checkPortRange takes "first-last", as kube-apiserver's --service-node-port-range does.
