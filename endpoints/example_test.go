@@ -32,7 +32,7 @@ func Example() {
 	index.Put(service)
 	fmt.Println("the Pod concerns", index.Matching("shop", pod.Labels))
 
-	set := endpoints.NewSet(service)
+	set := endpoints.NewSet(service, endpoints.SetOptions{})
 	set.Put(pod, endpoints.Zone{Name: "zone-a"})
 	plan := endpoints.Pack(set, nil, endpoints.Options{ManagedBy: "vms.example.com"})
 	for _, write := range plan.Writes {

@@ -114,7 +114,7 @@ func zoneOf(pod *corev1.Pod) Zone {
 }
 
 func setOf(service *corev1.Service, pods []*corev1.Pod) *Set {
-	set := NewSet(service)
+	set := NewSet(service, SetOptions{})
 	for _, pod := range pods {
 		set.Put(pod, zoneOf(pod))
 	}

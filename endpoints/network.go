@@ -99,12 +99,9 @@ func (f AddressFilter) Select(ips []string) (served []string, excluded int) {
 	return served, excluded
 }
 
-// allows says whether one address is served.
+// allows says whether one address is served. One with a zone is in no range.
 func (f AddressFilter) allows(ip netip.Addr) bool {
-	if ip.Zone() != "" || ip.Is4In6() {
-		return false
-	}
-	return within(f.Allowed, ip) && !within(f.Denied, ip) && !within(neverServed, ip)
+	return !ip.Is4In6() && within(f.Allowed, ip) && !within(f.Denied, ip) && !within(neverServed, ip)
 }
 
 func within(prefixes []netip.Prefix, ip netip.Addr) bool {

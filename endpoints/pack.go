@@ -20,9 +20,6 @@ type Options struct {
 	ManagedBy string
 	// MaxEndpoints is how many endpoints a slice may hold, 1 to 1000. 0: DefaultMaxEndpoints.
 	MaxEndpoints int
-	// Trigger is when the change happened that is being written (TriggerTimes); consumers measure their delay from
-	// it. Zero: not known, and the annotation is removed from what is written.
-	Trigger time.Time
 	// Taken says whether an object of this name exists that is not among the slices given. Nil: none does.
 	Taken func(name string) bool
 }
@@ -40,8 +37,9 @@ const (
 // Write is one change of one slice.
 type Write struct {
 	Verb Verb
-	// Slice is the whole object to write, for the caller to keep. For Update and Delete it carries the UID and the
-	// resourceVersion that the plan was made from.
+	// Slice is the whole object to write. For Update and Delete it carries the UID and the resourceVersion that the
+	// plan was made from. Its endpoints and ports share memory with sets and other slices: a client that decodes its
+	// answer into the object that it was given must be given a deep copy.
 	Slice *discoveryv1.EndpointSlice
 	// Moves says that this write takes endpoints away that earlier writes of the plan put elsewhere: it must not be
 	// done when one of those failed, or endpoints that serve would vanish for a while.
@@ -66,11 +64,18 @@ type Plan struct {
 // Slices are all of the Service that ManagedBy marks, or used to mark; those that are being deleted are ignored
 // (kubernetes/kubernetes#108267), and those of an earlier Service of this name are deleted, not adopted. A Service
 // that is being deleted itself gets no new slices. A Service without endpoints has one empty slice a family.
+//
+// It is a fresh Layout that observes the slices and plans once.
 func Pack(set *Set, existing []*discoveryv1.EndpointSlice, opts Options) Plan {
-	if opts.MaxEndpoints == 0 {
-		opts.MaxEndpoints = DefaultMaxEndpoints
+	layout := NewLayout(opts)
+	for _, slice := range existing {
+		layout.Observe(slice)
 	}
-	p := &packer{set: set, opts: opts, labels: sliceLabels(set.service, opts.ManagedBy), names: map[string]struct{}{}}
+	return layout.Plan(set, Pass{})
+}
+
+func pack(set *Set, existing []*discoveryv1.EndpointSlice, opts Options, pass Pass) Plan {
+	p := &packer{set: set, opts: opts, trigger: pass.Trigger, labels: sliceLabels(set.service, opts.ManagedBy), names: map[string]struct{}{}}
 	byFamily := map[discoveryv1.AddressType][]*discoveryv1.EndpointSlice{}
 	for _, slice := range existing {
 		p.names[slice.Name] = struct{}{}
@@ -108,6 +113,7 @@ type packer struct {
 	obsolete []*discoveryv1.EndpointSlice
 	bins     []*bin
 	more     bool
+	trigger  time.Time
 }
 
 // bin is a slice in the making.
@@ -179,7 +185,7 @@ func (p *packer) keep(b *bin, wanted *group, inPlace map[Identity]struct{}) {
 	b.endpoints = make([]*discoveryv1.Endpoint, 0, len(b.old.Endpoints))
 	for i := range b.old.Endpoints {
 		id := IdentityOf(&b.old.Endpoints[i])
-		endpoint := wanted.endpoints[id]
+		endpoint := wanted.endpoints[id].endpoint
 		_, twice := inPlace[id]
 		if endpoint == nil || twice || len(b.endpoints) == p.opts.MaxEndpoints {
 			b.dirty = true
@@ -197,7 +203,7 @@ func (g *group) without(inPlace map[Identity]struct{}) []*discoveryv1.Endpoint {
 	if len(inPlace) == len(g.endpoints) {
 		return nil
 	}
-	missing := &group{endpoints: map[Identity]*discoveryv1.Endpoint{}}
+	missing := &group{endpoints: map[Identity]wanted{}}
 	for id, endpoint := range g.endpoints {
 		if _, ok := inPlace[id]; !ok {
 			missing.endpoints[id] = endpoint

@@ -19,9 +19,7 @@ func TestNewSlice(t *testing.T) {
 		}
 		s.Annotations = map[string]string{"note": "not copied"}
 	})
-	o := opts(100)
-	o.Trigger = epoch
-	plan := Pack(setOf(service, []*corev1.Pod{newPod(1)}), nil, o)
+	plan := NewLayout(opts(100)).Plan(setOf(service, []*corev1.Pod{newPod(1)}), Pass{Trigger: epoch})
 	tcp := corev1.ProtocolTCP
 	want := &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{
@@ -51,7 +49,7 @@ func TestNewSlice(t *testing.T) {
 
 func TestHeadlessLabel(t *testing.T) {
 	service := newService(func(s *corev1.Service) { s.Spec.ClusterIP = corev1.ClusterIPNone })
-	plan := Pack(NewSet(service), nil, opts(100))
+	plan := Pack(NewSet(service, SetOptions{}), nil, opts(100))
 	if value, ok := plan.Writes[0].Slice.Labels[corev1.IsHeadlessService]; !ok || value != "" {
 		t.Errorf("want the label with an empty value, got %q, %v", value, ok)
 	}

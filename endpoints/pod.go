@@ -83,16 +83,19 @@ func podReady(pod *corev1.Pod) bool {
 // podAddresses returns a Pod's addresses of one family, in the usual form.
 func podAddresses(pod *corev1.Pod, family discoveryv1.AddressType) []string {
 	var addresses []string
-	for _, podIP := range pod.Status.PodIPs {
-		ip := netutils.ParseIPSloppy(podIP.IP)
-		if ip == nil {
-			continue
-		}
-		if netutils.IsIPv6(ip) == (family == discoveryv1.AddressTypeIPv6) {
-			addresses = append(addresses, ip.String())
-		}
+	for i := range pod.Status.PodIPs {
+		addresses = appendAddress(addresses, pod.Status.PodIPs[i].IP, family)
 	}
 	return addresses
+}
+
+// appendAddress appends an address in the usual form if it is one of the family.
+func appendAddress(addresses []string, address string, family discoveryv1.AddressType) []string {
+	ip := netutils.ParseIPSloppy(address)
+	if ip == nil || netutils.IsIPv6(ip) != (family == discoveryv1.AddressTypeIPv6) {
+		return addresses
+	}
+	return append(addresses, ip.String())
 }
 
 // podHostname returns the hostname of a Pod's endpoint, or the empty string: only a Pod that names this Service as its
@@ -104,28 +107,59 @@ func podHostname(pod *corev1.Pod, service *corev1.Service) string {
 	return pod.Spec.Hostname
 }
 
+// What the conditions of all endpoints point to. Endpoints never change once they are made.
+var isTrue, isFalse = true, false
+
+func boolean(value bool) *bool {
+	if value {
+		return &isTrue
+	}
+	return &isFalse
+}
+
 // endpointOf returns the endpoint of a Pod in one family; it has no addresses where the Pod has none in that family.
-func endpointOf(service *corev1.Service, pod *corev1.Pod, zone string, family discoveryv1.AddressType) discoveryv1.Endpoint {
+// All that it points to is one piece of memory.
+func (s *Set) endpointOf(pod *corev1.Pod, zone string, family discoveryv1.AddressType) *discoveryv1.Endpoint {
 	serving := podReady(pod)
 	terminating := pod.DeletionTimestamp != nil
-	ready := service.Spec.PublishNotReadyAddresses || serving && !terminating
-	endpoint := discoveryv1.Endpoint{
-		Addresses: podAddresses(pod, family),
-		Conditions: discoveryv1.EndpointConditions{
-			Ready: &ready, Serving: &serving, Terminating: &terminating,
-		},
-		TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
+	whole := &struct {
+		endpoint             discoveryv1.Endpoint
+		target               corev1.ObjectReference
+		hostname, node, zone string
+	}{
+		target: corev1.ObjectReference{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
+		node:   pod.Spec.NodeName, zone: zone, hostname: podHostname(pod, s.service),
 	}
-	if hostname := podHostname(pod, service); hostname != "" {
-		endpoint.Hostname = &hostname
+	endpoint := &whole.endpoint
+	endpoint.Addresses = s.addressesOf(pod, family)
+	endpoint.Conditions = discoveryv1.EndpointConditions{
+		Ready:       boolean(s.service.Spec.PublishNotReadyAddresses || serving && !terminating),
+		Serving:     boolean(serving),
+		Terminating: boolean(terminating),
 	}
-	if node := pod.Spec.NodeName; node != "" {
-		endpoint.NodeName = &node
+	endpoint.TargetRef = &whole.target
+	if whole.hostname != "" {
+		endpoint.Hostname = &whole.hostname
+	}
+	if whole.node != "" {
+		endpoint.NodeName = &whole.node
 	}
 	if zone != "" {
-		endpoint.Zone = &zone
+		endpoint.Zone = &whole.zone
 	}
 	return endpoint
+}
+
+// addressesOf returns a Pod's addresses of one family, from wherever this set takes them.
+func (s *Set) addressesOf(pod *corev1.Pod, family discoveryv1.AddressType) []string {
+	if s.opts.Addresses == nil {
+		return podAddresses(pod, family)
+	}
+	var addresses []string
+	for _, address := range s.opts.Addresses(pod) {
+		addresses = appendAddress(addresses, address, family)
+	}
+	return addresses
 }
 
 // equalEndpoints says whether two endpoints of equal identity are the same in everything that we write.

@@ -139,29 +139,13 @@ func show[T any](p *T) string {
 	return strconv.Quote(fmt.Sprint(*p))
 }
 
-// UnresolvedPort is a Service port whose named targetPort some Pods lack.
-type UnresolvedPort struct {
-	// Port is the Service port.
-	Port corev1.ServicePort
-	// Missing of Pods Pods lack it. Only ready Pods count where there are any, else all that are not going away.
-	Missing, Pods int
-	// Have are the ports that the Pods that lack it name instead, as name/number/protocol, sorted.
-	Have []string
-}
-
-// String is one line that says what to change. It says none or some instead of numbers, which change all the time.
-func (u UnresolvedPort) String() string {
-	name := strconv.Itoa(int(u.Port.Port))
-	if u.Port.Name != "" {
-		name = fmt.Sprintf("%q (%d)", u.Port.Name, u.Port.Port)
+// namedPorts lists the ports that a Pod has a name for, as name/number/protocol.
+func namedPorts(pod *corev1.Pod) []string {
+	names := []string{}
+	for p := range containerPorts(pod) {
+		if p.Name != "" {
+			names = append(names, fmt.Sprintf("%s/%d/%s", p.Name, p.ContainerPort, p.Protocol))
+		}
 	}
-	where := "some Pods lack"
-	if u.Missing == u.Pods {
-		where = "no Pod has"
-	}
-	have := "they name no ports"
-	if len(u.Have) > 0 {
-		have = "they have " + strings.Join(u.Have, ", ")
-	}
-	return fmt.Sprintf("port %s: %s its targetPort %q (%s); %s", name, where, u.Port.TargetPort.StrVal, u.Port.Protocol, have)
+	return names
 }

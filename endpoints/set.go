@@ -3,22 +3,48 @@ package endpoints
 import (
 	"fmt"
 	"maps"
+	"math"
+	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
 // Set is the endpoints that one Service should have. It is made for one version of the Service and kept up to date
-// Pod by Pod; a Pod costs the same however many there are. It is not safe for concurrent use.
+// endpoint by endpoint, each at the same cost however many there are. It is not safe for concurrent use.
+//
+// An endpoint never changes once it is made: sets, layouts and the slices of plans share it.
 type Set struct {
 	service  *corev1.Service
 	families []discoveryv1.AddressType
+	opts     SetOptions
 	resolver resolver
 	members  map[string]*member
 	groups   map[groupKey]*group
 	// waiting are the Pods left out because their node is not known.
 	waiting map[string]struct{}
+	ready   tally
+	staying tally
+	ranks   map[int]*rank
+	// active is the lowest rank with a ready endpoint, and noRank where there is none.
+	active int
+	// follower is the layout that has seen everything but changes.
+	follower *Layout
+	changes  []placed
+}
+
+// SetOptions say what a Service's endpoints are like where that is not the usual. Its functions must give the same
+// answer to the same question for as long as a Set lives.
+type SetOptions struct {
+	// Addresses returns the addresses of a Pod, of all families. Nil: those of status.podIPs.
+	Addresses func(pod *corev1.Pod) []string
+	// Hints returns the hints of an endpoint, which depend on it alone (topology.Local). Nil: no hints.
+	Hints func(endpoint *discoveryv1.Endpoint) *discoveryv1.EndpointHints
+	// Rank says which group of Pods a Pod belongs to, active or standby: the Pods of a rank are endpoints only while
+	// no lower rank has a ready one. Nil: 0.
+	Rank func(pod *corev1.Pod) int
 }
 
 // groupKey names the endpoints that may share a slice: one family, one set of ports.
@@ -28,19 +54,41 @@ type groupKey struct {
 }
 
 type group struct {
+	key       groupKey
 	ports     []discoveryv1.EndpointPort
-	endpoints map[Identity]*discoveryv1.Endpoint
+	endpoints map[Identity]wanted
+	// hidden are endpoints of the same identity as one of a member with a lesser name, which producers without Pods
+	// can have.
+	hidden map[Identity][]wanted
 }
 
-// member is what the set holds of one Pod.
+// wanted is an endpoint that slices should hold, and whose it is.
+type wanted struct {
+	member   *member
+	endpoint *discoveryv1.Endpoint
+}
+
+// member is what the set holds of one Pod, or of one name of PutEndpoint.
 type member struct {
-	placed []placed
-	// ready and leaving say which Pods count for UnresolvedPorts.
-	ready, leaving bool
+	name string
+	rank int
+	// endpoints are one for each family at most.
+	endpoints []membership
+	// wanted says that they are in their groups, since no lower rank serves.
+	wanted bool
+	// serving: one of the endpoints is ready.
+	serving bool
+	// ready and leaving say which Pods count for UnresolvedPorts; known is false where it is no Pod that is published.
+	ready, leaving, known bool
 	// missing are the indexes of the Service's ports that the Pod lacks, have the ports that it names. Have is nil
 	// where nothing is missing.
 	missing []int
 	have    []string
+}
+
+type membership struct {
+	group    *group
+	endpoint *discoveryv1.Endpoint
 }
 
 type placed struct {
@@ -48,15 +96,25 @@ type placed struct {
 	id  Identity
 }
 
-// NewSet returns a set without Pods. The Service must be Selected and stay unchanged.
-func NewSet(service *corev1.Service) *Set {
+type rank struct {
+	members map[*member]struct{}
+	serving int
+}
+
+const noRank = math.MaxInt
+
+// NewSet returns a set without endpoints. The Service must stay unchanged.
+func NewSet(service *corev1.Service, opts SetOptions) *Set {
 	return &Set{
 		service:  service,
 		families: Families(service),
+		opts:     opts,
 		resolver: resolver{service: service, byPorts: map[string]*resolution{}},
 		members:  map[string]*member{},
 		groups:   map[groupKey]*group{},
 		waiting:  map[string]struct{}{},
+		ranks:    map[int]*rank{},
+		active:   noRank,
 	}
 }
 
@@ -66,68 +124,274 @@ func (s *Set) Service() *corev1.Service { return s.service }
 // Families returns the families of the Service, the primary one first.
 func (s *Set) Families() []discoveryv1.AddressType { return s.families }
 
-// Put adds a Pod that the selector matches, or replaces what the set has of a Pod of that name. A Pod that cannot be
-// an endpoint is left out. So is one whose node is missing, unless the Service publishes addresses that are not ready
+// Put adds a Pod that the selector matches, or replaces what the set has under its name. A Pod that cannot be an
+// endpoint is left out. So is one whose node is missing, unless the Service publishes addresses that are not ready
 // (kubernetes/kubernetes#107927); Waiting names those, and they are to be put again when the node appears.
 func (s *Set) Put(pod *corev1.Pod, zone Zone) {
-	s.Delete(pod.Name)
 	if !publishable(pod) {
+		s.replace(pod.Name, nil)
 		return
 	}
 	resolved := s.resolver.resolve(pod)
-	m := &member{ready: podReady(pod), leaving: pod.DeletionTimestamp != nil, missing: resolved.missing}
+	m := &member{name: pod.Name, known: true, ready: podReady(pod), leaving: pod.DeletionTimestamp != nil, missing: resolved.missing}
 	if len(m.missing) > 0 {
 		m.have = namedPorts(pod)
 	}
-	s.members[pod.Name] = m
+	if s.opts.Rank != nil {
+		m.rank = s.opts.Rank(pod)
+	}
 	if zone.NodeMissing && !s.service.Spec.PublishNotReadyAddresses {
+		s.replace(pod.Name, m)
 		s.waiting[pod.Name] = struct{}{}
 		return
 	}
-	key := groupKey{ports: resolved.key}
-	for _, key.family = range s.families {
-		endpoint := endpointOf(s.service, pod, zone.Name, key.family)
+	for _, family := range s.families {
+		endpoint := s.endpointOf(pod, zone.Name, family)
 		if len(endpoint.Addresses) == 0 {
 			continue
 		}
-		g := s.groups[key]
-		if g == nil {
-			g = &group{ports: resolved.ports, endpoints: map[Identity]*discoveryv1.Endpoint{}}
-			s.groups[key] = g
+		if s.opts.Hints != nil {
+			endpoint.Hints = s.opts.Hints(endpoint)
 		}
-		id := IdentityOf(&endpoint)
-		g.endpoints[id] = &endpoint
-		m.placed = append(m.placed, placed{key: key, id: id})
+		m.endpoints = append(m.endpoints, membership{group: s.group(groupKey{family: family, ports: resolved.key}, resolved.ports), endpoint: endpoint})
+		m.serving = m.serving || *endpoint.Conditions.Ready
+	}
+	s.replace(pod.Name, m)
+}
+
+// PutEndpoint adds an endpoint that is no Pod's, or replaces what the set has under this name, which is unique among
+// all that are put: an address of either family of one machine needs two names. Ports are what a Service's ports are
+// on this endpoint, by the names that they have in the Service; SetOptions do not apply. The endpoint and the ports
+// must not change any more. It is an error if the addresses are not of one family, and of one that the Service has.
+func (s *Set) PutEndpoint(name string, endpoint discoveryv1.Endpoint, ports []discoveryv1.EndpointPort) error {
+	family, err := familyOf(endpoint.Addresses)
+	if err != nil {
+		return fmt.Errorf("putting endpoint %s: %w", name, err)
+	}
+	if !slices.Contains(s.families, family) {
+		return fmt.Errorf("putting endpoint %s: its addresses are %s, the Service has %v", name, family, s.families)
+	}
+	sorted := slices.SortedFunc(slices.Values(ports), comparePorts)
+	if sorted == nil {
+		sorted = []discoveryv1.EndpointPort{}
+	}
+	s.replace(name, &member{
+		name:      name,
+		serving:   endpoint.Conditions.Ready == nil || *endpoint.Conditions.Ready,
+		endpoints: []membership{{group: s.group(groupKey{family: family, ports: portsKey(sorted)}, sorted), endpoint: &endpoint}},
+	})
+	return nil
+}
+
+// familyOf returns the family that all of some addresses have.
+func familyOf(addresses []string) (discoveryv1.AddressType, error) {
+	var family discoveryv1.AddressType
+	for i, address := range addresses {
+		ip, err := netip.ParseAddr(address)
+		if err != nil {
+			return "", fmt.Errorf("%q is no IP address", address)
+		}
+		this := discoveryv1.AddressTypeIPv4
+		if ip.Is6() {
+			this = discoveryv1.AddressTypeIPv6
+		}
+		if i > 0 && this != family {
+			return "", fmt.Errorf("%s and %s are of two families; put them under two names", addresses[0], address)
+		}
+		family = this
+	}
+	if family == "" {
+		return "", fmt.Errorf("it has no address")
+	}
+	return family, nil
+}
+
+// Delete removes what the set has under the name of a Pod, or of PutEndpoint.
+func (s *Set) Delete(name string) { s.replace(name, nil) }
+
+// group returns the group of a key, a new one if need be.
+func (s *Set) group(key groupKey, ports []discoveryv1.EndpointPort) *group {
+	g := s.groups[key]
+	if g == nil {
+		g = &group{key: key, ports: ports, endpoints: map[Identity]wanted{}}
+		s.groups[key] = g
+	}
+	return g
+}
+
+// replace makes m, or nothing, what the set has under a name.
+func (s *Set) replace(name string, m *member) {
+	delete(s.waiting, name)
+	old := s.members[name]
+	if old != nil {
+		s.count(old, -1)
+		s.setWanted(old, false)
+	}
+	delete(s.members, name)
+	if m != nil {
+		s.members[name] = m
+		s.count(m, 1)
+	}
+	s.rerank()
+	if m != nil {
+		s.setWanted(m, m.rank <= s.active)
+	}
+	if old != nil {
+		for _, e := range old.endpoints {
+			if len(e.group.endpoints) == 0 && s.groups[e.group.key] == e.group {
+				delete(s.groups, e.group.key)
+			}
+		}
 	}
 }
 
-// Delete removes what the set has of a Pod.
-func (s *Set) Delete(podName string) {
-	m := s.members[podName]
-	if m == nil {
-		return
-	}
-	for _, p := range m.placed {
-		g := s.groups[p.key]
-		delete(g.endpoints, p.id)
-		if len(g.endpoints) == 0 {
-			delete(s.groups, p.key)
+// count adds a member to the sums, or takes it off.
+func (s *Set) count(m *member, n int) {
+	if m.known && !m.leaving {
+		s.staying.add(m, n)
+		if m.ready {
+			s.ready.add(m, n)
 		}
 	}
-	delete(s.members, podName)
-	delete(s.waiting, podName)
+	r := s.ranks[m.rank]
+	if r == nil {
+		r = &rank{members: map[*member]struct{}{}}
+		s.ranks[m.rank] = r
+	}
+	if m.serving {
+		r.serving += n
+	}
+	if n > 0 {
+		r.members[m] = struct{}{}
+		return
+	}
+	delete(r.members, m)
+	if len(r.members) == 0 {
+		delete(s.ranks, m.rank)
+	}
+}
+
+// rerank finds out which rank serves. Where that changes, so does what is wanted of the ranks in between.
+func (s *Set) rerank() {
+	active := noRank
+	for number, r := range s.ranks {
+		if r.serving > 0 {
+			active = min(active, number)
+		}
+	}
+	if active == s.active {
+		return
+	}
+	lower, upper := min(active, s.active), max(active, s.active)
+	s.active = active
+	for number, r := range s.ranks {
+		if number <= lower || number > upper {
+			continue
+		}
+		for m := range r.members {
+			s.setWanted(m, number <= active)
+		}
+	}
+}
+
+// setWanted puts a member's endpoints into their groups, or takes them out.
+func (s *Set) setWanted(m *member, is bool) {
+	if m.wanted == is {
+		return
+	}
+	m.wanted = is
+	for _, e := range m.endpoints {
+		id := IdentityOf(e.endpoint)
+		if is {
+			s.groups[e.group.key] = e.group
+			e.group.put(id, wanted{member: m, endpoint: e.endpoint})
+		} else {
+			e.group.remove(id, m)
+		}
+		s.note(e.group.key, id)
+	}
+}
+
+// note keeps a change for the layout that follows the set.
+func (s *Set) note(key groupKey, id Identity) {
+	if s.follower != nil {
+		s.changes = append(s.changes, placed{key: key, id: id})
+	}
+}
+
+// put adds an endpoint. Of several of one identity the one of the least name counts.
+func (g *group) put(id Identity, w wanted) {
+	current, ok := g.endpoints[id]
+	switch {
+	case !ok:
+		g.endpoints[id] = w
+		return
+	case w.member.name < current.member.name:
+		g.endpoints[id] = w
+		w = current
+	}
+	if g.hidden == nil {
+		g.hidden = map[Identity][]wanted{}
+	}
+	g.hidden[id] = append(g.hidden[id], w)
+	slices.SortFunc(g.hidden[id], func(a, b wanted) int { return strings.Compare(a.member.name, b.member.name) })
+}
+
+// remove takes out a member's endpoint.
+func (g *group) remove(id Identity, m *member) {
+	hidden := g.hidden[id]
+	switch {
+	case g.endpoints[id].member != m:
+		hidden = slices.DeleteFunc(hidden, func(w wanted) bool { return w.member == m })
+	case len(hidden) > 0:
+		g.endpoints[id] = hidden[0]
+		hidden = hidden[1:]
+	default:
+		delete(g.endpoints, id)
+		return
+	}
+	g.hidden[id] = hidden
+	if len(hidden) == 0 {
+		delete(g.hidden, id)
+	}
 }
 
 // Waiting returns the names of the Pods left out because their node is missing, sorted.
 func (s *Set) Waiting() []string { return slices.Sorted(maps.Keys(s.waiting)) }
 
-// Endpoints returns the endpoints of one family, sorted. Their hints, and nothing else, may be set through it.
+// Endpoints returns the endpoints of one family, sorted.
 func (s *Set) Endpoints(family discoveryv1.AddressType) []*discoveryv1.Endpoint {
 	var all []*discoveryv1.Endpoint
 	for _, key := range s.keys(family) {
 		all = append(all, s.groups[key].sorted()...)
 	}
 	return all
+}
+
+// SetHints gives the endpoints of one family hints that depend on all of them: one for each that Endpoints returns, in
+// its order. A Put afterwards takes those of its endpoint off again.
+func (s *Set) SetHints(family discoveryv1.AddressType, hints []*discoveryv1.EndpointHints) {
+	for _, key := range s.keys(family) {
+		g := s.groups[key]
+		for _, endpoint := range g.sorted() {
+			hint := hints[0]
+			hints = hints[1:]
+			if equalHints(endpoint.Hints, hint) {
+				continue
+			}
+			hinted := *endpoint
+			hinted.Hints = hint
+			id := IdentityOf(endpoint)
+			m := g.endpoints[id].member
+			for i := range m.endpoints {
+				if m.endpoints[i].endpoint == endpoint {
+					m.endpoints[i].endpoint = &hinted
+				}
+			}
+			g.endpoints[id] = wanted{member: m, endpoint: &hinted}
+			s.note(key, id)
+		}
+	}
 }
 
 // keys returns the groups of one family, sorted.
@@ -145,7 +409,7 @@ func (s *Set) keys(family discoveryv1.AddressType) []groupKey {
 // has says whether any group of a family holds an endpoint.
 func (s *Set) has(family discoveryv1.AddressType, id Identity) bool {
 	for key, g := range s.groups {
-		if key.family == family && g.endpoints[id] != nil {
+		if key.family == family && g.endpoints[id].endpoint != nil {
 			return true
 		}
 	}
@@ -156,54 +420,7 @@ func (g *group) sorted() []*discoveryv1.Endpoint {
 	ids := slices.SortedFunc(maps.Keys(g.endpoints), Identity.compare)
 	endpoints := make([]*discoveryv1.Endpoint, len(ids))
 	for i, id := range ids {
-		endpoints[i] = g.endpoints[id]
+		endpoints[i] = g.endpoints[id].endpoint
 	}
 	return endpoints
-}
-
-// UnresolvedPorts returns the Service's ports that some Pods lack, in the Service's order, and how many Pods that was
-// judged by. Where Pods are ready, only those count; else all that are not going away do, since a probe by port name
-// keeps such a Pod from getting ready.
-func (s *Set) UnresolvedPorts() (unresolved []UnresolvedPort, pods int) {
-	anyReady := false
-	for _, m := range s.members {
-		anyReady = anyReady || m.ready && !m.leaving
-	}
-	missing := map[int]int{}
-	have := map[int]map[string]struct{}{}
-	for _, m := range s.members {
-		if m.leaving || anyReady && !m.ready {
-			continue
-		}
-		pods++
-		for _, port := range m.missing {
-			missing[port]++
-			if have[port] == nil {
-				have[port] = map[string]struct{}{}
-			}
-			for _, name := range m.have {
-				have[port][name] = struct{}{}
-			}
-		}
-	}
-	for _, port := range slices.Sorted(maps.Keys(missing)) {
-		unresolved = append(unresolved, UnresolvedPort{
-			Port:    s.service.Spec.Ports[port],
-			Missing: missing[port],
-			Pods:    pods,
-			Have:    slices.Sorted(maps.Keys(have[port])),
-		})
-	}
-	return unresolved, pods
-}
-
-// namedPorts lists the ports that a Pod has a name for, as name/number/protocol.
-func namedPorts(pod *corev1.Pod) []string {
-	names := []string{}
-	for p := range containerPorts(pod) {
-		if p.Name != "" {
-			names = append(names, fmt.Sprintf("%s/%d/%s", p.Name, p.ContainerPort, p.Protocol))
-		}
-	}
-	return names
 }

@@ -1,6 +1,7 @@
 package endpoints
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -105,7 +106,7 @@ func TestEndpointOfAPod(t *testing.T) {
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			before := tc.pod.DeepCopy()
-			set := NewSet(tc.service)
+			set := NewSet(tc.service, SetOptions{})
 			set.Put(tc.pod, tc.zone)
 			if diff := cmp.Diff(tc.want, set.Endpoints(discoveryv1.AddressTypeIPv4)); diff != "" {
 				t.Errorf("%s\n-want +got:\n%s", tc.reason, diff)
@@ -118,7 +119,7 @@ func TestEndpointOfAPod(t *testing.T) {
 }
 
 func TestWaiting(t *testing.T) {
-	set := NewSet(newService())
+	set := NewSet(newService(), SetOptions{})
 	set.Put(newPod(2), Zone{NodeMissing: true})
 	set.Put(newPod(1), Zone{NodeMissing: true})
 	if diff := cmp.Diff([]string{"pod-0001", "pod-0002"}, set.Waiting()); diff != "" {
@@ -316,7 +317,15 @@ func TestTriggerTimes(t *testing.T) {
 		{"A Pod that comes back counts again.", []*corev1.Pod{newPod(1, at(9)), newPod(2, at(7))}, 7},
 	}
 	for _, step := range steps {
-		got := times.Next(service, step.pods)
+		for _, pod := range step.pods {
+			times.Note(pod)
+		}
+		for name := range times.pods {
+			if !slices.ContainsFunc(step.pods, func(p *corev1.Pod) bool { return p.Name == name }) {
+				times.Gone(name)
+			}
+		}
+		got := times.Next(service)
 		if step.want < 0 && got.IsZero() || got.Equal(epoch.Add(minuteOf(step.want))) {
 			continue
 		}

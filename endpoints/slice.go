@@ -30,7 +30,7 @@ func (p *packer) build(b *bin) *discoveryv1.EndpointSlice {
 		slice.OwnerReferences = []metav1.OwnerReference{ownerReference(p.set.service)}
 	}
 	slice.Labels = maps.Clone(p.labels)
-	SetTrigger(&slice.ObjectMeta, p.opts.Trigger)
+	SetTrigger(&slice.ObjectMeta, p.trigger)
 	for i := range b.ports {
 		b.ports[i].DeepCopyInto(&slice.Ports[i])
 	}

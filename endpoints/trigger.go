@@ -6,39 +6,50 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// TriggerTimes finds out, for one Service, when the change happened that the next write publishes. It remembers the
-// Pods' times between calls; its zero value has seen nothing. Like upstream's it sees states, not events: of several
-// changes of one Pod between two calls only the last counts.
+// TriggerTimes finds out, for one Service, when the change happened that the next write publishes. Its zero value has
+// seen nothing. Like upstream's it sees states, not events: of several changes of one Pod between two calls of Note
+// only the last counts.
 type TriggerTimes struct {
-	known   bool
-	service time.Time
-	pods    map[string]time.Time
+	known    bool
+	service  time.Time
+	pods     map[string]time.Time
+	earliest time.Time
 }
 
-// Next returns the earliest time among what changed since the last call: the Ready transitions of Pods, the creation
+// Note notes the state of a Pod that the Service has.
+func (t *TriggerTimes) Note(pod *corev1.Pod) {
+	now := readySince(pod)
+	if now.IsZero() {
+		t.Gone(pod.Name)
+		return
+	}
+	t.consider(now, t.pods[pod.Name])
+	if t.pods == nil {
+		t.pods = map[string]time.Time{}
+	}
+	t.pods[pod.Name] = now
+}
+
+// Gone forgets a Pod that the Service does not have any more. If it comes back, it counts again.
+func (t *TriggerTimes) Gone(podName string) { delete(t.pods, podName) }
+
+func (t *TriggerTimes) consider(now, before time.Time) {
+	if now.After(before) && (t.earliest.IsZero() || now.Before(t.earliest)) {
+		t.earliest = now
+	}
+}
+
+// Next returns the earliest time among what was noted since the last call: the Ready transitions of Pods, the creation
 // of the Service. On the first call it is the Service's creation. Zero: nothing known has changed.
-func (t *TriggerTimes) Next(service *corev1.Service, pods []*corev1.Pod) time.Time {
-	var earliest time.Time
-	consider := func(now, before time.Time) {
-		if now.After(before) && (earliest.IsZero() || now.Before(earliest)) {
-			earliest = now
-		}
-	}
-	seen := make(map[string]time.Time, len(pods))
-	for _, pod := range pods {
-		if now := readySince(pod); !now.IsZero() {
-			seen[pod.Name] = now
-			consider(now, t.pods[pod.Name])
-		}
-	}
+func (t *TriggerTimes) Next(service *corev1.Service) time.Time {
 	created := service.CreationTimestamp.Time
-	consider(created, t.service)
-	first := !t.known
-	t.known, t.service, t.pods = true, created, seen
-	if first {
-		return created
+	t.consider(created, t.service)
+	next := t.earliest
+	if !t.known {
+		next = created
 	}
-	return earliest
+	t.known, t.service, t.earliest = true, created, time.Time{}
+	return next
 }
 
 // readySince returns when a Pod's Ready condition last changed, or zero.

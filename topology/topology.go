@@ -66,6 +66,15 @@ func Assign(in Input) Result {
 	return Result{Hints: hints}
 }
 
+// Local returns the assignment of one endpoint, for policies under which it depends on that endpoint alone: SameZone
+// and SameNode. It is nil for None.
+func Local(policy Policy) func(*discoveryv1.Endpoint) *discoveryv1.EndpointHints {
+	if policy == None {
+		return nil
+	}
+	return func(endpoint *discoveryv1.Endpoint) *discoveryv1.EndpointHints { return local(policy, endpoint) }
+}
+
 func local(policy Policy, endpoint *discoveryv1.Endpoint) *discoveryv1.EndpointHints {
 	if endpoint.Conditions.Ready == nil || !*endpoint.Conditions.Ready {
 		return nil

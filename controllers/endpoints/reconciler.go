@@ -152,12 +152,13 @@ func (r *Reconciler) plan(ctx context.Context, service *corev1.Service, st *stat
 	pods := make([]*corev1.Pod, len(list.Items))
 	for i := range list.Items {
 		pods[i] = &list.Items[i]
+		st.trigger.Note(pods[i])
 	}
 	current, err := r.current(ctx, client.ObjectKeyFromObject(service))
 	if err != nil {
 		return nil, err
 	}
-	return endpoints.Classic(service, pods, current, st.trigger.Next(service, pods)), nil
+	return endpoints.Classic(service, pods, current, st.trigger.Next(service)), nil
 }
 
 // current returns the Endpoints that are there, or nil. They belong to the cache.

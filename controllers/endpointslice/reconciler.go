@@ -162,9 +162,10 @@ func (r *Reconciler) plan(ctx context.Context, seen *observation, st *state) (en
 	if !endpoints.Selected(service) {
 		return endpoints.Release(service, seen.slices), wantedCondition{none: true}
 	}
-	set := endpoints.NewSet(service)
+	set := endpoints.NewSet(service, endpoints.SetOptions{})
 	for _, pod := range seen.pods {
 		set.Put(pod, seen.zones[pod.Spec.NodeName])
+		st.trigger.Note(pod)
 	}
 	if waiting := set.Waiting(); len(waiting) > 0 {
 		log.FromContext(ctx).V(1).Info("Left out Pods whose nodes are not known", "pods", waiting)
@@ -172,17 +173,17 @@ func (r *Reconciler) plan(ctx context.Context, seen *observation, st *state) (en
 	policy := topology.PolicyOf(service)
 	if policy != topology.None {
 		for _, family := range set.Families() {
-			all := set.Endpoints(family)
-			for i, hints := range topology.Assign(topology.Input{Policy: policy, Endpoints: all}).Hints {
-				all[i].Hints = hints
-			}
+			set.SetHints(family, topology.Assign(topology.Input{Policy: policy, Endpoints: set.Endpoints(family)}).Hints)
 		}
 	}
-	plan := endpoints.Pack(set, seen.slices, endpoints.Options{
+	layout := endpoints.NewLayout(endpoints.Options{
 		ManagedBy:    ManagedBy,
 		MaxEndpoints: r.MaxEndpointsPerSlice,
-		Trigger:      st.trigger.Next(service, seen.pods),
 		Taken:        func(name string) bool { return r.exists(ctx, service.Namespace, name) },
 	})
+	for _, slice := range seen.slices {
+		layout.Observe(slice)
+	}
+	plan := layout.Plan(set, endpoints.Pass{Trigger: st.trigger.Next(service)})
 	return plan, portsCondition(set)
 }
