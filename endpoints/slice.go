@@ -63,23 +63,23 @@ func (p *packer) freeName(family discoveryv1.AddressType) string {
 	}
 }
 
-// sliceName returns a name that is the Service's, a dash and eight characters, as upstream's, which are random there.
-func sliceName(service *corev1.Service, family discoveryv1.AddressType, i int) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s/%d", service.UID, family, i))
-	return service.Name + "-" + strings.ToLower(base32.HexEncoding.EncodeToString(sum[:5]))
+// sliceName returns a name that is the owner's, a dash and eight characters, as upstream's, which are random there.
+func sliceName(owner metav1.Object, family discoveryv1.AddressType, i int) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s/%d", owner.GetUID(), family, i))
+	return owner.GetName() + "-" + strings.ToLower(base32.HexEncoding.EncodeToString(sum[:5]))
 }
 
 // maxNames bounds the search for a Service's slice by its name; more slices than that no Service has.
 const maxNames = 1000
 
-// HasOwnName says whether a slice has one of the names that Pack gives to slices of this Service: it was ours even if
-// its labels no longer say so.
-func HasOwnName(service *corev1.Service, slice *discoveryv1.EndpointSlice) bool {
-	if !strings.HasPrefix(slice.Name, service.Name+"-") || len(slice.Name) != len(service.Name)+9 {
+// HasOwnName says whether a slice has one of the names that Pack and Mirror give to slices of this Service or Endpoints
+// object: it was ours even if its labels no longer say so.
+func HasOwnName(owner metav1.Object, slice *discoveryv1.EndpointSlice) bool {
+	if !strings.HasPrefix(slice.Name, owner.GetName()+"-") || len(slice.Name) != len(owner.GetName())+9 {
 		return false
 	}
 	for i := range maxNames {
-		if sliceName(service, slice.AddressType, i) == slice.Name {
+		if sliceName(owner, slice.AddressType, i) == slice.Name {
 			return true
 		}
 	}
