@@ -98,7 +98,8 @@ type placed struct {
 
 type rank struct {
 	members map[*member]struct{}
-	serving int
+	// published members have an endpoint, serving ones a ready one.
+	published, serving int
 }
 
 const noRank = math.MaxInt
@@ -129,6 +130,10 @@ func (s *Set) Families() []discoveryv1.AddressType { return s.families }
 // (kubernetes/kubernetes#107927); Waiting names those, and they are to be put again when the node appears.
 func (s *Set) Put(pod *corev1.Pod, zone Zone) {
 	if !publishable(pod) {
+		s.replace(pod.Name, nil)
+		return
+	}
+	if s.opts.Addresses != nil && len(s.opts.Addresses(pod)) == 0 {
 		s.replace(pod.Name, nil)
 		return
 	}
@@ -258,6 +263,9 @@ func (s *Set) count(m *member, n int) {
 		r = &rank{members: map[*member]struct{}{}}
 		s.ranks[m.rank] = r
 	}
+	if len(m.endpoints) > 0 {
+		r.published += n
+	}
 	if m.serving {
 		r.serving += n
 	}
@@ -354,6 +362,22 @@ func (g *group) remove(id Identity, m *member) {
 	if len(hidden) == 0 {
 		delete(g.hidden, id)
 	}
+}
+
+// Serving returns the lowest rank that has a ready endpoint, and how many Pods of the ranks that are wanted are
+// endpoints, and ready ones; a Pod counts once, whatever its families. Any is false where no endpoint is ready: then
+// all ranks are wanted.
+func (s *Set) Serving() (active int, any bool, published, ready int) {
+	for number, r := range s.ranks {
+		if number <= s.active {
+			published += r.published
+			ready += r.serving
+		}
+	}
+	if s.active == noRank {
+		return 0, false, published, ready
+	}
+	return s.active, true, published, ready
 }
 
 // Waiting returns the names of the Pods left out because their node is missing, sorted.
