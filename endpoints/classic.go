@@ -91,7 +91,7 @@ func classicSubsets(service *corev1.Service, pods []*corev1.Pod) []corev1.Endpoi
 	ports := resolver{service: service, byPorts: map[string]*resolution{}}
 	byPorts := map[string]*corev1.EndpointSubset{}
 	for _, pod := range pods {
-		if !publishable(pod) || pod.DeletionTimestamp != nil && !service.Spec.PublishNotReadyAddresses {
+		if !Publishable(pod) || pod.DeletionTimestamp != nil && !service.Spec.PublishNotReadyAddresses {
 			continue
 		}
 		addresses := podAddresses(pod, family)

@@ -64,9 +64,9 @@ func compareAll(comparisons ...int) int {
 	return 0
 }
 
-// publishable says whether a Pod can be an endpoint at all. A Pod that has ended never is, not even with
+// Publishable says whether a Pod can be an endpoint at all. A Pod that has ended never is, not even with
 // publishNotReadyAddresses: its address may be another Pod's by now (kubernetes/kubernetes#110255).
-func publishable(pod *corev1.Pod) bool {
+func Publishable(pod *corev1.Pod) bool {
 	return pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed && len(pod.Status.PodIPs) > 0
 }
 

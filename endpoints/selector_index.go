@@ -230,6 +230,6 @@ func podChanged(old, pod *corev1.Pod) bool {
 		old.Spec.NodeName != pod.Spec.NodeName ||
 		(old.DeletionTimestamp == nil) != (pod.DeletionTimestamp == nil) ||
 		podReady(old) != podReady(pod) ||
-		publishable(old) != publishable(pod) ||
+		Publishable(old) != Publishable(pod) ||
 		!slices.Equal(old.Status.PodIPs, pod.Status.PodIPs)
 }

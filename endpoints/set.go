@@ -129,7 +129,7 @@ func (s *Set) Families() []discoveryv1.AddressType { return s.families }
 // endpoint is left out. So is one whose node is missing, unless the Service publishes addresses that are not ready
 // (kubernetes/kubernetes#107927); Waiting names those, and they are to be put again when the node appears.
 func (s *Set) Put(pod *corev1.Pod, zone Zone) {
-	if !publishable(pod) {
+	if !Publishable(pod) {
 		s.replace(pod.Name, nil)
 		return
 	}
