@@ -1,7 +1,9 @@
 package endpoints
 
 import (
-	"time"
+	"maps"
+	"slices"
+	"strings"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -13,14 +15,56 @@ import (
 // becomes of the Service: a new Set makes the next plan a full one. It is not safe for concurrent use.
 //
 // A cache that is behind does no harm: what a write returned counts until something newer comes, and a slice that was
-// deleted does not come back. It rests on resourceVersions of one resource being ordered (guaranteed since Kubernetes
+// deleted does not come back. That rests on resourceVersions of one resource being ordered (guaranteed since Kubernetes
 // 1.35, KEP-5504, and true of every API server on etcd before).
 type Layout struct {
 	opts Options
-	// slices by name.
-	slices map[string]*discoveryv1.EndpointSlice
-	// deleted are slices that we deleted and have not yet been seen deleted.
+	// set is the one of the last plan, and labels are what its slices have. Nil before the first plan: until then
+	// slices are only kept.
+	set    *Set
+	labels map[string]string
+	// names are the first names of the Service's slices, as far as they were needed.
+	names map[discoveryv1.AddressType][]string
+
+	bins  map[string]*bin
+	byUID map[types.UID]*bin
+	// deleted are slices that we deleted and that have not yet been seen deleted.
 	deleted map[types.UID]struct{}
+
+	// Each bin is in one of these, but for those that are being deleted.
+	shelves  map[groupKey]*shelf
+	empty    map[discoveryv1.AddressType]map[*bin]struct{}
+	obsolete map[*bin]struct{}
+
+	// endpoints counts those on shelves, filled the bins on shelves by family.
+	endpoints int
+	filled    map[discoveryv1.AddressType]int
+	// unsettled are the shelves that the next plan has to look at; loose those from which a bin can be freed.
+	unsettled map[*shelf]struct{}
+	loose     map[*shelf]struct{}
+}
+
+// bin is a slice that is there.
+type bin struct {
+	slice *discoveryv1.EndpointSlice
+	// shelf is where it is; nil where it is empty, obsolete or being deleted.
+	shelf *shelf
+}
+
+// shelf is the bins that hold endpoints of one group.
+type shelf struct {
+	key groupKey
+	// bins are sorted by compareBins; held counts their endpoints.
+	bins []*bin
+	held int
+	// at says which bin holds an endpoint, more which other ones do, or the same again.
+	at   map[Identity]*bin
+	more map[Identity][]*bin
+	// wrong are the bins that have other labels than they should.
+	wrong map[*bin]struct{}
+	// pending are the endpoints that are not where, or not what, they should be, or may not be. All: any may be one.
+	pending map[Identity]struct{}
+	all     bool
 }
 
 // Observation is what a Layout found in a slice that it was shown.
@@ -35,72 +79,341 @@ const (
 	Changed Observation = "Changed"
 )
 
-// Pass is what is said of one plan.
-type Pass struct {
-	// Trigger is when the change happened that is being written (TriggerTimes); consumers measure their delay from
-	// it. Zero: not known, and the annotation is removed from what is written.
-	Trigger time.Time
-	// Busy says that the Service's endpoints have changed within the last seconds and so probably will again: slices
-	// are then emptied into others only where that makes no write more. Plan.More says that there is more to do.
-	Busy bool
-}
-
 // NewLayout returns a layout without slices.
 func NewLayout(opts Options) *Layout {
 	if opts.MaxEndpoints == 0 {
 		opts.MaxEndpoints = DefaultMaxEndpoints
 	}
-	return &Layout{opts: opts, slices: map[string]*discoveryv1.EndpointSlice{}, deleted: map[types.UID]struct{}{}}
+	return &Layout{opts: opts, bins: map[string]*bin{}, byUID: map[types.UID]*bin{}, deleted: map[types.UID]struct{}{}}
 }
 
 // Observe takes over a slice of the Service that came from a watch or a list. It must be one that ManagedBy marks, or
-// used to mark. The layout keeps it; it must not change any more.
+// used to mark. The layout keeps it; it must not change any more. It costs O(its endpoints).
 func (l *Layout) Observe(slice *discoveryv1.EndpointSlice) Observation {
 	if _, gone := l.deleted[slice.UID]; gone {
 		return Stale
 	}
-	held := l.slices[slice.Name]
-	if held != nil && !newer(slice.ResourceVersion, held.ResourceVersion) {
+	b := l.bins[slice.Name]
+	switch {
+	case b == nil:
+		l.add(slice)
+		return Changed
+	case slice.UID == b.slice.UID && slice.ResourceVersion == b.slice.ResourceVersion && slice.ResourceVersion != "":
+		// The same content: what the cache has anyway need not be held twice.
+		b.slice = slice
 		return Stale
+	case !newer(slice.ResourceVersion, b.slice.ResourceVersion):
+		return Stale
+	case slice.UID != b.slice.UID:
+		l.drop(b)
+		l.add(slice)
+		return Changed
 	}
-	l.slices[slice.Name] = slice
-	return Changed
+	return l.replace(b, slice)
 }
 
-// Remove takes out a slice that was seen deleted, or that is not to be kept any more.
-func (l *Layout) Remove(uid types.UID) {
+// Remove takes out a slice that was seen deleted, or that is not to be kept any more, and says whether the layout held
+// it: a slice that we deleted ourselves it does not hold.
+func (l *Layout) Remove(uid types.UID) bool {
 	delete(l.deleted, uid)
-	for name, slice := range l.slices {
-		if slice.UID == uid {
-			delete(l.slices, name)
-		}
+	b := l.byUID[uid]
+	if b == nil {
+		return false
 	}
+	l.drop(b)
+	return true
 }
 
 // Wrote takes over what came of a write of a plan: the slice as the API server returned it, nil for one that was
 // deleted. A write that failed is not told; the next plan makes it again.
 func (l *Layout) Wrote(write Write, result *discoveryv1.EndpointSlice) {
-	if write.Verb == Delete {
-		l.Remove(write.Slice.UID)
-		l.deleted[write.Slice.UID] = struct{}{}
+	if write.Verb != Delete {
+		l.Observe(result)
 		return
 	}
-	l.Observe(result)
-}
-
-// Plan returns the writes after which the slices hold a set. It may be called again at any time: what was not written
-// is planned again.
-func (l *Layout) Plan(set *Set, pass Pass) Plan {
-	existing := make([]*discoveryv1.EndpointSlice, 0, len(l.slices))
-	for _, slice := range l.slices {
-		existing = append(existing, slice)
+	if b := l.bins[write.Slice.Name]; b != nil && b.slice.UID == write.Slice.UID {
+		l.drop(b)
 	}
-	return pack(set, existing, l.opts, pass)
+	if write.Slice.UID != "" {
+		l.deleted[write.Slice.UID] = struct{}{}
+	}
 }
 
-// newer says whether resourceVersion a is after b. An empty one is of a slice that was made up, and believed; so is
-// what cannot be compared.
+// newer says whether resourceVersion a is after b. What cannot be compared, as the empty one of a slice that was made
+// up, is believed.
 func newer(a, b string) bool {
 	order, err := resourceversion.CompareResourceVersion(a, b)
 	return err != nil || order > 0
+}
+
+func (l *Layout) add(slice *discoveryv1.EndpointSlice) {
+	b := &bin{slice: slice}
+	l.bins[slice.Name] = b
+	l.byUID[slice.UID] = b
+	if l.set != nil {
+		l.place(b)
+	}
+}
+
+func (l *Layout) drop(b *bin) {
+	if l.set != nil {
+		l.displace(b)
+	}
+	delete(l.bins, b.slice.Name)
+	if l.byUID[b.slice.UID] == b {
+		delete(l.byUID, b.slice.UID)
+	}
+}
+
+// replace makes slice the state of a bin.
+func (l *Layout) replace(b *bin, slice *discoveryv1.EndpointSlice) Observation {
+	old := b.slice
+	if l.set == nil {
+		b.slice = slice
+		return Changed
+	}
+	same := (old.DeletionTimestamp == nil) == (slice.DeletionTimestamp == nil) &&
+		OwnedBy(old, l.set.service) == OwnedBy(slice, l.set.service) && slices.EqualFunc(old.Ports, slice.Ports, equalPorts)
+	if !same || b.shelf == nil || len(slice.Endpoints) == 0 {
+		l.displace(b)
+		b.slice = slice
+		l.place(b)
+		same = same && len(old.Endpoints) == 0 && len(slice.Endpoints) == 0 && maps.Equal(old.Labels, slice.Labels)
+	} else {
+		same = l.exchange(b, slice) && maps.Equal(old.Labels, slice.Labels)
+	}
+	if same {
+		return Unchanged
+	}
+	return Changed
+}
+
+// place finds out where a bin belongs and puts it there.
+func (l *Layout) place(b *bin) {
+	slice := b.slice
+	family := slice.AddressType
+	switch {
+	case slice.DeletionTimestamp != nil:
+		// As good as gone, but for its name (kubernetes/kubernetes#108267).
+	case !OwnedBy(slice, l.set.service), !slices.Contains(l.set.families, family):
+		l.obsolete[b] = struct{}{}
+	case len(slice.Endpoints) == 0:
+		if l.empty[family] == nil {
+			l.empty[family] = map[*bin]struct{}{}
+		}
+		l.empty[family][b] = struct{}{}
+	default:
+		b.shelf = l.shelf(groupKey{family: family, ports: portsKey(slice.Ports)})
+		l.filled[family]++
+		l.exchange(b, slice)
+	}
+}
+
+// displace takes a bin from where it is.
+func (l *Layout) displace(b *bin) {
+	delete(l.obsolete, b)
+	delete(l.empty[b.slice.AddressType], b)
+	if b.shelf == nil {
+		return
+	}
+	sh := b.shelf
+	l.exchange(b, nil)
+	b.shelf = nil
+	l.filled[sh.key.family]--
+	l.tidy(sh)
+}
+
+// tidy drops a shelf that nothing is on and nothing is to be.
+func (l *Layout) tidy(sh *shelf) {
+	if len(sh.bins) == 0 && len(sh.pending) == 0 && l.set.groups[sh.key] == nil {
+		delete(l.shelves, sh.key)
+		delete(l.unsettled, sh)
+	}
+}
+
+// shelf returns the shelf of a group, a new one if need be.
+func (l *Layout) shelf(key groupKey) *shelf {
+	sh := l.shelves[key]
+	if sh == nil {
+		sh = &shelf{key: key, at: map[Identity]*bin{}}
+		l.shelves[key] = sh
+	}
+	return sh
+}
+
+// exchange makes slice the content of a bin on its shelf, whose content is that of its old slice or, where it is not
+// yet in order, none; nil takes it out. It compares place by place and says whether all endpoints are the same.
+func (l *Layout) exchange(b *bin, slice *discoveryv1.EndpointSlice) (same bool) {
+	sh := b.shelf
+	var before, after []discoveryv1.Endpoint
+	if at, ok := slices.BinarySearchFunc(sh.bins, b, compareBins); ok {
+		before = b.slice.Endpoints
+		sh.bins = slices.Delete(sh.bins, at, at+1)
+	}
+	delete(sh.wrong, b)
+	if slice != nil {
+		after = slice.Endpoints
+		b.slice = slice
+		at, _ := slices.BinarySearchFunc(sh.bins, b, compareBins)
+		sh.bins = slices.Insert(sh.bins, at, b)
+		if !maps.Equal(slice.Labels, l.labels) {
+			if sh.wrong == nil {
+				sh.wrong = map[*bin]struct{}{}
+			}
+			sh.wrong[b] = struct{}{}
+		}
+	}
+	sh.held += len(after) - len(before)
+	l.endpoints += len(after) - len(before)
+	same = l.difference(b, before, after)
+	l.assess(sh)
+	return same
+}
+
+// difference brings a shelf up to date with a bin whose endpoints were before and are after. Our own writes keep the
+// order and append, so that the steps are few:
+//
+//  1. Along both, what is in neither's turn the same was taken out.
+//  2. What remains was added.
+func (l *Layout) difference(b *bin, before, after []discoveryv1.Endpoint) (same bool) {
+	sh := b.shelf
+	group := l.set.groups[sh.key]
+	same = true
+	var gone []Identity
+	next := 0
+	for i := range before {
+		if next < len(after) && equalEndpoints(&before[i], &after[next]) {
+			next++
+			continue
+		}
+		same = false
+		id := IdentityOf(&before[i])
+		if next < len(after) && id == IdentityOf(&after[next]) {
+			sh.check(group, id, &after[next])
+			next++
+			continue
+		}
+		sh.takeOff(id, b)
+		gone = append(gone, id)
+	}
+	for i := next; i < len(after); i++ {
+		same = false
+		id := IdentityOf(&after[i])
+		sh.putOn(id, b)
+		sh.check(group, id, &after[i])
+	}
+	for _, id := range gone {
+		sh.check(group, id, nil)
+	}
+	return same
+}
+
+func (sh *shelf) putOn(id Identity, b *bin) {
+	if sh.at[id] == nil {
+		sh.at[id] = b
+		return
+	}
+	if sh.more == nil {
+		sh.more = map[Identity][]*bin{}
+	}
+	sh.more[id] = append(sh.more[id], b)
+}
+
+func (sh *shelf) takeOff(id Identity, b *bin) {
+	more := sh.more[id]
+	if len(more) == 0 {
+		delete(sh.at, id)
+		return
+	}
+	if at := slices.Index(more, b); at >= 0 {
+		more = slices.Delete(more, at, at+1)
+	} else {
+		sh.at[id], more = more[0], more[1:]
+	}
+	sh.more[id] = more
+	if len(more) == 0 {
+		delete(sh.more, id)
+	}
+}
+
+// check notes whether an endpoint is pending, given what a slice says of it: nil where it was taken out of one.
+func (sh *shelf) check(group *group, id Identity, endpoint *discoveryv1.Endpoint) {
+	if sh.all {
+		return
+	}
+	want := group.wants(id)
+	fine := len(sh.more[id]) == 0 && (want == nil && sh.at[id] == nil || want != nil && endpoint != nil && equalEndpoints(want, endpoint))
+	if fine {
+		delete(sh.pending, id)
+	} else {
+		sh.note(id)
+	}
+}
+
+func (sh *shelf) note(id Identity) {
+	if sh.pending == nil {
+		sh.pending = map[Identity]struct{}{}
+	}
+	sh.pending[id] = struct{}{}
+}
+
+// assess keeps up to date which shelves a plan has to look at.
+func (l *Layout) assess(sh *shelf) {
+	mark(l.unsettled, sh, sh.all || len(sh.pending) > 0 || len(sh.wrong) > 0 || sh.overfull(l.opts.MaxEndpoints))
+	mark(l.loose, sh, spare(len(sh.bins), sh.held, l.opts.MaxEndpoints))
+}
+
+func mark(marks map[*shelf]struct{}, sh *shelf, is bool) {
+	if is {
+		marks[sh] = struct{}{}
+	} else {
+		delete(marks, sh)
+	}
+}
+
+// overfull says whether a bin holds more than it may.
+func (sh *shelf) overfull(limit int) bool {
+	return len(sh.bins) > 0 && len(sh.bins[0].slice.Endpoints) > limit
+}
+
+// compareBins orders the fullest first, then by name.
+func compareBins(a, b *bin) int {
+	if d := len(b.slice.Endpoints) - len(a.slice.Endpoints); d != 0 {
+		return d
+	}
+	return strings.Compare(a.slice.Name, b.slice.Name)
+}
+
+// follow brings pending up to date with a set: by its changes if the layout has seen the rest, else by all.
+func (l *Layout) follow(set *Set) {
+	if l.set == set && set.follower == l {
+		for _, change := range set.changes {
+			sh := l.shelf(change.key)
+			if !sh.all {
+				sh.note(change.id)
+			}
+			l.unsettled[sh] = struct{}{}
+		}
+		set.changes = set.changes[:0]
+		return
+	}
+	if l.set == nil || l.set.service.UID != set.service.UID || l.set.service.Name != set.service.Name {
+		l.names = map[discoveryv1.AddressType][]string{}
+	}
+	l.set, set.follower, set.changes = set, l, nil
+	l.labels = sliceLabels(set.service, l.opts.ManagedBy)
+	l.shelves = map[groupKey]*shelf{}
+	l.empty = map[discoveryv1.AddressType]map[*bin]struct{}{}
+	l.obsolete = map[*bin]struct{}{}
+	l.endpoints, l.filled = 0, map[discoveryv1.AddressType]int{}
+	l.unsettled, l.loose = map[*shelf]struct{}{}, map[*shelf]struct{}{}
+	for key, group := range set.groups {
+		sh := &shelf{key: key, all: true, at: make(map[Identity]*bin, len(group.endpoints))}
+		l.shelves[key] = sh
+		l.unsettled[sh] = struct{}{}
+	}
+	for _, b := range l.bins {
+		b.shelf = nil
+		l.place(b)
+	}
 }

@@ -99,6 +99,8 @@ func (r *resolver) resolve(pod *corev1.Pod) *resolution {
 	return res
 }
 
+func equalPorts(a, b discoveryv1.EndpointPort) bool { return comparePorts(a, b) == 0 }
+
 func comparePorts(a, b discoveryv1.EndpointPort) int {
 	return compareAll(
 		cmp.Compare(value(a.Name), value(b.Name)),

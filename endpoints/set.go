@@ -433,11 +433,19 @@ func (s *Set) keys(family discoveryv1.AddressType) []groupKey {
 // has says whether any group of a family holds an endpoint.
 func (s *Set) has(family discoveryv1.AddressType, id Identity) bool {
 	for key, g := range s.groups {
-		if key.family == family && g.endpoints[id].endpoint != nil {
+		if key.family == family && g.wants(id) != nil {
 			return true
 		}
 	}
 	return false
+}
+
+// wants returns the endpoint of an identity, or nil; a group that is nil wants none.
+func (g *group) wants(id Identity) *discoveryv1.Endpoint {
+	if g == nil {
+		return nil
+	}
+	return g.endpoints[id].endpoint
 }
 
 func (g *group) sorted() []*discoveryv1.Endpoint {

@@ -13,30 +13,24 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// build returns the object that a bin is to be written as. It shares nothing with what Pack was given.
-func (p *packer) build(b *bin) *discoveryv1.EndpointSlice {
-	slice := &discoveryv1.EndpointSlice{
-		AddressType: b.family,
-		Ports:       make([]discoveryv1.EndpointPort, len(b.ports)),
-		Endpoints:   make([]discoveryv1.Endpoint, len(b.endpoints)),
-	}
-	if b.old != nil {
-		b.old.ObjectMeta.DeepCopyInto(&slice.ObjectMeta)
+// build returns the object that a draft is to be written as.
+func (p *planner) build(d *draft) *discoveryv1.EndpointSlice {
+	slice := &discoveryv1.EndpointSlice{AddressType: d.key.family, Ports: d.ports, Endpoints: d.endpoints}
+	if d.bin != nil {
+		slice.ObjectMeta = d.bin.slice.ObjectMeta
+		slice.Annotations = maps.Clone(slice.Annotations)
 		// The API server keeps these when they are left out, and they can be as long as the rest.
 		slice.ManagedFields = nil
 	} else {
-		slice.Name = p.freeName(b.family)
+		slice.Name = p.freeName(d.key.family)
 		slice.Namespace = p.set.service.Namespace
 		slice.OwnerReferences = []metav1.OwnerReference{ownerReference(p.set.service)}
 	}
-	slice.Labels = maps.Clone(p.labels)
-	SetTrigger(&slice.ObjectMeta, p.trigger)
-	for i := range b.ports {
-		b.ports[i].DeepCopyInto(&slice.Ports[i])
+	if slice.Endpoints == nil {
+		slice.Endpoints = []discoveryv1.Endpoint{}
 	}
-	for i, endpoint := range b.endpoints {
-		endpoint.DeepCopyInto(&slice.Endpoints[i])
-	}
+	slice.Labels = p.layout.labels
+	SetTrigger(&slice.ObjectMeta, p.pass.Trigger)
 	return slice
 }
 
@@ -52,13 +46,18 @@ func SetTrigger(meta *metav1.ObjectMeta, trigger time.Time) {
 
 // freeName returns the first name of the Service's slices that is free. Two plans made from the same, perhaps stale,
 // state choose the same name, so that the API server refuses the second instead of keeping a duplicate.
-func (p *packer) freeName(family discoveryv1.AddressType) string {
+func (p *planner) freeName(family discoveryv1.AddressType) string {
+	l := p.layout
 	for i := 0; ; i++ {
-		name := sliceName(p.set.service, family, i)
-		if _, used := p.names[name]; used || p.opts.Taken != nil && p.opts.Taken(name) {
+		if i == len(l.names[family]) {
+			l.names[family] = append(l.names[family], sliceName(p.set.service, family, i))
+		}
+		name := l.names[family][i]
+		_, named := p.named[name]
+		if named || l.bins[name] != nil || l.opts.Taken != nil && l.opts.Taken(name) {
 			continue
 		}
-		p.names[name] = struct{}{}
+		p.named[name] = struct{}{}
 		return name
 	}
 }

@@ -1,0 +1,425 @@
+package endpoints
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	discoveryv1 "k8s.io/api/discovery/v1"
+)
+
+// Plan returns the writes after which the slices hold a set. It may be called again at any time: what was not written
+// is planned again. It costs what has changed since, and the slices that this touches; a set that the layout has not
+// seen costs all.
+func (l *Layout) Plan(set *Set, pass Pass) Plan {
+	l.follow(set)
+	p := &planner{layout: l, set: set, pass: pass, named: map[string]struct{}{}}
+	for _, family := range set.families {
+		p.packFamily(family)
+	}
+	return p.plan()
+}
+
+type planner struct {
+	layout *Layout
+	set    *Set
+	pass   Pass
+	// named are the names given to new slices.
+	named  map[string]struct{}
+	drafts []*draft
+	more   bool
+}
+
+// draft is a slice in the making.
+type draft struct {
+	// bin is the slice as it is; nil for a new one.
+	bin   *bin
+	key   groupKey
+	ports []discoveryv1.EndpointPort
+	// endpoints are the bin's own, not to be changed, unless owned.
+	endpoints []discoveryv1.Endpoint
+	owned     bool
+	// dirty: it has to be written.
+	dirty bool
+	// gains: it gets endpoints that it did not have.
+	gains bool
+	// sheds: it loses endpoints that another draft gets.
+	sheds bool
+	// emptied: compaction emptied it. It must not be used again in the same plan, since its endpoints would be gone
+	// before they are written elsewhere.
+	emptied bool
+	// surplus: it is to be deleted.
+	surplus bool
+}
+
+func draftOf(b *bin, key groupKey) *draft {
+	return &draft{bin: b, key: key, ports: b.slice.Ports, endpoints: b.slice.Endpoints}
+}
+
+// own makes the endpoints the draft's, with room for more.
+func (d *draft) own(more int) {
+	if d.owned {
+		d.endpoints = slices.Grow(d.endpoints, more)
+		return
+	}
+	endpoints := make([]discoveryv1.Endpoint, len(d.endpoints), len(d.endpoints)+more)
+	copy(endpoints, d.endpoints)
+	d.endpoints, d.owned = endpoints, true
+}
+
+// add puts as many endpoints as there is room for into a draft and returns the others.
+func (d *draft) add(endpoints []*discoveryv1.Endpoint, limit int) []*discoveryv1.Endpoint {
+	n := min(len(endpoints), limit-len(d.endpoints))
+	if n <= 0 {
+		return endpoints
+	}
+	d.own(n)
+	for _, endpoint := range endpoints[:n] {
+		d.endpoints = append(d.endpoints, *endpoint)
+	}
+	d.dirty, d.gains = true, true
+	return endpoints[n:]
+}
+
+// held is how many endpoints a draft's bin holds.
+func (d *draft) held() int {
+	if d.bin == nil {
+		return 0
+	}
+	return len(d.bin.slice.Endpoints)
+}
+
+// name is that of a draft's bin; a new one has none yet.
+func (d *draft) name() string {
+	if d.bin == nil {
+		return ""
+	}
+	return d.bin.slice.Name
+}
+
+// compareDrafts orders those of bins as their bins are, and new ones last.
+func compareDrafts(a, b *draft) int {
+	switch {
+	case a.bin != nil && b.bin != nil:
+		return compareBins(a.bin, b.bin)
+	case a.bin != nil:
+		return -1
+	case b.bin != nil:
+		return 1
+	}
+	return 0
+}
+
+func (p *planner) packFamily(family discoveryv1.AddressType) {
+	l := p.layout
+	var work []*shelf
+	for sh := range l.unsettled {
+		if sh.key.family == family {
+			work = append(work, sh)
+		}
+	}
+	for sh := range l.loose {
+		if _, unsettled := l.unsettled[sh]; sh.key.family != family || unsettled {
+			continue
+		}
+		if p.pass.Busy {
+			p.more = true
+		} else {
+			work = append(work, sh)
+		}
+	}
+	slices.SortFunc(work, func(a, b *shelf) int { return compareKeys(a.key, b.key) })
+	var kept, fresh, empty []*draft
+	filled := l.filled[family]
+	for _, sh := range work {
+		for _, d := range p.packShelf(sh) {
+			switch {
+			case d.bin == nil:
+				fresh = append(fresh, d)
+			case len(d.endpoints) == 0:
+				empty = append(empty, d)
+				filled--
+			default:
+				kept = append(kept, d)
+			}
+		}
+	}
+	p.drafts = append(p.drafts, kept...)
+	p.settle(family, filled > 0, fresh, empty)
+}
+
+// packShelf spreads one group over its bins and returns those that it touches, and new ones.
+//
+//  1. What is in place stays there, changed or not; what is not wanted, or is there twice, goes. So does what is
+//     above the limit.
+//  2. New endpoints go into bins that are written anyway, fullest first.
+//  3. The rest goes into one other bin if it fits, the one that it fills best, else into new ones.
+//  4. Bins are emptied into others while that is worth it (compact.go).
+func (p *planner) packShelf(sh *shelf) []*draft {
+	group := p.set.groups[sh.key]
+	drafts, rest := p.keep(sh, group)
+	rest = p.fill(drafts, rest)
+	if len(rest) > 0 {
+		drafts = p.open(sh, drafts, rest, group.ports)
+	}
+	drafts = p.compact(sh, drafts)
+	slices.SortStableFunc(drafts, compareDrafts)
+	p.layout.assess(sh)
+	p.layout.tidy(sh)
+	return drafts
+}
+
+// keep leaves in bins what is wanted there and not in another bin already. It returns the drafts of the bins that it
+// had to look at, and the endpoints that are in none, sorted.
+func (p *planner) keep(sh *shelf, group *group) ([]*draft, []*discoveryv1.Endpoint) {
+	k := keeper{
+		shelf: sh, group: group, limit: p.layout.opts.MaxEndpoints,
+		all:   sh.all || sh.overfull(p.layout.opts.MaxEndpoints),
+		seen:  map[Identity]struct{}{},
+		other: func(id Identity) bool { return p.set.has(sh.key.family, id) },
+	}
+	if sh.all {
+		sh.all, sh.pending = false, nil
+	}
+	var drafts []*draft
+	// The fuller bin keeps an endpoint that two have: compaction fills it before it empties the other, and may have
+	// been interrupted in between.
+	for _, b := range k.touched() {
+		d := draftOf(b, sh.key)
+		_, d.dirty = sh.wrong[b]
+		k.keep(d)
+		drafts = append(drafts, d)
+	}
+	return drafts, k.missing()
+}
+
+// keeper decides what stays on a shelf.
+type keeper struct {
+	shelf *shelf
+	group *group
+	limit int
+	// all: every endpoint is to be looked at, not only those pending.
+	all bool
+	// seen are the endpoints kept of those that are there more than once.
+	seen map[Identity]struct{}
+	// over are those that are above the limit where they are.
+	over []*discoveryv1.Endpoint
+	// other says whether another group of the family wants an endpoint.
+	other func(Identity) bool
+}
+
+// touched returns the bins to look at, in order.
+func (k *keeper) touched() []*bin {
+	if k.all {
+		return k.shelf.bins
+	}
+	bins := slices.Collect(maps.Keys(k.shelf.wrong))
+	for id := range k.shelf.pending {
+		if b := k.shelf.at[id]; b != nil {
+			bins = append(append(bins, b), k.shelf.more[id]...)
+		}
+	}
+	slices.SortFunc(bins, compareBins)
+	return slices.Compact(bins)
+}
+
+// keep takes out of a draft what does not stay, and brings up to date what does.
+func (k *keeper) keep(d *draft) {
+	sh := k.shelf
+	before := d.bin.slice.Endpoints
+	kept := 0
+	for i := range before {
+		id := IdentityOf(&before[i])
+		_, pending := sh.pending[id]
+		if !k.all && !pending {
+			if d.owned {
+				d.endpoints[kept] = before[i]
+			}
+			kept++
+			continue
+		}
+		want := k.group.wants(id)
+		multiple := len(sh.more[id]) > 0
+		_, twice := k.seen[id]
+		if want == nil || twice || kept == k.limit {
+			if want != nil && !twice {
+				k.over = append(k.over, want)
+			}
+			sh.note(id)
+			d.own(0)
+			d.dirty = true
+			d.sheds = d.sheds || want != nil || k.other(id)
+			continue
+		}
+		if multiple {
+			k.seen[id] = struct{}{}
+		}
+		switch {
+		case !equalEndpoints(&before[i], want):
+			sh.note(id)
+			d.own(0)
+			d.dirty = true
+			d.endpoints[kept] = *want
+		case d.owned:
+			d.endpoints[kept] = before[i]
+			fallthrough
+		default:
+			if !multiple {
+				delete(sh.pending, id)
+			}
+		}
+		kept++
+	}
+	d.endpoints = d.endpoints[:kept:kept]
+}
+
+// missing returns the endpoints that are wanted and in no bin, sorted.
+func (k *keeper) missing() []*discoveryv1.Endpoint {
+	sh := k.shelf
+	missing := slices.DeleteFunc(k.over, func(e *discoveryv1.Endpoint) bool {
+		_, seen := k.seen[IdentityOf(e)]
+		return seen
+	})
+	if k.all && k.group != nil {
+		for id, w := range k.group.endpoints {
+			if sh.at[id] == nil {
+				missing = append(missing, w.endpoint)
+				sh.note(id)
+			}
+		}
+	} else {
+		for id := range sh.pending {
+			switch want := k.group.wants(id); {
+			case sh.at[id] != nil:
+			case want != nil:
+				missing = append(missing, want)
+			default:
+				delete(sh.pending, id)
+			}
+		}
+	}
+	slices.SortFunc(missing, func(a, b *discoveryv1.Endpoint) int { return IdentityOf(a).compare(IdentityOf(b)) })
+	return slices.Compact(missing)
+}
+
+// fill puts endpoints into the drafts that are dirty, fullest first, and returns those that found no room.
+func (p *planner) fill(drafts []*draft, rest []*discoveryv1.Endpoint) []*discoveryv1.Endpoint {
+	if len(rest) == 0 {
+		return nil
+	}
+	for _, d := range dirtyOf(drafts) {
+		rest = d.add(rest, p.layout.opts.MaxEndpoints)
+	}
+	return rest
+}
+
+// dirtyOf returns the drafts that are written anyway, fullest first.
+func dirtyOf(drafts []*draft) []*draft {
+	dirty := slices.DeleteFunc(slices.Clone(drafts), func(d *draft) bool { return !d.dirty })
+	slices.SortStableFunc(dirty, func(a, b *draft) int { return cmp.Compare(len(b.endpoints), len(a.endpoints)) })
+	return dirty
+}
+
+// open finds room for the rest: new drafts for whole slices, then the bin that the remainder fills best, else one
+// more. The drafts that are dirty are full by now.
+func (p *planner) open(sh *shelf, drafts []*draft, rest []*discoveryv1.Endpoint, ports []discoveryv1.EndpointPort) []*draft {
+	limit := p.layout.opts.MaxEndpoints
+	for len(rest) > 0 {
+		var d *draft
+		if len(rest) < limit {
+			d, drafts = bestFit(sh, drafts, limit-len(rest))
+		}
+		if d == nil && p.deleting() {
+			return drafts
+		}
+		if d == nil {
+			d = &draft{key: sh.key, ports: ports}
+			drafts = append(drafts, d)
+		}
+		rest = d.add(rest, limit)
+	}
+	return drafts
+}
+
+// bestFit returns the draft of the fullest bin that holds so many endpoints at most and is not written yet, and all
+// drafts with it. It is nil where there is none.
+func bestFit(sh *shelf, drafts []*draft, most int) (*draft, []*draft) {
+	at, _ := slices.BinarySearchFunc(sh.bins, most, func(b *bin, most int) int { return most - len(b.slice.Endpoints) })
+	for _, b := range sh.bins[at:] {
+		i := slices.IndexFunc(drafts, func(d *draft) bool { return d.bin == b })
+		if i < 0 {
+			d := draftOf(b, sh.key)
+			return d, append(drafts, d)
+		}
+		if !drafts[i].dirty {
+			return drafts[i], drafts
+		}
+	}
+	return nil, drafts
+}
+
+// settle decides what becomes of the empty slices of a family: a new draft takes the place of an empty one, since one
+// update is less than a create and a delete; the others are deleted; and one stays where nothing else would.
+func (p *planner) settle(family discoveryv1.AddressType, filled bool, fresh, empty []*draft) {
+	for b := range p.layout.empty[family] {
+		d := draftOf(b, groupKey{family: family})
+		d.dirty = !maps.Equal(b.slice.Labels, p.layout.labels)
+		empty = append(empty, d)
+	}
+	if !filled && len(fresh) == 0 {
+		fresh = []*draft{{key: groupKey{family: family}, ports: []discoveryv1.EndpointPort{}}}
+	}
+	// A slice that is an empty one already stays it.
+	slices.SortFunc(empty, func(a, b *draft) int {
+		return cmp.Or(cmp.Compare(len(a.ports)+a.held(), len(b.ports)+b.held()), strings.Compare(a.name(), b.name()))
+	})
+	for _, d := range fresh {
+		if at := slices.IndexFunc(empty, func(e *draft) bool { return !e.emptied }); at >= 0 {
+			reused := empty[at]
+			empty = slices.Delete(empty, at, at+1)
+			d.dirty = reused.dirty || len(d.endpoints) > 0 || portsKey(reused.ports) != portsKey(d.ports)
+			d.bin, d.sheds = reused.bin, reused.sheds
+		}
+	}
+	for _, d := range empty {
+		d.surplus = true
+	}
+	p.drafts = slices.Concat(p.drafts, fresh, empty)
+}
+
+// plan turns drafts into writes: first what adds endpoints, then what does not, last what only takes away.
+func (p *planner) plan() Plan {
+	l := p.layout
+	plan := Plan{More: p.more, Endpoints: l.endpoints}
+	for _, family := range p.set.families {
+		plan.Slices += l.filled[family] + len(l.empty[family])
+	}
+	var creates, gains, updates, deletes []Write
+	for _, d := range p.drafts {
+		plan.Endpoints += len(d.endpoints) - d.held()
+		switch {
+		case d.bin == nil:
+			if !p.deleting() {
+				creates = append(creates, Write{Verb: Create, Slice: p.build(d)})
+				plan.Slices++
+			}
+		case d.surplus:
+			deletes = append(deletes, Write{Verb: Delete, Slice: d.bin.slice, Moves: d.sheds})
+			plan.Slices--
+		case d.dirty && d.gains:
+			gains = append(gains, Write{Verb: Update, Slice: p.build(d), Moves: d.sheds})
+		case d.dirty:
+			updates = append(updates, Write{Verb: Update, Slice: p.build(d), Moves: d.sheds})
+		}
+	}
+	obsolete := slices.SortedFunc(maps.Keys(l.obsolete), func(a, b *bin) int { return strings.Compare(a.slice.Name, b.slice.Name) })
+	for _, b := range obsolete {
+		deletes = append(deletes, Write{Verb: Delete, Slice: b.slice, Moves: true})
+	}
+	plan.Writes = slices.Concat(creates, gains, updates, deletes)
+	return plan
+}
+
+// deleting says whether the Service is being deleted: what is there is kept right, nothing is added.
+func (p *planner) deleting() bool { return p.set.service.DeletionTimestamp != nil }
