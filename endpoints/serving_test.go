@@ -17,44 +17,38 @@ func TestServing(t *testing.T) {
 	}
 	service := newService(withFamilies(corev1.IPv4Protocol, corev1.IPv6Protocol))
 	set := NewSet(service, SetOptions{Rank: func(pod *corev1.Pod) int { return strings.Index("abc", pod.Labels["rank"]) }})
-	type serving struct {
-		Active           int
-		Any              bool
-		Published, Ready int
-		Pods             string
-	}
 	steps := []struct {
 		reason string
 		pods   []*corev1.Pod
 		gone   string
-		want   serving
+		want   Serving
+		names  string
 	}{
 		{"nothing is ready, so all is published", []*corev1.Pod{newPod(0, inRank("a"), setReady(false)), newPod(1, inRank("b"), setReady(false))}, "",
-			serving{0, false, 2, 0, "pod-0000 pod-0001"}},
+			Serving{0, false, 2, 0, 0}, "pod-0000 pod-0001"},
 		{"the second group serves beside what the first could be", []*corev1.Pod{newPod(1, inRank("b")), newPod(2, inRank("c"))}, "",
-			serving{1, true, 2, 1, "pod-0000 pod-0001"}},
-		{"the first takes over", []*corev1.Pod{newPod(0, inRank("a"))}, "", serving{0, true, 1, 1, "pod-0000"}},
-		{"a group may be larger", []*corev1.Pod{newPod(3, inRank("a"), setReady(false))}, "", serving{0, true, 2, 1, "pod-0000 pod-0003"}},
-		{"one that goes away is not ready", []*corev1.Pod{newPod(0, inRank("a"), terminating)}, "", serving{1, true, 3, 1, "pod-0000 pod-0001 pod-0003"}},
-		{"the third stands by for the second", nil, "pod-0001", serving{2, true, 3, 1, "pod-0000 pod-0002 pod-0003"}},
-		{"a Pod changes its group", []*corev1.Pod{newPod(2, inRank("a"))}, "", serving{0, true, 3, 1, "pod-0000 pod-0002 pod-0003"}},
+			Serving{1, true, 2, 1, 1}, "pod-0000 pod-0001"},
+		{"the first takes over", []*corev1.Pod{newPod(0, inRank("a"))}, "", Serving{0, true, 1, 1, 1}, "pod-0000"},
+		{"a group may be larger", []*corev1.Pod{newPod(3, inRank("a"), setReady(false))}, "", Serving{0, true, 2, 1, 1}, "pod-0000 pod-0003"},
+		{"one that goes away is not ready", []*corev1.Pod{newPod(0, inRank("a"), terminating)}, "", Serving{1, true, 3, 1, 1}, "pod-0000 pod-0001 pod-0003"},
+		{"the third stands by for the second", nil, "pod-0001", Serving{2, true, 3, 1, 0}, "pod-0000 pod-0002 pod-0003"},
+		{"a Pod changes its group", []*corev1.Pod{newPod(2, inRank("a"))}, "", Serving{0, true, 3, 1, 0}, "pod-0000 pod-0002 pod-0003"},
 	}
 	for _, step := range steps {
 		for _, pod := range step.pods {
 			set.Put(pod, zoneOf(pod))
 		}
 		set.Delete(step.gone)
-		var got serving
-		got.Active, got.Any, got.Published, got.Ready = set.Serving()
 		for _, family := range set.Families() {
 			var names []string
 			for _, e := range set.Endpoints(family) {
 				names = append(names, e.TargetRef.Name)
 			}
-			if got.Pods = strings.Join(names, " "); got.Pods != step.want.Pods {
-				t.Errorf("%s: %s has %s, want %s", step.reason, family, got.Pods, step.want.Pods)
+			if got := strings.Join(names, " "); got != step.names {
+				t.Errorf("%s: %s has %s, want %s", step.reason, family, got, step.names)
 			}
 		}
+		got := set.Serving()
 		if diff := cmp.Diff(step.want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", step.reason, diff)
 		}
@@ -77,8 +71,8 @@ func TestAddresses(t *testing.T) {
 	if diff := cmp.Diff([]string{"10.20.0.1"}, got); diff != "" {
 		t.Errorf("addresses (-want +got):\n%s", diff)
 	}
-	if _, _, published, _ := set.Serving(); published != 1 {
-		t.Errorf("%d Pods are endpoints, want the one with an IPv4 address", published)
+	if got := set.Serving().Published; got != 1 {
+		t.Errorf("%d Pods are endpoints, want the one with an IPv4 address", got)
 	}
 	if _, pods := set.UnresolvedPorts(); pods != 2 {
 		t.Errorf("ports are judged by %d Pods, want those that are reached somewhere", pods)

@@ -54,8 +54,10 @@ type groupKey struct {
 }
 
 type group struct {
-	key       groupKey
-	ports     []discoveryv1.EndpointPort
+	key   groupKey
+	ports []discoveryv1.EndpointPort
+	// members counts those that have an endpoint here, be it wanted or not.
+	members   int
 	endpoints map[Identity]wanted
 	// hidden are endpoints of the same identity as one of a member with a lesser name, which producers without Pods
 	// can have.
@@ -236,6 +238,9 @@ func (s *Set) replace(name string, m *member) {
 	if m != nil {
 		s.members[name] = m
 		s.count(m, 1)
+		for _, e := range m.endpoints {
+			e.group.members++
+		}
 	}
 	s.rerank()
 	if m != nil {
@@ -243,7 +248,7 @@ func (s *Set) replace(name string, m *member) {
 	}
 	if old != nil {
 		for _, e := range old.endpoints {
-			if len(e.group.endpoints) == 0 && s.groups[e.group.key] == e.group {
+			if e.group.members--; e.group.members == 0 {
 				delete(s.groups, e.group.key)
 			}
 		}
@@ -311,7 +316,6 @@ func (s *Set) setWanted(m *member, is bool) {
 	for _, e := range m.endpoints {
 		id := IdentityOf(e.endpoint)
 		if is {
-			s.groups[e.group.key] = e.group
 			e.group.put(id, wanted{member: m, endpoint: e.endpoint})
 		} else {
 			e.group.remove(id, m)
@@ -364,20 +368,32 @@ func (g *group) remove(id Identity, m *member) {
 	}
 }
 
-// Serving returns the lowest rank that has a ready endpoint, and how many Pods of the ranks that are wanted are
-// endpoints, and ready ones; a Pod counts once, whatever its families. Any is false where no endpoint is ready: then
-// all ranks are wanted.
-func (s *Set) Serving() (active int, any bool, published, ready int) {
+// Serving is what a Set holds in numbers of Pods. One counts once, whatever its families.
+type Serving struct {
+	// Rank is the lowest rank that has a ready endpoint. Any is false where none has: then all ranks are wanted.
+	Rank int
+	Any  bool
+	// Published Pods of the ranks that are wanted are endpoints, Ready ones of them ready.
+	Published, Ready int
+	// Standby Pods would be endpoints if their rank were wanted.
+	Standby int
+}
+
+// Serving says which rank serves, and how much of it there is.
+func (s *Set) Serving() Serving {
+	var is Serving
 	for number, r := range s.ranks {
-		if number <= s.active {
-			published += r.published
-			ready += r.serving
+		if number > s.active {
+			is.Standby += r.published
+			continue
 		}
+		is.Published += r.published
+		is.Ready += r.serving
 	}
-	if s.active == noRank {
-		return 0, false, published, ready
+	if s.active != noRank {
+		is.Rank, is.Any = s.active, true
 	}
-	return s.active, true, published, ready
+	return is
 }
 
 // Waiting returns the names of the Pods left out because their node is missing, sorted.
