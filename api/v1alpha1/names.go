@@ -35,6 +35,13 @@ const (
 	ConditionLoadBalancerReady = "fairlead.dev/LoadBalancerReady"
 	// ConditionNodePortsAllocated, on a Service of a class with nodePorts Auto: every port has a node port.
 	ConditionNodePortsAllocated = "fairlead.dev/NodePortsAllocated"
+	// ConditionPortsResolved, on a Service: False while a named targetPort is on none, or not on all, of its Pods. A
+	// Service that never had such a port has no such condition.
+	ConditionPortsResolved = "fairlead.dev/PortsResolved"
+	// ConditionSliceOwnershipConflict, on a Service: True while its EndpointSlices are not written for ten minutes,
+	// because someone else overwrote one of them three times within a minute. A Service to which that never happened
+	// has no such condition.
+	ConditionSliceOwnershipConflict = "fairlead.dev/SliceOwnershipConflict"
 )
 
 // Reasons of ConditionAccepted.
@@ -115,4 +122,20 @@ const (
 	ReasonExhausted = "Exhausted"
 	// ReasonRefused: the API server refused the ports that were chosen for another reason than being taken.
 	ReasonRefused = "Refused"
+)
+
+// Reasons of ConditionPortsResolved.
+const (
+	// ReasonTargetPortMissing: the message names Service port, targetPort, and the ports that the Pods have.
+	ReasonTargetPortMissing = "TargetPortMissing"
+	// ReasonResolved: every Pod has every targetPort.
+	ReasonResolved = "Resolved"
+)
+
+// Reasons of ConditionSliceOwnershipConflict.
+const (
+	// ReasonOverwritten: the message names the field manager that writes, too.
+	ReasonOverwritten = "Overwritten"
+	// ReasonResumed: the slices are written again.
+	ReasonResumed = "Resumed"
 )

@@ -2,6 +2,7 @@ package main
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -10,13 +11,15 @@ import (
 )
 
 // cacheOptions keeps in memory what the controllers read and no more. Pods are by far the most and the largest
-// objects; managedFields are often half of any other, and read of Services alone.
+// objects; managedFields are often half of any other, and read of Services and EndpointSlices alone.
 func cacheOptions() cache.Options {
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.Pod{}:  {Transform: endpointslice.PodTransform},
 			&corev1.Node{}: {Transform: trimNode},
+			// The controller endpointslice tells other writers by their field managers.
+			&discoveryv1.EndpointSlice{}: {Transform: endpointslice.SliceTransform},
 			// The controller nodeport gives up its ownership of the ports that it numbered, which it finds there.
 			&corev1.Service{}: {Transform: func(object any) (any, error) { return object, nil }},
 		},

@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"slices"
+	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	configv1alpha1 "github.com/fairlead/fairlead/api/config/v1alpha1"
@@ -12,6 +14,7 @@ import (
 	"github.com/fairlead/fairlead/controllers/endpointslice"
 	"github.com/fairlead/fairlead/controllers/loadbalancer"
 	"github.com/fairlead/fairlead/controllers/nodeport"
+	"github.com/fairlead/fairlead/controllers/selection"
 	"github.com/fairlead/fairlead/portalloc"
 )
 
@@ -20,16 +23,36 @@ type reconciler interface {
 	SetupWithManager(mgr ctrl.Manager) error
 }
 
-// constructors makes each controller from the configuration. Its keys are the names of --controllers.
-var constructors = map[string]func(*configv1alpha1.ManagerConfiguration) (reconciler, error){
-	configv1alpha1.ControllerEndpoints: func(c *configv1alpha1.ManagerConfiguration) (reconciler, error) {
-		return &endpoints.Reconciler{Coexist: c.Mode == configv1alpha1.ModeCoexist}, nil
+// wiring is what controllers are made from: the configuration, and what they share.
+type wiring struct {
+	*configv1alpha1.ManagerConfiguration
+	// selection says which Pods each Service has.
+	selection *selection.Tracker
+}
+
+func (c wiring) coexist() bool { return c.Mode == configv1alpha1.ModeCoexist }
+
+// constructors makes each controller. Its keys are the names of --controllers.
+var constructors = map[string]func(wiring) (reconciler, error){
+	configv1alpha1.ControllerEndpoints: func(c wiring) (reconciler, error) {
+		return &endpoints.Reconciler{
+			Coexist:       c.coexist(),
+			MaxBatchDelay: batchDelay(c.Endpoints.MaxBatchDelay),
+			Concurrency:   int(*c.Endpoints.ConcurrentSyncs),
+			Tracker:       c.selection,
+		}, nil
 	},
-	configv1alpha1.ControllerEndpointSlice: func(c *configv1alpha1.ManagerConfiguration) (reconciler, error) {
-		return &endpointslice.Reconciler{Coexist: c.Mode == configv1alpha1.ModeCoexist}, nil
+	configv1alpha1.ControllerEndpointSlice: func(c wiring) (reconciler, error) {
+		return &endpointslice.Reconciler{
+			Coexist:              c.coexist(),
+			MaxEndpointsPerSlice: int(*c.EndpointSlice.MaxEndpointsPerSlice),
+			MaxBatchDelay:        batchDelay(c.EndpointSlice.MaxBatchDelay),
+			Concurrency:          int(*c.EndpointSlice.ConcurrentSyncs),
+			Tracker:              c.selection,
+		}, nil
 	},
-	configv1alpha1.ControllerLoadBalancer: func(c *configv1alpha1.ManagerConfiguration) (reconciler, error) {
-		providers := cloud.NewProviders(func(name string) (cloud.Config, error) { return cloudConfig(name, c) })
+	configv1alpha1.ControllerLoadBalancer: func(c wiring) (reconciler, error) {
+		providers := cloud.NewProviders(func(name string) (cloud.Config, error) { return cloudConfig(name, c.ManagerConfiguration) })
 		if c.Cloud.Provider != "" {
 			// What is wrong with its configuration shows now, not in the status of the first Service.
 			if _, err := providers.Get(c.Cloud.Provider); err != nil {
@@ -40,17 +63,17 @@ var constructors = map[string]func(*configv1alpha1.ManagerConfiguration) (reconc
 			Providers:       providers,
 			ClusterID:       c.ClusterID,
 			DefaultProvider: c.Cloud.Provider,
-			Coexist:         c.Mode == configv1alpha1.ModeCoexist,
+			Coexist:         c.coexist(),
 		}, nil
 	},
-	configv1alpha1.ControllerNodePort: func(c *configv1alpha1.ManagerConfiguration) (reconciler, error) {
+	configv1alpha1.ControllerNodePort: func(c wiring) (reconciler, error) {
 		ports, err := portalloc.ParseRange(c.NodePortRange)
 		if err != nil {
 			return nil, fmt.Errorf("nodePortRange: %w", err)
 		}
 		return &nodeport.Reconciler{
 			Range:   ports,
-			Coexist: c.Mode == configv1alpha1.ModeCoexist,
+			Coexist: c.coexist(),
 		}, nil
 	},
 }
@@ -60,8 +83,17 @@ func needCustomResources(names []string) bool {
 	return slices.Contains(names, configv1alpha1.ControllerLoadBalancer) || slices.Contains(names, configv1alpha1.ControllerNodePort)
 }
 
+// batchDelay is the delay as reconcilers take it, to whom zero means their default and less than zero none.
+func batchDelay(d *metav1.Duration) time.Duration {
+	if d.Duration == 0 {
+		return -1
+	}
+	return d.Duration
+}
+
 // wire adds the named controllers to mgr.
-func wire(mgr ctrl.Manager, c *configv1alpha1.ManagerConfiguration, names []string) error {
+func wire(mgr ctrl.Manager, configuration *configv1alpha1.ManagerConfiguration, names []string) error {
+	c := wiring{ManagerConfiguration: configuration, selection: selection.New(selection.Options{})}
 	for _, name := range names {
 		r, err := constructors[name](c)
 		if err != nil {

@@ -7,12 +7,10 @@ package endpoints
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
@@ -24,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/fairlead/fairlead/controllers/selection"
 	"github.com/fairlead/fairlead/endpoints"
 )
 
@@ -61,16 +60,10 @@ type Reconciler struct {
 	// Concurrency is how many Services are worked on at once. 0: 5, as upstream.
 	Concurrency int
 
-	index  *endpoints.SelectorIndex
-	mu     sync.Mutex
-	states map[types.NamespacedName]*state
-}
+	// Tracker tells which Pods a Service has, and may be shared with other controllers. Nil: one of its own.
+	Tracker *selection.Tracker
 
-// state is what is remembered of one Service between passes; only one pass at a time touches it.
-type state struct {
-	pace    endpoints.Pace
-	trigger endpoints.TriggerTimes
-	failing bool
+	states *states
 }
 
 // SetupWithManager adds the controller, named endpoints, to mgr. In coexist mode it adds nothing: a cache of all Pods
@@ -94,12 +87,13 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	if r.Concurrency == 0 {
 		r.Concurrency = defaultConcurrency
 	}
-	r.index = endpoints.NewSelectorIndex()
-	r.states = map[types.NamespacedName]*state{}
+	if r.Tracker == nil {
+		r.Tracker = selection.New(selection.Options{})
+	}
+	r.states = newStates(r.MaxBatchDelay)
 	return ctrl.NewControllerManagedBy(mgr).
 		Named(Name).
-		Watches(&corev1.Service{}, r.serviceHandler()).
-		Watches(&corev1.Pod{}, r.podHandler()).
+		WatchesRawSource(r.Tracker.Source(mgr.GetCache(), r.mark)).
 		Watches(&corev1.Endpoints{}, r.endpointsHandler()).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: r.Concurrency,
@@ -109,7 +103,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Complete(r)
 }
 
-// +kubebuilder:rbac:groups="",resources=services;pods,verbs=list;watch
+// +kubebuilder:rbac:groups="",resources=services;pods;nodes,verbs=list;watch
 // +kubebuilder:rbac:groups="",resources=endpoints,verbs=list;watch;create;update;delete
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
@@ -118,51 +112,65 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if r.Coexist {
 		return ctrl.Result{}, nil
 	}
-	st := r.state(req.NamespacedName)
+	st := r.states.get(req.NamespacedName)
 	if wait := st.pace.Wait(r.Clock.Now()); wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
-	var service corev1.Service
-	err := r.Client.Get(ctx, req.NamespacedName, &service, client.UnsafeDisableDeepCopy)
-	if apierrors.IsNotFound(err) {
-		r.forget(req.NamespacedName)
+	service := r.Tracker.Service(req.NamespacedName)
+	if service == nil || !endpoints.Selected(service) {
+		r.states.forget(req.NamespacedName)
 		return r.remove(ctx, req.NamespacedName)
 	}
+	mail := st.inbox.take() // Before anything is read, so that what comes meanwhile is another pass's.
+	current, err := r.current(ctx, req.NamespacedName, st, mail.gone)
 	if err != nil {
-		return ctrl.Result{}, fmt.Errorf("getting Service: %w", err)
-	}
-	if !endpoints.Selected(&service) {
-		return r.remove(ctx, req.NamespacedName)
-	}
-	wanted, err := r.plan(ctx, &service, st)
-	if err != nil || wanted == nil {
+		st.known = false
 		return ctrl.Result{}, err
 	}
-	return r.write(ctx, &service, wanted, st)
+	if wanted := r.plan(service, current, st, mail.pods); wanted != nil {
+		return r.write(ctx, service, wanted, st)
+	}
+	return ctrl.Result{}, nil
 }
 
 // plan returns the object to write, or nil where none is.
-func (r *Reconciler) plan(ctx context.Context, service *corev1.Service, st *state) (*corev1.Endpoints, error) {
-	var list corev1.PodList
-	err := r.Client.List(ctx, &list, client.InNamespace(service.Namespace), client.UnsafeDisableDeepCopy,
-		client.MatchingLabelsSelector{Selector: labels.SelectorFromSet(service.Spec.Selector)})
-	if err != nil {
-		return nil, fmt.Errorf("listing Pods: %w", err)
+func (r *Reconciler) plan(service *corev1.Service, current *corev1.Endpoints, st *state, marked map[string]struct{}) *corev1.Endpoints {
+	key := client.ObjectKeyFromObject(service)
+	pods := r.Tracker.Pods(key)
+	if st.known {
+		for name := range marked {
+			if pod := r.Tracker.Pod(key, name); pod != nil {
+				st.trigger.Note(pod)
+			} else {
+				st.trigger.Gone(name)
+			}
+		}
+	} else {
+		st.known = true
+		for _, pod := range pods {
+			st.trigger.Note(pod)
+		}
 	}
-	pods := make([]*corev1.Pod, len(list.Items))
-	for i := range list.Items {
-		pods[i] = &list.Items[i]
-		st.trigger.Note(pods[i])
-	}
-	current, err := r.current(ctx, client.ObjectKeyFromObject(service))
+	return endpoints.Classic(service, pods, current, st.trigger.Next(service))
+}
+
+// current returns the Endpoints that are there, or nil: those in the cache, or what was written if the cache is behind
+// it. They must not be changed. Gone says that they were seen deleted since the last pass.
+func (r *Reconciler) current(ctx context.Context, key types.NamespacedName, st *state, gone bool) (*corev1.Endpoints, error) {
+	current, err := r.cached(ctx, key)
 	if err != nil {
 		return nil, err
 	}
-	return endpoints.Classic(service, pods, current, st.trigger.Next(service)), nil
+	behind := st.written != nil && !gone &&
+		(current == nil || current.UID == st.written.UID && newer(st.written.ResourceVersion, current.ResourceVersion))
+	if behind {
+		return st.written, nil
+	}
+	st.written = nil
+	return current, nil
 }
 
-// current returns the Endpoints that are there, or nil. They belong to the cache.
-func (r *Reconciler) current(ctx context.Context, key types.NamespacedName) (*corev1.Endpoints, error) {
+func (r *Reconciler) cached(ctx context.Context, key types.NamespacedName) (*corev1.Endpoints, error) {
 	var current corev1.Endpoints
 	err := r.Client.Get(ctx, key, &current, client.UnsafeDisableDeepCopy)
 	if apierrors.IsNotFound(err) {
@@ -187,11 +195,14 @@ func (r *Reconciler) write(ctx context.Context, service *corev1.Service, wanted 
 	case err == nil:
 		st.pace.Wrote(r.Clock.Now())
 		st.failing = false
+		st.written = wanted
+		st.inbox.wrote(wanted.ResourceVersion)
 		log.FromContext(ctx).Info("Wrote Endpoints", "subsets", len(wanted.Subsets))
 		return ctrl.Result{}, nil
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return ctrl.Result{}, nil
 	case apierrors.IsConflict(err), apierrors.IsNotFound(err), apierrors.IsAlreadyExists(err):
+		st.written = nil
 		return ctrl.Result{RequeueAfter: retryConflict}, nil
 	}
 	err = fmt.Errorf("writing Endpoints: %w", err)
@@ -205,7 +216,7 @@ func (r *Reconciler) write(ctx context.Context, service *corev1.Service, wanted 
 // remove deletes the Endpoints of a Service that is gone or has no selector any more, if a controller wrote them:
 // mirroring would publish them again.
 func (r *Reconciler) remove(ctx context.Context, key types.NamespacedName) (ctrl.Result, error) {
-	current, err := r.current(ctx, key)
+	current, err := r.cached(ctx, key)
 	if err != nil || current == nil || !endpoints.ClassicObsolete(current) {
 		return ctrl.Result{}, err
 	}
@@ -221,21 +232,4 @@ func (r *Reconciler) remove(ctx context.Context, key types.NamespacedName) (ctrl
 		log.FromContext(ctx).Info("Deleted Endpoints")
 	}
 	return ctrl.Result{}, nil
-}
-
-func (r *Reconciler) state(key types.NamespacedName) *state {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	st := r.states[key]
-	if st == nil {
-		st = &state{pace: endpoints.Pace{Max: r.MaxBatchDelay}}
-		r.states[key] = st
-	}
-	return st
-}
-
-func (r *Reconciler) forget(key types.NamespacedName) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.states, key)
 }

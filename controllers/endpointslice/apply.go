@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -17,15 +18,15 @@ import (
 
 // apply does the writes of a plan in their order. A write that fails does not keep the others from being done, but for
 // those that take away what the failed one was to put elsewhere. Outdated: the API server knew more than the plan,
-// which has to be made again.
-func (r *Reconciler) apply(ctx context.Context, seen *observation, st *state, plan endpoints.Plan) (outdated bool, err error) {
+// which has to be made again. Nothing else in this package writes slices.
+func (r *Reconciler) apply(ctx context.Context, service *corev1.Service, st *state, plan endpoints.Plan) (outdated bool, err error) {
 	var errs []error
 	counts := map[endpoints.Verb]int{}
 	for _, write := range plan.Writes {
 		if write.Moves && (outdated || len(errs) > 0) {
 			continue
 		}
-		err := r.write(ctx, seen, write)
+		err := r.write(ctx, st, write)
 		switch {
 		case err == nil:
 			counts[write.Verb]++
@@ -42,37 +43,52 @@ func (r *Reconciler) apply(ctx context.Context, seen *observation, st *state, pl
 		log.FromContext(ctx).Info("Wrote EndpointSlices", "created", counts[endpoints.Create], "updated", counts[endpoints.Update],
 			"deleted", counts[endpoints.Delete], "slices", plan.Slices, "endpoints", plan.Endpoints)
 	}
-	err = errors.Join(errs...)
-	r.recordFailure(seen.service, st, err)
+	if err = errors.Join(errs...); err == nil && !outdated {
+		st.unpublished = time.Time{}
+	}
+	r.recordFailure(service, st, err)
+	countPass(service, st, plan, counts, outdated, err)
 	return outdated, err
 }
 
-// write does one write and notes what came of it for the next pass.
-func (r *Reconciler) write(ctx context.Context, seen *observation, write endpoints.Write) error {
-	key := client.ObjectKeyFromObject(seen.service)
-	slice := write.Slice
-	switch write.Verb {
-	case endpoints.Create:
-		if err := r.Client.Create(ctx, slice, client.FieldOwner(FieldManager)); err != nil {
-			return fmt.Errorf("creating EndpointSlice %s: %w", slice.Name, err)
-		}
-	case endpoints.Update:
-		if err := r.Client.Update(ctx, slice, client.FieldOwner(FieldManager)); err != nil {
-			return fmt.Errorf("updating EndpointSlice %s: %w", slice.Name, err)
-		}
-	case endpoints.Delete:
-		return r.delete(ctx, seen, slice)
+// write does one write and notes what came of it.
+func (r *Reconciler) write(ctx context.Context, st *state, write endpoints.Write) error {
+	if write.Verb == endpoints.Delete {
+		return r.delete(ctx, st, write)
 	}
-	r.written.put(key, slice)
+	// The client decodes the answer into the object that it is given. What the plan shares with sets and other slices
+	// hangs from the object's fields, which the decoder sets anew.
+	slice := *write.Slice
+	var err error
+	if write.Verb == endpoints.Create {
+		err = r.Client.Create(ctx, &slice, client.FieldOwner(FieldManager))
+	} else {
+		err = r.Client.Update(ctx, &slice, client.FieldOwner(FieldManager))
+	}
+	if err != nil {
+		return fmt.Errorf("writing EndpointSlice %s: %w", write.Slice.Name, err)
+	}
+	trimManagers(&slice)
+	st.inbox.written(slice.UID, slice.ResourceVersion)
+	if st.layout != nil {
+		st.layout.Wrote(write, &slice)
+		st.known[slice.UID] = known{name: slice.Name, managers: slice.ManagedFields}
+	}
 	return nil
 }
 
 // delete deletes the slice that the plan saw and not one of its name that came since. One that is gone is deleted.
-func (r *Reconciler) delete(ctx context.Context, seen *observation, slice *discoveryv1.EndpointSlice) error {
+func (r *Reconciler) delete(ctx context.Context, st *state, write endpoints.Write) error {
+	slice := &discoveryv1.EndpointSlice{ObjectMeta: write.Slice.ObjectMeta}
+	st.inbox.written(slice.UID, "")
 	err := r.Client.Delete(ctx, slice, client.Preconditions{UID: ptr.To(slice.UID)})
 	if client.IgnoreNotFound(err) != nil {
+		st.inbox.unwritten(slice.UID)
 		return fmt.Errorf("deleting EndpointSlice %s: %w", slice.Name, err)
 	}
-	r.written.putDeleted(client.ObjectKeyFromObject(seen.service), slice.UID)
+	if st.layout != nil {
+		st.layout.Wrote(write, nil)
+		delete(st.known, slice.UID)
+	}
 	return nil
 }

@@ -10,20 +10,22 @@ const (
 	EventPortsMissing  = "TargetPortMissing"
 	EventPortsResolved = "TargetPortsResolved"
 	EventFailed        = "FailedToUpdateEndpointSlices"
+	EventConflict      = "SliceOwnershipConflict"
+	EventConflictOver  = "SliceOwnershipResumed"
 
 	actionResolve = "ResolvePorts"
 	actionWrite   = "WriteEndpointSlices"
 )
 
-// recordPorts makes an event of a change of the condition's status.
-func (r *Reconciler) recordPorts(service *corev1.Service, before, after *metav1.Condition) {
-	was := before != nil && before.Status == metav1.ConditionFalse
-	is := after != nil && after.Status == metav1.ConditionFalse
+// recordCondition makes an event of a change of a condition's status.
+func (r *Reconciler) recordCondition(service *corev1.Service, kind *conditionKind, before, after *metav1.Condition) {
+	was := before != nil && before.Status == kind.bad
+	is := after != nil && after.Status == kind.bad
 	switch {
 	case is && !was:
-		r.Recorder.Eventf(service, nil, corev1.EventTypeWarning, EventPortsMissing, actionResolve, "%s", after.Message)
+		r.Recorder.Eventf(service, nil, corev1.EventTypeWarning, kind.badEvent, kind.action, "%s", after.Message)
 	case was && !is && after != nil:
-		r.Recorder.Eventf(service, nil, corev1.EventTypeNormal, EventPortsResolved, actionResolve, "%s", after.Message)
+		r.Recorder.Eventf(service, nil, corev1.EventTypeNormal, kind.goodEvent, kind.action, "%s", after.Message)
 	}
 }
 

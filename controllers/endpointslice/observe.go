@@ -3,79 +3,149 @@ package endpointslice
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/labels"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/fairlead/fairlead/endpoints"
+	"github.com/fairlead/fairlead/topology"
 )
 
-// observation is what one pass decides from. All of it belongs to the cache and must not be changed.
-type observation struct {
-	service *corev1.Service
-	pods    []*corev1.Pod
-	// zones has an entry for the node of every Pod.
-	zones  map[string]endpoints.Zone
-	slices []*discoveryv1.EndpointSlice
+// demand is what slices a Service is to have from us.
+type demand struct {
+	// managedBy marks them. Empty: it is to have none, and those that we wrote are deleted.
+	managedBy string
+	// options are for the set; version tells two demands apart whose options differ, for one Service as it is.
+	options endpoints.SetOptions
+	version string
 }
 
-// observe reads what a pass needs from the cache. The error is NotFound where there is no such Service.
-func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName, st *state) (*observation, error) {
-	seen := &observation{service: &corev1.Service{}}
-	if err := r.Client.Get(ctx, key, seen.service, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("getting Service: %w", err)
+// demandOf returns what a Service is to have.
+func (r *Reconciler) demandOf(service *corev1.Service) demand {
+	if r.Coexist || !endpoints.Selected(service) {
+		return demand{}
 	}
-	var err error
-	if seen.slices, err = r.ourSlices(ctx, seen.service, st); err != nil {
-		return nil, err
+	return demand{managedBy: ManagedBy, options: endpoints.SetOptions{Hints: topology.Local(topology.PolicyOf(service))}}
+}
+
+// manages says whether a slice has a mark of ours.
+func (r *Reconciler) manages(slice *discoveryv1.EndpointSlice) bool {
+	return slice.Labels[discoveryv1.LabelManagedBy] == ManagedBy
+}
+
+// observe brings what is remembered of a Service up to date with what its inbox held, at the cost of what that is. A
+// Service that nothing is known of is read whole, and one that has changed itself gets a new set.
+func (r *Reconciler) observe(ctx context.Context, service *corev1.Service, st *state, d demand, mail mail, now time.Time) error {
+	if st.layout == nil {
+		ours, err := r.ourSlices(ctx, service, st)
+		if err != nil {
+			return err
+		}
+		st.layout = endpoints.NewLayout(endpoints.Options{
+			ManagedBy: d.managedBy, MaxEndpoints: r.MaxEndpointsPerSlice,
+			Taken: func(name string) bool { return r.exists(service.Namespace, name) },
+		})
+		st.known = map[types.UID]known{}
+		for _, slice := range ours {
+			st.layout.Observe(slice)
+			st.known[slice.UID] = known{name: slice.Name, managers: slice.ManagedFields}
+		}
+	} else {
+		r.observeSlices(service, st, mail.slices, now)
 	}
-	if !endpoints.Selected(seen.service) {
-		return seen, nil
+	switch {
+	case st.set == nil, mail.service && (st.version != d.version || differs(st.set.Service(), service)):
+		r.fill(service, st, d)
+	case len(mail.pods) > 0:
+		for name := range mail.pods {
+			r.put(service, st, name, r.Tracker.Pod(client.ObjectKeyFromObject(service), name))
+		}
+	default:
+		return nil
 	}
-	var pods corev1.PodList
-	err = r.Client.List(ctx, &pods, client.InNamespace(key.Namespace), client.UnsafeDisableDeepCopy,
-		client.MatchingLabelsSelector{Selector: labels.SelectorFromSet(seen.service.Spec.Selector)})
-	if err != nil {
-		return nil, fmt.Errorf("listing Pods: %w", err)
+	st.changed = now
+	if logger := log.FromContext(ctx).V(1); logger.Enabled() {
+		if waiting := st.set.Waiting(); len(waiting) > 0 {
+			logger.Info("Left out Pods whose nodes are not known", "pods", waiting)
+		}
 	}
-	seen.zones = map[string]endpoints.Zone{}
-	for i := range pods.Items {
-		pod := &pods.Items[i]
-		seen.pods = append(seen.pods, pod)
-		if _, ok := seen.zones[pod.Spec.NodeName]; ok {
+	return nil
+}
+
+// differs says whether a set made for old does not do for service.
+func differs(old, service *corev1.Service) bool {
+	return old != service && (old.UID != service.UID || !maps.Equal(old.Labels, service.Labels) ||
+		(old.DeletionTimestamp == nil) != (service.DeletionTimestamp == nil) ||
+		!apiequality.Semantic.DeepEqual(old.Spec, service.Spec))
+}
+
+// fill makes a new set of all Pods of a Service.
+func (r *Reconciler) fill(service *corev1.Service, st *state, d demand) {
+	st.set, st.version = endpoints.NewSet(service, d.options), d.version
+	for _, pod := range r.Tracker.Pods(client.ObjectKeyFromObject(service)) {
+		r.put(service, st, pod.Name, pod)
+	}
+}
+
+// put makes one Pod in the set what it is; nil where the Service does not have it any more.
+func (r *Reconciler) put(service *corev1.Service, st *state, name string, pod *corev1.Pod) {
+	if pod == nil {
+		st.set.Delete(name)
+		st.trigger.Gone(name)
+		return
+	}
+	st.set.Put(pod, r.Tracker.Zone(pod.Spec.NodeName))
+	st.trigger.Note(pod)
+}
+
+// observeSlices takes over events of slices, and notes those that someone else caused. A slice that someone else
+// changed several times since the last pass counts as changed once, and so do all that they created.
+func (r *Reconciler) observeSlices(service *corev1.Service, st *state, events []sliceEvent, now time.Time) {
+	foreign := map[string]string{}
+	for _, e := range events {
+		uid := e.slice.UID
+		before, had := st.known[uid]
+		if e.deleted || !r.isOurs(service, e.slice, had) {
+			st.layout.Remove(uid)
+			delete(st.known, uid)
+			switch {
+			case !had || !endpoints.OwnedBy(e.slice, service) && e.deleted:
+			case e.deleted:
+				foreign[before.name] = ""
+			default:
+				foreign[before.name] = foreignWriter(before.managers, e.slice.ManagedFields, FieldManager)
+			}
 			continue
 		}
-		if seen.zones[pod.Spec.NodeName], err = r.zone(ctx, pod.Spec.NodeName); err != nil {
-			return nil, err
+		observation := st.layout.Observe(e.slice)
+		if observation == endpoints.Stale {
+			continue
+		}
+		st.known[uid] = known{name: e.slice.Name, managers: e.slice.ManagedFields}
+		if writer := foreignWriter(before.managers, e.slice.ManagedFields, FieldManager); observation == endpoints.Changed && writer != FieldManager {
+			foreign[before.name] = writer // Without a name where it was created.
 		}
 	}
-	return seen, nil
+	if service.DeletionTimestamp != nil {
+		return // The garbage collector is no rival.
+	}
+	for _, name := range slices.Sorted(maps.Keys(foreign)) {
+		if foreign[name] != FieldManager {
+			st.ownership.foreign(name, foreign[name], now)
+		}
+	}
 }
 
-// zone returns what is known of a node; a Pod without one has a missing node.
-func (r *Reconciler) zone(ctx context.Context, name string) (endpoints.Zone, error) {
-	if name == "" {
-		return endpoints.Zone{NodeMissing: true}, nil
-	}
-	var node corev1.Node
-	err := r.Client.Get(ctx, types.NamespacedName{Name: name}, &node, client.UnsafeDisableDeepCopy)
-	switch {
-	case apierrors.IsNotFound(err):
-		return endpoints.Zone{NodeMissing: true}, nil
-	case err != nil:
-		return endpoints.Zone{}, fmt.Errorf("getting Node %s: %w", name, err)
-	}
-	return endpoints.Zone{Name: node.Labels[corev1.LabelTopologyZone]}, nil
-}
-
-// ourSlices returns the slices that this controller, or upstream's, wrote for a Service, those not yet in the cache
-// included. It remembers them in st.
+// ourSlices returns the slices of a Service in the cache that this controller, or upstream's, wrote for it. They
+// belong to the cache.
 func (r *Reconciler) ourSlices(ctx context.Context, service *corev1.Service, st *state) ([]*discoveryv1.EndpointSlice, error) {
-	mark := r.written.mark()
 	var list discoveryv1.EndpointSliceList
 	err := r.Client.List(ctx, &list, client.InNamespace(service.Namespace), client.UnsafeDisableDeepCopy,
 		client.MatchingFields{indexByService: service.Name})
@@ -84,32 +154,27 @@ func (r *Reconciler) ourSlices(ctx context.Context, service *corev1.Service, st 
 	}
 	var ours []*discoveryv1.EndpointSlice
 	for i := range list.Items {
-		if slice := &list.Items[i]; isOurs(service, slice, st.ours) {
+		slice := &list.Items[i]
+		if _, had := st.known[slice.UID]; r.isOurs(service, slice, had) {
 			ours = append(ours, slice)
 		}
 	}
-	ours = r.written.overlay(client.ObjectKeyFromObject(service), mark, ours)
-	st.remember(ours)
 	return ours, nil
 }
 
 // isOurs says whether a slice is this controller's to keep. A slice that was ours stays ours when someone changes its
 // labels: it would otherwise stay behind with endpoints that nobody updates.
-func isOurs(service *corev1.Service, slice *discoveryv1.EndpointSlice, known map[types.UID]struct{}) bool {
-	managed := slice.Labels[discoveryv1.LabelManagedBy] == ManagedBy
+func (r *Reconciler) isOurs(service *corev1.Service, slice *discoveryv1.EndpointSlice, before bool) bool {
+	managed := r.manages(slice)
 	if managed && slice.Labels[discoveryv1.LabelServiceName] == service.Name {
 		return true
 	}
-	if !endpoints.OwnedBy(slice, service) {
-		return false
-	}
-	_, before := known[slice.UID]
-	return managed || before || endpoints.HasOwnName(service, slice)
+	return endpoints.OwnedBy(slice, service) && (managed || before || endpoints.HasOwnName(service, slice))
 }
 
 // exists says whether the cache has a slice of this name, whoever's it is.
-func (r *Reconciler) exists(ctx context.Context, namespace, name string) bool {
+func (r *Reconciler) exists(namespace, name string) bool {
 	var slice discoveryv1.EndpointSlice
-	err := r.Client.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, &slice, client.UnsafeDisableDeepCopy)
-	return err == nil
+	key := types.NamespacedName{Namespace: namespace, Name: name}
+	return r.Client.Get(context.Background(), key, &slice, client.UnsafeDisableDeepCopy) == nil
 }

@@ -12,18 +12,16 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/fairlead/fairlead/controllers/selection"
 	"github.com/fairlead/fairlead/endpoints"
-	"github.com/fairlead/fairlead/topology"
 )
 
 const (
@@ -37,10 +35,13 @@ const (
 	// DefaultMaxBatchDelay is the default of Reconciler.MaxBatchDelay.
 	DefaultMaxBatchDelay = 100 * time.Millisecond
 
-	defaultConcurrency = 5
+	defaultConcurrency = 10
 	// retryConflict is when to look again after a write that the API server refused since the cache was behind.
 	// Usually the event that the cache was waiting for comes first.
 	retryConflict = 100 * time.Millisecond
+	// busy is for how long after a change of its endpoints a Service is expected to change again. Slices are not
+	// emptied into others meanwhile, or the next change would have to be written with what was moved.
+	busy = 2 * time.Second
 )
 
 // Reconciler writes the EndpointSlices of Services with a selector.
@@ -59,12 +60,13 @@ type Reconciler struct {
 	// MaxBatchDelay bounds how long a change of a Service that is written over and over may wait for more to be
 	// written with it; the first change after quiet never waits. 0: DefaultMaxBatchDelay. Negative: never wait.
 	MaxBatchDelay time.Duration
-	// Concurrency is how many Services are worked on at once. 0: 5, as upstream.
+	// Concurrency is how many Services are worked on at once. 0: 10.
 	Concurrency int
 
-	index   *endpoints.SelectorIndex
-	states  *states
-	written *written
+	// Tracker tells which Pods a Service has, and may be shared with other controllers. Nil: one of its own.
+	Tracker *selection.Tracker
+
+	states *states
 }
 
 // SetupWithManager adds the controller, named endpointslice, to mgr. In coexist mode it adds nothing: a cache of all
@@ -91,17 +93,16 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	if r.Concurrency == 0 {
 		r.Concurrency = defaultConcurrency
 	}
-	r.index = endpoints.NewSelectorIndex()
+	if r.Tracker == nil {
+		r.Tracker = selection.New(selection.Options{})
+	}
 	r.states = newStates(r.MaxBatchDelay)
-	r.written = newWritten()
-	if err := addFieldIndexes(context.Background(), mgr.GetFieldIndexer()); err != nil {
+	if err := addFieldIndex(context.Background(), mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named(Name).
-		Watches(&corev1.Service{}, r.serviceHandler()).
-		Watches(&corev1.Pod{}, r.podHandler()).
-		Watches(&corev1.Node{}, r.nodeHandler()).
+		WatchesRawSource(r.Tracker.Source(mgr.GetCache(), r.mark)).
 		Watches(&discoveryv1.EndpointSlice{}, r.sliceHandler()).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: r.Concurrency,
@@ -123,67 +124,55 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, nil
 	}
 	st := r.states.get(req.NamespacedName)
-	if wait := st.pace.Wait(r.Clock.Now()); wait > 0 {
+	now := r.Clock.Now()
+	if wait := st.pace.Wait(now); wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
-
-	seen, err := r.observe(ctx, req.NamespacedName, st)
-	if apierrors.IsNotFound(err) {
+	service := r.Tracker.Service(req.NamespacedName)
+	if service == nil {
 		r.states.forget(req.NamespacedName)
-		r.written.forget(req.NamespacedName)
 		return ctrl.Result{}, nil
 	}
+
+	plan, wanted, err := r.plan(ctx, service, st, now)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
 
-	plan, condition := r.plan(ctx, seen, st)
-
-	slicesOutdated, err := r.apply(ctx, seen, st, plan)
-	if err != nil {
-		return ctrl.Result{}, err
+	rest := st.ownership.rest(now)
+	outdated := false
+	if rest == 0 {
+		if outdated, err = r.apply(ctx, service, st, plan); err != nil {
+			return ctrl.Result{}, err
+		}
 	}
-	conditionOutdated, err := r.writeCondition(ctx, seen.service, st, condition)
-	if err != nil {
-		return ctrl.Result{}, err
-	}
+	conditionsOutdated, err := r.writeConditions(ctx, service, st, wanted)
 	switch {
-	case slicesOutdated || conditionOutdated:
+	case err != nil:
+		return ctrl.Result{}, err
+	case outdated || conditionsOutdated:
 		return ctrl.Result{RequeueAfter: retryConflict}, nil
+	case rest > 0:
+		return ctrl.Result{RequeueAfter: rest}, nil
 	case plan.More:
-		return ctrl.Result{RequeueAfter: max(time.Millisecond, st.pace.Wait(r.Clock.Now()))}, nil
+		now = r.Clock.Now()
+		return ctrl.Result{RequeueAfter: max(time.Millisecond, st.pace.Wait(now), st.busyFor(now))}, nil
 	}
 	return ctrl.Result{}, nil
 }
 
-// plan decides what to write, and which condition the Service should have.
-func (r *Reconciler) plan(ctx context.Context, seen *observation, st *state) (endpoints.Plan, wantedCondition) {
-	service := seen.service
-	if !endpoints.Selected(service) {
-		return endpoints.Release(service, seen.slices), wantedCondition{none: true}
+// plan decides what to write, and which conditions the Service should have.
+func (r *Reconciler) plan(ctx context.Context, service *corev1.Service, st *state, now time.Time) (endpoints.Plan, []wantedCondition, error) {
+	mail := st.inbox.take() // Before anything is read, so that what comes meanwhile is another pass's.
+	d := r.demandOf(service)
+	if d.managedBy == "" {
+		ours, err := r.ourSlices(ctx, service, st)
+		st.drop()
+		return endpoints.Release(service, ours), []wantedCondition{{kind: portsResolved, none: true}, {kind: ownershipConflict, none: true}}, err
 	}
-	set := endpoints.NewSet(service, endpoints.SetOptions{})
-	for _, pod := range seen.pods {
-		set.Put(pod, seen.zones[pod.Spec.NodeName])
-		st.trigger.Note(pod)
+	if err := r.observe(ctx, service, st, d, mail, now); err != nil {
+		return endpoints.Plan{}, nil, err
 	}
-	if waiting := set.Waiting(); len(waiting) > 0 {
-		log.FromContext(ctx).V(1).Info("Left out Pods whose nodes are not known", "pods", waiting)
-	}
-	policy := topology.PolicyOf(service)
-	if policy != topology.None {
-		for _, family := range set.Families() {
-			set.SetHints(family, topology.Assign(topology.Input{Policy: policy, Endpoints: set.Endpoints(family)}).Hints)
-		}
-	}
-	layout := endpoints.NewLayout(endpoints.Options{
-		ManagedBy:    ManagedBy,
-		MaxEndpoints: r.MaxEndpointsPerSlice,
-		Taken:        func(name string) bool { return r.exists(ctx, service.Namespace, name) },
-	})
-	for _, slice := range seen.slices {
-		layout.Observe(slice)
-	}
-	plan := layout.Plan(set, endpoints.Pass{Trigger: st.trigger.Next(service)})
-	return plan, portsCondition(set)
+	plan := st.layout.Plan(st.set, endpoints.Pass{Trigger: st.nextTrigger(service), Busy: st.busyFor(now) > 0})
+	return plan, []wantedCondition{portsCondition(st.set), conflictCondition(&st.ownership, now)}, nil
 }

@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
 )
 
 const (
@@ -233,7 +235,7 @@ func TestPortsResolved(t *testing.T) {
 			if err := w.client.Get(t.Context(), client.ObjectKeyFromObject(service), service); err != nil {
 				return err
 			}
-			c := meta.FindStatusCondition(service.Status.Conditions, ConditionPortsResolved)
+			c := meta.FindStatusCondition(service.Status.Conditions, v1alpha1.ConditionPortsResolved)
 			if c == nil || c.Status != status {
 				return fmt.Errorf("want %s, got %v", status, c)
 			}

@@ -4,40 +4,67 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	applymetav1 "k8s.io/client-go/applyconfigurations/meta/v1"
 
 	"github.com/fairlead/fairlead/endpoints"
 )
 
-// state is what is remembered of one Service between passes. Losing it costs a few needless reads and writes and
-// nothing else. Only one pass at a time touches it, since the queue never hands out a Service twice.
+// state is what is remembered of one Service between passes. Losing it costs a full pass and nothing else. But for the
+// inbox only one pass at a time touches it, since the queue never hands out a Service twice.
 type state struct {
-	pace    endpoints.Pace
-	trigger endpoints.TriggerTimes
-	// ours are the slices known to be ours, so that they are recognised when someone changes their labels.
-	ours map[types.UID]struct{}
-	// condition is what was last applied while the cache had the Service at conditionAt. It stands for what the cache
-	// does not show yet.
-	condition   *applymetav1.ConditionApplyConfiguration
-	conditionAt string
+	inbox inbox
+
+	pace      endpoints.Pace
+	trigger   endpoints.TriggerTimes
+	ownership ownership
+	// set is what the slices should hold, and version the demand that it was made for. Nil: nothing is known yet.
+	set     *endpoints.Set
+	version string
+	// layout is what the slices hold. Nil: nothing is known yet.
+	layout *endpoints.Layout
+	// known are the slices in the layout.
+	known map[types.UID]known
+	// changed is when an endpoint last changed.
+	changed time.Time
+	// unpublished is the trigger time of what could not be written; zero: there is none.
+	unpublished time.Time
+	// conditions are what was last applied while the cache had the Service at conditionsAt. They stand for what the
+	// cache does not show yet.
+	conditions   []metav1.Condition
+	conditionsAt string
 	// failing says that the last pass failed, so that only the first of several failures makes an event.
 	failing bool
+	share   share
 }
 
-// remember notes which slices are ours.
-func (s *state) remember(slices []*discoveryv1.EndpointSlice) {
-	s.ours = make(map[types.UID]struct{}, len(slices))
-	for _, slice := range slices {
-		s.ours[slice.UID] = struct{}{}
+// known is what is remembered of a slice beside the layout, to tell who changes it.
+type known struct {
+	name     string
+	managers []metav1.ManagedFieldsEntry
+}
+
+// nextTrigger returns the trigger time of what the next write publishes.
+func (s *state) nextTrigger(service *corev1.Service) time.Time {
+	trigger := s.trigger.Next(service)
+	if s.unpublished.IsZero() || !trigger.IsZero() && trigger.Before(s.unpublished) {
+		s.unpublished = trigger
 	}
+	return s.unpublished
 }
 
-// states holds the state of every Service.
+// busyFor returns for how much longer the Service is expected to change again. Zero: it is quiet.
+func (s *state) busyFor(now time.Time) time.Duration { return max(0, s.changed.Add(busy).Sub(now)) }
+
+// drop forgets what slices hold and what they should hold.
+func (s *state) drop() { s.set, s.layout, s.known, s.trigger = nil, nil, nil, endpoints.TriggerTimes{} }
+
+// states holds the state of every Service that was worked on.
 type states struct {
 	maxPause time.Duration
-	mu       sync.Mutex
+	mu       sync.RWMutex
 	byKey    map[types.NamespacedName]*state
 }
 
@@ -45,19 +72,128 @@ func newStates(maxPause time.Duration) *states {
 	return &states{maxPause: maxPause, byKey: map[types.NamespacedName]*state{}}
 }
 
+// get returns the state of a Service, a new one if there is none.
 func (s *states) get(key types.NamespacedName) *state {
+	if st := s.find(key); st != nil {
+		return st
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := s.byKey[key]
-	if st == nil {
-		st = &state{pace: endpoints.Pace{Max: s.maxPause}}
-		s.byKey[key] = st
-	}
+	st := &state{pace: endpoints.Pace{Max: s.maxPause}}
+	s.byKey[key] = st
 	return st
 }
 
+// find returns the state of a Service, or nil.
+func (s *states) find(key types.NamespacedName) *state {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.byKey[key]
+}
+
+// forget drops the state of a Service. A mark that comes to it meanwhile queues the Service, and its next pass begins
+// with a new state that knows nothing and reads everything.
 func (s *states) forget(key types.NamespacedName) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if st := s.byKey[key]; st != nil {
+		st.share.become(share{})
+	}
 	delete(s.byKey, key)
+}
+
+// inbox gathers what a Service has to look at. It is filled by event handlers and emptied by each pass.
+type inbox struct {
+	mu sync.Mutex
+	mail
+	// wrote are our writes whose events have not come, by the resourceVersion that they made; "" where we delete.
+	wrote map[types.UID]string
+}
+
+// mail is what an inbox held.
+type mail struct {
+	// waiting says that something in it wants a pass.
+	waiting bool
+	// service: the Service itself has changed, or its selection.
+	service bool
+	// pods are the names of the Pods to look at.
+	pods map[string]struct{}
+	// slices are events, in their order.
+	slices []sliceEvent
+}
+
+type sliceEvent struct {
+	slice   *discoveryv1.EndpointSlice
+	deleted bool
+}
+
+// take empties the inbox.
+func (b *inbox) take() mail {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	m := b.mail
+	b.mail = mail{}
+	return m
+}
+
+// want says that there is something to do, and whether that is news.
+func (b *inbox) want() (news bool) {
+	news = !b.waiting
+	b.waiting = true
+	return news
+}
+
+// mark notes a Pod, or the Service where pod is empty. News says that the Service has to be queued.
+func (b *inbox) mark(pod string) (news bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if pod == "" {
+		b.service = true
+		return b.want()
+	}
+	if b.pods == nil {
+		b.pods = map[string]struct{}{}
+	}
+	b.pods[pod] = struct{}{}
+	return b.want()
+}
+
+// event notes an event of a slice. The events of our own writes, and older ones, wake nobody.
+func (b *inbox) event(e sliceEvent) (news bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	version, wrote := b.wrote[e.slice.UID]
+	switch {
+	case wrote && version == "":
+		if e.deleted {
+			delete(b.wrote, e.slice.UID)
+		}
+		b.slices = append(b.slices, e)
+		return false
+	case wrote && !e.deleted && !newer(e.slice.ResourceVersion, version):
+		if e.slice.ResourceVersion == version {
+			delete(b.wrote, e.slice.UID)
+		}
+		return false
+	}
+	delete(b.wrote, e.slice.UID)
+	b.slices = append(b.slices, e)
+	return b.want()
+}
+
+// written notes a write of ours: the resourceVersion that it made, or "" before a deletion.
+func (b *inbox) written(uid types.UID, version string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.wrote == nil {
+		b.wrote = map[types.UID]string{}
+	}
+	b.wrote[uid] = version
+}
+
+// unwritten takes back that a slice is being deleted.
+func (b *inbox) unwritten(uid types.UID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.wrote, uid)
 }

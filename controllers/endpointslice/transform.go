@@ -1,8 +1,13 @@
 package endpointslice
 
 import (
+	"strings"
+
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fairlead/fairlead/endpoints"
 )
 
 // PodTransform reduces a Pod on its way into the cache to what endpoints are made from, a small part of its size:
@@ -30,6 +35,13 @@ func PodTransform(obj any) (any, error) {
 			}}
 		}
 	}
+	if text := pod.Annotations[endpoints.NetworkStatusAnnotation]; text != "" {
+		// What is too long to be read need not be kept to be known as too long.
+		if len(text) > endpoints.MaxNetworkStatus {
+			text = strings.Clone(text[:endpoints.MaxNetworkStatus+1])
+		}
+		small.Annotations = map[string]string{endpoints.NetworkStatusAnnotation: text}
+	}
 	return small, nil
 }
 
@@ -48,4 +60,21 @@ func portsAlone(containers []corev1.Container) []corev1.Container {
 		}
 	}
 	return small
+}
+
+// SliceTransform leaves of a slice's managedFields who wrote it how and when, by which two writers are told apart, and
+// drops which fields those are, often as long as the rest: for cache.ByObject of EndpointSlices. Anything but a slice
+// passes unchanged.
+func SliceTransform(obj any) (any, error) {
+	if slice, ok := obj.(*discoveryv1.EndpointSlice); ok {
+		trimManagers(slice)
+	}
+	return obj, nil
+}
+
+func trimManagers(slice *discoveryv1.EndpointSlice) {
+	for i := range slice.ManagedFields {
+		e := &slice.ManagedFields[i]
+		*e = metav1.ManagedFieldsEntry{Manager: e.Manager, Operation: e.Operation, Time: e.Time}
+	}
 }

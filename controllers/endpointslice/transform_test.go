@@ -3,9 +3,11 @@ package endpointslice
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	toolscache "k8s.io/client-go/tools/cache"
@@ -13,7 +15,35 @@ import (
 	"github.com/fairlead/fairlead/endpoints"
 )
 
-var _ toolscache.TransformFunc = PodTransform
+var (
+	_ toolscache.TransformFunc = PodTransform
+	_ toolscache.TransformFunc = SliceTransform
+)
+
+// TestSliceTransform: who wrote a slice stays, what makes it long goes, and nothing else changes.
+func TestSliceTransform(t *testing.T) {
+	at := metav1.NewTime(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	slice := func(entry metav1.ManagedFieldsEntry) *discoveryv1.EndpointSlice {
+		return &discoveryv1.EndpointSlice{
+			ObjectMeta: metav1.ObjectMeta{Name: "web-1", ResourceVersion: "7", ManagedFields: []metav1.ManagedFieldsEntry{entry}},
+			Endpoints:  []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.1"}}},
+		}
+	}
+	got, err := SliceTransform(slice(metav1.ManagedFieldsEntry{
+		Manager: "m", Operation: metav1.ManagedFieldsOperationUpdate, Time: &at, APIVersion: "discovery.k8s.io/v1",
+		FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:endpoints":{}}`)},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := slice(metav1.ManagedFieldsEntry{Manager: "m", Operation: metav1.ManagedFieldsOperationUpdate, Time: &at})
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if other, err := SliceTransform("tombstone"); err != nil || other != "tombstone" {
+		t.Errorf("what is no slice was changed: %v, %v", other, err)
+	}
+}
 
 // TestPodTransform: what is left of a Pod makes the same slices, the same Endpoints and the same trigger times.
 func TestPodTransform(t *testing.T) {
@@ -62,13 +92,14 @@ func TestPodTransform(t *testing.T) {
 		t.Error("the deletion timestamp is lost")
 	}
 	decide := func(pod *corev1.Pod) (endpoints.Plan, *corev1.Endpoints, string) {
-		set := endpoints.NewSet(service)
+		set := endpoints.NewSet(service, endpoints.SetOptions{})
 		set.Put(pod, endpoints.Zone{Name: "a"})
 		var times endpoints.TriggerTimes
-		times.Next(service, nil)
-		trigger := times.Next(service, []*corev1.Pod{pod})
+		times.Next(service)
+		times.Note(pod)
+		trigger := times.Next(service)
 		unresolved, _ := set.UnresolvedPorts()
-		return endpoints.Pack(set, nil, endpoints.Options{Trigger: trigger}),
+		return endpoints.NewLayout(endpoints.Options{}).Plan(set, endpoints.Pass{Trigger: trigger}),
 			endpoints.Classic(service, []*corev1.Pod{pod}, nil, trigger), fmt.Sprint(unresolved)
 	}
 	for _, leaving := range []*metav1.Time{new(metav1.Now()), nil} {

@@ -251,7 +251,7 @@ func testUnresolvablePort(t *testing.T) {
 	}
 	resolved := func() *metav1.Condition {
 		get(t, a.namespace, a.service.Name, a.service)
-		return meta.FindStatusCondition(a.service.Status.Conditions, "PortsResolved")
+		return meta.FindStatusCondition(a.service.Status.Conditions, fairleadv1alpha1.ConditionPortsResolved)
 	}
 	setTarget(intstr.FromString("web"))
 	eventually(t, waitFor, "PortsResolved=False", func() error {

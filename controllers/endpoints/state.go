@@ -1,0 +1,137 @@
+package endpoints
+
+import (
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+
+	"github.com/fairlead/fairlead/endpoints"
+)
+
+// state is what is remembered of one Service between passes. But for the inbox only one pass at a time touches it.
+type state struct {
+	inbox inbox
+
+	pace    endpoints.Pace
+	trigger endpoints.TriggerTimes
+	// known says that trigger has seen all Pods.
+	known bool
+	// written is what was written last, until the cache has it. Nil: the cache has everything.
+	written *corev1.Endpoints
+	failing bool
+}
+
+// states holds the state of every Service with a selector that was worked on.
+type states struct {
+	maxPause time.Duration
+	mu       sync.RWMutex
+	byKey    map[types.NamespacedName]*state
+}
+
+func newStates(maxPause time.Duration) *states {
+	return &states{maxPause: maxPause, byKey: map[types.NamespacedName]*state{}}
+}
+
+// get returns the state of a Service, a new one if there is none.
+func (s *states) get(key types.NamespacedName) *state {
+	if st := s.find(key); st != nil {
+		return st
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := &state{pace: endpoints.Pace{Max: s.maxPause}}
+	s.byKey[key] = st
+	return st
+}
+
+// find returns the state of a Service, or nil.
+func (s *states) find(key types.NamespacedName) *state {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.byKey[key]
+}
+
+// forget drops the state of a Service. A mark that comes to it meanwhile queues the Service, whose next pass begins
+// with a new state.
+func (s *states) forget(key types.NamespacedName) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.byKey, key)
+}
+
+// inbox gathers what a Service has to look at. It is filled by event handlers and emptied by each pass.
+type inbox struct {
+	mu sync.Mutex
+	mail
+	// version is the resourceVersion of our last write.
+	version string
+}
+
+// mail is what an inbox held.
+type mail struct {
+	// waiting says that a pass is wanted.
+	waiting bool
+	// pods are the names of the Pods to look at.
+	pods map[string]struct{}
+	// gone: the Endpoints were deleted.
+	gone bool
+}
+
+// take empties the inbox.
+func (b *inbox) take() mail {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	m := b.mail
+	b.mail = mail{}
+	return m
+}
+
+// want says that a pass is wanted, and whether that is news.
+func (b *inbox) want() (news bool) {
+	news = !b.waiting
+	b.waiting = true
+	return news
+}
+
+// mark notes a Pod, or the Service where pod is empty. News says that the Service has to be queued.
+func (b *inbox) mark(pod string) (news bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if pod != "" {
+		if b.pods == nil {
+			b.pods = map[string]struct{}{}
+		}
+		b.pods[pod] = struct{}{}
+	}
+	return b.want()
+}
+
+// changed notes an event of the Endpoints; that of our own write, and older ones, want no pass.
+func (b *inbox) changed(version string) (news bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return (b.version == "" || newer(version, b.version)) && b.want()
+}
+
+// deleted notes that the Endpoints were deleted.
+func (b *inbox) deleted() (news bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.gone = true
+	return b.want()
+}
+
+func (b *inbox) wrote(version string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.version = version
+}
+
+// newer says whether resourceVersion a is after b; what cannot be compared is.
+func newer(a, b string) bool {
+	order, err := resourceversion.CompareResourceVersion(a, b)
+	return err != nil || order > 0
+}
