@@ -28,7 +28,7 @@ type Layout struct {
 
 	bins  map[string]*bin
 	byUID map[types.UID]*bin
-	// deleted are slices that we deleted and that have not yet been seen deleted.
+	// deleted are slices that are known to be gone and have not yet been seen deleted.
 	deleted map[types.UID]struct{}
 
 	// Each bin is in one of these, but for those that are being deleted.
@@ -105,6 +105,7 @@ func (l *Layout) Observe(slice *discoveryv1.EndpointSlice) Observation {
 	case !newer(slice.ResourceVersion, b.slice.ResourceVersion):
 		return Stale
 	case slice.UID != b.slice.UID:
+		l.deleted[b.slice.UID] = struct{}{}
 		l.drop(b)
 		l.add(slice)
 		return Changed
