@@ -109,6 +109,11 @@ test-race: ## Run the tests under the race detector (needs gcc).
 bench: ## Run the benchmarks.
 	go test -run '^$$' -bench . -benchmem ./endpoints/... ./topology/... ./dataplane/...
 
+.PHONY: bench-endpoints
+bench-endpoints: build ## Measure the manager against kube-controller-manager (BENCH_FLAGS=-quick for a look).
+	go build -o $(BIN)/peers ./test/peers
+	@assets=$(ASSETS) && exec $(BIN)/peers -assets "$$assets" $(BENCH_FLAGS)
+
 ##@ Build and deploy
 
 .PHONY: build

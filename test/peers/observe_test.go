@@ -1,0 +1,157 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+)
+
+func TestAuditLogWhileItGrows(t *testing.T) {
+	log := newAuditLog(filepath.Join(t.TempDir(), "audit.log"))
+	add := func(text string) {
+		t.Helper()
+		f, err := os.OpenFile(log.file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString(text); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	line := func(stage, verb, resource, subresource, code string) string {
+		return `{"kind":"Event","stage":"` + stage + `","verb":"` + verb + `","user":{"username":"fairlead-manager"},` +
+			`"objectRef":{"resource":"` + resource + `","subresource":"` + subresource + `"},"responseStatus":{"code":` + code + "}}\n"
+	}
+	expect := func(want Writes, wantRefused int) {
+		t.Helper()
+		got, refused, err := log.next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" || refused != wantRefused {
+			t.Errorf("%d refused, want %d; -want +got:\n%s", refused, wantRefused, diff)
+		}
+	}
+	expect(Writes{}, 0) // it does not exist yet
+	half := line("ResponseComplete", "patch", "services", "status", "200")
+	add(line("ResponseComplete", "update", "endpointslices", "", "200") + line("ResponseComplete", "update", "endpointslices", "", "409") +
+		line("Panic", "update", "endpointslices", "", "500") + half[:20])
+	expect(Writes{"update endpointslices": 2}, 1)
+	expect(Writes{}, 0)
+	add(half[20:])
+	expect(Writes{"patch services/status": 1}, 0)
+	add("no JSON\n")
+	if _, _, err := log.next(); err == nil {
+		t.Error("no error for a line that is no event")
+	}
+}
+
+// slice shows Pods of Service 0; those of the map that are false are not ready.
+func slice(name string, pods map[*pod]bool) *discoveryv1.EndpointSlice {
+	s := &discoveryv1.EndpointSlice{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespaceOf(0), Name: name},
+		Ports:      []discoveryv1.EndpointPort{{Port: ptr.To[int32](portHTTP)}, {Port: ptr.To[int32](portMetrics)}},
+	}
+	for p, isReady := range pods {
+		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{
+			Addresses: []string{p.ip}, Zone: ptr.To(p.zone()), Conditions: discoveryv1.EndpointConditions{Ready: &isReady},
+			TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: p.namespace(), Name: p.name},
+		})
+	}
+	return s
+}
+
+func TestTracker(t *testing.T) {
+	begin := time.Now()
+	at := func(seconds int) time.Time { return begin.Add(time.Duration(seconds) * time.Second) }
+	w := newTracker()
+	check := func(reason string, want bool) {
+		t.Helper()
+		unfinished, err := w.right()
+		if err != nil || (unfinished == nil) != want {
+			t.Errorf("%s: unfinished %v, error %v", reason, unfinished, err)
+		}
+	}
+	a, b := &pod{name: "a", ip: "10.128.0.1"}, &pod{name: "b", ip: "10.128.0.2", node: 1}
+	expect := func(p *pod, want appearance, k kind, sent int) {
+		w.answered(w.expect(p, want, k, at(sent)), at(sent+1))
+	}
+	expect(a, ready, ofStatus, 0)
+	expect(b, ready, ofStatus, 0)
+	check("no slice yet", false)
+	w.observe(slice("x", map[*pod]bool{a: true}), false, at(3))
+	check("one is missing", false)
+	w.observe(slice("y", map[*pod]bool{a: true, b: true}), false, at(6))
+	check("one is in two slices", false)
+	w.observe(slice("x", nil), false, at(7))
+	check("it moved", true)
+	status, sent, _, skipped := w.latencies()
+	if diff := cmp.Diff([]Latency{{2, 2, 5, 5}, {2, 3, 6, 6}}, []Latency{status, sent}); diff != "" || skipped != 0 {
+		t.Errorf("%d skipped; latencies from answer and from sending, -want +got:\n%s", skipped, diff)
+	}
+
+	w.begin()
+	expect(a, unready, ofStatus, 10)
+	expect(a, ready, ofStatus, 12)
+	expect(b, unready, ofDeletion, 12)
+	check("a change was taken back, another one not seen", false)
+	w.observe(slice("y", map[*pod]bool{a: true}), false, at(15))
+	check("who is gone is not the same as who is not ready", false)
+	expect(b, absent, unmeasured, 16)
+	check("both are gone", true)
+	status, _, deletion, skipped := w.latencies()
+	if diff := cmp.Diff([]Latency{{}, {1, 2, 2, 2}}, []Latency{status, deletion}); diff != "" || skipped != 1 {
+		t.Errorf("%d skipped, want 1; latencies of status and deletion, -want +got:\n%s", skipped, diff)
+	}
+
+	moved := *a
+	moved.node = 1
+	w.observe(slice("y", map[*pod]bool{&moved: true}), false, at(20))
+	check("another zone", false)
+	w.observe(slice("y", map[*pod]bool{a: true, {name: "c", ip: "10.128.0.9"}: true}), false, at(21))
+	check("a Pod that never was", false)
+	w.observe(slice("y", map[*pod]bool{a: true}), false, at(22))
+	check("as it has to be", true)
+	w.observe(slice("y", nil), true, at(23))
+	check("the slice is gone", false)
+	if n := w.count(); n != 1 {
+		t.Errorf("%d slices, want 1", n)
+	}
+}
+
+func TestParseStatus(t *testing.T) {
+	resident, peak, err := parseStatus([]byte("Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n"))
+	if err != nil || resident != 1<<20 || peak != 2<<20 {
+		t.Errorf("resident %d, peak %d, error %v", resident, peak, err)
+	}
+	if _, _, err := parseStatus([]byte("Name:\tx\n")); err == nil {
+		t.Error("no error for a process without memory")
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	for name, args := range map[string][]string{
+		"Workload":  {"-workloads=50x41"},
+		"Peer":      {"-peers=other"},
+		"Runs":      {"-assets=x", "-runs=0"},
+		"Scale":     {"-assets=x", "-scale=0"},
+		"Pods":      {"-assets=x", "-pods=15", "-services=10"},
+		"Argument":  {"-assets=x", "quick"},
+		"NoProgram": {"-assets=x"},
+		"NoAssets":  {"-assets="},
+	} {
+		if _, err := parse(args); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
