@@ -26,7 +26,7 @@ var (
 	endpointsDesired = gauge("endpoints_desired", "Number of endpoints desired")
 	numSlices        = gauge("num_endpoint_slices", "Number of EndpointSlices")
 	desiredSlices    = gauge("desired_endpoint_slices", "Number of EndpointSlices that would exist with perfect endpoint allocation")
-	changes          = counters("changes", "Number of EndpointSlice changes", "operation")
+	sliceChanges     = counters("changes", "Number of EndpointSlice changes", "operation")
 	syncs            = counters("syncs", "Number of EndpointSlice syncs", "result")
 	slicesChanged    = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Subsystem: subsystem, Name: "endpointslices_changed_per_sync", Help: "Number of EndpointSlices changed on each Service sync",
@@ -43,14 +43,14 @@ var (
 	})
 
 	changesByVerb = map[endpoints.Verb]prometheus.Counter{
-		endpoints.Create: changes.WithLabelValues("create"),
-		endpoints.Update: changes.WithLabelValues("update"),
-		endpoints.Delete: changes.WithLabelValues("delete"),
+		endpoints.Create: sliceChanges.WithLabelValues("create"),
+		endpoints.Update: sliceChanges.WithLabelValues("update"),
+		endpoints.Delete: sliceChanges.WithLabelValues("delete"),
 	}
 )
 
 func init() {
-	metrics.Registry.MustRegister(endpointsAdded, endpointsRemoved, endpointsDesired, numSlices, desiredSlices, changes, syncs,
+	metrics.Registry.MustRegister(endpointsAdded, endpointsRemoved, endpointsDesired, numSlices, desiredSlices, sliceChanges, syncs,
 		slicesChanged, servicesByDistribution, conflicts)
 }
 

@@ -43,6 +43,10 @@ func (r *Reconciler) manages(slice *discoveryv1.EndpointSlice) bool {
 // observe brings what is remembered of a Service up to date with what its inbox held, at the cost of what that is. A
 // Service that nothing is known of is read whole, and one that has changed itself gets a new set.
 func (r *Reconciler) observe(ctx context.Context, service *corev1.Service, st *state, d demand, mail mail, now time.Time) error {
+	if st.managedBy != d.managedBy {
+		st.drop()
+		st.managedBy = d.managedBy
+	}
 	if st.layout == nil {
 		ours, err := r.ourSlices(ctx, service, st)
 		if err != nil {
@@ -61,7 +65,7 @@ func (r *Reconciler) observe(ctx context.Context, service *corev1.Service, st *s
 		r.observeSlices(service, st, mail.slices, now)
 	}
 	switch {
-	case st.set == nil, mail.service && (st.version != d.version || differs(st.set.Service(), service)):
+	case st.set == nil, st.version != d.version, mail.service && differs(st.set.Service(), service):
 		r.fill(service, st, d)
 	case len(mail.pods) > 0:
 		for name := range mail.pods {

@@ -23,8 +23,9 @@ type state struct {
 	// set is what the slices should hold, and version the demand that it was made for. Nil: nothing is known yet.
 	set     *endpoints.Set
 	version string
-	// layout is what the slices hold. Nil: nothing is known yet.
-	layout *endpoints.Layout
+	// layout is what the slices hold, which managedBy marks. Nil: nothing is known yet.
+	layout    *endpoints.Layout
+	managedBy string
 	// known are the slices in the layout.
 	known map[types.UID]known
 	// changed is when an endpoint last changed.
