@@ -12,6 +12,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	netutils "k8s.io/utils/net"
 )
 
 // Of the classic Endpoints object.
@@ -87,14 +88,13 @@ func classicLabels(service *corev1.Service) map[string]string {
 
 // classicSubsets returns the subsets of a Service in upstream's layout, sorted.
 func classicSubsets(service *corev1.Service, pods []*corev1.Pod) []corev1.EndpointSubset {
-	family := Families(service)[0]
 	ports := resolver{service: service, byPorts: map[string]*resolution{}}
 	byPorts := map[string]*corev1.EndpointSubset{}
 	for _, pod := range pods {
 		if !Publishable(pod) || pod.DeletionTimestamp != nil && !service.Spec.PublishNotReadyAddresses {
 			continue
 		}
-		addresses := podAddresses(pod, family)
+		addresses := podAddresses(pod, classicFamily(service, pod))
 		resolved := ports.resolve(pod)
 		if len(addresses) == 0 || len(resolved.ports) == 0 && !portless(service) {
 			continue
@@ -122,6 +122,18 @@ func classicSubsets(service *corev1.Service, pods []*corev1.Pod) []corev1.Endpoi
 		subsets = append(subsets, *byPorts[key])
 	}
 	return sortSubsets(repack(subsets))
+}
+
+// classicFamily returns the family of a Pod's address: the Service's primary one, and the Pod's own where a headless
+// Service, written before there were families, does not say.
+func classicFamily(service *corev1.Service, pod *corev1.Pod) discoveryv1.AddressType {
+	if len(service.Spec.IPFamilies) > 0 || !headless(service) {
+		return Families(service)[0]
+	}
+	if netutils.IsIPv6String(pod.Status.PodIPs[0].IP) {
+		return discoveryv1.AddressTypeIPv6
+	}
+	return discoveryv1.AddressTypeIPv4
 }
 
 // repack turns subsets in which each address stands once, with all ports that it has, into upstream's layout: each port

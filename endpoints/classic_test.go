@@ -68,6 +68,12 @@ func TestClassic(t *testing.T) {
 			service: newService(withFamilies(corev1.IPv6Protocol, corev1.IPv4Protocol)), pods: newPods(0, 1),
 			want: []string{"http=8080/TCP : fd00::1 |"},
 		},
+		"FamilyNotSaid": {
+			reason:  "A headless Service from before there were families has the family of each Pod.",
+			service: newService(withFamilies(), func(s *corev1.Service) { s.Spec.ClusterIP = corev1.ClusterIPNone }),
+			pods:    []*corev1.Pod{newPod(1), newPod(2, func(p *corev1.Pod) { slices.Reverse(p.Status.PodIPs) })},
+			want:    []string{"http=8080/TCP : 10.244.0.2 fd00::3 |"},
+		},
 		"SubsetsByPorts": {
 			reason:  "Pods that resolve a name differently are in different subsets, those that lack it in none.",
 			service: newService(withPorts(servicePort("http", 80, intstr.FromString("web")))),
