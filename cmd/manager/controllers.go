@@ -13,6 +13,7 @@ import (
 	"github.com/fairlead/fairlead/controllers/endpoints"
 	"github.com/fairlead/fairlead/controllers/endpointslice"
 	"github.com/fairlead/fairlead/controllers/loadbalancer"
+	"github.com/fairlead/fairlead/controllers/mirroring"
 	"github.com/fairlead/fairlead/controllers/nodeport"
 	"github.com/fairlead/fairlead/controllers/selection"
 	"github.com/fairlead/fairlead/portalloc"
@@ -64,6 +65,13 @@ var constructors = map[string]func(wiring) (reconciler, error){
 			ClusterID:       c.ClusterID,
 			DefaultProvider: c.Cloud.Provider,
 			Coexist:         c.coexist(),
+		}, nil
+	},
+	configv1alpha1.ControllerMirroring: func(c wiring) (reconciler, error) {
+		running, _ := configv1alpha1.SelectControllers(c.Controllers)
+		return &mirroring.Reconciler{
+			Coexist:       c.coexist(),
+			WithEndpoints: slices.Contains(running, configv1alpha1.ControllerEndpoints),
 		}, nil
 	},
 	configv1alpha1.ControllerNodePort: func(c wiring) (reconciler, error) {

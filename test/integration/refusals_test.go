@@ -55,8 +55,8 @@ func TestRefusals(t *testing.T) {
 		},
 		"ControllerToCome": {
 			reason: "it is not stubbed",
-			args:   func(*testing.T) []string { return []string{"--controllers=mirroring"} },
-			code:   2, says: []string{`"mirroring" does not exist yet`},
+			args:   func(*testing.T) []string { return []string{"--controllers=topology"} },
+			code:   2, says: []string{`"topology" does not exist yet`},
 		},
 		"UnknownField": {
 			reason: "the field and the file are named",

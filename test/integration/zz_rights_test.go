@@ -77,6 +77,7 @@ func refusedOf(t *testing.T, account string) []string {
 
 // unseen are rights that are needed though no request in the audit log shows it.
 var unseen = map[string]string{
+	"update endpoints/finalizers":             "admission asks for it where a slice's owner reference blocks its owner's deletion (OwnerReferencesPermissionEnforcement)",
 	"update services/finalizers":              "admission asks for it where a slice's owner reference blocks its owner's deletion (OwnerReferencesPermissionEnforcement)",
 	"create loadbalancerrecords.fairlead.dev": "a record is created by server-side apply, a patch, which asks for both rights",
 	"patch events":                            "an event that is repeated is counted up",

@@ -11,17 +11,18 @@ const (
 	ControllerEndpoints     = "endpoints"
 	ControllerEndpointSlice = "endpointslice"
 	ControllerLoadBalancer  = "loadbalancer"
+	ControllerMirroring     = "mirroring"
 	ControllerNodePort      = "nodeport"
 )
 
 // Controllers returns the names of all controllers, sorted.
 func Controllers() []string {
-	return []string{ControllerEndpoints, ControllerEndpointSlice, ControllerLoadBalancer, ControllerNodePort}
+	return []string{ControllerEndpoints, ControllerEndpointSlice, ControllerLoadBalancer, ControllerMirroring, ControllerNodePort}
 }
 
 // plannedControllers have a name and nothing behind it yet. Asking for one, or for its absence, is a mistake
 // that deserves a better answer than "unknown".
-var plannedControllers = []string{"mirroring", "topology"}
+var plannedControllers = []string{"topology"}
 
 // SelectControllers reads a list such as "*", "-nodeport": it returns the sorted names of the controllers to
 // run, or every mistake in the list, one line each. Spaces around an entry do not count.

@@ -81,7 +81,7 @@ func TestValidate(t *testing.T) {
 	}{
 		"Mode":           {"modes are named", func(c *ManagerConfiguration) { c.Mode = "replace" }, [][2]string{{"mode:", "Replace"}}},
 		"UnknownName":    {"known names are listed", func(c *ManagerConfiguration) { c.Controllers = []string{"*", "-nodeprot"} }, [][2]string{{"controllers:", "nodeport"}}},
-		"PlannedName":    {"not yet is not never", func(c *ManagerConfiguration) { c.Controllers = []string{"mirroring"} }, [][2]string{{"controllers:", "does not exist yet"}}},
+		"PlannedName":    {"not yet is not never", func(c *ManagerConfiguration) { c.Controllers = []string{"topology"} }, [][2]string{{"controllers:", "does not exist yet"}}},
 		"ClusterIDChars": {"clouds would refuse it in a tag", func(c *ManagerConfiguration) { c.ClusterID = "a/b" }, [][2]string{{"clusterID:", "letters"}}},
 		"ClusterIDLong":  {"clouds would cut it", func(c *ManagerConfiguration) { c.ClusterID = strings.Repeat("a", 64) }, [][2]string{{"clusterID:", "63"}}},
 		"UpsideDown":     {"the right way up is named", func(c *ManagerConfiguration) { c.NodePortRange = "32767-30000" }, [][2]string{{"nodePortRange:", "30000-32767"}}},
@@ -144,8 +144,8 @@ func TestSelectControllers(t *testing.T) {
 		want   []string
 		wrong  int
 	}{
-		"All":         {reason: "sorted", list: []string{"*"}, want: []string{"endpoints", "endpointslice", "loadbalancer", "nodeport"}},
-		"AllButOne":   {reason: "order does not count", list: []string{"-nodeport", " * "}, want: []string{"endpoints", "endpointslice", "loadbalancer"}},
+		"All":         {reason: "sorted", list: []string{"*"}, want: []string{"endpoints", "endpointslice", "loadbalancer", "mirroring", "nodeport"}},
+		"AllButOne":   {reason: "order does not count", list: []string{"-nodeport", " * "}, want: []string{"endpoints", "endpointslice", "loadbalancer", "mirroring"}},
 		"Two":         {reason: "only what is named", list: []string{"nodeport", "endpoints"}, want: []string{"endpoints", "nodeport"}},
 		"OnlyOff":     {reason: "nothing would run", list: []string{"-nodeport"}, wrong: 1},
 		"OnAndOff":    {reason: "neither can be guessed", list: []string{"nodeport", "-nodeport"}, wrong: 1},

@@ -12,9 +12,8 @@ import (
 // startLimit is how long one part may take to come up before it is given up: a cold disk and two busy cores fit.
 const startLimit = 2 * time.Minute
 
-// withoutOurs is the controller manager's list of controllers less those that Fairlead replaces. It still mirrors
-// Endpoints objects that people write.
-const withoutOurs = "*,bootstrapsigner,tokencleaner,-endpoints-controller,-endpointslice-controller"
+// withoutOurs is the controller manager's list of controllers less those that Fairlead replaces.
+const withoutOurs = "*,bootstrapsigner,tokencleaner,-endpoints-controller,-endpointslice-controller,-endpointslice-mirroring-controller"
 
 const etcdURL = "http://127.0.0.1:2379"
 

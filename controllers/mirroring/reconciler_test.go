@@ -1,0 +1,458 @@
+package mirroring
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead/fairlead/endpoints"
+)
+
+// TestLife: Endpoints come, change and go, before and after their Service.
+func TestLife(t *testing.T) {
+	w := newWorld(t)
+	w.start(&Reconciler{})
+	e := w.endpoints("db", subset("pg:5432", "192.0.2.1", "!192.0.2.2", "2001:db8::1"))
+	w.probe()
+	w.shows("db") // there is no Service
+	s := w.service("db", nil)
+	before := w.shows("db", "pg:5432 !192.0.2.2 192.0.2.1", "pg:5432 2001:db8::1")
+	for _, slice := range before {
+		if !metav1.IsControlledBy(&slice, e) || slice.ManagedFields[0].Manager != FieldManager {
+			t.Errorf("owners are %v, writers %v", slice.OwnerReferences, slice.ManagedFields)
+		}
+	}
+
+	change(w, e, func(e *corev1.Endpoints) {
+		e.Subsets = []corev1.EndpointSubset{subset("pg:5433", "192.0.2.1", "192.0.2.2", "2001:db8::1")}
+		e.Labels = map[string]string{"team": "a"}
+	})
+	after := w.shows("db", "pg:5433 192.0.2.1 192.0.2.2", "pg:5433 2001:db8::1")
+	for i := range after {
+		if after[i].UID != before[i].UID || after[i].Labels["team"] != "a" {
+			t.Errorf("slice %s was not changed in place: %v", after[i].Name, after[i].Labels)
+		}
+	}
+
+	change(w, e, func(e *corev1.Endpoints) { e.Subsets = nil })
+	w.shows("db")
+	change(w, e, func(e *corev1.Endpoints) { e.Subsets = []corev1.EndpointSubset{subset("pg:1", "192.0.2.1")} })
+	w.shows("db", "pg:1 192.0.2.1")
+	w.remove(e)
+	w.shows("db")
+	e = w.endpoints("db", subset("pg:2", "192.0.2.1"))
+	w.shows("db", "pg:2 192.0.2.1")
+	w.remove(s)
+	w.shows("db")
+	if n := len(w.slices("")); n != 2 {
+		t.Errorf("%d slices are left, want those of the two probes", n)
+	}
+}
+
+// TestNotMirrored: what stops mirroring also removes what was mirrored, and its end brings it back.
+func TestNotMirrored(t *testing.T) {
+	w := newWorld(t)
+	w.start(&Reconciler{WithEndpoints: true})
+	s := w.service("db", nil)
+	e := w.endpoints("db", subset("pg:5432", "192.0.2.1"))
+	const shown = "pg:5432 192.0.2.1"
+	w.shows("db", shown)
+	for name, turn := range map[string]struct{ off, on func() }{
+		"Skip": {
+			func() {
+				change(w, e, func(e *corev1.Endpoints) { e.Labels = map[string]string{discoveryv1.LabelSkipMirror: "true"} })
+			},
+			func() { change(w, e, func(e *corev1.Endpoints) { e.Labels = nil }) },
+		},
+		"Lock": {
+			func() {
+				change(w, e, func(e *corev1.Endpoints) {
+					e.Annotations = map[string]string{"control-plane.alpha.kubernetes.io/leader": "{}"}
+				})
+			},
+			func() { change(w, e, func(e *corev1.Endpoints) { e.Annotations = nil }) },
+		},
+		"Selector": {
+			func() { change(w, s, func(s *corev1.Service) { s.Spec.Selector = map[string]string{"a": "b"} }) },
+			func() { change(w, s, func(s *corev1.Service) { s.Spec.Selector = nil }) },
+		},
+		"ByController": {
+			func() {
+				change(w, e, func(e *corev1.Endpoints) {
+					e.Labels = map[string]string{endpoints.ClassicManagedByLabel: endpoints.ClassicManagedBy}
+				})
+			},
+			func() { change(w, e, func(e *corev1.Endpoints) { e.Labels = nil }) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			turn.off()
+			w.shows("db")
+			turn.on()
+			w.shows("db", shown)
+		})
+	}
+}
+
+// TestControllersEndpointsAlone: without the controller that would delete them, Endpoints that a controller wrote are
+// mirrored like any other, as upstream does.
+func TestControllersEndpointsAlone(t *testing.T) {
+	w := newWorld(t)
+	w.service("db", nil)
+	e := &corev1.Endpoints{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "db", Labels: map[string]string{
+			endpoints.ClassicManagedByLabel: endpoints.ClassicManagedBy,
+		}},
+		Subsets: []corev1.EndpointSubset{subset("pg:1", "192.0.2.1")},
+	}
+	w.create(e)
+	w.start(&Reconciler{})
+	w.shows("db", "pg:1 192.0.2.1")
+}
+
+// TestNothingToDo: a restart, and events that change nothing, write nothing.
+func TestNothingToDo(t *testing.T) {
+	w := newWorld(t)
+	w.service("db", nil)
+	e := w.endpoints("db", subset("pg:5432", "192.0.2.1", "2001:db8::1"), subset("x:1", "192.0.2.9"))
+	stop := w.start(&Reconciler{})
+	want := []string{"pg:5432 192.0.2.1", "pg:5432 2001:db8::1", "x:1 192.0.2.9"}
+	before := versions(w.shows("db", want...))
+	stop()
+	w.start(&Reconciler{})
+	change(w, e, func(e *corev1.Endpoints) {
+		e.Annotations = map[string]string{corev1.EndpointsLastChangeTriggerTime: "2026-01-01T00:00:00Z"}
+		e.Subsets[0], e.Subsets[1] = e.Subsets[1], e.Subsets[0]
+	})
+	w.probe()
+	if after := versions(w.slices("db")); !maps.Equal(before, after) {
+		t.Errorf("versions were %v, are %v", before, after)
+	}
+}
+
+// TestForeignEdits: somebody else's edit of a slice, whatever it is, is put back in place.
+func TestForeignEdits(t *testing.T) {
+	w := newWorld(t)
+	stop := w.start(&Reconciler{})
+	w.service("other", nil)
+	w.service("db", nil)
+	w.endpoints("db", subset("pg:5432", "192.0.2.1"))
+	const shown = "pg:5432 192.0.2.1"
+	original := w.shows("db", shown)[0]
+	for name, edit := range map[string]func(*discoveryv1.EndpointSlice){
+		"Endpoints":   func(s *discoveryv1.EndpointSlice) { s.Endpoints = nil },
+		"Port":        func(s *discoveryv1.EndpointSlice) { s.Ports[0].Port = new(int32(1)) },
+		"Label":       func(s *discoveryv1.EndpointSlice) { s.Labels["x"] = "y" },
+		"ManagedBy":   func(s *discoveryv1.EndpointSlice) { delete(s.Labels, discoveryv1.LabelManagedBy) },
+		"ServiceName": func(s *discoveryv1.EndpointSlice) { s.Labels[discoveryv1.LabelServiceName] = "other" },
+		"Owner":       func(s *discoveryv1.EndpointSlice) { s.OwnerReferences = nil },
+		"Annotation":  func(s *discoveryv1.EndpointSlice) { s.Annotations = map[string]string{"x": "y"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			edited := original.DeepCopy()
+			change(w, edited, edit)
+			w.eventually(func() error {
+				now := &discoveryv1.EndpointSlice{}
+				if err := w.client.Get(t.Context(), client.ObjectKeyFromObject(&original), now); err != nil {
+					return err
+				}
+				if now.ResourceVersion == edited.ResourceVersion {
+					return fmt.Errorf("the edit stands: %v", now)
+				}
+				return nil
+			})
+			if repaired := w.shows("db", shown)[0]; repaired.UID != original.UID || len(repaired.Labels) != 2 ||
+				len(repaired.OwnerReferences) != 1 || len(repaired.Annotations) != 0 {
+				t.Errorf("the slice is now %+v", repaired.ObjectMeta)
+			}
+		})
+	}
+	t.Run("Deleted", func(t *testing.T) {
+		w.remove(&original)
+		w.shows("db", shown)
+	})
+	t.Run("WhileAway", func(t *testing.T) {
+		stop()
+		slice := w.slices("db")[0]
+		change(w, &slice, func(s *discoveryv1.EndpointSlice) {
+			delete(s.Labels, discoveryv1.LabelManagedBy)
+			s.Endpoints = nil
+		})
+		w.start(&Reconciler{})
+		if repaired := w.shows("db", shown)[0]; repaired.UID != slice.UID {
+			t.Error("the slice was replaced")
+		}
+	})
+}
+
+// TestSlicesOfOthers: slices that others make for the same Service are theirs.
+func TestSlicesOfOthers(t *testing.T) {
+	w := newWorld(t)
+	w.service("db", nil)
+	e := w.endpoints("db", subset("pg:5432", "192.0.2.1"))
+	for i, owner := range []*corev1.Endpoints{nil, e} {
+		other := &discoveryv1.EndpointSlice{
+			ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: fmt.Sprintf("db-other-%d", i), Labels: map[string]string{
+				discoveryv1.LabelServiceName: "db", discoveryv1.LabelManagedBy: "example.com",
+			}},
+			AddressType: discoveryv1.AddressTypeIPv4,
+		}
+		if owner != nil {
+			other.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(owner, corev1.SchemeGroupVersion.WithKind("Endpoints"))}
+		}
+		w.create(other)
+	}
+	w.start(&Reconciler{})
+	w.shows("db", "pg:5432 192.0.2.1")
+	change(w, e, func(e *corev1.Endpoints) { e.Labels = map[string]string{discoveryv1.LabelSkipMirror: "true"} })
+	w.shows("db")
+	w.probe()
+	left := 0
+	for _, s := range w.slices("") {
+		if strings.HasPrefix(s.Name, "db-other-") && s.Generation == 1 {
+			left++
+		}
+	}
+	if left != 2 {
+		t.Errorf("%d of 2 slices of others are left as they were", left)
+	}
+}
+
+// TestStaleCache: with a cache that is far behind, each change is still written once, and nothing twice.
+func TestStaleCache(t *testing.T) {
+	w := newWorld(t)
+	var lag sync.Mutex
+	lagging := true
+	w.onSlice = func() {
+		lag.Lock()
+		slow := lagging
+		lag.Unlock()
+		if slow {
+			time.Sleep(300 * time.Millisecond) // what is tested is a cache that is late
+		}
+	}
+	w.start(&Reconciler{MaxBatchDelay: -1})
+	w.service("db", nil)
+	e := w.endpoints("db", subset("pg:1", "192.0.2.1"))
+	first := w.shows("db", "pg:1 192.0.2.1")[0]
+	for i := range 10 {
+		change(w, e, func(e *corev1.Endpoints) {
+			e.Subsets = []corev1.EndpointSubset{subset("pg:1", "192.0.2.1", fmt.Sprintf("192.0.2.%d", 10+i))}
+		})
+		for _, s := range w.shows("db", fmt.Sprintf("pg:1 192.0.2.1 192.0.2.%d", 10+i)) {
+			if s.UID != first.UID {
+				t.Fatalf("the slice was replaced in round %d", i)
+			}
+		}
+	}
+	change(w, e, func(e *corev1.Endpoints) { e.Subsets = nil })
+	w.shows("db")
+	change(w, e, func(e *corev1.Endpoints) { e.Subsets = []corev1.EndpointSubset{subset("pg:1", "192.0.2.1")} })
+	again := w.shows("db", "pg:1 192.0.2.1")[0]
+	lag.Lock()
+	lagging = false
+	lag.Unlock()
+	w.probe()
+	if now := w.slices("db"); len(now) != 1 || now[0].ResourceVersion != again.ResourceVersion {
+		t.Errorf("old events changed the slices: %v", now)
+	}
+}
+
+// TestBatches: of many changes in a row, far fewer writes are made, and the last one is there in the end.
+func TestBatches(t *testing.T) {
+	w := newWorld(t)
+	w.start(&Reconciler{MaxBatchDelay: time.Second})
+	w.service("db", nil)
+	e := w.endpoints("db", subset("pg:1", "192.0.2.1"))
+	w.shows("db", "pg:1 192.0.2.1")
+	const n = 60
+	for i := range n {
+		change(w, e, func(e *corev1.Endpoints) {
+			e.Subsets = []corev1.EndpointSubset{subset("pg:1", fmt.Sprintf("192.0.2.%d", 10+i))}
+		})
+	}
+	if got := w.shows("db", fmt.Sprintf("pg:1 192.0.2.%d", 10+n-1))[0].Generation; got > n/2 {
+		t.Errorf("%d changes were written in %d writes", n, got-1)
+	}
+}
+
+// TestLeftOut: addresses above the limit are left out, ready ones last, and an event says so, once.
+func TestLeftOut(t *testing.T) {
+	w := newWorld(t)
+	w.start(&Reconciler{})
+	w.service("db", nil)
+	var addresses []string
+	for i := range 1003 {
+		mark := ""
+		if i < 10 {
+			mark = "!"
+		}
+		addresses = append(addresses, fmt.Sprintf("%s192.0.%d.%d", mark, i/200, i%200+1))
+	}
+	e := w.endpoints("db", subset("pg:1", addresses...))
+	w.eventually(func() error {
+		found := w.slices("db")
+		if len(found) != 1 || len(found[0].Endpoints) != endpoints.MirrorCapacity {
+			return fmt.Errorf("%d slices", len(found))
+		}
+		ready := 0
+		for _, endpoint := range found[0].Endpoints {
+			if *endpoint.Conditions.Ready {
+				ready++
+			}
+		}
+		if ready != 993 {
+			t.Errorf("%d of 993 that are ready are mirrored", ready)
+		}
+		return nil
+	})
+	w.eventually(func() error {
+		if got := w.events(EventTooManyAddresses); len(got) != 1 || !strings.Contains(got[0], "Left out 3 ") {
+			return fmt.Errorf("events are %q", got)
+		}
+		return nil
+	})
+	change(w, e, func(e *corev1.Endpoints) { e.Labels = map[string]string{"a": "b"} })
+	w.eventually(func() error {
+		if w.slices("db")[0].Labels["a"] != "b" {
+			return fmt.Errorf("the label is not there")
+		}
+		return nil
+	})
+	w.probe()
+	if got := w.events(EventTooManyAddresses); len(got) != 1 {
+		t.Errorf("events are %q", got)
+	}
+}
+
+// TestRefused: what cannot be slices is said once, in an event, and not tried over and over; the rest is mirrored, and
+// a mended object is.
+func TestRefused(t *testing.T) {
+	w := newWorld(t)
+	w.start(&Reconciler{})
+	w.service("db", nil)
+	twice := subset("pg:1", "192.0.2.1")
+	twice.Ports = append(twice.Ports, corev1.EndpointPort{Name: "pg", Port: 2})
+	failed := passes(t, "error")
+	e := w.endpoints("db", twice, subset("x:3", "192.0.2.9"))
+	w.shows("db", "x:3 192.0.2.9")
+	w.eventually(func() error {
+		if got := w.events(EventFailed); len(got) != 1 || !strings.Contains(got[0], "ports[1].name") {
+			return fmt.Errorf("events are %q", got)
+		}
+		return nil
+	})
+	w.probe()
+	// The events of what was written may wake it once more each.
+	if got := passes(t, "error") - failed; got > 3 {
+		t.Errorf("it was tried %v times", got)
+	}
+	change(w, e, func(e *corev1.Endpoints) { e.Subsets = []corev1.EndpointSubset{subset("pg:1", "192.0.2.1")} })
+	w.shows("db", "pg:1 192.0.2.1")
+}
+
+// TestNamespaceTerminating: nothing can be created in a namespace that goes, and nobody has to be told.
+func TestNamespaceTerminating(t *testing.T) {
+	w := newWorld(t)
+	w.start(&Reconciler{})
+	w.service("db", nil)
+	e := w.endpoints("db", subset("pg:1", "192.0.2.1"))
+	original := w.shows("db", "pg:1 192.0.2.1")[0]
+	w.remove(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}})
+	w.eventually(func() error {
+		// The API server refuses once it has seen the deletion itself.
+		err := w.client.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, GenerateName: "x-"}})
+		if !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+			return fmt.Errorf("creating a ConfigMap: %w", err)
+		}
+		return nil
+	})
+	done, failed := passes(t, "success"), passes(t, "error")
+	w.remove(&original)
+	w.eventually(func() error {
+		if passes(t, "success") == done && passes(t, "error") == failed {
+			return fmt.Errorf("nobody has looked at the deletion")
+		}
+		return nil
+	})
+	change(w, e, func(e *corev1.Endpoints) { e.Labels = map[string]string{"a": "b"} })
+	w.eventually(func() error {
+		if passes(t, "success") < done+2 && passes(t, "error") == failed {
+			return fmt.Errorf("nobody has looked at the change")
+		}
+		return nil
+	})
+	if got := passes(t, "error") - failed; got > 0 {
+		t.Errorf("%v passes failed", got)
+	}
+}
+
+// TestDeletionProtected: an Endpoints object that waits for a finalizer gets no new slices.
+func TestDeletionProtected(t *testing.T) {
+	w := newWorld(t)
+	w.start(&Reconciler{})
+	w.service("db", nil)
+	e := w.endpoints("db", subset("pg:1", "192.0.2.1"))
+	w.shows("db", "pg:1 192.0.2.1")
+	change(w, e, func(e *corev1.Endpoints) { e.Finalizers = []string{"example.com/wait"} })
+	w.remove(e)
+	change(w, e, func(e *corev1.Endpoints) {
+		e.Subsets = []corev1.EndpointSubset{subset("pg:1", "192.0.2.2", "2001:db8::1")}
+	})
+	w.shows("db", "pg:1 192.0.2.2")
+	change(w, e, func(e *corev1.Endpoints) { e.Finalizers = nil })
+	w.shows("db")
+}
+
+// TestCoexist: beside kube-controller-manager nothing is added to the manager.
+func TestCoexist(t *testing.T) {
+	r := &Reconciler{Coexist: true}
+	if err := r.SetupWithManager(nil); err != nil {
+		t.Error(err)
+	}
+	if result, err := r.Reconcile(t.Context(), ctrl.Request{}); err != nil || !result.IsZero() {
+		t.Errorf("the pass ended with %v, %v", result, err)
+	}
+}
+
+// TestMetrics: upstream's names, and gauges that sum up what is mirrored.
+func TestMetrics(t *testing.T) {
+	w := newWorld(t)
+	created, removed := metric(t, "changes", "create"), metric(t, "changes", "delete")
+	desired, slices := metric(t, "endpoints_desired", ""), metric(t, "num_endpoint_slices", "")
+	w.start(&Reconciler{})
+	w.service("db", nil)
+	e := w.endpoints("db", subset("pg:1", "192.0.2.1", "192.0.2.2", "2001:db8::1"))
+	want := func(what string, now, want float64) error {
+		if now != want {
+			return fmt.Errorf("%s is %v, want %v", what, now, want)
+		}
+		return nil
+	}
+	w.eventually(func() error {
+		return errors.Join(
+			want("changes by creation", metric(t, "changes", "create")-created, 2),
+			want("endpoints_desired", metric(t, "endpoints_desired", "")-desired, 3),
+			want("num_endpoint_slices", metric(t, "num_endpoint_slices", "")-slices, 2),
+		)
+	})
+	w.remove(e)
+	w.eventually(func() error {
+		return errors.Join(
+			want("changes by deletion", metric(t, "changes", "delete")-removed, 2),
+			want("endpoints_desired", metric(t, "endpoints_desired", "")-desired, 0),
+			want("num_endpoint_slices", metric(t, "num_endpoint_slices", "")-slices, 0),
+		)
+	})
+}
