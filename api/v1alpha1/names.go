@@ -85,6 +85,8 @@ const (
 	// ReasonPodsLeftOut: some Pods have no address on the network, or none of the Service's families, or their node is
 	// not known. The others are served.
 	ReasonPodsLeftOut = "PodsLeftOut"
+	// ReasonSliceOwnershipConflict: see the condition of the Service.
+	ReasonSliceOwnershipConflict = "SliceOwnershipConflict"
 	// ReasonWriteFailed: the API server refused a slice. It is tried again.
 	ReasonWriteFailed = "WriteFailed"
 )

@@ -44,6 +44,8 @@ func connect(c configv1alpha1.ClientConnection) (*rest.Config, error) {
 		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
 	}
 	cfg.QPS, cfg.Burst = *c.QPS, int(*c.Burst)
+	// Compressing every event of every watch costs the API server and us more than the network between us.
+	cfg.DisableCompression = true
 	if cfg.QPS > 0 {
 		// One bucket for all clients; each would make its own otherwise.
 		cfg.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(cfg.QPS, cfg.Burst)
@@ -113,7 +115,7 @@ func hopeless(err error) bool {
 var errNoCustomResources = errors.New("the API server does not have the CustomResourceDefinitions")
 
 func haveCustomResources(ctx context.Context, client discovery.ServerResourcesInterfaceWithContext) error {
-	missing := []string{"loadbalancerclasses", "loadbalancerrecords"}
+	missing := []string{"endpointselectors", "loadbalancerclasses", "loadbalancerrecords"}
 	list, err := client.ServerResourcesForGroupVersionWithContext(ctx, fairleadv1alpha1.SchemeGroupVersion.String())
 	if err != nil && !apierrors.IsNotFound(err) {
 		return err
@@ -124,8 +126,9 @@ func haveCustomResources(ctx context.Context, client discovery.ServerResourcesIn
 		}
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("%w %s of %s: apply config/crd, or run without the controllers %s and %s", errNoCustomResources,
-			strings.Join(missing, " and "), fairleadv1alpha1.SchemeGroupVersion, configv1alpha1.ControllerLoadBalancer, configv1alpha1.ControllerNodePort)
+		return fmt.Errorf("%w %s of %s: apply config/crd, or run without the controllers %s, %s and %s", errNoCustomResources,
+			strings.Join(missing, " and "), fairleadv1alpha1.SchemeGroupVersion, configv1alpha1.ControllerEndpointSlice,
+			configv1alpha1.ControllerLoadBalancer, configv1alpha1.ControllerNodePort)
 	}
 	return nil
 }

@@ -78,7 +78,7 @@ func TestReach(t *testing.T) {
 				}
 				json(w, http.StatusNotFound, notFound)
 			},
-			custom: true, refused: []string{"loadbalancerclasses and loadbalancerrecords", "config/crd"},
+			custom: true, refused: []string{"endpointselectors and loadbalancerclasses and loadbalancerrecords", "config/crd"},
 		},
 		"HalfOfThem": {
 			reason: "only what is missing is named",
@@ -87,7 +87,7 @@ func TestReach(t *testing.T) {
 					json(w, http.StatusOK, version)
 					return
 				}
-				json(w, http.StatusOK, `{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"fairlead.dev/v1alpha1","resources":[{"name":"loadbalancerclasses"}]}`)
+				json(w, http.StatusOK, `{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"fairlead.dev/v1alpha1","resources":[{"name":"endpointselectors"},{"name":"loadbalancerclasses"}]}`)
 			},
 			custom: true, refused: []string{"CustomResourceDefinitions loadbalancerrecords of"},
 		},

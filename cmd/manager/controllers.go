@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -44,8 +45,13 @@ var constructors = map[string]func(wiring) (reconciler, error){
 		}, nil
 	},
 	configv1alpha1.ControllerEndpointSlice: func(c wiring) (reconciler, error) {
+		allowed, err := prefixes(c.EndpointSelector.AllowedCIDRs)
+		if err != nil {
+			return nil, fmt.Errorf("endpointSelector.allowedCIDRs: %w", err)
+		}
 		return &endpointslice.Reconciler{
 			Coexist:              c.coexist(),
+			AllowedCIDRs:         allowed,
 			MaxEndpointsPerSlice: int(*c.EndpointSlice.MaxEndpointsPerSlice),
 			MaxBatchDelay:        batchDelay(c.EndpointSlice.MaxBatchDelay),
 			Concurrency:          int(*c.EndpointSlice.ConcurrentSyncs),
@@ -88,7 +94,20 @@ var constructors = map[string]func(wiring) (reconciler, error){
 
 // needCustomResources tells whether one of the controllers reads our own kinds.
 func needCustomResources(names []string) bool {
-	return slices.Contains(names, configv1alpha1.ControllerLoadBalancer) || slices.Contains(names, configv1alpha1.ControllerNodePort)
+	return slices.Contains(names, configv1alpha1.ControllerEndpointSlice) ||
+		slices.Contains(names, configv1alpha1.ControllerLoadBalancer) || slices.Contains(names, configv1alpha1.ControllerNodePort)
+}
+
+func prefixes(texts []string) ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for _, text := range texts {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, prefix)
+	}
+	return all, nil
 }
 
 // batchDelay is the delay as reconcilers take it, to whom zero means their default and less than zero none.
@@ -101,7 +120,7 @@ func batchDelay(d *metav1.Duration) time.Duration {
 
 // wire adds the named controllers to mgr.
 func wire(mgr ctrl.Manager, configuration *configv1alpha1.ManagerConfiguration, names []string) error {
-	c := wiring{ManagerConfiguration: configuration, selection: selection.New(selection.Options{})}
+	c := wiring{ManagerConfiguration: configuration, selection: selection.New(endpointslice.TrackerOptions(configuration.Mode == configv1alpha1.ModeCoexist))}
 	for _, name := range names {
 		r, err := constructors[name](c)
 		if err != nil {

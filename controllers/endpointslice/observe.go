@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/endpoints"
 	"github.com/fairlead/fairlead/topology"
 )
@@ -27,17 +28,20 @@ type demand struct {
 	version string
 }
 
-// demandOf returns what a Service is to have.
-func (r *Reconciler) demandOf(service *corev1.Service) demand {
-	if r.Coexist || !endpoints.Selected(service) {
-		return demand{}
+// demandOf returns what a Service is to have: by its own selector, or else by the oldest EndpointSelector of those that
+// name it. Pods are the names of those that are marked.
+func (r *Reconciler) demandOf(ctx context.Context, service *corev1.Service, st *state, naming []*v1alpha1.EndpointSelector, pods map[string]struct{}) (demand, error) {
+	d, err := r.selectorDemand(ctx, service, st, naming, pods)
+	if err != nil || r.Coexist || !endpoints.Selected(service) {
+		return d, err
 	}
-	return demand{managedBy: ManagedBy, options: endpoints.SetOptions{Hints: topology.Local(topology.PolicyOf(service))}}
+	return demand{managedBy: ManagedBy, options: endpoints.SetOptions{Hints: topology.Local(topology.PolicyOf(service))}}, nil
 }
 
-// manages says whether a slice has a mark of ours.
+// manages says whether a slice has a mark of ours. In coexist mode upstream's is upstream's.
 func (r *Reconciler) manages(slice *discoveryv1.EndpointSlice) bool {
-	return slice.Labels[discoveryv1.LabelManagedBy] == ManagedBy
+	managedBy := slice.Labels[discoveryv1.LabelManagedBy]
+	return managedBy == SelectorManagedBy || managedBy == ManagedBy && !r.Coexist
 }
 
 // observe brings what is remembered of a Service up to date with what its inbox held, at the cost of what that is. A
@@ -170,6 +174,9 @@ func (r *Reconciler) ourSlices(ctx context.Context, service *corev1.Service, st 
 // labels: it would otherwise stay behind with endpoints that nobody updates.
 func (r *Reconciler) isOurs(service *corev1.Service, slice *discoveryv1.EndpointSlice, before bool) bool {
 	managed := r.manages(slice)
+	if !managed && slice.Labels[discoveryv1.LabelManagedBy] == ManagedBy {
+		return false // In coexist mode it is upstream's, even one that we made in replace mode.
+	}
 	if managed && slice.Labels[discoveryv1.LabelServiceName] == service.Name {
 		return true
 	}

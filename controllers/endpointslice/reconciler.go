@@ -1,17 +1,23 @@
-// Package endpointslice keeps the EndpointSlices of every Service that has a selector: it observes the Service, its
-// Pods and their nodes, lets the libraries endpoints and topology decide, and writes the difference.
+// Package endpointslice keeps the EndpointSlices of every Service that has a selector, or that an EndpointSelector
+// names: it observes the Service, its Pods and their nodes, lets the libraries endpoints and topology decide, and
+// writes the difference.
 //
 // It is not the place where anything is decided, it does not mirror Endpoints objects, and in coexist mode, where
-// kube-controller-manager owns the slices of Services with a selector, it writes nothing.
+// kube-controller-manager owns the slices of Services with a selector, it writes none of those. The files selector*.go
+// are about EndpointSelectors: what one says is read and judged by functions without I/O, of which the demand for a
+// Service is made.
 package endpointslice
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
@@ -20,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/controllers/selection"
 	"github.com/fairlead/fairlead/endpoints"
 )
@@ -44,7 +51,7 @@ const (
 	busy = 2 * time.Second
 )
 
-// Reconciler writes the EndpointSlices of Services with a selector.
+// Reconciler writes the EndpointSlices of Services with a selector and of those that EndpointSelectors name.
 type Reconciler struct {
 	// Client reads from the manager's cache and writes to the API server. SetupWithManager sets it where it is nil.
 	Client client.Client
@@ -55,6 +62,9 @@ type Reconciler struct {
 
 	// Coexist says that kube-controller-manager serves Services with a selector: nothing is written for them.
 	Coexist bool
+	// AllowedCIDRs are the ranges of the secondary networks on which EndpointSelectors may serve Pods. None: on no
+	// secondary network.
+	AllowedCIDRs []netip.Prefix
 	// MaxEndpointsPerSlice is the size of a full slice, 1 to 1000. 0: 100, as upstream.
 	MaxEndpointsPerSlice int
 	// MaxBatchDelay bounds how long a change of a Service that is written over and over may wait for more to be
@@ -66,15 +76,17 @@ type Reconciler struct {
 	// Tracker tells which Pods a Service has, and may be shared with other controllers. Nil: one of its own.
 	Tracker *selection.Tracker
 
-	states *states
+	states  *states
+	reports *reports
 }
 
-// SetupWithManager adds the controller, named endpointslice, to mgr. In coexist mode it adds nothing: a cache of all
-// Pods is too much to hold for nothing.
+// TrackerOptions are what a Tracker needs that is to be shared with this controller.
+func TrackerOptions(coexist bool) selection.Options {
+	return selection.Options{IgnoreSelectors: coexist, Annotations: []string{endpoints.NetworkStatusAnnotation}}
+}
+
+// SetupWithManager adds the controller, named endpointslice, to mgr.
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
-	if r.Coexist {
-		return nil
-	}
 	if r.MaxEndpointsPerSlice < 0 || r.MaxEndpointsPerSlice > 1000 {
 		return fmt.Errorf("endpoints per slice: %d is not within 1 and 1000", r.MaxEndpointsPerSlice)
 	}
@@ -94,18 +106,27 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		r.Concurrency = defaultConcurrency
 	}
 	if r.Tracker == nil {
-		r.Tracker = selection.New(selection.Options{})
+		r.Tracker = selection.New(TrackerOptions(r.Coexist))
 	}
-	r.states = newStates(r.MaxBatchDelay)
+	r.states, r.reports = newStates(r.MaxBatchDelay), newReports()
 	if err := addFieldIndex(context.Background(), mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
-	return ctrl.NewControllerManagedBy(mgr).
+	if err := addSelectorIndex(context.Background(), mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
+	build := ctrl.NewControllerManagedBy(mgr).
 		Named(Name).
 		WatchesRawSource(r.Tracker.Source(mgr.GetCache(), r.mark)).
 		Watches(&discoveryv1.EndpointSlice{}, r.sliceHandler()).
+		Watches(&v1alpha1.EndpointSelector{}, r.selectorHandler())
+	if len(r.AllowedCIDRs) > 0 {
+		build.Watches(&networkingv1.ServiceCIDR{}, r.cidrHandler())
+	}
+	return build.
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: r.Concurrency,
+			UsePriorityQueue:        new(false), // It costs more, and nothing here goes before anything else.
 			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](
 				5*time.Millisecond, time.Minute),
 		}).
@@ -120,51 +141,77 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 
 // Reconcile makes the slices of one Service what they should be.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
-	if r.Coexist {
-		return ctrl.Result{}, nil
-	}
 	st := r.states.get(req.NamespacedName)
 	now := r.Clock.Now()
 	if wait := st.pace.Wait(now); wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
-	service := r.Tracker.Service(req.NamespacedName)
-	if service == nil {
-		r.states.forget(req.NamespacedName)
-		return ctrl.Result{}, nil
-	}
-
-	plan, wanted, err := r.plan(ctx, service, st, now)
+	naming, err := r.naming(ctx, req.NamespacedName)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	service := r.Tracker.Service(req.NamespacedName)
+	if service == nil {
+		r.unchoose(req.NamespacedName, st)
+		r.states.forget(req.NamespacedName)
+		_, err := r.reportAll(ctx, nil, st, naming, nil)
+		return ctrl.Result{}, err
+	}
+	res, err := r.pass(ctx, service, st, naming, now)
+	if res.outdated {
+		return ctrl.Result{RequeueAfter: retryConflict}, nil
+	}
+	again, reportErr := r.reportAll(ctx, service, st, naming, problemOf(res.rest, err))
+	if err := errors.Join(err, reportErr); err != nil {
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{RequeueAfter: sooner(res.again, again)}, nil
+}
 
-	rest := st.ownership.rest(now)
-	outdated := false
-	if rest == 0 {
-		if outdated, err = r.apply(ctx, service, st, plan); err != nil {
-			return ctrl.Result{}, err
+// result is what a pass came to.
+type result struct {
+	// outdated: the API server knew more than the pass, which has to be made again.
+	outdated bool
+	// rest is for how long nothing is written, since someone else owns the slices, too.
+	rest time.Duration
+	// again is when to look again; zero: not of itself.
+	again time.Duration
+}
+
+// pass writes the slices and conditions of one Service.
+func (r *Reconciler) pass(ctx context.Context, service *corev1.Service, st *state, naming []*v1alpha1.EndpointSelector, now time.Time) (result, error) {
+	plan, wanted, err := r.plan(ctx, service, st, naming, now)
+	if err != nil {
+		return result{}, err
+	}
+	res := result{rest: st.ownership.rest(now)}
+	if res.rest == 0 {
+		if res.outdated, err = r.apply(ctx, service, st, plan); err != nil {
+			return result{}, err
 		}
 	}
 	conditionsOutdated, err := r.writeConditions(ctx, service, st, wanted)
+	res.outdated = res.outdated || conditionsOutdated
 	switch {
 	case err != nil:
-		return ctrl.Result{}, err
-	case outdated || conditionsOutdated:
-		return ctrl.Result{RequeueAfter: retryConflict}, nil
-	case rest > 0:
-		return ctrl.Result{RequeueAfter: rest}, nil
+		return result{}, err
+	case res.rest > 0:
+		res.again = res.rest
 	case plan.More:
 		now = r.Clock.Now()
-		return ctrl.Result{RequeueAfter: max(time.Millisecond, st.pace.Wait(now), st.busyFor(now))}, nil
+		res.again = max(time.Millisecond, st.pace.Wait(now), st.busyFor(now))
 	}
-	return ctrl.Result{}, nil
+	return res, nil
 }
 
 // plan decides what to write, and which conditions the Service should have.
-func (r *Reconciler) plan(ctx context.Context, service *corev1.Service, st *state, now time.Time) (endpoints.Plan, []wantedCondition, error) {
+func (r *Reconciler) plan(ctx context.Context, service *corev1.Service, st *state, naming []*v1alpha1.EndpointSelector, now time.Time) (endpoints.Plan, []wantedCondition, error) {
 	mail := st.inbox.take() // Before anything is read, so that what comes meanwhile is another pass's.
-	d := r.demandOf(service)
+	d, err := r.demandOf(ctx, service, st, naming, mail.pods)
+	if err != nil {
+		st.drop() // With the mail, so that the next pass reads everything.
+		return endpoints.Plan{}, nil, err
+	}
 	if d.managedBy == "" {
 		ours, err := r.ourSlices(ctx, service, st)
 		st.drop()

@@ -13,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
@@ -195,11 +194,7 @@ func TestCoexist(t *testing.T) {
 	n := w.node("a", "zone-a")
 	w.pod("one", n.Name, "10.244.0.1")
 	service := w.service(func(s *corev1.Service) { s.Spec.Ports[0].TargetPort = intstr.FromString("nowhere") })
-	r := &Reconciler{Client: w.client, Coexist: true}
-	w.start(r)
-	if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(service)}); err != nil {
-		t.Fatal(err)
-	}
+	stop := w.startAndLook(&Reconciler{Coexist: true})
 	if n := len(w.slices()); n != 0 {
 		t.Errorf("%d slices were written", n)
 	}
@@ -209,8 +204,9 @@ func TestCoexist(t *testing.T) {
 	if len(service.Status.Conditions) != 0 {
 		t.Errorf("a condition was written: %v", service.Status.Conditions)
 	}
+	stop()
 	// The same Service, the same state, in replace mode: the silence above was not for want of work.
-	w.start(&Reconciler{})
+	stop = w.start(&Reconciler{})
 	w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""})
 	w.eventually(func() error {
 		if err := w.client.Get(t.Context(), client.ObjectKeyFromObject(service), service); err != nil {
@@ -221,6 +217,13 @@ func TestCoexist(t *testing.T) {
 		}
 		return nil
 	})
+	stop()
+	// Back in coexist mode the slices are kube-controller-manager's, whatever name we gave them.
+	before := w.versions()
+	w.startAndLook(&Reconciler{Coexist: true})
+	if diff := cmp.Diff(before, w.versions()); diff != "" {
+		t.Errorf("slices were written (-before +after):\n%s", diff)
+	}
 }
 
 func TestPortsResolved(t *testing.T) {

@@ -26,6 +26,8 @@ type state struct {
 	// layout is what the slices hold, which managedBy marks. Nil: nothing is known yet.
 	layout    *endpoints.Layout
 	managedBy string
+	// chosen is the EndpointSelector that has the Service; nil: none has.
+	chosen *chosen
 	// known are the slices in the layout.
 	known map[types.UID]known
 	// changed is when an endpoint last changed.
@@ -80,7 +82,7 @@ func (s *states) get(key types.NamespacedName) *state {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := &state{pace: endpoints.Pace{Max: s.maxPause}}
+	st := &state{pace: endpoints.Pace{Max: s.maxPause, Each: s.maxPause * 2 / 5}}
 	s.byKey[key] = st
 	return st
 }
