@@ -8,14 +8,30 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
-// spare says whether bins of a shelf can be spared: there is more than one, and the free room of all is at least a
-// whole slice.
+// maxTargets is into how many slices, beside those that are written anyway, a slice is emptied at most: a slice less is
+// not worth more writes than that. What this leaves are slices that are, but for two, more than half full.
+const maxTargets = 2
+
+// spare says whether the free room of some bins is a whole slice, so that one might be emptied into the others.
 func spare(bins, held, limit int) bool { return bins > 1 && bins*limit-held >= limit }
 
-// compact empties bins into others while one can be spared: always the one with the fewest endpoints, into bins that
-// are written anyway, fullest first, then into those with the most room. At most one slice's worth of endpoints is
-// moved; more stays for the next plan. While the Service is busy, only bins that are written anyway take part, so that
-// it makes no write more.
+// loose says whether a bin of a shelf can be emptied into others that nothing else is written to.
+func (sh *shelf) loose(limit int) bool {
+	last := len(sh.bins) - 1
+	if !spare(len(sh.bins), sh.held, limit) {
+		return false
+	}
+	room := 0
+	for _, b := range sh.bins[max(0, last-maxTargets):last] {
+		room += limit - len(b.slice.Endpoints)
+	}
+	return len(sh.bins[last].slice.Endpoints) <= room
+}
+
+// compact empties bins into others while the free room is a whole slice: always the one with the fewest endpoints,
+// into bins that are written anyway, fullest first, then into the maxTargets with the most room. At most one slice's
+// worth of endpoints is moved; more stays for the next plan. While the Service is busy, only bins that are written
+// anyway take part, so that it makes no write more.
 func (p *planner) compact(sh *shelf, drafts []*draft) []*draft {
 	limit := p.layout.opts.MaxEndpoints
 	bins, held := len(sh.bins), sh.held
@@ -36,46 +52,56 @@ func (p *planner) compact(sh *shelf, drafts []*draft) []*draft {
 	}
 	live := slices.DeleteFunc(slices.Clone(drafts), func(d *draft) bool { return len(d.endpoints) == 0 || p.pass.Busy && !d.dirty })
 	for budget := limit; spare(bins, held, limit); bins-- {
-		source := p.source(&live)
-		if source == nil || len(source.endpoints) > budget {
+		source, targets := emptiest(live, limit)
+		if source == nil {
+			p.more = p.more || p.pass.Busy
+			break
+		}
+		if len(source.endpoints) > budget {
 			p.more = true
 			break
 		}
 		budget -= len(source.endpoints)
-		slices.SortStableFunc(live, compareDestinations)
 		rest := pointers(source.endpoints)
-		for _, d := range live {
+		for _, d := range targets {
 			rest = d.add(rest, limit)
 		}
 		source.endpoints, source.owned = nil, true
 		source.dirty, source.sheds, source.emptied = true, true, true
+		live = slices.DeleteFunc(live, func(d *draft) bool { return d == source })
 	}
 	return slices.DeleteFunc(drafts, func(d *draft) bool { return d.bin == nil && len(d.endpoints) == 0 })
 }
 
-// source takes the draft with the fewest endpoints out of live; nil where the others have no room for them.
-func (p *planner) source(live *[]*draft) *draft {
-	slices.SortStableFunc(*live, func(a, b *draft) int {
+// emptiest returns the draft with the fewest endpoints and those that take them; nil where there is no room for them.
+func emptiest(live []*draft, limit int) (source *draft, targets []*draft) {
+	if len(live) == 0 {
+		return nil, nil
+	}
+	slices.SortStableFunc(live, func(a, b *draft) int {
 		return cmp.Or(cmp.Compare(len(b.endpoints), len(a.endpoints)), strings.Compare(a.name(), b.name()))
 	})
-	last := len(*live) - 1
-	if last < 0 {
-		return nil
-	}
-	source := (*live)[last]
-	room := 0
-	for _, d := range (*live)[:last] {
-		room += p.layout.opts.MaxEndpoints - len(d.endpoints)
-	}
+	source, targets = live[len(live)-1], slices.Clone(live[:len(live)-1])
+	slices.SortStableFunc(targets, compareTargets)
+	clean, room := 0, 0
+	targets = slices.DeleteFunc(targets, func(d *draft) bool {
+		if !d.dirty {
+			clean++
+		}
+		if clean > maxTargets {
+			return true
+		}
+		room += limit - len(d.endpoints)
+		return false
+	})
 	if room < len(source.endpoints) {
-		return nil
+		return nil, nil
 	}
-	*live = (*live)[:last]
-	return source
+	return source, targets
 }
 
-// compareDestinations orders drafts by how gladly they take what another loses.
-func compareDestinations(a, b *draft) int {
+// compareTargets orders drafts by how gladly they take what another loses.
+func compareTargets(a, b *draft) int {
 	switch {
 	case a.dirty && !b.dirty:
 		return -1

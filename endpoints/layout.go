@@ -361,7 +361,7 @@ func (sh *shelf) note(id Identity) {
 // assess keeps up to date which shelves a plan has to look at.
 func (l *Layout) assess(sh *shelf) {
 	mark(l.unsettled, sh, sh.all || len(sh.pending) > 0 || len(sh.wrong) > 0 || sh.overfull(l.opts.MaxEndpoints))
-	mark(l.loose, sh, spare(len(sh.bins), sh.held, l.opts.MaxEndpoints))
+	mark(l.loose, sh, sh.loose(l.opts.MaxEndpoints))
 }
 
 func mark(marks map[*shelf]struct{}, sh *shelf, is bool) {

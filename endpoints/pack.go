@@ -27,8 +27,9 @@ type Pass struct {
 	// Trigger is when the change happened that is being written (TriggerTimes); consumers measure their delay from
 	// it. Zero: not known, and the annotation is removed from what is written.
 	Trigger time.Time
-	// Busy says that the Service's endpoints have changed within the last seconds and so probably will again: slices
-	// are then emptied into others only where that makes no write more. Plan.More says that there is more to do.
+	// Busy says that the Service's endpoints have changed within the last seconds and so probably will again: endpoints
+	// that come are then kept together, and slices are emptied into others only where that makes no write more.
+	// Plan.More says that there is more to empty once it is quiet.
 	Busy bool
 }
 
@@ -66,8 +67,8 @@ type Plan struct {
 }
 
 // Pack returns the writes after which slices hold a set, as few and as small as upstream's, and more than upstream's
-// where this frees a slice: once the free room reaches a whole slice, slices are emptied into the others, at most one
-// slice's worth of endpoints a plan.
+// where this frees a slice: once the free room reaches a whole slice, slices are emptied into the others, each into few,
+// and at most one slice's worth of endpoints a plan.
 //
 // Slices are all of the Service that ManagedBy marks, or used to mark; those that are being deleted are ignored
 // (kubernetes/kubernetes#108267), and those of an earlier Service of this name are deleted, not adopted. A Service

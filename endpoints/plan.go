@@ -155,6 +155,8 @@ func (p *planner) packFamily(family discoveryv1.AddressType) {
 //     above the limit.
 //  2. New endpoints go into bins that are written anyway, fullest first.
 //  3. The rest goes into one other bin if it fits, the one that it fills best, else into new ones.
+//     While the Service is busy, 2 and 3 prefer the emptiest: what comes one after the other gets ready one after the
+//     other, and in one slice that makes fewer writes than in many.
 //  4. Bins are emptied into others while that is worth it (compact.go).
 func (p *planner) packShelf(sh *shelf) []*draft {
 	group := p.set.groups[sh.key]
@@ -303,22 +305,22 @@ func (k *keeper) missing() []*discoveryv1.Endpoint {
 	return slices.Compact(missing)
 }
 
-// fill puts endpoints into the drafts that are dirty, fullest first, and returns those that found no room.
+// fill puts endpoints into the drafts that are dirty and returns those that found no room.
 func (p *planner) fill(drafts []*draft, rest []*discoveryv1.Endpoint) []*discoveryv1.Endpoint {
 	if len(rest) == 0 {
 		return nil
 	}
-	for _, d := range dirtyOf(drafts) {
+	dirty := slices.DeleteFunc(slices.Clone(drafts), func(d *draft) bool { return !d.dirty })
+	slices.SortStableFunc(dirty, func(a, b *draft) int {
+		if p.pass.Busy {
+			a, b = b, a
+		}
+		return cmp.Compare(len(b.endpoints), len(a.endpoints))
+	})
+	for _, d := range dirty {
 		rest = d.add(rest, p.layout.opts.MaxEndpoints)
 	}
 	return rest
-}
-
-// dirtyOf returns the drafts that are written anyway, fullest first.
-func dirtyOf(drafts []*draft) []*draft {
-	dirty := slices.DeleteFunc(slices.Clone(drafts), func(d *draft) bool { return !d.dirty })
-	slices.SortStableFunc(dirty, func(a, b *draft) int { return cmp.Compare(len(b.endpoints), len(a.endpoints)) })
-	return dirty
 }
 
 // open finds room for the rest: new drafts for whole slices, then the bin that the remainder fills best, else one
@@ -328,7 +330,7 @@ func (p *planner) open(sh *shelf, drafts []*draft, rest []*discoveryv1.Endpoint,
 	for len(rest) > 0 {
 		var d *draft
 		if len(rest) < limit {
-			d, drafts = bestFit(sh, drafts, limit-len(rest))
+			d, drafts = p.bestFit(sh, drafts, limit-len(rest))
 		}
 		if d == nil && p.deleting() {
 			return drafts
@@ -342,11 +344,15 @@ func (p *planner) open(sh *shelf, drafts []*draft, rest []*discoveryv1.Endpoint,
 	return drafts
 }
 
-// bestFit returns the draft of the fullest bin that holds so many endpoints at most and is not written yet, and all
-// drafts with it. It is nil where there is none.
-func bestFit(sh *shelf, drafts []*draft, most int) (*draft, []*draft) {
+// bestFit returns the draft of the fullest bin (busy: the emptiest) that holds so many endpoints at most and is not
+// written yet, and all drafts with it. It is nil where there is none.
+func (p *planner) bestFit(sh *shelf, drafts []*draft, most int) (*draft, []*draft) {
 	at, _ := slices.BinarySearchFunc(sh.bins, most, func(b *bin, most int) int { return most - len(b.slice.Endpoints) })
-	for _, b := range sh.bins[at:] {
+	fitting := slices.All(sh.bins[at:])
+	if p.pass.Busy {
+		fitting = slices.Backward(sh.bins[at:])
+	}
+	for _, b := range fitting {
 		i := slices.IndexFunc(drafts, func(d *draft) bool { return d.bin == b })
 		if i < 0 {
 			d := draftOf(b, sh.key)
