@@ -35,6 +35,7 @@ func TestServices(t *testing.T) {
 		"Headless":            testHeadless,
 		"ExternalName":        testExternalName,
 		"DualStack":           testDualStack,
+		"Mirrored":            testMirrored,
 		"TrafficDistribution": testTrafficDistribution,
 		"UnresolvablePort":    testUnresolvablePort,
 		"LoadBalancer":        testLoadBalancer,
