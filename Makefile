@@ -21,6 +21,9 @@ RENDER = $(TOOL) kustomize build config/default | sed -e 's|image: fairlead/mana
 # The folder of the control plane's programs. They are looked for when a recipe runs, not when make starts.
 ASSETS = $$(cd test/controlplane && go run .)
 
+# How long make fuzz takes.
+FUZZTIME ?= 1m
+
 # Packages whose tests need or deserve the race detector.
 RACE ?= ./api/... ./cloud/... ./cmd/manager/... ./cmd/node-agent/... ./controllers/... ./dataplane/... ./endpoints/... ./portalloc/... ./topology/...
 
@@ -63,15 +66,18 @@ vet: ## Run go vet, on the end-to-end tests too.
 	go vet ./...
 	go vet -tags e2e ./test/e2e/...
 	cd test/controlplane && go vet .
+	cd test/oracle && go vet .
 
 .PHONY: lint
 lint: ## Run golangci-lint.
 	$(TOOL) golangci-lint run ./...
+	linter=$$($(TOOL) -n golangci-lint) && cd test/oracle && "$$linter" run ./...
 
 .PHONY: tidy
 tidy: ## Tidy the modules.
 	go mod tidy
 	cd test/controlplane && go mod tidy
+	cd test/oracle && go mod tidy
 
 .PHONY: verify
 verify: generate manifests tidy vet lint ## Generate, tidy, lint, check import rules and docs; the tree must stay clean.
@@ -92,6 +98,11 @@ test: test-unit test-e2e ## Run all tests: unit, integration with a real API ser
 test-unit: build ## Run the tests of all packages, with a real API server.
 	@assets=$(ASSETS) && KUBEBUILDER_ASSETS="$$assets" go test -timeout 20m $(GOTEST_FLAGS) ./...
 	cd test/controlplane && go test $(GOTEST_FLAGS) ./...
+	cd test/oracle && go test -count=1 $(GOTEST_FLAGS) ./...
+
+.PHONY: fuzz
+fuzz: ## Play random streams of events to upstream's code and to ours until FUZZTIME is over.
+	cd test/oracle && go test -run '^$$' -fuzz FuzzEndpoints -fuzztime $(FUZZTIME) .
 
 .PHONY: test-e2e
 test-e2e: build $(BIN)/e2e.test ## Run the packet tests in a playground.
