@@ -2,20 +2,23 @@ package endpoints
 
 import "time"
 
-// minPause is the shortest pause after a write; shorter ones gather nothing worth gathering.
-const minPause = 10 * time.Millisecond
+// slow bounds the pauses after writes that take long.
+const slow = 2 * time.Second
 
 // Pace says how long to wait before the next write of one Service, so that changes that come in a row are written
-// together. The first change after quiet is written at once; every write that follows hard on another doubles the
-// pause, up to Max, and quiet as long as the pause ends it. Its zero value never waits.
+// together. The first change after quiet is written at once. A write is followed by a pause in proportion to the number
+// of objects written, so that the changes of a large Service, which concern many slices, gather for longer; and at
+// least as long as the write took, so that a server that is slow is not asked for more. Its zero value never waits.
 type Pace struct {
-	// Max is the longest pause, and so the most that writing together can delay a change. Not positive: never wait.
+	// Max is the longest pause after writes that did not take longer, and so the most that writing together can delay
+	// a change. Not positive: never wait.
 	Max time.Duration
+	// Each is the pause for each object written. Not positive: Max.
+	Each time.Duration
 
 	pause time.Duration
 	last  time.Time
-	// began is when the last change that did not have to wait any more was dealt with. How long its write takes then
-	// is no quiet: a slow API server would otherwise be written to without a pause.
+	// began is when the last change that did not have to wait any more was dealt with.
 	began time.Time
 }
 
@@ -28,11 +31,15 @@ func (p *Pace) Wait(now time.Time) time.Duration {
 	return wait
 }
 
-// Wrote notes that the write that began when Wait last returned zero was done.
-func (p *Pace) Wrote(now time.Time) {
-	if p.began.Sub(p.last) > 2*p.pause {
-		p.pause = 0
+// Wrote notes that the write that began when Wait last returned zero was done, of a number of objects.
+func (p *Pace) Wrote(now time.Time, objects int) {
+	p.last, p.pause = now, 0
+	if p.Max <= 0 {
+		return
 	}
-	p.pause = max(0, min(p.Max, max(minPause, 2*p.pause)))
-	p.last = now
+	p.pause = p.Max
+	if p.Each > 0 {
+		p.pause = min(p.Max, p.Each*time.Duration(objects))
+	}
+	p.pause = max(p.pause, min(slow, now.Sub(p.began)))
 }

@@ -3,42 +3,50 @@ package endpoints
 import (
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 func TestPace(t *testing.T) {
-	pace := Pace{Max: 50 * time.Millisecond}
-	now := epoch
-	if got := pace.Wait(now); got != 0 {
-		t.Fatalf("the first change waits %v", got)
+	const ms = time.Millisecond
+	cases := map[string]struct {
+		reason  string
+		pace    Pace
+		took    time.Duration
+		objects int
+		// want is how long a change waits that comes when the write is done.
+		want time.Duration
+	}{
+		"Never":      {"The zero value never waits.", Pace{}, 5 * ms, 3, 0},
+		"Negative":   {"Nor does one that is told not to.", Pace{Max: -1, Each: 10 * ms}, 5 * ms, 3, 0},
+		"One":        {"One object costs its part.", Pace{Max: 100 * ms, Each: 40 * ms}, 5 * ms, 1, 40 * ms},
+		"Two":        {"Two cost two parts.", Pace{Max: 100 * ms, Each: 40 * ms}, 5 * ms, 2, 80 * ms},
+		"Many":       {"Many cost no more than the most.", Pace{Max: 100 * ms, Each: 40 * ms}, 5 * ms, 9, 100 * ms},
+		"Whole":      {"Without a part each costs the most.", Pace{Max: 100 * ms}, 5 * ms, 1, 100 * ms},
+		"SlowServer": {"A slow server is given as long again.", Pace{Max: 100 * ms, Each: 40 * ms}, 300 * ms, 1, 300 * ms},
+		"Stuck":      {"But not for ever.", Pace{Max: 100 * ms, Each: 40 * ms}, time.Minute, 1, slow},
 	}
-	var pauses []time.Duration
-	for range 5 {
-		// A write takes longer than the pause before it, which makes it no less hard on the one before.
-		now = now.Add(15 * time.Millisecond)
-		pace.Wrote(now)
-		pauses = append(pauses, pace.Wait(now))
-		now = now.Add(pace.Wait(now))
-		if got := pace.Wait(now); got != 0 {
-			t.Errorf("after the pause a change waits %v", got)
-		}
-	}
-	want := []time.Duration{10 * time.Millisecond, 20 * time.Millisecond, 40 * time.Millisecond, 50 * time.Millisecond, 50 * time.Millisecond}
-	if diff := cmp.Diff(want, pauses); diff != "" {
-		t.Errorf("changes in a row\n-want +got:\n%s", diff)
-	}
-	now = now.Add(time.Second)
-	if got := pace.Wait(now); got != 0 {
-		t.Errorf("after quiet a change waits %v", got)
-	}
-	pace.Wrote(now)
-	if got := pace.Wait(now); got != minPause {
-		t.Errorf("after quiet the pause is %v", got)
-	}
-	never := Pace{Max: -1}
-	never.Wrote(now)
-	if got := never.Wait(now); got != 0 {
-		t.Errorf("a pace without pauses waits %v", got)
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			pace, now := tc.pace, epoch
+			if got := pace.Wait(now); got != 0 {
+				t.Fatalf("the first change waits %v", got)
+			}
+			now = now.Add(tc.took)
+			pace.Wrote(now, tc.objects)
+			if got := pace.Wait(now); got != tc.want {
+				t.Errorf("%s Want %v, got %v", tc.reason, tc.want, got)
+			}
+			if got := pace.Wait(now.Add(tc.want / 4)); got != tc.want-tc.want/4 {
+				t.Errorf("a change that comes later waits less: %v", got)
+			}
+			now = now.Add(tc.want)
+			if got := pace.Wait(now); got != 0 {
+				t.Errorf("after the pause a change waits %v", got)
+			}
+			// The pause before a write is no part of how long it takes.
+			pace.Wrote(now, tc.objects)
+			if got := pace.Wait(now); got > pace.Max && got > 0 {
+				t.Errorf("the pause grows to %v by having waited", got)
+			}
+		})
 	}
 }

@@ -33,7 +33,7 @@ const (
 	FieldManager = "fairlead-endpoints"
 	// DefaultMaxBatchDelay is the default of Reconciler.MaxBatchDelay. Those who still read Endpoints can wait, and
 	// each write is of the whole object.
-	DefaultMaxBatchDelay = 500 * time.Millisecond
+	DefaultMaxBatchDelay = time.Second
 	// EventFailed is the reason of an event on a Service whose Endpoints could not be written.
 	EventFailed = "FailedToUpdateEndpoint"
 
@@ -54,8 +54,8 @@ type Reconciler struct {
 
 	// Coexist says that kube-controller-manager writes the Endpoints objects: nothing is written here.
 	Coexist bool
-	// MaxBatchDelay bounds how long a change of a Service that is written over and over may wait for more to be
-	// written with it; the first change after quiet never waits. 0: DefaultMaxBatchDelay. Negative: never wait.
+	// MaxBatchDelay is how long after a write of a Service its next one waits, for more to be written with it; the
+	// first change after quiet never waits. 0: DefaultMaxBatchDelay. Negative: never wait.
 	MaxBatchDelay time.Duration
 	// Concurrency is how many Services are worked on at once. 0: 5, as upstream.
 	Concurrency int
@@ -97,6 +97,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&corev1.Endpoints{}, r.endpointsHandler()).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: r.Concurrency,
+			UsePriorityQueue:        new(false), // It costs more, and nothing here goes before anything else.
 			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](
 				5*time.Millisecond, time.Minute),
 		}).
@@ -193,7 +194,7 @@ func (r *Reconciler) write(ctx context.Context, service *corev1.Service, wanted 
 	}
 	switch {
 	case err == nil:
-		st.pace.Wrote(r.Clock.Now())
+		st.pace.Wrote(r.Clock.Now(), 1)
 		st.failing = false
 		st.written = wanted
 		st.inbox.wrote(wanted.ResourceVersion)

@@ -19,7 +19,7 @@ const (
 	defaultMaxEndpointsPerSlice int32 = 100
 	defaultSliceBatchDelay            = 100 * time.Millisecond
 	defaultSliceSyncs           int32 = 10
-	defaultEndpointsBatchDelay        = 500 * time.Millisecond
+	defaultEndpointsBatchDelay        = time.Second
 	defaultEndpointsSyncs       int32 = 5
 
 	defaultLeaseDuration = 15 * time.Second

@@ -80,8 +80,9 @@ type EndpointSlice struct {
 	MaxEndpointsPerSlice *int32 `json:"maxEndpointsPerSlice,omitempty"`
 
 	// MaxBatchDelay bounds how long a change of a Service that changes over and over waits for others to be written
-	// with it: longer means fewer writes of each Service, and later. The first change after a quiet time never waits.
-	// 0s writes every change by itself; at most 1m. Nil: 100ms.
+	// with it: longer means fewer writes of each Service, and later. The first change after a quiet time never waits;
+	// others wait longer than this only while the API server takes longer than this for a write. 0s writes every change
+	// by itself; at most 1m. Nil: 100ms.
 	MaxBatchDelay *metav1.Duration `json:"maxBatchDelay,omitempty"`
 
 	// ConcurrentSyncs is how many Services are worked on at once, 1 to 1000. Nil: 10.
@@ -90,7 +91,8 @@ type EndpointSlice struct {
 
 // Endpoints tunes the controller endpoints.
 type Endpoints struct {
-	// MaxBatchDelay is as for endpointSlice. Nil: 500ms, since every write is of the whole object.
+	// MaxBatchDelay is as for endpointSlice. Nil: 1s, since every write is of the whole object, and who still reads
+	// Endpoints can wait.
 	MaxBatchDelay *metav1.Duration `json:"maxBatchDelay,omitempty"`
 
 	// ConcurrentSyncs is how many Services are worked on at once, 1 to 1000. Nil: 5.
