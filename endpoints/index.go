@@ -198,10 +198,27 @@ func (x *Index) PutPod(pod *corev1.Pod) []string {
 	if !x.seeded {
 		return nil
 	}
-	if !maps.Equal(old.Labels, pod.Labels) {
+	relabelled := !maps.Equal(old.Labels, pod.Labels)
+	if relabelled {
 		x.connect(entry, x.selectors.Matching(pod.Namespace, pod.Labels))
 	}
-	return affected(before, entry.services, podChanged(old, pod) || x.annotationsChanged(old, pod))
+	names := affected(before, entry.services, podChanged(old, pod) || x.annotationsChanged(old, pod))
+	if relabelled {
+		names = x.addRegrouped(names, entry)
+	}
+	return names
+}
+
+// addRegrouped adds the Services that have a Pod by several selectors: with other labels it may be another's
+// (SetOptions.Rank), and be of the Service all the same.
+func (x *Index) addRegrouped(names []string, entry *podEntry) []string {
+	for _, name := range entry.services {
+		service := x.services[types.NamespacedName{Namespace: entry.pod.Namespace, Name: name}]
+		if at, found := slices.BinarySearch(names, name); !found && service.own == nil && len(service.given) > 1 {
+			names = slices.Insert(slices.Clone(names), at, name)
+		}
+	}
+	return names
 }
 
 func (x *Index) annotationsChanged(old, pod *corev1.Pod) bool {

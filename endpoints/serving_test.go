@@ -7,6 +7,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
@@ -76,5 +78,33 @@ func TestAddresses(t *testing.T) {
 	}
 	if _, pods := set.UnresolvedPorts(); pods != 2 {
 		t.Errorf("ports are judged by %d Pods, want those that are reached somewhere", pods)
+	}
+}
+
+// TestRegrouped: a Pod whose labels move it from one group of a Service to another has to be looked at, though the
+// Service had it before and has it still.
+func TestRegrouped(t *testing.T) {
+	key := types.NamespacedName{Namespace: "ns", Name: "web"}
+	x := NewIndex()
+	x.PutSelectors(key, []labels.Selector{labels.SelectorFromSet(labels.Set{"rank": "a"}), labels.SelectorFromSet(labels.Set{"rank": "b"})})
+	x.PutSelectors(types.NamespacedName{Namespace: "ns", Name: "all"}, []labels.Selector{labels.SelectorFromSet(labels.Set{"app": "web"})})
+	x.Seed()
+	put := func(labels map[string]string) string {
+		return strings.Join(x.PutPod(newPod(0, func(p *corev1.Pod) { p.Labels = labels })), " ")
+	}
+	for i, step := range []struct {
+		labels map[string]string
+		want   string
+	}{
+		{map[string]string{"app": "web", "rank": "a"}, "all web"},
+		{map[string]string{"app": "web", "rank": "a"}, ""},
+		{map[string]string{"app": "web", "rank": "b"}, "web"},
+		{map[string]string{"app": "db", "rank": "b"}, "all web"},
+		{map[string]string{"app": "db"}, "web"},
+		{map[string]string{"app": "other"}, ""},
+	} {
+		if got := put(step.labels); got != step.want {
+			t.Errorf("step %d: %q have to look, want %q", i, got, step.want)
+		}
 	}
 }
