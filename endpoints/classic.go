@@ -94,7 +94,7 @@ func classicSubsets(service *corev1.Service, pods []*corev1.Pod) []corev1.Endpoi
 		if !Publishable(pod) || pod.DeletionTimestamp != nil && !service.Spec.PublishNotReadyAddresses {
 			continue
 		}
-		addresses := podAddresses(pod, classicFamily(service, pod))
+		addresses := podAddresses(nil, pod, classicFamily(service, pod))
 		resolved := ports.resolve(pod)
 		if len(addresses) == 0 || len(resolved.ports) == 0 && !portless(service) {
 			continue

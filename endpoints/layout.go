@@ -57,14 +57,31 @@ type shelf struct {
 	// bins are sorted by compareBins; held counts their endpoints.
 	bins []*bin
 	held int
-	// at says which bin holds an endpoint, more which other ones do, or the same again.
-	at   map[Identity]*bin
+	// at says where an endpoint is, more where else it is, in another bin or the same.
+	at   map[Identity]place
 	more map[Identity][]*bin
 	// wrong are the bins that have other labels than they should.
 	wrong map[*bin]struct{}
 	// pending are the endpoints that are not where, or not what, they should be, or may not be. All: any may be one.
 	pending map[Identity]struct{}
 	all     bool
+}
+
+// place is a position in a bin. The endpoint is there or, since removals move those behind, mostly a little before.
+type place struct {
+	bin   *bin
+	index int32
+}
+
+// find returns the index of an endpoint that is at a place.
+func (p place) find(id Identity) int {
+	endpoints := p.bin.slice.Endpoints
+	for i := min(int(p.index), len(endpoints)-1); i >= 0; i-- {
+		if IdentityOf(&endpoints[i]) == id {
+			return i
+		}
+	}
+	return slices.IndexFunc(endpoints, func(e discoveryv1.Endpoint) bool { return IdentityOf(&e) == id })
 }
 
 // Observation is what a Layout found in a slice that it was shown.
@@ -236,7 +253,7 @@ func (l *Layout) tidy(sh *shelf) {
 func (l *Layout) shelf(key groupKey) *shelf {
 	sh := l.shelves[key]
 	if sh == nil {
-		sh = &shelf{key: key, at: map[Identity]*bin{}}
+		sh = &shelf{key: key, at: map[Identity]place{}}
 		l.shelves[key] = sh
 	}
 	return sh
@@ -300,7 +317,7 @@ func (l *Layout) difference(b *bin, before, after []discoveryv1.Endpoint) (same 
 	for i := next; i < len(after); i++ {
 		same = false
 		id := IdentityOf(&after[i])
-		sh.putOn(id, b)
+		sh.putOn(id, place{bin: b, index: int32(i)})
 		sh.check(group, id, &after[i])
 	}
 	for _, id := range gone {
@@ -309,15 +326,15 @@ func (l *Layout) difference(b *bin, before, after []discoveryv1.Endpoint) (same 
 	return same
 }
 
-func (sh *shelf) putOn(id Identity, b *bin) {
-	if sh.at[id] == nil {
-		sh.at[id] = b
+func (sh *shelf) putOn(id Identity, p place) {
+	if _, ok := sh.at[id]; !ok {
+		sh.at[id] = p
 		return
 	}
 	if sh.more == nil {
 		sh.more = map[Identity][]*bin{}
 	}
-	sh.more[id] = append(sh.more[id], b)
+	sh.more[id] = append(sh.more[id], p.bin)
 }
 
 func (sh *shelf) takeOff(id Identity, b *bin) {
@@ -329,7 +346,7 @@ func (sh *shelf) takeOff(id Identity, b *bin) {
 	if at := slices.Index(more, b); at >= 0 {
 		more = slices.Delete(more, at, at+1)
 	} else {
-		sh.at[id], more = more[0], more[1:]
+		sh.at[id], more = place{bin: more[0]}, more[1:]
 	}
 	sh.more[id] = more
 	if len(more) == 0 {
@@ -343,7 +360,7 @@ func (sh *shelf) check(group *group, id Identity, endpoint *discoveryv1.Endpoint
 		return
 	}
 	want := group.wants(id)
-	fine := len(sh.more[id]) == 0 && (want == nil && sh.at[id] == nil || want != nil && endpoint != nil && equalEndpoints(want, endpoint))
+	fine := len(sh.more[id]) == 0 && (want == nil && sh.at[id].bin == nil || want != nil && endpoint != nil && equalEndpoints(want, endpoint))
 	if fine {
 		delete(sh.pending, id)
 	} else {
@@ -409,7 +426,7 @@ func (l *Layout) follow(set *Set) {
 	l.endpoints, l.filled = 0, map[discoveryv1.AddressType]int{}
 	l.unsettled, l.loose = map[*shelf]struct{}{}, map[*shelf]struct{}{}
 	for key, group := range set.groups {
-		sh := &shelf{key: key, all: true, at: make(map[Identity]*bin, len(group.endpoints))}
+		sh := &shelf{key: key, all: true, at: make(map[Identity]place, len(group.endpoints))}
 		l.shelves[key] = sh
 		l.unsettled[sh] = struct{}{}
 	}

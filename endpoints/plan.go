@@ -2,6 +2,7 @@ package endpoints
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -178,7 +179,6 @@ func (p *planner) keep(sh *shelf, group *group) ([]*draft, []*discoveryv1.Endpoi
 	k := keeper{
 		shelf: sh, group: group, limit: p.layout.opts.MaxEndpoints,
 		all:   sh.all || sh.overfull(p.layout.opts.MaxEndpoints),
-		seen:  map[Identity]struct{}{},
 		other: func(id Identity) bool { return p.set.has(sh.key.family, id) },
 	}
 	if sh.all {
@@ -187,10 +187,10 @@ func (p *planner) keep(sh *shelf, group *group) ([]*draft, []*discoveryv1.Endpoi
 	var drafts []*draft
 	// The fuller bin keeps an endpoint that two have: compaction fills it before it empties the other, and may have
 	// been interrupted in between.
-	for _, b := range k.touched() {
+	for b, found := range k.touched() {
 		d := draftOf(b, sh.key)
 		_, d.dirty = sh.wrong[b]
-		k.keep(d)
+		k.keep(d, found)
 		drafts = append(drafts, d)
 	}
 	return drafts, k.missing()
@@ -203,7 +203,8 @@ type keeper struct {
 	limit int
 	// all: every endpoint is to be looked at, not only those pending.
 	all bool
-	// seen are the endpoints kept of those that are there more than once.
+	// stay counts the endpoints that stay, of those looked at; seen are those of them that are there more than once.
+	stay int
 	seen map[Identity]struct{}
 	// over are those that are above the limit where they are.
 	over []*discoveryv1.Endpoint
@@ -211,69 +212,114 @@ type keeper struct {
 	other func(Identity) bool
 }
 
-// touched returns the bins to look at, in order.
-func (k *keeper) touched() []*bin {
-	if k.all {
-		return k.shelf.bins
-	}
-	bins := slices.Collect(maps.Keys(k.shelf.wrong))
-	for id := range k.shelf.pending {
-		if b := k.shelf.at[id]; b != nil {
-			bins = append(append(bins, b), k.shelf.more[id]...)
+// found is an endpoint to look at in a bin.
+type found struct {
+	id    Identity
+	index int
+}
+
+// touched returns the bins to look at, in order, with what to look at in them, in order.
+func (k *keeper) touched() iter.Seq2[*bin, []found] {
+	sh := k.shelf
+	if k.all || len(sh.more) > 0 {
+		return func(yield func(*bin, []found) bool) {
+			for _, b := range sh.bins {
+				if found := k.search(b); !yield(b, found) {
+					return
+				}
+			}
 		}
 	}
-	slices.SortFunc(bins, compareBins)
-	return slices.Compact(bins)
+	in := make(map[*bin][]found, len(sh.pending)+len(sh.wrong))
+	for b := range sh.wrong {
+		in[b] = nil
+	}
+	for id := range sh.pending {
+		if p, ok := sh.at[id]; ok {
+			in[p.bin] = append(in[p.bin], found{id: id, index: p.find(id)})
+		}
+	}
+	return func(yield func(*bin, []found) bool) {
+		for _, b := range slices.SortedFunc(maps.Keys(in), compareBins) {
+			slices.SortFunc(in[b], func(a, b found) int { return cmp.Compare(a.index, b.index) })
+			if !yield(b, in[b]) {
+				return
+			}
+		}
+	}
+}
+
+// search returns what to look at in a bin by looking at all that is there.
+func (k *keeper) search(b *bin) []found {
+	all := make([]found, 0, len(b.slice.Endpoints))
+	for i := range b.slice.Endpoints {
+		id := IdentityOf(&b.slice.Endpoints[i])
+		if _, pending := k.shelf.pending[id]; pending || k.all {
+			all = append(all, found{id: id, index: i})
+		}
+	}
+	return all
 }
 
 // keep takes out of a draft what does not stay, and brings up to date what does.
-func (k *keeper) keep(d *draft) {
-	sh := k.shelf
+func (k *keeper) keep(d *draft, look []found) {
 	before := d.bin.slice.Endpoints
-	kept := 0
-	for i := range before {
-		id := IdentityOf(&before[i])
-		_, pending := sh.pending[id]
-		if !k.all && !pending {
-			if d.owned {
-				d.endpoints[kept] = before[i]
-			}
-			kept++
-			continue
-		}
-		want := k.group.wants(id)
-		multiple := len(sh.more[id]) > 0
-		_, twice := k.seen[id]
-		if want == nil || twice || kept == k.limit {
-			if want != nil && !twice {
-				k.over = append(k.over, want)
-			}
-			sh.note(id)
-			d.own(0)
-			d.dirty = true
-			d.sheds = d.sheds || want != nil || k.other(id)
-			continue
-		}
-		if multiple {
-			k.seen[id] = struct{}{}
-		}
+	var out []int
+	for _, f := range look {
+		stays := k.judge(d, f.id, &before[f.index], f.index-len(out) >= k.limit)
 		switch {
-		case !equalEndpoints(&before[i], want):
-			sh.note(id)
+		case stays == nil:
+			out = append(out, f.index)
+		case stays != &before[f.index]:
 			d.own(0)
-			d.dirty = true
-			d.endpoints[kept] = *want
-		case d.owned:
-			d.endpoints[kept] = before[i]
-			fallthrough
-		default:
-			if !multiple {
-				delete(sh.pending, id)
-			}
+			d.endpoints[f.index] = *stays
 		}
-		kept++
 	}
-	d.endpoints = d.endpoints[:kept:kept]
+	if len(out) > 0 {
+		d.own(0)
+		all := d.endpoints
+		d.endpoints = all[:out[0]]
+		for n, at := range out {
+			next := len(all)
+			if n+1 < len(out) {
+				next = out[n+1]
+			}
+			d.endpoints = append(d.endpoints, all[at+1:next]...)
+		}
+	}
+	d.dirty = d.dirty || d.owned
+}
+
+// judge returns what an endpoint in a bin is to be: itself, another of its identity, or nil. Full: the bin has no room
+// for it.
+func (k *keeper) judge(d *draft, id Identity, is *discoveryv1.Endpoint, full bool) *discoveryv1.Endpoint {
+	sh := k.shelf
+	want := k.group.wants(id)
+	_, twice := k.seen[id]
+	if want == nil || twice || full {
+		if want != nil && !twice {
+			k.over = append(k.over, want)
+		}
+		sh.note(id)
+		d.sheds = d.sheds || want != nil || k.other(id)
+		return nil
+	}
+	k.stay++
+	if len(sh.more[id]) > 0 {
+		if k.seen == nil {
+			k.seen = map[Identity]struct{}{}
+		}
+		k.seen[id] = struct{}{}
+		sh.note(id)
+	}
+	if !equalEndpoints(is, want) {
+		sh.note(id)
+		return want
+	}
+	if len(sh.more[id]) == 0 {
+		delete(sh.pending, id)
+	}
+	return is
 }
 
 // missing returns the endpoints that are wanted and in no bin, sorted.
@@ -283,25 +329,29 @@ func (k *keeper) missing() []*discoveryv1.Endpoint {
 		_, seen := k.seen[IdentityOf(e)]
 		return seen
 	})
-	if k.all && k.group != nil {
+	switch {
+	case !k.all:
+		for id := range sh.pending {
+			if _, held := sh.at[id]; held {
+				continue
+			}
+			if want := k.group.wants(id); want != nil {
+				missing = append(missing, want)
+			} else {
+				delete(sh.pending, id)
+			}
+		}
+	case k.group != nil && k.stay < len(k.group.endpoints):
 		for id, w := range k.group.endpoints {
-			if sh.at[id] == nil {
+			if _, held := sh.at[id]; !held {
 				missing = append(missing, w.endpoint)
 				sh.note(id)
 			}
 		}
-	} else {
-		for id := range sh.pending {
-			switch want := k.group.wants(id); {
-			case sh.at[id] != nil:
-			case want != nil:
-				missing = append(missing, want)
-			default:
-				delete(sh.pending, id)
-			}
-		}
 	}
-	slices.SortFunc(missing, func(a, b *discoveryv1.Endpoint) int { return IdentityOf(a).compare(IdentityOf(b)) })
+	if len(missing) > 1 {
+		slices.SortFunc(missing, func(a, b *discoveryv1.Endpoint) int { return IdentityOf(a).compare(IdentityOf(b)) })
+	}
 	return slices.Compact(missing)
 }
 

@@ -1,6 +1,7 @@
 package endpoints
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -80,9 +81,8 @@ func podReady(pod *corev1.Pod) bool {
 	return false
 }
 
-// podAddresses returns a Pod's addresses of one family, in the usual form.
-func podAddresses(pod *corev1.Pod, family discoveryv1.AddressType) []string {
-	var addresses []string
+// podAddresses appends a Pod's addresses of one family, in the usual form.
+func podAddresses(addresses []string, pod *corev1.Pod, family discoveryv1.AddressType) []string {
 	for i := range pod.Status.PodIPs {
 		addresses = appendAddress(addresses, pod.Status.PodIPs[i].IP, family)
 	}
@@ -91,6 +91,14 @@ func podAddresses(pod *corev1.Pod, family discoveryv1.AddressType) []string {
 
 // appendAddress appends an address in the usual form if it is one of the family.
 func appendAddress(addresses []string, address string, family discoveryv1.AddressType) []string {
+	// The usual form, which nearly every address has, needs no other string.
+	var form [64]byte
+	if ip, err := netip.ParseAddr(address); err == nil && !ip.Is4In6() && ip.Zone() == "" && string(ip.AppendTo(form[:0])) == address {
+		if ip.Is6() == (family == discoveryv1.AddressTypeIPv6) {
+			addresses = append(addresses, address)
+		}
+		return addresses
+	}
 	ip := netutils.ParseIPSloppy(address)
 	if ip == nil || netutils.IsIPv6(ip) != (family == discoveryv1.AddressTypeIPv6) {
 		return addresses
@@ -126,12 +134,13 @@ func (s *Set) endpointOf(pod *corev1.Pod, zone string, family discoveryv1.Addres
 		endpoint             discoveryv1.Endpoint
 		target               corev1.ObjectReference
 		hostname, node, zone string
+		address              [1]string
 	}{
 		target: corev1.ObjectReference{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
 		node:   pod.Spec.NodeName, zone: zone, hostname: podHostname(pod, s.service),
 	}
 	endpoint := &whole.endpoint
-	endpoint.Addresses = s.addressesOf(pod, family)
+	endpoint.Addresses = s.addressesOf(whole.address[:0], pod, family)
 	endpoint.Conditions = discoveryv1.EndpointConditions{
 		Ready:       boolean(s.service.Spec.PublishNotReadyAddresses || serving && !terminating),
 		Serving:     boolean(serving),
@@ -150,12 +159,11 @@ func (s *Set) endpointOf(pod *corev1.Pod, zone string, family discoveryv1.Addres
 	return endpoint
 }
 
-// addressesOf returns a Pod's addresses of one family, from wherever this set takes them.
-func (s *Set) addressesOf(pod *corev1.Pod, family discoveryv1.AddressType) []string {
+// addressesOf appends a Pod's addresses of one family, from wherever this set takes them.
+func (s *Set) addressesOf(addresses []string, pod *corev1.Pod, family discoveryv1.AddressType) []string {
 	if s.opts.Addresses == nil {
-		return podAddresses(pod, family)
+		return podAddresses(addresses, pod, family)
 	}
-	var addresses []string
 	for _, address := range s.opts.Addresses(pod) {
 		addresses = appendAddress(addresses, address, family)
 	}
@@ -164,7 +172,7 @@ func (s *Set) addressesOf(pod *corev1.Pod, family discoveryv1.AddressType) []str
 
 // equalEndpoints says whether two endpoints of equal identity are the same in everything that we write.
 func equalEndpoints(a, b *discoveryv1.Endpoint) bool {
-	return slices.Equal(a.Addresses, b.Addresses) &&
+	return equalAddresses(a.Addresses, b.Addresses) &&
 		equalPointers(a.Conditions.Ready, b.Conditions.Ready) &&
 		equalPointers(a.Conditions.Serving, b.Conditions.Serving) &&
 		equalPointers(a.Conditions.Terminating, b.Conditions.Terminating) &&
@@ -174,6 +182,11 @@ func equalEndpoints(a, b *discoveryv1.Endpoint) bool {
 		equalPointers(a.Zone, b.Zone) &&
 		len(a.DeprecatedTopology) == len(b.DeprecatedTopology) &&
 		equalHints(a.Hints, b.Hints)
+}
+
+// equalAddresses compares shared addresses, which most are, without looking at them.
+func equalAddresses(a, b []string) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || slices.Equal(a, b))
 }
 
 // equalHints takes no hints and empty hints for the same: the API server keeps either form.

@@ -208,7 +208,10 @@ func (x *SelectorIndex) Affected(old, pod *corev1.Pod) []string {
 
 // affected returns which of the Services that a Pod was of before, and is of now, have to look at it again.
 func affected(before, now []string, changed bool) []string {
-	if !changed && slices.Equal(before, now) {
+	if slices.Equal(before, now) {
+		if changed {
+			return now
+		}
 		return nil
 	}
 	names := slices.Concat(now, before)

@@ -99,6 +99,8 @@ type placed struct {
 }
 
 type rank struct {
+	size int
+	// members are kept where there can be more than one rank.
 	members map[*member]struct{}
 	// published members have an endpoint, serving ones a ready one.
 	published, serving int
@@ -265,23 +267,32 @@ func (s *Set) count(m *member, n int) {
 	}
 	r := s.ranks[m.rank]
 	if r == nil {
-		r = &rank{members: map[*member]struct{}{}}
+		r = &rank{}
 		s.ranks[m.rank] = r
 	}
+	r.size += n
 	if len(m.endpoints) > 0 {
 		r.published += n
 	}
 	if m.serving {
 		r.serving += n
 	}
-	if n > 0 {
-		r.members[m] = struct{}{}
-		return
-	}
-	delete(r.members, m)
-	if len(r.members) == 0 {
+	switch {
+	case r.size == 0:
 		delete(s.ranks, m.rank)
+	case s.opts.Rank == nil:
+	case n > 0:
+		r.put(m)
+	default:
+		delete(r.members, m)
 	}
+}
+
+func (r *rank) put(m *member) {
+	if r.members == nil {
+		r.members = map[*member]struct{}{}
+	}
+	r.members[m] = struct{}{}
 }
 
 // rerank finds out which rank serves. Where that changes, so does what is wanted of the ranks in between.
