@@ -51,7 +51,7 @@ func TestLife(t *testing.T) {
 	w.shows("db", "pg:1 192.0.2.1")
 	w.remove(e)
 	w.shows("db")
-	e = w.endpoints("db", subset("pg:2", "192.0.2.1"))
+	w.endpoints("db", subset("pg:2", "192.0.2.1"))
 	w.shows("db", "pg:2 192.0.2.1")
 	w.remove(s)
 	w.shows("db")
@@ -229,7 +229,8 @@ func TestSlicesOfOthers(t *testing.T) {
 	}
 }
 
-// TestStaleCache: with a cache that is far behind, each change is still written once, and nothing twice.
+// TestStaleCache: with a cache that is far behind, each change is still written once, nothing twice, and nothing is tried
+// that the API server has to refuse.
 func TestStaleCache(t *testing.T) {
 	w := newWorld(t)
 	var lag sync.Mutex
@@ -246,6 +247,7 @@ func TestStaleCache(t *testing.T) {
 	w.service("db", nil)
 	e := w.endpoints("db", subset("pg:1", "192.0.2.1"))
 	first := w.shows("db", "pg:1 192.0.2.1")[0]
+	refused := passes(t, "requeue_after")
 	for i := range 10 {
 		change(w, e, func(e *corev1.Endpoints) {
 			e.Subsets = []corev1.EndpointSubset{subset("pg:1", "192.0.2.1", fmt.Sprintf("192.0.2.%d", 10+i))}
@@ -266,6 +268,9 @@ func TestStaleCache(t *testing.T) {
 	w.probe()
 	if now := w.slices("db"); len(now) != 1 || now[0].ResourceVersion != again.ResourceVersion {
 		t.Errorf("old events changed the slices: %v", now)
+	}
+	if got := passes(t, "requeue_after") - refused; got > 0 {
+		t.Errorf("%v passes planned from an old state", got)
 	}
 }
 
@@ -353,7 +358,9 @@ func TestRefused(t *testing.T) {
 		}
 		return nil
 	})
-	w.probe()
+	for range 5 {
+		w.probe() // long enough for many tries, were there any
+	}
 	// The events of what was written may wake it once more each.
 	if got := passes(t, "error") - failed; got > 3 {
 		t.Errorf("it was tried %v times", got)
