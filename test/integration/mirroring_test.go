@@ -4,13 +4,8 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -19,56 +14,10 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 const mirroredBy = "endpointslicemirroring-controller.k8s.io"
-
-// startUpstreamMirroring runs kube-controller-manager with its mirroring controller alone, as admin, until stopped or
-// the test ends.
-func startUpstreamMirroring(t *testing.T) (stop func()) {
-	t.Helper()
-	dir := t.TempDir()
-	file := filepath.Join(dir, "kubeconfig")
-	err := clientcmd.WriteToFile(clientcmdapi.Config{
-		Clusters:       map[string]*clientcmdapi.Cluster{"test": {Server: suite.config.Host, CertificateAuthorityData: suite.config.CAData}},
-		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"test": {ClientCertificateData: suite.config.CertData, ClientKeyData: suite.config.KeyData}},
-		Contexts:       map[string]*clientcmdapi.Context{"test": {Cluster: "test", AuthInfo: "test"}},
-		CurrentContext: "test",
-	}, file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	host, port, err := net.SplitHostPort(freeAddress(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	output := &log{}
-	cmd := exec.Command(filepath.Join(os.Getenv("KUBEBUILDER_ASSETS"), "kube-controller-manager"),
-		"--kubeconfig", file, "--controllers=endpointslice-mirroring-controller", "--leader-elect=false",
-		"--cert-dir", dir, "--bind-address", host, "--secure-port", port, "--authentication-skip-lookup",
-		"--kube-api-qps=200", "--kube-api-burst=400")
-	cmd.Stdout, cmd.Stderr = output, output
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	stop = func() {
-		if cmd.ProcessState == nil {
-			_ = cmd.Process.Kill()
-			_ = cmd.Wait()
-		}
-	}
-	t.Cleanup(func() {
-		stop()
-		if t.Failed() {
-			t.Logf("kube-controller-manager's log:\n%s", output)
-		}
-	})
-	return stop
-}
 
 // mirror is a namespace of Endpoints for Services without selectors.
 type mirror struct {
@@ -322,9 +271,9 @@ func TestMirroringHandOver(t *testing.T) {
 	t.Logf("seed %d", seed)
 	m := &mirror{t: t, namespace: namespace(t), random: rand.New(rand.NewPCG(seed, 0))}
 	m.fill()
-	stop := startUpstreamMirroring(t)
+	theirs := startUpstream(t, "endpointslice-mirroring-controller")
 	upstream := m.settled()
-	stop()
+	theirs.stop()
 
 	ours := startManager(t, "--leader-elect=false", "--controllers=mirroring")
 	unwritten(t, "taking over", upstream, m.settled())
@@ -346,7 +295,7 @@ func TestMirroringHandOver(t *testing.T) {
 	m.fill() // others, so that what stands is changed in place
 	changed := m.settled()
 	_ = ours.stop(t) // how it ended is checked when the test ends
-	startUpstreamMirroring(t)
+	startUpstream(t, "endpointslice-mirroring-controller")
 	unwritten(t, "handing back", changed, m.settled())
 }
 
