@@ -6,15 +6,14 @@ import "time"
 const slow = 2 * time.Second
 
 // Pace says how long to wait before the next write of one Service, so that changes that come in a row are written
-// together. The first change after quiet is written at once. A write is followed by a pause in proportion to the number
-// of objects written, so that the changes of a large Service, which concern many slices, gather for longer; and at
-// least as long as the write took, so that a server that is slow is not asked for more. Its zero value never waits.
+// together. The first change after quiet is written at once. After a write there is a pause, at least as long as the
+// write took, so that a server that is slow is not asked for more. Its zero value never waits.
 type Pace struct {
-	// Max is the longest pause after writes that did not take longer, and so the most that writing together can delay
-	// a change. Not positive: never wait.
+	// Max is the pause after writes that did not take longer, and so the most that writing together can delay a
+	// change. Not positive: never wait.
 	Max time.Duration
-	// Each is the pause for each object written. Not positive: Max.
-	Each time.Duration
+	// Dense is the pause after writes that were worth it. Not positive: Max.
+	Dense time.Duration
 
 	pause time.Duration
 	last  time.Time
@@ -31,15 +30,16 @@ func (p *Pace) Wait(now time.Time) time.Duration {
 	return wait
 }
 
-// Wrote notes that the write that began when Wait last returned zero was done, of a number of objects.
-func (p *Pace) Wrote(now time.Time, objects int) {
+// Wrote notes that the write that began when Wait last returned zero was done. Dense says that one object took several
+// changes: they come so fast that a shorter pause gathers enough of them.
+func (p *Pace) Wrote(now time.Time, dense bool) {
 	p.last, p.pause = now, 0
 	if p.Max <= 0 {
 		return
 	}
 	p.pause = p.Max
-	if p.Each > 0 {
-		p.pause = min(p.Max, p.Each*time.Duration(objects))
+	if dense && p.Dense > 0 {
+		p.pause = min(p.Max, p.Dense)
 	}
 	p.pause = max(p.pause, min(slow, now.Sub(p.began)))
 }

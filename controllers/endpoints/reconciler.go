@@ -33,7 +33,7 @@ const (
 	FieldManager = "fairlead-endpoints"
 	// DefaultMaxBatchDelay is the default of Reconciler.MaxBatchDelay. Those who still read Endpoints can wait, and
 	// each write is of the whole object.
-	DefaultMaxBatchDelay = time.Second
+	DefaultMaxBatchDelay = 2 * time.Second
 	// EventFailed is the reason of an event on a Service whose Endpoints could not be written.
 	EventFailed = "FailedToUpdateEndpoint"
 
@@ -194,7 +194,7 @@ func (r *Reconciler) write(ctx context.Context, service *corev1.Service, wanted 
 	}
 	switch {
 	case err == nil:
-		st.pace.Wrote(r.Clock.Now(), 1)
+		st.pace.Wrote(r.Clock.Now(), false)
 		st.failing = false
 		st.written = wanted
 		st.inbox.wrote(wanted.ResourceVersion)

@@ -39,7 +39,8 @@ func (r *Reconciler) apply(ctx context.Context, service *corev1.Service, st *sta
 		}
 	}
 	if len(counts) > 0 {
-		st.pace.Wrote(r.Clock.Now(), len(plan.Writes))
+		st.pace.Wrote(r.Clock.Now(), len(plan.Writes) == 1 && st.marked > 1)
+		st.marked = 0
 		log.FromContext(ctx).Info("Wrote EndpointSlices", "created", counts[endpoints.Create], "updated", counts[endpoints.Update],
 			"deleted", counts[endpoints.Delete], "slices", plan.Slices, "endpoints", plan.Endpoints)
 	}

@@ -42,7 +42,7 @@ const (
 	// DefaultMaxBatchDelay is the default of Reconciler.MaxBatchDelay.
 	DefaultMaxBatchDelay = 100 * time.Millisecond
 
-	defaultConcurrency = 10
+	defaultConcurrency = 5
 	// retryConflict is when to look again after a write that the API server refused since the cache was behind.
 	// Usually the event that the cache was waiting for comes first.
 	retryConflict = 100 * time.Millisecond
@@ -70,7 +70,7 @@ type Reconciler struct {
 	// MaxBatchDelay bounds how long a change of a Service that is written over and over may wait for more to be
 	// written with it; the first change after quiet never waits. 0: DefaultMaxBatchDelay. Negative: never wait.
 	MaxBatchDelay time.Duration
-	// Concurrency is how many Services are worked on at once. 0: 10.
+	// Concurrency is how many Services are worked on at once. 0: 5, as upstream.
 	Concurrency int
 
 	// Tracker tells which Pods a Service has, and may be shared with other controllers. Nil: one of its own.

@@ -30,6 +30,8 @@ type state struct {
 	chosen *chosen
 	// known are the slices in the layout.
 	known map[types.UID]known
+	// marked is how many Pods were looked at since the last write.
+	marked int
 	// changed is when an endpoint last changed.
 	changed time.Time
 	// unpublished is the trigger time of what could not be written; zero: there is none.
@@ -82,7 +84,7 @@ func (s *states) get(key types.NamespacedName) *state {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := &state{pace: endpoints.Pace{Max: s.maxPause, Each: s.maxPause * 2 / 5}}
+	st := &state{pace: endpoints.Pace{Max: s.maxPause, Dense: s.maxPause * 2 / 5}}
 	s.byKey[key] = st
 	return st
 }

@@ -18,8 +18,8 @@ const (
 
 	defaultMaxEndpointsPerSlice int32 = 100
 	defaultSliceBatchDelay            = 100 * time.Millisecond
-	defaultSliceSyncs           int32 = 10
-	defaultEndpointsBatchDelay        = time.Second
+	defaultSliceSyncs           int32 = 5
+	defaultEndpointsBatchDelay        = 2 * time.Second
 	defaultEndpointsSyncs       int32 = 5
 
 	defaultLeaseDuration = 15 * time.Second

@@ -85,13 +85,13 @@ type EndpointSlice struct {
 	// by itself; at most 1m. Nil: 100ms.
 	MaxBatchDelay *metav1.Duration `json:"maxBatchDelay,omitempty"`
 
-	// ConcurrentSyncs is how many Services are worked on at once, 1 to 1000. Nil: 10.
+	// ConcurrentSyncs is how many Services are worked on at once, 1 to 1000. Nil: 5.
 	ConcurrentSyncs *int32 `json:"concurrentSyncs,omitempty"`
 }
 
 // Endpoints tunes the controller endpoints.
 type Endpoints struct {
-	// MaxBatchDelay is as for endpointSlice. Nil: 1s, since every write is of the whole object, and who still reads
+	// MaxBatchDelay is as for endpointSlice. Nil: 2s, since every write is of the whole object, and who still reads
 	// Endpoints can wait.
 	MaxBatchDelay *metav1.Duration `json:"maxBatchDelay,omitempty"`
 
