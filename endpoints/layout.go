@@ -3,7 +3,6 @@ package endpoints
 import (
 	"maps"
 	"slices"
-	"strings"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -49,39 +48,8 @@ type bin struct {
 	slice *discoveryv1.EndpointSlice
 	// shelf is where it is; nil where it is empty, obsolete or being deleted.
 	shelf *shelf
-}
-
-// shelf is the bins that hold endpoints of one group.
-type shelf struct {
-	key groupKey
-	// bins are sorted by compareBins; held counts their endpoints.
-	bins []*bin
-	held int
-	// at says where an endpoint is, more where else it is, in another bin or the same.
-	at   map[Identity]place
-	more map[Identity][]*bin
-	// wrong are the bins that have other labels than they should.
-	wrong map[*bin]struct{}
-	// pending are the endpoints that are not where, or not what, they should be, or may not be. All: any may be one.
-	pending map[Identity]struct{}
-	all     bool
-}
-
-// place is a position in a bin. The endpoint is there or, since removals move those behind, mostly a little before.
-type place struct {
-	bin   *bin
-	index int32
-}
-
-// find returns the index of an endpoint that is at a place.
-func (p place) find(id Identity) int {
-	endpoints := p.bin.slice.Endpoints
-	for i := min(int(p.index), len(endpoints)-1); i >= 0; i-- {
-		if IdentityOf(&endpoints[i]) == id {
-			return i
-		}
-	}
-	return slices.IndexFunc(endpoints, func(e discoveryv1.Endpoint) bool { return IdentityOf(&e) == id })
+	// ordered says that it is among the shelf's bins.
+	ordered bool
 }
 
 // Observation is what a Layout found in a slice that it was shown.
@@ -264,16 +232,26 @@ func (l *Layout) shelf(key groupKey) *shelf {
 func (l *Layout) exchange(b *bin, slice *discoveryv1.EndpointSlice) (same bool) {
 	sh := b.shelf
 	var before, after []discoveryv1.Endpoint
-	if at, ok := slices.BinarySearchFunc(sh.bins, b, compareBins); ok {
+	if b.ordered {
 		before = b.slice.Endpoints
-		sh.bins = slices.Delete(sh.bins, at, at+1)
 	}
-	delete(sh.wrong, b)
 	if slice != nil {
 		after = slice.Endpoints
-		b.slice = slice
+	}
+	// The order goes by the number of endpoints, which most often stays.
+	reorder := len(before) != len(after)
+	if b.ordered && reorder {
 		at, _ := slices.BinarySearchFunc(sh.bins, b, compareBins)
-		sh.bins = slices.Insert(sh.bins, at, b)
+		sh.bins = slices.Delete(sh.bins, at, at+1)
+	}
+	b.ordered = slice != nil
+	delete(sh.wrong, b)
+	if slice != nil {
+		b.slice = slice
+		if reorder {
+			at, _ := slices.BinarySearchFunc(sh.bins, b, compareBins)
+			sh.bins = slices.Insert(sh.bins, at, b)
+		}
 		if !maps.Equal(slice.Labels, l.labels) {
 			if sh.wrong == nil {
 				sh.wrong = map[*bin]struct{}{}
@@ -326,55 +304,6 @@ func (l *Layout) difference(b *bin, before, after []discoveryv1.Endpoint) (same 
 	return same
 }
 
-func (sh *shelf) putOn(id Identity, p place) {
-	if _, ok := sh.at[id]; !ok {
-		sh.at[id] = p
-		return
-	}
-	if sh.more == nil {
-		sh.more = map[Identity][]*bin{}
-	}
-	sh.more[id] = append(sh.more[id], p.bin)
-}
-
-func (sh *shelf) takeOff(id Identity, b *bin) {
-	more := sh.more[id]
-	if len(more) == 0 {
-		delete(sh.at, id)
-		return
-	}
-	if at := slices.Index(more, b); at >= 0 {
-		more = slices.Delete(more, at, at+1)
-	} else {
-		sh.at[id], more = place{bin: more[0]}, more[1:]
-	}
-	sh.more[id] = more
-	if len(more) == 0 {
-		delete(sh.more, id)
-	}
-}
-
-// check notes whether an endpoint is pending, given what a slice says of it: nil where it was taken out of one.
-func (sh *shelf) check(group *group, id Identity, endpoint *discoveryv1.Endpoint) {
-	if sh.all {
-		return
-	}
-	want := group.wants(id)
-	fine := len(sh.more[id]) == 0 && (want == nil && sh.at[id].bin == nil || want != nil && endpoint != nil && equalEndpoints(want, endpoint))
-	if fine {
-		delete(sh.pending, id)
-	} else {
-		sh.note(id)
-	}
-}
-
-func (sh *shelf) note(id Identity) {
-	if sh.pending == nil {
-		sh.pending = map[Identity]struct{}{}
-	}
-	sh.pending[id] = struct{}{}
-}
-
 // assess keeps up to date which shelves a plan has to look at.
 func (l *Layout) assess(sh *shelf) {
 	mark(l.unsettled, sh, sh.all || len(sh.pending) > 0 || len(sh.wrong) > 0 || sh.overfull(l.opts.MaxEndpoints))
@@ -389,19 +318,6 @@ func mark(marks map[*shelf]struct{}, sh *shelf, is bool) {
 	}
 }
 
-// overfull says whether a bin holds more than it may.
-func (sh *shelf) overfull(limit int) bool {
-	return len(sh.bins) > 0 && len(sh.bins[0].slice.Endpoints) > limit
-}
-
-// compareBins orders the fullest first, then by name.
-func compareBins(a, b *bin) int {
-	if d := len(b.slice.Endpoints) - len(a.slice.Endpoints); d != 0 {
-		return d
-	}
-	return strings.Compare(a.slice.Name, b.slice.Name)
-}
-
 // follow brings pending up to date with a set: by its changes if the layout has seen the rest, else by all.
 func (l *Layout) follow(set *Set) {
 	if l.set == set && set.follower == l {
@@ -412,7 +328,7 @@ func (l *Layout) follow(set *Set) {
 			}
 			l.unsettled[sh] = struct{}{}
 		}
-		set.changes = set.changes[:0]
+		set.changes = nil
 		return
 	}
 	if l.set == nil || l.set.service.UID != set.service.UID || l.set.service.Name != set.service.Name {
@@ -431,7 +347,7 @@ func (l *Layout) follow(set *Set) {
 		l.unsettled[sh] = struct{}{}
 	}
 	for _, b := range l.bins {
-		b.shelf = nil
+		b.shelf, b.ordered = nil, false
 		l.place(b)
 	}
 }

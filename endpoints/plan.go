@@ -2,7 +2,6 @@ package endpoints
 
 import (
 	"cmp"
-	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -15,7 +14,7 @@ import (
 // seen costs all.
 func (l *Layout) Plan(set *Set, pass Pass) Plan {
 	l.follow(set)
-	p := &planner{layout: l, set: set, pass: pass, named: map[string]struct{}{}}
+	p := &planner{layout: l, set: set, pass: pass}
 	for _, family := range set.families {
 		p.packFamily(family)
 	}
@@ -67,6 +66,23 @@ func (d *draft) own(more int) {
 	endpoints := make([]discoveryv1.Endpoint, len(d.endpoints), len(d.endpoints)+more)
 	copy(endpoints, d.endpoints)
 	d.endpoints, d.owned = endpoints, true
+}
+
+// takeOut takes out the endpoints at some ascending indexes.
+func (d *draft) takeOut(indexes []int) {
+	if len(indexes) == 0 {
+		return
+	}
+	d.own(0)
+	all := d.endpoints
+	d.endpoints = all[:indexes[0]]
+	for n, at := range indexes {
+		next := len(all)
+		if n+1 < len(indexes) {
+			next = indexes[n+1]
+		}
+		d.endpoints = append(d.endpoints, all[at+1:next]...)
+	}
 }
 
 // add puts as many endpoints as there is room for into a draft and returns the others.
@@ -171,188 +187,6 @@ func (p *planner) packShelf(sh *shelf) []*draft {
 	p.layout.assess(sh)
 	p.layout.tidy(sh)
 	return drafts
-}
-
-// keep leaves in bins what is wanted there and not in another bin already. It returns the drafts of the bins that it
-// had to look at, and the endpoints that are in none, sorted.
-func (p *planner) keep(sh *shelf, group *group) ([]*draft, []*discoveryv1.Endpoint) {
-	k := keeper{
-		shelf: sh, group: group, limit: p.layout.opts.MaxEndpoints,
-		all:   sh.all || sh.overfull(p.layout.opts.MaxEndpoints),
-		other: func(id Identity) bool { return p.set.has(sh.key.family, id) },
-	}
-	if sh.all {
-		sh.all, sh.pending = false, nil
-	}
-	var drafts []*draft
-	// The fuller bin keeps an endpoint that two have: compaction fills it before it empties the other, and may have
-	// been interrupted in between.
-	for b, found := range k.touched() {
-		d := draftOf(b, sh.key)
-		_, d.dirty = sh.wrong[b]
-		k.keep(d, found)
-		drafts = append(drafts, d)
-	}
-	return drafts, k.missing()
-}
-
-// keeper decides what stays on a shelf.
-type keeper struct {
-	shelf *shelf
-	group *group
-	limit int
-	// all: every endpoint is to be looked at, not only those pending.
-	all bool
-	// stay counts the endpoints that stay, of those looked at; seen are those of them that are there more than once.
-	stay int
-	seen map[Identity]struct{}
-	// over are those that are above the limit where they are.
-	over []*discoveryv1.Endpoint
-	// other says whether another group of the family wants an endpoint.
-	other func(Identity) bool
-}
-
-// found is an endpoint to look at in a bin.
-type found struct {
-	id    Identity
-	index int
-}
-
-// touched returns the bins to look at, in order, with what to look at in them, in order.
-func (k *keeper) touched() iter.Seq2[*bin, []found] {
-	sh := k.shelf
-	if k.all || len(sh.more) > 0 {
-		return func(yield func(*bin, []found) bool) {
-			for _, b := range sh.bins {
-				if found := k.search(b); !yield(b, found) {
-					return
-				}
-			}
-		}
-	}
-	in := make(map[*bin][]found, len(sh.pending)+len(sh.wrong))
-	for b := range sh.wrong {
-		in[b] = nil
-	}
-	for id := range sh.pending {
-		if p, ok := sh.at[id]; ok {
-			in[p.bin] = append(in[p.bin], found{id: id, index: p.find(id)})
-		}
-	}
-	return func(yield func(*bin, []found) bool) {
-		for _, b := range slices.SortedFunc(maps.Keys(in), compareBins) {
-			slices.SortFunc(in[b], func(a, b found) int { return cmp.Compare(a.index, b.index) })
-			if !yield(b, in[b]) {
-				return
-			}
-		}
-	}
-}
-
-// search returns what to look at in a bin by looking at all that is there.
-func (k *keeper) search(b *bin) []found {
-	all := make([]found, 0, len(b.slice.Endpoints))
-	for i := range b.slice.Endpoints {
-		id := IdentityOf(&b.slice.Endpoints[i])
-		if _, pending := k.shelf.pending[id]; pending || k.all {
-			all = append(all, found{id: id, index: i})
-		}
-	}
-	return all
-}
-
-// keep takes out of a draft what does not stay, and brings up to date what does.
-func (k *keeper) keep(d *draft, look []found) {
-	before := d.bin.slice.Endpoints
-	var out []int
-	for _, f := range look {
-		stays := k.judge(d, f.id, &before[f.index], f.index-len(out) >= k.limit)
-		switch {
-		case stays == nil:
-			out = append(out, f.index)
-		case stays != &before[f.index]:
-			d.own(0)
-			d.endpoints[f.index] = *stays
-		}
-	}
-	if len(out) > 0 {
-		d.own(0)
-		all := d.endpoints
-		d.endpoints = all[:out[0]]
-		for n, at := range out {
-			next := len(all)
-			if n+1 < len(out) {
-				next = out[n+1]
-			}
-			d.endpoints = append(d.endpoints, all[at+1:next]...)
-		}
-	}
-	d.dirty = d.dirty || d.owned
-}
-
-// judge returns what an endpoint in a bin is to be: itself, another of its identity, or nil. Full: the bin has no room
-// for it.
-func (k *keeper) judge(d *draft, id Identity, is *discoveryv1.Endpoint, full bool) *discoveryv1.Endpoint {
-	sh := k.shelf
-	want := k.group.wants(id)
-	_, twice := k.seen[id]
-	if want == nil || twice || full {
-		if want != nil && !twice {
-			k.over = append(k.over, want)
-		}
-		sh.note(id)
-		d.sheds = d.sheds || want != nil || k.other(id)
-		return nil
-	}
-	k.stay++
-	if len(sh.more[id]) > 0 {
-		if k.seen == nil {
-			k.seen = map[Identity]struct{}{}
-		}
-		k.seen[id] = struct{}{}
-		sh.note(id)
-	}
-	if !equalEndpoints(is, want) {
-		sh.note(id)
-		return want
-	}
-	if len(sh.more[id]) == 0 {
-		delete(sh.pending, id)
-	}
-	return is
-}
-
-// missing returns the endpoints that are wanted and in no bin, sorted.
-func (k *keeper) missing() []*discoveryv1.Endpoint {
-	sh := k.shelf
-	missing := slices.DeleteFunc(k.over, func(e *discoveryv1.Endpoint) bool {
-		_, seen := k.seen[IdentityOf(e)]
-		return seen
-	})
-	switch {
-	case !k.all:
-		for id := range sh.pending {
-			if _, held := sh.at[id]; held {
-				continue
-			}
-			if want := k.group.wants(id); want != nil {
-				missing = append(missing, want)
-			} else {
-				delete(sh.pending, id)
-			}
-		}
-	case k.group != nil && k.stay < len(k.group.endpoints):
-		for id, w := range k.group.endpoints {
-			if _, held := sh.at[id]; !held {
-				missing = append(missing, w.endpoint)
-				sh.note(id)
-			}
-		}
-	}
-	if len(missing) > 1 {
-		slices.SortFunc(missing, func(a, b *discoveryv1.Endpoint) int { return IdentityOf(a).compare(IdentityOf(b)) })
-	}
-	return slices.Compact(missing)
 }
 
 // fill puts endpoints into the drafts that are dirty and returns those that found no room.

@@ -57,6 +57,9 @@ func (p *planner) freeName(family discoveryv1.AddressType) string {
 		if named || l.bins[name] != nil || l.opts.Taken != nil && l.opts.Taken(name) {
 			continue
 		}
+		if p.named == nil {
+			p.named = map[string]struct{}{}
+		}
 		p.named[name] = struct{}{}
 		return name
 	}
