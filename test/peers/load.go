@@ -163,6 +163,8 @@ func (f *fleet) bringUp(ctx context.Context, p *pod) error {
 }
 
 func (f *fleet) setReady(ctx context.Context, p *pod, isReady bool) error {
+	p.writing.Lock()
+	defer p.writing.Unlock()
 	p.isReady = isReady
 	want := unready
 	if isReady {

@@ -54,7 +54,7 @@ func main() {
 }
 
 func parse(args []string) (options, error) {
-	o := options{knobs: []knob{0, knob(100 * time.Millisecond), knob(500 * time.Millisecond), knob(time.Second)}}
+	var o options
 	o.workloads = []string{curveName}
 	for _, g := range groups(1) {
 		o.workloads = append(o.workloads, g.name)
@@ -80,6 +80,7 @@ func parse(args []string) (options, error) {
 	fs.Func("workloads", "`list` of "+strings.Join(known, ", "), list(&o.workloads, known))
 	fs.Func("peers", "`list` of "+strings.Join(o.peers, ", "), list(&o.peers, []string{theirs, ours}))
 	fs.Float64Var(&o.scale, "scale", 1, "multiplies the numbers of Pods and flips")
+	delays := fs.String("delays", "0s,100ms,500ms,1s", "`list` of batch delays for the curves")
 	quick := fs.Bool("quick", false, "a look in under 2 minutes: one run, 50x40 and 1x1000 at a quarter of their size")
 	fs.BoolVar(&o.memory, "memory", false, "measure memory with many Pods, and nothing else")
 	fs.IntVar(&o.pods, "pods", 100_000, "Pods for -memory")
@@ -88,6 +89,13 @@ func parse(args []string) (options, error) {
 	fs.BoolVar(&o.keep, "keep", false, "keep the folder of logs")
 	if err := fs.Parse(args); err != nil {
 		return o, err
+	}
+	for delay := range strings.SplitSeq(*delays, ",") {
+		d, err := time.ParseDuration(delay)
+		if err != nil || d < 0 {
+			return o, fmt.Errorf("-delays: %q is not a delay: write some such as 100ms", delay)
+		}
+		o.knobs = append(o.knobs, knob(d))
 	}
 	if *quick {
 		o.runs, o.scale, o.workloads = 1, 0.25, []string{"50x40", "1x1000"}
@@ -115,21 +123,21 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "fairlead-peers-")
+	dir, err := os.MkdirTemp("", "peers-")
 	if err != nil {
 		return fmt.Errorf("making a folder: %w", err)
 	}
 	defer func() {
-		if err != nil || o.keep {
+		if err != nil && ctx.Err() == nil || o.keep {
 			log.Printf("logs are in %s", dir)
 			return
 		}
-		err = os.RemoveAll(dir)
+		err = errors.Join(err, os.RemoveAll(dir))
 	}()
 	begin := time.Now()
 	b := &bench{
 		programs:    programs{theirs: filepath.Join(o.assets, theirs), ours: o.manager},
-		controllers: o.controllers, tracker: newTracker(), nodes: 60, patience: 3 * time.Minute,
+		controllers: o.controllers, tracker: newTracker(), nodes: 60, patience: time.Minute,
 	}
 	services := 200
 	if o.memory {
@@ -145,12 +153,12 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	// A watch that stays open would keep the API server from ending.
-	ctx, cancel := context.WithCancel(ctx)
+	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if err := b.prepare(ctx, services); err != nil {
 		return err
 	}
-	if err := b.tracker.run(ctx, b.plane.client); err != nil {
+	if err := b.tracker.run(watching, b.plane.client); err != nil {
 		return err
 	}
 	r := results{Began: begin, CPUs: runtime.NumCPU(), Versions: versions, Runs: o.runs, Scale: o.scale}

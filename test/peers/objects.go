@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,9 +26,12 @@ const (
 
 // pod is one Pod of the load. Its name is never used again.
 type pod struct {
-	service   int
-	name, ip  string
-	node      int
+	service  int
+	name, ip string
+	node     int
+
+	// writing is held by who writes its status: a kubelet does so in order, too.
+	writing   sync.Mutex
 	isReady   bool
 	createdAt time.Time
 }

@@ -114,9 +114,8 @@ func TestTracker(t *testing.T) {
 		t.Errorf("%d skipped, want 1; latencies of status and deletion, -want +got:\n%s", skipped, diff)
 	}
 
-	moved := *a
-	moved.node = 1
-	w.observe(slice("y", map[*pod]bool{&moved: true}), false, at(20))
+	moved := &pod{name: a.name, ip: a.ip, node: 1}
+	w.observe(slice("y", map[*pod]bool{moved: true}), false, at(20))
 	check("another zone", false)
 	w.observe(slice("y", map[*pod]bool{a: true, {name: "c", ip: "10.128.0.9"}: true}), false, at(21))
 	check("a Pod that never was", false)

@@ -165,8 +165,11 @@ func freeAddress() (string, error) {
 	return listener.Addr().String(), nil
 }
 
-// poll calls done at once and then every interval until it says so, returns an error, or time runs out; the last error
-// of unfinished then says what was missing.
+// errTimeout is of a wait that was in vain.
+var errTimeout = errors.New("not in time")
+
+// poll calls done at once and then every interval until it says so, returns an error, or time runs out, which is an
+// errTimeout; the last error of unfinished then says what was missing.
 func poll(ctx context.Context, interval, limit time.Duration, what string, done func() (ok bool, unfinished, err error)) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -178,7 +181,7 @@ func poll(ctx context.Context, interval, limit time.Duration, what string, done 
 		select {
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return fmt.Errorf("waiting for %s: not within %s: %w", what, limit, unfinished)
+				return fmt.Errorf("waiting %s for %s: %w: %w", limit, what, errTimeout, unfinished)
 			}
 			return fmt.Errorf("waiting for %s: %w", what, ctx.Err())
 		case <-time.After(interval):

@@ -39,8 +39,8 @@ func median[T cmp.Ordered](values []T) T {
 
 // String is a line for whoever watches.
 func (m Measurement) String() string {
-	return fmt.Sprintf("run %d, %s (%s), %s %s: %d writes (%s), %.2f s CPU, %s resident, status %s (from sending: %s), deletion %s, %d slices; load %.1f s, settled %.1f s after",
-		m.Run, m.Peer, m.Knob, m.Group, m.Workload, m.Writes.Total(), m.Writes, m.CPU, mebibytes(m.Resident), m.Status, m.StatusSent, m.Deletion, m.Slices, m.Load, m.Settle)
+	return fmt.Sprintf("run %d, %s (%s), %s %s: %d writes (%s), %.2f s CPU, %s resident, status %s (from sending: %s), deletion %s, %d slices, %d Pods wrong; load %.1f s, settled %.1f s after",
+		m.Run, m.Peer, m.Knob, m.Group, m.Workload, m.Writes.Total(), m.Writes, m.CPU, mebibytes(m.Resident), m.Status, m.StatusSent, m.Deletion, m.Slices, m.Wrong, m.Load, m.Settle)
 }
 
 func (l Latency) String() string {
@@ -123,6 +123,7 @@ func medianOf(runs []Measurement) Measurement {
 	m.Status = latencies(func(m Measurement) Latency { return m.Status })
 	m.StatusSent = latencies(func(m Measurement) Latency { return m.StatusSent })
 	m.Deletion = latencies(func(m Measurement) Latency { return m.Deletion })
+	m.Wrong = ints(func(m Measurement) int { return m.Wrong })
 	m.Skipped, m.Slices = ints(func(m Measurement) int { return m.Skipped }), ints(func(m Measurement) int { return m.Slices })
 	m.Load, m.Settle = floats(func(m Measurement) float64 { return m.Load }), floats(func(m Measurement) float64 { return m.Settle })
 	m.Late, m.Others = floats(func(m Measurement) float64 { return m.Late }), floats(func(m Measurement) float64 { return m.Others })
@@ -163,11 +164,13 @@ func figures(w io.Writer, all []Measurement) {
 			row = append(row, strings.Join(counts, " / "))
 		}
 		rows = append(rows, append(row, strconv.Itoa(others), strconv.Itoa(m.Writes.Total()), fmt.Sprintf("%.2f", m.CPU),
-			mebibytes(m.Resident), mebibytes(m.Peak), m.Status.String(), m.Deletion.String(), strconv.Itoa(m.Slices), fmt.Sprintf("%.0f%%", 100*m.Others)))
+			mebibytes(m.Resident), mebibytes(m.Peak), m.Status.String(), m.Deletion.String(), strconv.Itoa(m.Slices),
+			strconv.Itoa(m.Wrong), fmt.Sprintf("%.0f%%", 100*m.Others)))
 	}
 	table(w, []string{
 		"workload", "peer", "slices created / updated / deleted", "Endpoints created / updated / deleted", "other writes", "writes", "CPU s",
-		"resident", "peak", "status p50 / p99 / max ms", "deletion p50 / p99 / max ms", "slices left", "CPU of other programs",
+		"resident", "peak", "status p50 / p99 / max ms", "deletion p50 / p99 / max ms", "slices left",
+		"Pods wrong", "CPU of other programs",
 	}, rows)
 }
 
@@ -188,6 +191,9 @@ func musts(w io.Writer, all []Measurement, scale float64) bool {
 			}
 			rows = append(rows, []string{t.Group + ", " + t.Workload, must.what, must.theirs, must.ours, must.ratio, must.promise, verdict})
 		}
+	}
+	if len(rows) == 0 { // one of the two was not measured
+		return false
 	}
 	table(w, []string{"workload", "", theirs, ours, "ratio", "promised", "kept"}, rows)
 	return kept
@@ -233,8 +239,8 @@ func mustsOf(t, o Measurement, scale float64) []must {
 // curves prints writes against freshness for every setting of the knob, and tells whether ours lies below theirs: for
 // each of their points we have one with neither more writes nor a later p99.
 func curves(w io.Writer, all []Measurement) bool {
-	below := true
 	taken := medians(all)
+	below := slices.ContainsFunc(taken, func(m Measurement) bool { return m.Peer == theirs })
 	var rows [][]string
 	for _, m := range taken {
 		beaten := "-"
@@ -249,9 +255,9 @@ func curves(w io.Writer, all []Measurement) bool {
 		}
 		rows = append(rows, []string{
 			m.Peer, m.Knob, strconv.Itoa(m.Writes.Total()), milliseconds(m.Status.P50), milliseconds(m.Status.P99), milliseconds(m.Status.Max),
-			strconv.Itoa(m.Skipped), fmt.Sprintf("%.2f", m.CPU), beaten,
+			strconv.Itoa(m.Skipped), strconv.Itoa(m.Wrong), fmt.Sprintf("%.2f", m.CPU), beaten,
 		})
 	}
-	table(w, []string{"peer", "batch delay", "writes", "p50 ms", "p99 ms", "max ms", "flips overtaken", "CPU s", "beaten"}, rows)
+	table(w, []string{"peer", "batch delay", "writes", "p50 ms", "p99 ms", "max ms", "flips overtaken", "Pods wrong", "CPU s", "beaten"}, rows)
 	return below
 }

@@ -75,9 +75,9 @@ func TestTables(t *testing.T) {
 	if musts(&text, all, 1) {
 		t.Error("all promises are kept, want that some are not")
 	}
-	want := `| workload | peer | slices created / updated / deleted | Endpoints created / updated / deleted | other writes | writes | CPU s | resident | peak | status p50 / p99 / max ms | deletion p50 / p99 / max ms | slices left | CPU of other programs |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
-| 1x1000, scale down | kube-controller-manager | 0 / 10 / 0 | 1 / 0 / 0 | 0 | 11 | 3.00 | 50 MiB | 60 MiB | 50 / 100 / 100 | - | 10 | 25% |
+	want := `| workload | peer | slices created / updated / deleted | Endpoints created / updated / deleted | other writes | writes | CPU s | resident | peak | status p50 / p99 / max ms | deletion p50 / p99 / max ms | slices left | Pods wrong | CPU of other programs |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| 1x1000, scale down | kube-controller-manager | 0 / 10 / 0 | 1 / 0 / 0 | 0 | 11 | 3.00 | 50 MiB | 60 MiB | 50 / 100 / 100 | - | 10 | 0 | 25% |
 
 | workload |  | kube-controller-manager | fairlead | ratio | promised | kept |
 | --- | --- | --- | --- | --- | --- | --- |

@@ -287,6 +287,13 @@ func (t *tracker) right() (unfinished, err error) {
 		len(t.wrong), example, p.appearance(), len(p.in), p.want), nil
 }
 
+// amiss is how many Pods are not shown as they have to be.
+func (t *tracker) amiss() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.wrong)
+}
+
 // count is how many slices there are.
 func (t *tracker) count() int {
 	t.mu.Lock()
