@@ -10,7 +10,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	netutils "k8s.io/utils/net"
 )
@@ -50,7 +49,7 @@ func Classic(service *corev1.Service, pods []*corev1.Pod, current *corev1.Endpoi
 	})
 	labels := classicLabels(service)
 	if current != nil && maps.Equal(current.Labels, labels) && over == (current.Annotations[corev1.EndpointsOverCapacity] == truncated) &&
-		apiequality.Semantic.DeepEqual(sortSubsets(current.Subsets), subsets) {
+		slices.EqualFunc(sortedSubsets(current.Subsets), subsets, equalSubsets) {
 		return nil
 	}
 	wanted := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Namespace: service.Namespace, Name: service.Name}}
@@ -90,13 +89,14 @@ func classicLabels(service *corev1.Service) map[string]string {
 func classicSubsets(service *corev1.Service, pods []*corev1.Pod) []corev1.EndpointSubset {
 	ports := resolver{service: service, byPorts: map[string]*resolution{}}
 	byPorts := map[string]*corev1.EndpointSubset{}
+	family := classicFamily(service)
 	for _, pod := range pods {
 		if !Publishable(pod) || pod.DeletionTimestamp != nil && !service.Spec.PublishNotReadyAddresses {
 			continue
 		}
-		addresses := podAddresses(nil, pod, classicFamily(service, pod))
+		ip := classicAddress(pod, family)
 		resolved := ports.resolve(pod)
-		if len(addresses) == 0 || len(resolved.ports) == 0 && !portless(service) {
+		if ip == "" || len(resolved.ports) == 0 && !portless(service) {
 			continue
 		}
 		subset := byPorts[resolved.key]
@@ -104,12 +104,16 @@ func classicSubsets(service *corev1.Service, pods []*corev1.Pod) []corev1.Endpoi
 			subset = &corev1.EndpointSubset{Ports: classicPorts(resolved.ports)}
 			byPorts[resolved.key] = subset
 		}
-		address := corev1.EndpointAddress{
-			IP: addresses[0], Hostname: podHostname(pod, service),
-			TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
+		whole := &struct {
+			target corev1.ObjectReference
+			node   string
+		}{
+			target: corev1.ObjectReference{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
+			node:   pod.Spec.NodeName,
 		}
-		if node := pod.Spec.NodeName; node != "" {
-			address.NodeName = &node
+		address := corev1.EndpointAddress{IP: ip, Hostname: podHostname(pod, service), TargetRef: &whole.target}
+		if whole.node != "" {
+			address.NodeName = &whole.node
 		}
 		if service.Spec.PublishNotReadyAddresses || podReady(pod) {
 			subset.Addresses = append(subset.Addresses, address)
@@ -121,19 +125,33 @@ func classicSubsets(service *corev1.Service, pods []*corev1.Pod) []corev1.Endpoi
 	for _, key := range slices.Sorted(maps.Keys(byPorts)) {
 		subsets = append(subsets, *byPorts[key])
 	}
-	return sortSubsets(repack(subsets))
+	subsets = repack(subsets)
+	sortSubsets(subsets)
+	return subsets
 }
 
-// classicFamily returns the family of a Pod's address: the Service's primary one, and the Pod's own where a headless
-// Service, written before there were families, does not say.
-func classicFamily(service *corev1.Service, pod *corev1.Pod) discoveryv1.AddressType {
+// classicFamily returns the family of a Service's addresses, its primary one. It is empty for a headless Service,
+// written before there were families, that does not say: each of its Pods has its own.
+func classicFamily(service *corev1.Service) discoveryv1.AddressType {
 	if len(service.Spec.IPFamilies) > 0 || !headless(service) {
 		return Families(service)[0]
 	}
-	if netutils.IsIPv6String(pod.Status.PodIPs[0].IP) {
-		return discoveryv1.AddressTypeIPv6
+	return ""
+}
+
+// classicAddress returns a Pod's address of a family, of its own primary one where that is empty; or nothing.
+func classicAddress(pod *corev1.Pod, family discoveryv1.AddressType) string {
+	if family == "" {
+		family = discoveryv1.AddressTypeIPv4
+		if netutils.IsIPv6String(pod.Status.PodIPs[0].IP) {
+			family = discoveryv1.AddressTypeIPv6
+		}
 	}
-	return discoveryv1.AddressTypeIPv4
+	var room [2]string
+	if addresses := podAddresses(room[:0], pod, family); len(addresses) > 0 {
+		return addresses[0]
+	}
+	return ""
 }
 
 // repack turns subsets in which each address stands once, with all ports that it has, into upstream's layout: each port
@@ -175,6 +193,14 @@ func repack(subsets []corev1.EndpointSubset) []corev1.EndpointSubset {
 	return repacked
 }
 
+func clonePointer[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	copied := *p
+	return &copied
+}
+
 // portless says whether a Service's endpoints are addresses without ports, which only a headless Service's may be.
 func portless(service *corev1.Service) bool {
 	return len(service.Spec.Ports) == 0 && service.Spec.ClusterIP == corev1.ClusterIPNone
@@ -184,27 +210,58 @@ func classicPorts(ports []discoveryv1.EndpointPort) []corev1.EndpointPort {
 	var classic []corev1.EndpointPort
 	for _, p := range ports {
 		classic = append(classic, corev1.EndpointPort{
-			Name: value(p.Name), Port: value(p.Port), Protocol: value(p.Protocol), AppProtocol: p.AppProtocol,
+			Name: value(p.Name), Port: value(p.Port), Protocol: value(p.Protocol), AppProtocol: clonePointer(p.AppProtocol),
 		})
 	}
 	return classic
 }
 
-// sortSubsets returns a sorted copy, so that the same content in another order, as an other version of upstream's
-// controller may have written it, is not written again (kubernetes/kubernetes#129652).
-func sortSubsets(subsets []corev1.EndpointSubset) []corev1.EndpointSubset {
-	sorted := make([]corev1.EndpointSubset, len(subsets))
+// sortSubsets sorts subsets and all that is in them.
+func sortSubsets(subsets []corev1.EndpointSubset) {
 	for i := range subsets {
-		s := &sorted[i]
-		subsets[i].DeepCopyInto(s)
+		s := &subsets[i]
 		slices.SortFunc(s.Addresses, compareAddresses)
 		slices.SortFunc(s.NotReadyAddresses, compareAddresses)
 		slices.SortFunc(s.Ports, compareClassicPorts)
 	}
-	slices.SortFunc(sorted, func(a, b corev1.EndpointSubset) int {
-		return slices.CompareFunc(a.Ports, b.Ports, compareClassicPorts)
+	slices.SortFunc(subsets, compareSubsets)
+}
+
+// sortedSubsets returns subsets if they are sorted, else a sorted copy, so that the same content in another order, as
+// another version of upstream's controller may have written it, is not written again (kubernetes/kubernetes#129652).
+func sortedSubsets(subsets []corev1.EndpointSubset) []corev1.EndpointSubset {
+	unsorted := slices.ContainsFunc(subsets, func(s corev1.EndpointSubset) bool {
+		return !slices.IsSortedFunc(s.Addresses, compareAddresses) || !slices.IsSortedFunc(s.NotReadyAddresses, compareAddresses) ||
+			!slices.IsSortedFunc(s.Ports, compareClassicPorts)
 	})
+	if !unsorted && slices.IsSortedFunc(subsets, compareSubsets) {
+		return subsets
+	}
+	sorted := slices.Clone(subsets)
+	for i := range sorted {
+		s := &sorted[i]
+		s.Addresses, s.NotReadyAddresses, s.Ports = slices.Clone(s.Addresses), slices.Clone(s.NotReadyAddresses), slices.Clone(s.Ports)
+	}
+	sortSubsets(sorted)
 	return sorted
+}
+
+func compareSubsets(a, b corev1.EndpointSubset) int {
+	return slices.CompareFunc(a.Ports, b.Ports, compareClassicPorts)
+}
+
+func equalSubsets(a, b corev1.EndpointSubset) bool {
+	return slices.EqualFunc(a.Addresses, b.Addresses, equalClassicAddresses) &&
+		slices.EqualFunc(a.NotReadyAddresses, b.NotReadyAddresses, equalClassicAddresses) &&
+		slices.EqualFunc(a.Ports, b.Ports, equalClassicPorts)
+}
+
+func equalClassicAddresses(a, b corev1.EndpointAddress) bool {
+	return a.IP == b.IP && a.Hostname == b.Hostname && equalPointers(a.NodeName, b.NodeName) && equalPointers(a.TargetRef, b.TargetRef)
+}
+
+func equalClassicPorts(a, b corev1.EndpointPort) bool {
+	return a.Name == b.Name && a.Port == b.Port && a.Protocol == b.Protocol && equalPointers(a.AppProtocol, b.AppProtocol)
 }
 
 func compareClassicPorts(a, b corev1.EndpointPort) int {
@@ -217,14 +274,10 @@ func compareClassicPorts(a, b corev1.EndpointPort) int {
 }
 
 func compareAddresses(a, b corev1.EndpointAddress) int {
-	var uidA, uidB string
-	if a.TargetRef != nil {
-		uidA = string(a.TargetRef.UID)
+	if c := strings.Compare(a.IP, b.IP); c != 0 {
+		return c
 	}
-	if b.TargetRef != nil {
-		uidB = string(b.TargetRef.UID)
-	}
-	return compareAll(strings.Compare(a.IP, b.IP), strings.Compare(uidA, uidB))
+	return strings.Compare(string(value(a.TargetRef).UID), string(value(b.TargetRef).UID))
 }
 
 // truncate cuts subsets down to a number of addresses and says whether it had to. Ready addresses go first; what is
