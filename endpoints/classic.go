@@ -42,15 +42,18 @@ func Classic(service *corev1.Service, pods []*corev1.Pod, current *corev1.Endpoi
 			return nil
 		}
 	}
-	subsets := classicSubsets(service, pods)
+	all := classicSubsets(service, pods)
+	subsets := slices.Clone(all)
 	over := truncate(subsets, ClassicCapacity)
 	subsets = slices.DeleteFunc(subsets, func(s corev1.EndpointSubset) bool {
 		return len(s.Addresses) == 0 && len(s.NotReadyAddresses) == 0
 	})
 	labels := classicLabels(service)
-	if current != nil && maps.Equal(current.Labels, labels) && over == (current.Annotations[corev1.EndpointsOverCapacity] == truncated) &&
-		slices.EqualFunc(sortedSubsets(current.Subsets), subsets, equalSubsets) {
-		return nil
+	if current != nil && maps.Equal(current.Labels, labels) && over == (current.Annotations[corev1.EndpointsOverCapacity] == truncated) {
+		sorted := sortedSubsets(current.Subsets)
+		if slices.EqualFunc(sorted, subsets, equalSubsets) || over && truncates(sorted, all, ClassicCapacity) {
+			return nil
+		}
 	}
 	wanted := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Namespace: service.Namespace, Name: service.Name}}
 	if current != nil {
@@ -278,50 +281,4 @@ func compareAddresses(a, b corev1.EndpointAddress) int {
 		return c
 	}
 	return strings.Compare(string(value(a.TargetRef).UID), string(value(b.TargetRef).UID))
-}
-
-// truncate cuts subsets down to a number of addresses and says whether it had to. Ready addresses go first; what is
-// left of the room goes to those that are not. Each subset gets room in proportion to its size, and what rounding
-// leaves goes to the first that can use it.
-func truncate(subsets []corev1.EndpointSubset, capacity int) bool {
-	ready := make([]int, len(subsets))
-	notReady := make([]int, len(subsets))
-	total := 0
-	for i := range subsets {
-		ready[i], notReady[i] = len(subsets[i].Addresses), len(subsets[i].NotReadyAddresses)
-		total += ready[i] + notReady[i]
-	}
-	if total <= capacity {
-		return false
-	}
-	ready, left := share(ready, capacity)
-	notReady, _ = share(notReady, left)
-	for i := range subsets {
-		subsets[i].Addresses = subsets[i].Addresses[:ready[i]]
-		subsets[i].NotReadyAddresses = subsets[i].NotReadyAddresses[:notReady[i]]
-	}
-	return true
-}
-
-// share gives everyone what it wants, or its part of the room where that is too little, and returns what is left.
-func share(wants []int, room int) (gets []int, left int) {
-	total := 0
-	for _, want := range wants {
-		total += want
-	}
-	if total <= room {
-		return wants, room - total
-	}
-	gets = make([]int, len(wants))
-	left = room
-	for i, want := range wants {
-		gets[i] = want * room / total
-		left -= gets[i]
-	}
-	for i := range gets {
-		more := min(left, wants[i]-gets[i])
-		gets[i] += more
-		left -= more
-	}
-	return gets, left
 }

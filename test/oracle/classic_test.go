@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	coreinformers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/kubernetes"
 	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -229,4 +230,63 @@ func (c endpointsClient) Create(_ context.Context, e *corev1.Endpoints, _ metav1
 func (c endpointsClient) Delete(context.Context, string, metav1.DeleteOptions) error {
 	c.written <- nil
 	return nil
+}
+
+// TestClassicOverCapacity: both cut Endpoints down to as many addresses, ready ones first; which ones of several sets
+// of ports upstream leaves to a hash, so that ours takes any fair choice for right and does not write its own instead.
+func TestClassicOverCapacity(t *testing.T) {
+	for name, tc := range map[string]struct {
+		port             intstr.IntOrString
+		pods, everyOther int // of which one in everyOther is not ready
+	}{
+		"OneSet":        {port: intstr.FromInt32(8080), pods: 1150, everyOther: 7},
+		"TwoSets":       {port: intstr.FromString("web"), pods: 1150, everyOther: 7},
+		"TooManyReady":  {port: intstr.FromString("web"), pods: 1237, everyOther: 1000},
+		"NoneReady":     {port: intstr.FromString("web"), pods: 1003, everyOther: 1},
+		"ExactlyEnough": {port: intstr.FromString("web"), pods: 1000, everyOther: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(&choices{})
+			x := newClassic(t, c)
+			service := newService()
+			service.Spec.Ports[0].TargetPort = tc.port
+			c.putService(service)
+			for i := range tc.pods {
+				pod := newPod(fmt.Sprint("pod-", i+1))
+				pod.Spec.Containers = []corev1.Container{{Ports: []corev1.ContainerPort{
+					{Name: "web", ContainerPort: int32(8080 + i%5/3), Protocol: corev1.ProtocolTCP},
+				}}}
+				c.setReady(pod, i%tc.everyOther != 0)
+				c.putPod(pod)
+			}
+			pods := podsOf(c, service)
+			theirs := x.ask(service)
+			ours := endpoints.Classic(service, pods, nil, time.Time{})
+			counts := func(e *corev1.Endpoints) (ready, notReady int) {
+				for _, s := range e.Subsets {
+					ready, notReady = ready+len(s.Addresses), notReady+len(s.NotReadyAddresses)
+				}
+				return ready, notReady
+			}
+			ready, notReady := counts(theirs)
+			if r, n := counts(ours); r != ready || n != notReady || r+n != 1000 {
+				t.Errorf("ours has %d ready and %d not, upstream %d and %d", r, n, ready, notReady)
+			}
+			if got, want := ours.Annotations[corev1.EndpointsOverCapacity], theirs.Annotations[corev1.EndpointsOverCapacity]; got != want {
+				t.Errorf("annotation %q, upstream %q", got, want)
+			}
+			if got := endpoints.Classic(service, pods, theirs, time.Time{}); got != nil {
+				t.Errorf("what upstream wrote is written again")
+			}
+			for _, addresses := range [][]corev1.EndpointAddress{theirs.Subsets[0].Addresses, theirs.Subsets[0].NotReadyAddresses} {
+				if len(addresses) == 0 {
+					continue
+				}
+				addresses[0].NodeName = new("elsewhere")
+				if endpoints.Classic(service, pods, theirs, time.Time{}) == nil {
+					t.Error("an address on another node stays")
+				}
+			}
+		})
+	}
 }

@@ -123,9 +123,11 @@ func (c *cluster) podLabels() map[string]string {
 func (c *cluster) addresses() []corev1.PodIP {
 	number := 1 + c.of(60)
 	v4, v6 := corev1.PodIP{IP: fmt.Sprint("10.0.0.", number)}, corev1.PodIP{IP: fmt.Sprintf("fd00::%x", number)}
-	switch c.of(9) {
+	switch c.of(10) {
 	case 0:
 		return nil
+	case 5: // IPv4, whatever it looks like
+		return []corev1.PodIP{{IP: fmt.Sprint("::ffff:10.0.0.", number)}}
 	case 1:
 		return []corev1.PodIP{v4}
 	case 2:
