@@ -25,7 +25,7 @@ const (
 
 // ballast is memory that is never touched, and so never resident, but counts as live: the garbage collector lets that
 // much garbage gather even where the caches of a small cluster would let it run without a pause.
-const ballast = 12 << 20
+const ballast = 16 << 20
 
 func main() {
 	untouched := make([]byte, ballast)
