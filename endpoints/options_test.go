@@ -1,0 +1,209 @@
+package endpoints
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+)
+
+// names lists the endpoints of a set by Pod or, where there is none, address.
+func names(set *Set) string {
+	var all []string
+	for _, e := range set.Endpoints(discoveryv1.AddressTypeIPv4) {
+		name := e.Addresses[0]
+		if e.TargetRef != nil {
+			name = e.TargetRef.Name
+		}
+		all = append(all, name)
+	}
+	return strings.Join(all, " ")
+}
+
+func TestRank(t *testing.T) {
+	steps := []struct {
+		reason string
+		pod    *corev1.Pod
+		gone   string
+		want   string
+	}{
+		{reason: "Alone, a standby serves.", pod: newPod(21), want: "pod-0021"},
+		{reason: "While the active one is not ready, both are there.", pod: newPod(1, setReady(false)), want: "pod-0001 pod-0021"},
+		{reason: "It gets ready, and the standby goes.", pod: newPod(1), want: "pod-0001"},
+		{reason: "A middle rank is not wanted either.", pod: newPod(11), want: "pod-0001"},
+		{reason: "A second active one that is not ready is.", pod: newPod(2, setReady(false)), want: "pod-0001 pod-0002"},
+		{reason: "The active one ends: the next rank takes over.", pod: newPod(1, terminating), want: "pod-0001 pod-0002 pod-0011"},
+		{reason: "It is replaced under its name.", pod: newPod(1), want: "pod-0001 pod-0002"},
+		{reason: "Both higher ranks go.", gone: "pod-0011", want: "pod-0001 pod-0002"},
+		{reason: "The last ready one goes, and the standby serves.", gone: "pod-0001", want: "pod-0002 pod-0021"},
+	}
+	set := NewSet(newService(), SetOptions{Rank: func(pod *corev1.Pod) int { return int(pod.Name[len(pod.Name)-2] - '0') }})
+	layout := NewLayout(opts(10))
+	var existing []*discoveryv1.EndpointSlice
+	for _, step := range steps {
+		if step.pod != nil {
+			set.Put(step.pod, Zone{})
+		} else {
+			set.Delete(step.gone)
+		}
+		if diff := cmp.Diff(step.want, names(set)); diff != "" {
+			t.Errorf("%s\n-want +got:\n%s", step.reason, diff)
+		}
+		plan := layout.Plan(set, Pass{})
+		existing = apply(t, existing, plan, nil)
+		for _, write := range plan.Writes {
+			layout.Wrote(write, write.Slice)
+		}
+		if n := len(existing[0].Endpoints); n != len(strings.Fields(step.want)) {
+			t.Errorf("%s\nThe slice holds %d endpoints.", step.reason, n)
+		}
+	}
+}
+
+func TestPutEndpoint(t *testing.T) {
+	endpoint := func(addresses ...string) discoveryv1.Endpoint { return discoveryv1.Endpoint{Addresses: addresses} }
+	cases := map[string]struct {
+		endpoint discoveryv1.Endpoint
+		want     string
+	}{
+		"None":        {endpoint(), "putting endpoint vm: it has no address"},
+		"NoAddress":   {endpoint("vm.example.com"), `putting endpoint vm: "vm.example.com" is no IP address`},
+		"Mixed":       {endpoint("192.0.2.1", "fd00::1"), "putting endpoint vm: 192.0.2.1 and fd00::1 are of two families; put them under two names"},
+		"OtherFamily": {endpoint("fd00::1"), "putting endpoint vm: its addresses are IPv6, the Service has [IPv4]"},
+		"Right":       {endpoint("192.0.2.1", "192.0.2.2"), ""},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			set := NewSet(newService(), SetOptions{})
+			got := ""
+			if err := set.PutEndpoint("vm", tc.endpoint, nil); err != nil {
+				got = err.Error()
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestSameEndpointTwice: of two members with one identity the one of the lesser name shows, and the other one takes over.
+func TestSameEndpointTwice(t *testing.T) {
+	node := func(name string) discoveryv1.Endpoint {
+		return discoveryv1.Endpoint{Addresses: []string{"192.0.2.1"}, NodeName: &name}
+	}
+	set := NewSet(newService(), SetOptions{})
+	steps := []struct {
+		what string
+		do   func()
+		want string
+	}{
+		{"b comes", func() { _ = set.PutEndpoint("b", node("b"), nil) }, "b"},
+		{"c comes", func() { _ = set.PutEndpoint("c", node("c"), nil) }, "b"},
+		{"a comes", func() { _ = set.PutEndpoint("a", node("a"), nil) }, "a"},
+		{"b changes", func() { _ = set.PutEndpoint("b", node("b2"), nil) }, "a"},
+		{"a goes", func() { set.Delete("a") }, "b2"},
+		{"b goes", func() { set.Delete("b") }, "c"},
+	}
+	for _, step := range steps {
+		step.do()
+		all := set.Endpoints(discoveryv1.AddressTypeIPv4)
+		if len(all) != 1 || *all[0].NodeName != step.want {
+			t.Errorf("%s: want %s, got %d endpoints", step.what, step.want, len(all))
+		}
+	}
+	set.Delete("c")
+	if len(set.groups) > 0 {
+		t.Errorf("an empty set has %d groups", len(set.groups))
+	}
+}
+
+// TestSetHints: hints that change rewrite the slices of their endpoints and no others.
+func TestSetHints(t *testing.T) {
+	set := setOf(newService(), newPods(0, 30))
+	layout := NewLayout(opts(10))
+	for _, write := range layout.Plan(set, Pass{}).Writes {
+		layout.Wrote(write, write.Slice)
+	}
+	before := set.Endpoints(discoveryv1.AddressTypeIPv4)
+	hints := make([]*discoveryv1.EndpointHints, 30)
+	hints[15] = &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: "z"}}}
+	set.SetHints(discoveryv1.AddressTypeIPv4, hints)
+	plan := layout.Plan(set, Pass{})
+	if diff := cmp.Diff([]string{"Update 10"}, describe(plan)); diff != "" {
+		t.Fatalf("-want +got:\n%s", diff)
+	}
+	if got := plan.Writes[0].Slice.Endpoints[5].Hints; got != hints[15] {
+		t.Errorf("want the hint, got %v", got)
+	}
+	if before[15].Hints != nil {
+		t.Error("an endpoint that was handed out was changed")
+	}
+	layout.Wrote(plan.Writes[0], plan.Writes[0].Slice)
+	set.SetHints(discoveryv1.AddressTypeIPv4, hints)
+	if plan := layout.Plan(set, Pass{}); len(plan.Writes) > 0 {
+		t.Errorf("the same hints are written again: %v", describe(plan))
+	}
+}
+
+func TestObservations(t *testing.T) {
+	version := func(n int, change func(*discoveryv1.EndpointSlice)) *discoveryv1.EndpointSlice {
+		slice := packed(t, newService(), newPods(0, 3), 10)[0].DeepCopy()
+		slice.UID, slice.ResourceVersion = "a", fmt.Sprint(n)
+		if change != nil {
+			change(slice)
+		}
+		return slice
+	}
+	cases := map[string]struct {
+		reason string
+		slice  *discoveryv1.EndpointSlice
+		want   Observation
+	}{
+		"Older":      {"What is older than what is held is nothing new.", version(9, func(s *discoveryv1.EndpointSlice) { s.Endpoints = nil }), Stale},
+		"Same":       {"Neither is the same version.", version(10, nil), Stale},
+		"Metadata":   {"What others write is not what we write.", version(11, func(s *discoveryv1.EndpointSlice) { s.Annotations = map[string]string{"a": "b"} }), Unchanged},
+		"Label":      {"A label is.", version(11, func(s *discoveryv1.EndpointSlice) { delete(s.Labels, "app") }), Changed},
+		"Owner":      {"So is the owner.", version(11, func(s *discoveryv1.EndpointSlice) { s.OwnerReferences = nil }), Changed},
+		"Port":       {"So are the ports.", version(11, func(s *discoveryv1.EndpointSlice) { s.Ports = nil }), Changed},
+		"Endpoint":   {"So is an endpoint.", version(11, func(s *discoveryv1.EndpointSlice) { s.Endpoints[1].Zone = nil }), Changed},
+		"Emptied":    {"So is having none.", version(11, func(s *discoveryv1.EndpointSlice) { s.Endpoints = nil }), Changed},
+		"Deletion":   {"So is going away.", version(11, func(s *discoveryv1.EndpointSlice) { s.DeletionTimestamp = newPod(1, terminating).DeletionTimestamp }), Changed},
+		"AnotherOne": {"So is another object under the name.", version(11, func(s *discoveryv1.EndpointSlice) { s.UID = "b" }), Changed},
+		"EarlierOne": {"Unless it was there before.", version(9, func(s *discoveryv1.EndpointSlice) { s.UID = "b" }), Stale},
+		"DeletedOne": {"What we deleted does not come back.", version(11, func(s *discoveryv1.EndpointSlice) { s.UID, s.Name = "deleted", "web-other" }), Stale},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			layout := NewLayout(opts(10))
+			layout.Observe(version(10, nil))
+			layout.Plan(setOf(newService(), newPods(0, 3)), Pass{})
+			layout.Wrote(Write{Verb: Delete, Slice: version(5, func(s *discoveryv1.EndpointSlice) { s.UID, s.Name = "deleted", "web-other" })}, nil)
+			if got := layout.Observe(tc.slice); got != tc.want {
+				t.Errorf("%s Want %s, got %s.", tc.reason, tc.want, got)
+			}
+			if layout.Remove("deleted") {
+				t.Error("a slice that we deleted is held until its event comes")
+			}
+			if tc.want != Stale && !layout.Remove(tc.slice.UID) {
+				t.Error("the slice is not held")
+			}
+		})
+	}
+}
+
+// TestOneCopy: once the cache has what we wrote, its object is the one that is held.
+func TestOneCopy(t *testing.T) {
+	layout := NewLayout(opts(10))
+	plan := layout.Plan(setOf(newService(), newPods(0, 3)), Pass{})
+	answer := plan.Writes[0].Slice.DeepCopy()
+	answer.UID, answer.ResourceVersion = "a", "1"
+	layout.Wrote(plan.Writes[0], answer)
+	cached := answer.DeepCopy()
+	layout.Observe(cached)
+	if layout.bins[answer.Name].slice != cached {
+		t.Error("the answer is held beside the cache's object")
+	}
+}
