@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/fairlead/fairlead/cmd/playground/pki"
 )
@@ -45,8 +46,9 @@ type controlPlane struct {
 	audit     *auditLog
 }
 
-// startControlPlane starts both and waits until the API is served. Whatever it returns has to be stopped.
-func startControlPlane(ctx context.Context, dir, assets string) (*controlPlane, error) {
+// startControlPlane starts both, waits until the API is served, and adds our kinds, which are in the folder crds.
+// Whatever it returns has to be stopped.
+func startControlPlane(ctx context.Context, dir, assets, crds string) (*controlPlane, error) {
 	c := &controlPlane{dir: dir, audit: newAuditLog(filepath.Join(dir, "audit.log"))}
 	if err := os.WriteFile(filepath.Join(dir, "audit-policy.yaml"), []byte(auditPolicy), 0o600); err != nil {
 		return c, fmt.Errorf("writing the audit policy: %w", err)
@@ -62,20 +64,33 @@ func startControlPlane(ctx context.Context, dir, assets string) (*controlPlane, 
 	if err := c.startAPIServer(filepath.Join(assets, "kube-apiserver"), etcd); err != nil {
 		return c, err
 	}
-	config, err := c.kubeconfig(userLoad)
+	kubeconfig, err := c.kubeconfig(userLoad)
 	if err != nil {
 		return c, err
 	}
-	if c.client, err = newClient(config); err != nil {
+	config, err := unlimited(kubeconfig)
+	if err != nil {
 		return c, err
 	}
-	return c, poll(ctx, 200*time.Millisecond, 90*time.Second, "the API server", func() (bool, error, error) {
+	if c.client, err = kubernetes.NewForConfig(config); err != nil {
+		return c, fmt.Errorf("preparing a client: %w", err)
+	}
+	err = poll(ctx, 200*time.Millisecond, 90*time.Second, "the API server", func() (bool, error, error) {
 		if err := c.alive(); err != nil {
 			return false, nil, err
 		}
 		err := c.client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
 		return err == nil, err, nil
 	})
+	if err != nil {
+		return c, err
+	}
+	ours := rest.CopyConfig(config)
+	ours.ContentType, ours.AcceptContentTypes = "", "" // definitions of kinds are not served as protobuf
+	if _, err := envtest.InstallCRDs(ours, envtest.CRDInstallOptions{Paths: []string{crds}, ErrorIfPathMissing: true}); err != nil {
+		return c, fmt.Errorf("adding our kinds from %s: %w", crds, err)
+	}
+	return c, nil
 }
 
 func (c *controlPlane) startEtcd(program string) (url string, err error) {
@@ -143,8 +158,8 @@ func (c *controlPlane) kubeconfig(user string) (string, error) {
 	return file, c.authority.WriteKubeconfig(file, c.url, user, pki.Credentials{Pair: &pair})
 }
 
-// newClient makes a client without a limit of requests.
-func newClient(kubeconfig string) (kubernetes.Interface, error) {
+// unlimited is a client configuration without a limit of requests.
+func unlimited(kubeconfig string) (*rest.Config, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
@@ -152,11 +167,7 @@ func newClient(kubeconfig string) (kubernetes.Interface, error) {
 	config.QPS, config.DisableCompression = -1, true
 	config.ContentType, config.AcceptContentTypes = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf+","+runtime.ContentTypeJSON
 	config.WarningHandler = rest.NoWarnings{} // of Endpoints, which are deprecated
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, fmt.Errorf("preparing a client: %w", err)
-	}
-	return client, nil
+	return config, nil
 }
 
 // alive is an error once one of them has ended.

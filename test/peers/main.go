@@ -30,15 +30,15 @@ import (
 
 // options are what the command line says.
 type options struct {
-	assets, manager, controllers string
-	runs                         int
-	workloads, peers             []string
-	scale                        float64
-	knobs                        []knob
-	memory                       bool
-	pods, services               int
-	json                         string
-	keep                         bool
+	assets, manager, crds, controllers string
+	runs                               int
+	workloads, peers                   []string
+	scale                              float64
+	knobs                              []knob
+	memory                             bool
+	pods, services                     int
+	json                               string
+	keep                               bool
 }
 
 // curveName is the curves' name in -workloads.
@@ -75,6 +75,7 @@ func parse(args []string) (options, error) {
 	}
 	fs.StringVar(&o.assets, "assets", os.Getenv("KUBEBUILDER_ASSETS"), "`folder` of etcd, kube-apiserver and kube-controller-manager")
 	fs.StringVar(&o.manager, "manager", filepath.Join("bin", "manager"), "Fairlead's manager, a `file`")
+	fs.StringVar(&o.crds, "crds", filepath.Join("config", "crd", "bases"), "`folder` of Fairlead's custom resources")
 	fs.StringVar(&o.controllers, "controllers", "endpointslice,endpoints,mirroring", "`list` of controllers of Fairlead's manager to run")
 	fs.IntVar(&o.runs, "runs", 3, "measure so many times and print medians; the peers take turns in being first")
 	fs.Func("workloads", "`list` of "+strings.Join(known, ", "), list(&o.workloads, known))
@@ -147,7 +148,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	b.plane, err = startControlPlane(ctx, dir, o.assets)
+	b.plane, err = startControlPlane(ctx, dir, o.assets, o.crds)
 	defer b.plane.stop()
 	if err != nil {
 		return err
