@@ -48,7 +48,7 @@ type Write struct {
 	Verb Verb
 	// Slice is the whole object to write. For Update and Delete it carries the UID and the resourceVersion that the
 	// plan was made from. It shares memory with sets, layouts and other slices: a client that decodes its answer into
-	// the object that it was given must be given a deep copy.
+	// the object that it was given, as those do that speak JSON, must be given a deep copy.
 	Slice *discoveryv1.EndpointSlice
 	// Moves says that this write takes endpoints away that earlier writes of the plan put elsewhere: it must not be
 	// done when one of those failed, or endpoints that serve would vanish for a while.
