@@ -1,0 +1,267 @@
+package selection
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+)
+
+// api is the API server that all tests of the package share; each works in a namespace of its own.
+var api *rest.Config
+
+func TestMain(m *testing.M) {
+	log.SetLogger(klog.Background())
+	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
+		os.Exit(m.Run())
+	}
+	env := &envtest.Environment{}
+	var err error
+	if api, err = env.Start(); err != nil {
+		fmt.Fprintln(os.Stderr, "starting the API server:", err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	if err := env.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "stopping the API server:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// world is one test's namespace, a cache of it, and a Tracker on that.
+type world struct {
+	t         *testing.T
+	client    client.Client
+	cache     cache.Cache
+	tracker   *Tracker
+	namespace string
+}
+
+func newWorld(t *testing.T, opts Options) *world {
+	t.Helper()
+	// Asked here, not by way of api: only what is read after the tests began makes a cached result stale.
+	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
+		t.Skip("no API server: run `make controlplane` and set KUBEBUILDER_ASSETS to the folder that it prints")
+	}
+	w := &world{t: t, tracker: New(opts)}
+	var err error
+	if w.client, err = client.New(api, client.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "t-"}}
+	w.create(namespace)
+	w.namespace = namespace.Name
+	if w.cache, err = cache.New(api, cache.Options{DefaultNamespaces: map[string]cache.Config{w.namespace: {}}}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- w.cache.Start(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("the cache ended with: %v", err)
+		}
+	})
+	return w
+}
+
+func (w *world) create(obj client.Object) {
+	w.t.Helper()
+	if err := w.client.Create(w.t.Context(), obj); err != nil {
+		w.t.Fatalf("creating %T: %v", obj, err)
+	}
+}
+
+func (w *world) service(name string, selector map[string]string) *corev1.Service {
+	w.t.Helper()
+	s := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name},
+		Spec:       corev1.ServiceSpec{Selector: selector, Ports: []corev1.ServicePort{{Port: 80}}},
+	}
+	w.create(s)
+	return s
+}
+
+func (w *world) pod(name, node string, set map[string]string) *corev1.Pod {
+	w.t.Helper()
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name, Labels: set},
+		Spec:       corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Name: "c", Image: "none"}}},
+	}
+	w.create(p)
+	return p
+}
+
+// listener is a subscriber that writes down what it is told.
+type listener struct {
+	w     *world
+	queue workqueue.TypedRateLimitingInterface[reconcile.Request]
+	wake  bool
+
+	mu    sync.Mutex
+	marks map[string]struct{}
+}
+
+// subscribe starts a listener and waits until it has synced.
+func (w *world) subscribe(wake bool) *listener {
+	w.t.Helper()
+	l := &listener{w: w, wake: wake, marks: map[string]struct{}{}}
+	l.queue = workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[reconcile.Request]())
+	w.t.Cleanup(l.queue.ShutDown)
+	source := w.tracker.Source(w.cache, l.mark)
+	if err := source.Start(w.t.Context(), l.queue); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := source.WaitForSync(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
+	return l
+}
+
+func (l *listener) mark(service types.NamespacedName, pod string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.marks[service.Name+"/"+pod] = struct{}{}
+	return l.wake
+}
+
+// expect waits until exactly these marks, Service/Pod, were given since the last call.
+func (l *listener) expect(want ...string) {
+	l.w.t.Helper()
+	slices.Sort(want)
+	for deadline := time.Now().Add(time.Minute); ; {
+		l.mu.Lock()
+		got := slices.Sorted(maps.Keys(l.marks))
+		diff := cmp.Diff(want, got)
+		if diff == "" {
+			clear(l.marks)
+		}
+		l.mu.Unlock()
+		if diff == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			l.w.t.Fatalf("still, after a minute: -want +got:\n%s", diff)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// has fails unless these are the Pods of a Service.
+func (w *world) has(service string, want ...string) {
+	w.t.Helper()
+	var got []string
+	for _, pod := range w.tracker.Pods(types.NamespacedName{Namespace: w.namespace, Name: service}) {
+		got = append(got, pod.Name)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		w.t.Errorf("the Pods of %s: -want +got:\n%s", service, diff)
+	}
+}
+
+var web, other = map[string]string{"app": "web"}, map[string]string{"app": "other"}
+
+func TestTracker(t *testing.T) {
+	w := newWorld(t, Options{})
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}}
+	w.create(node)
+	t.Cleanup(func() { _ = w.client.Delete(context.Background(), node) })
+	service := w.service("web", web)
+	w.service("other", other)
+	w.pod("one", node.Name, web)
+	first := w.subscribe(true)
+	first.expect("web/", "other/")
+	w.has("web", "one")
+	w.has("other")
+	second := w.subscribe(false)
+	second.expect("web/", "other/")
+
+	step := func(reason string, do func() error, marks ...string) {
+		t.Helper()
+		if err := do(); err != nil {
+			t.Fatalf("%s: %v", reason, err)
+		}
+		first.expect(marks...)
+		second.expect(marks...)
+	}
+	two := &corev1.Pod{}
+	step("a new Pod", func() error { two = w.pod("two", node.Name, web); return nil }, "web/two")
+	step("a Pod that changes hands", func() error {
+		two.Labels = other
+		return w.client.Update(t.Context(), two)
+	}, "web/two", "other/two")
+	w.has("web", "one")
+	w.has("other", "two")
+	step("a node that gets its zone", func() error {
+		node.Labels = map[string]string{corev1.LabelTopologyZone: "zone-a"}
+		return w.client.Update(t.Context(), node)
+	}, "web/one", "other/two")
+	if zone := w.tracker.Zone(node.Name); zone.Name != "zone-a" {
+		t.Errorf("the node is in %q", zone.Name)
+	}
+	step("a Service whose selector changes", func() error {
+		service.Spec.Selector = other
+		return w.client.Update(t.Context(), service)
+	}, "web/")
+	w.has("web", "two")
+	if s := w.tracker.Service(client.ObjectKeyFromObject(service)); s == nil || s.Spec.Selector["app"] != "other" {
+		t.Errorf("the Service is not what its mark was for: %v", s)
+	}
+	// What concerns no endpoint marks nothing: had it done so, the step after it would show it.
+	service.Annotations = map[string]string{"example.com/note": "text"}
+	if err := w.client.Update(t.Context(), service); err != nil {
+		t.Fatal(err)
+	}
+	step("a Pod that goes", func() error { return w.client.Delete(t.Context(), two, client.GracePeriodSeconds(0)) },
+		"web/two", "other/two")
+	step("a Service that goes", func() error { return w.client.Delete(t.Context(), service) }, "web/")
+	if s := w.tracker.Service(client.ObjectKeyFromObject(service)); s != nil {
+		t.Errorf("it is still there: %v", s)
+	}
+	if n := first.queue.Len(); n != 2 {
+		t.Errorf("want both Services queued, got %d", n)
+	}
+	if n := second.queue.Len(); n != 0 {
+		t.Errorf("%d Services were queued that want no pass", n)
+	}
+}
+
+// TestGivenSelectors: a Service without a selector has the Pods that it is given, and one with its own has none where
+// selectors are someone else's.
+func TestGivenSelectors(t *testing.T) {
+	w := newWorld(t, Options{IgnoreSelectors: true})
+	w.service("web", web)
+	given := client.ObjectKeyFromObject(w.service("given", nil))
+	w.pod("one", "n1", web)
+	l := w.subscribe(true)
+	l.expect("web/", "given/")
+	w.has("web")
+	w.tracker.PutSelectors(given, []labels.Selector{labels.SelectorFromSet(web)})
+	l.expect("given/")
+	w.has("given", "one")
+	w.pod("two", "n1", web)
+	l.expect("given/two")
+	w.tracker.PutSelectors(given, nil)
+	l.expect("given/")
+	w.has("given")
+}
