@@ -102,7 +102,7 @@ test-unit: build ## Run the tests of all packages, with a real API server.
 
 .PHONY: fuzz
 fuzz: ## Play random streams of events to upstream's code and to ours until FUZZTIME is over.
-	cd test/oracle && go test -run '^$$' -fuzz FuzzEndpoints -fuzztime $(FUZZTIME) .
+	cd test/oracle && go test -run '^$$' -fuzz FuzzEndpoints -fuzztime $(FUZZTIME) -fuzzminimizetime 10x .
 
 .PHONY: test-e2e
 test-e2e: build $(BIN)/e2e.test ## Run the packet tests in a playground.

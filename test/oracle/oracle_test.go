@@ -18,7 +18,7 @@ import (
 
 // FuzzEndpoints plays a stream of events to upstream and to ours. Its bytes are the decisions of the stream.
 func FuzzEndpoints(f *testing.F) {
-	f.Fuzz(func(t *testing.T, stream []byte) { play(t, stream) })
+	f.Fuzz(func(t *testing.T, stream []byte) { play(t, stream[:min(len(stream), streamLength)]) })
 }
 
 // Streams that TestStreams plays, and how long they are.
