@@ -12,13 +12,13 @@ import (
 // not worth more writes than that. What this leaves are slices that are, but for two, more than half full.
 const maxTargets = 2
 
-// spare says whether the free room of some bins is a whole slice, so that one might be emptied into the others.
-func spare(bins, held, limit int) bool { return bins > 1 && bins*limit-held >= limit }
+// roomy says whether the free room of some bins is a whole slice, so that one might be emptied into the others.
+func roomy(bins, held, limit int) bool { return bins > 1 && bins*limit-held >= limit }
 
-// loose says whether a bin of a shelf can be emptied into others that nothing else is written to.
-func (sh *shelf) loose(limit int) bool {
+// spare says whether a bin of a shelf can be emptied into others that nothing else is written to.
+func (sh *shelf) spare(limit int) bool {
 	last := len(sh.bins) - 1
-	if !spare(len(sh.bins), sh.held, limit) {
+	if !roomy(len(sh.bins), sh.held, limit) {
 		return false
 	}
 	room := 0
@@ -44,14 +44,14 @@ func (p *planner) compact(sh *shelf, drafts []*draft) []*draft {
 			bins++
 		}
 	}
-	if !spare(bins, held, limit) {
+	if !roomy(bins, held, limit) {
 		return drafts
 	}
 	if !p.pass.Busy {
 		drafts = draftAll(sh, drafts)
 	}
 	live := slices.DeleteFunc(slices.Clone(drafts), func(d *draft) bool { return len(d.endpoints) == 0 || p.pass.Busy && !d.dirty })
-	for budget := limit; spare(bins, held, limit); bins-- {
+	for budget := limit; roomy(bins, held, limit); bins-- {
 		source, targets := emptiest(live, limit)
 		if source == nil {
 			p.more = p.more || p.pass.Busy

@@ -30,17 +30,22 @@ type Layout struct {
 	// deleted are slices that are known to be gone and have not yet been seen deleted.
 	deleted map[types.UID]struct{}
 
-	// Each bin is in one of these, but for those that are being deleted.
+	// Each bin is on a shelf, or in a family among the empty, or obsolete, but for those that are being deleted.
 	shelves  map[groupKey]*shelf
-	empty    map[discoveryv1.AddressType]map[*bin]struct{}
+	families []family
 	obsolete map[*bin]struct{}
-
-	// endpoints counts those on shelves, filled the bins on shelves by family.
+	// endpoints counts those on shelves.
 	endpoints int
-	filled    map[discoveryv1.AddressType]int
-	// unsettled are the shelves that the next plan has to look at; loose those from which a bin can be freed.
-	unsettled map[*shelf]struct{}
-	loose     map[*shelf]struct{}
+	// work are the shelves that a plan may have to do something about, and perhaps others.
+	work []*shelf
+}
+
+// family is the slices of one of the Service's families.
+type family struct {
+	name discoveryv1.AddressType
+	// filled counts the bins on shelves; empty are those without endpoints.
+	filled int
+	empty  []*bin
 }
 
 // bin is a slice that is there.
@@ -69,7 +74,7 @@ func NewLayout(opts Options) *Layout {
 	if opts.MaxEndpoints == 0 {
 		opts.MaxEndpoints = DefaultMaxEndpoints
 	}
-	return &Layout{opts: opts, bins: map[string]*bin{}, byUID: map[types.UID]*bin{}, deleted: map[types.UID]struct{}{}}
+	return &Layout{opts: opts, bins: map[string]*bin{}, byUID: map[types.UID]*bin{}}
 }
 
 // Observe takes over a slice of the Service that came from a watch or a list. It must be one that ManagedBy marks, or
@@ -90,7 +95,7 @@ func (l *Layout) Observe(slice *discoveryv1.EndpointSlice) Observation {
 	case !newer(slice.ResourceVersion, b.slice.ResourceVersion):
 		return Stale
 	case slice.UID != b.slice.UID:
-		l.deleted[b.slice.UID] = struct{}{}
+		l.bury(b.slice.UID)
 		l.drop(b)
 		l.add(slice)
 		return Changed
@@ -120,9 +125,18 @@ func (l *Layout) Wrote(write Write, result *discoveryv1.EndpointSlice) {
 	if b := l.bins[write.Slice.Name]; b != nil && b.slice.UID == write.Slice.UID {
 		l.drop(b)
 	}
-	if write.Slice.UID != "" {
-		l.deleted[write.Slice.UID] = struct{}{}
+	l.bury(write.Slice.UID)
+}
+
+// bury notes that a slice is gone, so that a late event does not bring it back.
+func (l *Layout) bury(uid types.UID) {
+	if uid == "" {
+		return // It was made up.
 	}
+	if l.deleted == nil {
+		l.deleted = map[types.UID]struct{}{}
+	}
+	l.deleted[uid] = struct{}{}
 }
 
 // newer says whether resourceVersion a is after b. What cannot be compared, as the empty one of a slice that was made
@@ -177,20 +191,20 @@ func (l *Layout) replace(b *bin, slice *discoveryv1.EndpointSlice) Observation {
 // place finds out where a bin belongs and puts it there.
 func (l *Layout) place(b *bin) {
 	slice := b.slice
-	family := slice.AddressType
+	family := l.family(slice.AddressType)
 	switch {
 	case slice.DeletionTimestamp != nil:
 		// As good as gone, but for its name (kubernetes/kubernetes#108267).
-	case !OwnedBy(slice, l.set.service), !slices.Contains(l.set.families, family):
+	case family == nil, !OwnedBy(slice, l.set.service):
+		if l.obsolete == nil {
+			l.obsolete = map[*bin]struct{}{}
+		}
 		l.obsolete[b] = struct{}{}
 	case len(slice.Endpoints) == 0:
-		if l.empty[family] == nil {
-			l.empty[family] = map[*bin]struct{}{}
-		}
-		l.empty[family][b] = struct{}{}
+		family.empty = append(family.empty, b)
 	default:
-		b.shelf = l.shelf(groupKey{family: family, ports: portsKey(slice.Ports)})
-		l.filled[family]++
+		b.shelf = l.shelf(groupKey{family: family.name, ports: portsKey(slice.Ports)})
+		family.filled++
 		l.exchange(b, slice)
 	}
 }
@@ -198,14 +212,17 @@ func (l *Layout) place(b *bin) {
 // displace takes a bin from where it is.
 func (l *Layout) displace(b *bin) {
 	delete(l.obsolete, b)
-	delete(l.empty[b.slice.AddressType], b)
+	family := l.family(b.slice.AddressType)
 	if b.shelf == nil {
+		if family != nil {
+			family.empty = slices.DeleteFunc(family.empty, func(e *bin) bool { return e == b })
+		}
 		return
 	}
 	sh := b.shelf
 	l.exchange(b, nil)
 	b.shelf = nil
-	l.filled[sh.key.family]--
+	family.filled--
 	l.tidy(sh)
 }
 
@@ -213,8 +230,18 @@ func (l *Layout) displace(b *bin) {
 func (l *Layout) tidy(sh *shelf) {
 	if len(sh.bins) == 0 && len(sh.pending) == 0 && l.set.groups[sh.key] == nil {
 		delete(l.shelves, sh.key)
-		delete(l.unsettled, sh)
+		sh.unsettled, sh.loose = false, false
 	}
+}
+
+// family returns the one of a name, or nil where the Service does not have it.
+func (l *Layout) family(name discoveryv1.AddressType) *family {
+	for i := range l.families {
+		if l.families[i].name == name {
+			return &l.families[i]
+		}
+	}
+	return nil
 }
 
 // shelf returns the shelf of a group, a new one if need be.
@@ -304,17 +331,13 @@ func (l *Layout) difference(b *bin, before, after []discoveryv1.Endpoint) (same 
 	return same
 }
 
-// assess keeps up to date which shelves a plan has to look at.
+// assess keeps up to date what a plan has to do about a shelf.
 func (l *Layout) assess(sh *shelf) {
-	mark(l.unsettled, sh, sh.all || len(sh.pending) > 0 || len(sh.wrong) > 0 || sh.overfull(l.opts.MaxEndpoints))
-	mark(l.loose, sh, sh.loose(l.opts.MaxEndpoints))
-}
-
-func mark(marks map[*shelf]struct{}, sh *shelf, is bool) {
-	if is {
-		marks[sh] = struct{}{}
-	} else {
-		delete(marks, sh)
+	sh.unsettled = sh.all || len(sh.pending) > 0 || len(sh.wrong) > 0 || sh.overfull(l.opts.MaxEndpoints)
+	sh.loose = sh.spare(l.opts.MaxEndpoints)
+	if (sh.unsettled || sh.loose) && !sh.listed {
+		sh.listed = true
+		l.work = append(l.work, sh)
 	}
 }
 
@@ -326,7 +349,7 @@ func (l *Layout) follow(set *Set) {
 			if !sh.all {
 				sh.note(change.id)
 			}
-			l.unsettled[sh] = struct{}{}
+			l.assess(sh)
 		}
 		set.changes = nil
 		return
@@ -337,14 +360,15 @@ func (l *Layout) follow(set *Set) {
 	l.set, set.follower, set.changes = set, l, nil
 	l.labels = sliceLabels(set.service, l.opts.ManagedBy)
 	l.shelves = map[groupKey]*shelf{}
-	l.empty = map[discoveryv1.AddressType]map[*bin]struct{}{}
-	l.obsolete = map[*bin]struct{}{}
-	l.endpoints, l.filled = 0, map[discoveryv1.AddressType]int{}
-	l.unsettled, l.loose = map[*shelf]struct{}{}, map[*shelf]struct{}{}
+	l.obsolete, l.endpoints, l.work = nil, 0, nil
+	l.families = make([]family, len(set.families))
+	for i := range l.families {
+		l.families[i].name = set.families[i]
+	}
 	for key, group := range set.groups {
 		sh := &shelf{key: key, all: true, at: make(map[Identity]place, len(group.endpoints))}
 		l.shelves[key] = sh
-		l.unsettled[sh] = struct{}{}
+		l.assess(sh)
 	}
 	for _, b := range l.bins {
 		b.shelf, b.ordered = nil, false

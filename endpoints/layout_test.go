@@ -290,8 +290,10 @@ func (s *stream) settle(t *testing.T) {
 		t.Fatal("planning does not come to an end")
 	}
 	s.deliver(t, len(s.events))
-	if n := len(s.layout.unsettled); n > 0 {
-		t.Fatalf("%d shelves are unsettled", n)
+	for key, sh := range s.layout.shelves {
+		if sh.unsettled || len(sh.pending) > 0 || sh.all {
+			t.Fatalf("%v is unsettled", key)
+		}
 	}
 	all := slices.Collect(maps.Values(s.stored))
 	held := contents(all)

@@ -15,8 +15,9 @@ import (
 func (l *Layout) Plan(set *Set, pass Pass) Plan {
 	l.follow(set)
 	p := &planner{layout: l, set: set, pass: pass}
-	for _, family := range set.families {
-		p.packFamily(family)
+	work := p.work()
+	for i := range l.families {
+		p.packFamily(&l.families[i], work)
 	}
 	return p.plan()
 }
@@ -128,28 +129,34 @@ func compareDrafts(a, b *draft) int {
 	return 0
 }
 
-func (p *planner) packFamily(family discoveryv1.AddressType) {
+// work returns the shelves that there is something to do about, sorted.
+func (p *planner) work() []*shelf {
 	l := p.layout
+	l.work = slices.DeleteFunc(l.work, func(sh *shelf) bool {
+		sh.listed = sh.unsettled || sh.loose
+		return !sh.listed
+	})
 	var work []*shelf
-	for sh := range l.unsettled {
-		if sh.key.family == family {
+	for _, sh := range l.work {
+		if sh.unsettled || !p.pass.Busy {
 			work = append(work, sh)
+		} else {
+			p.more = true
 		}
 	}
-	for sh := range l.loose {
-		if _, unsettled := l.unsettled[sh]; sh.key.family != family || unsettled {
+	if len(work) > 1 {
+		slices.SortFunc(work, func(a, b *shelf) int { return compareKeys(a.key, b.key) })
+	}
+	return work
+}
+
+func (p *planner) packFamily(f *family, work []*shelf) {
+	var kept, fresh, empty []*draft
+	filled := f.filled
+	for _, sh := range work {
+		if sh.key.family != f.name {
 			continue
 		}
-		if p.pass.Busy {
-			p.more = true
-		} else {
-			work = append(work, sh)
-		}
-	}
-	slices.SortFunc(work, func(a, b *shelf) int { return compareKeys(a.key, b.key) })
-	var kept, fresh, empty []*draft
-	filled := l.filled[family]
-	for _, sh := range work {
 		for _, d := range p.packShelf(sh) {
 			switch {
 			case d.bin == nil:
@@ -163,7 +170,7 @@ func (p *planner) packFamily(family discoveryv1.AddressType) {
 		}
 	}
 	p.drafts = append(p.drafts, kept...)
-	p.settle(family, filled > 0, fresh, empty)
+	p.settle(f, filled > 0, fresh, empty)
 }
 
 // packShelf spreads one group over its bins and returns those that it touches, and new ones.
@@ -251,14 +258,14 @@ func (p *planner) bestFit(sh *shelf, drafts []*draft, most int) (*draft, []*draf
 
 // settle decides what becomes of the empty slices of a family: a new draft takes the place of an empty one, since one
 // update is less than a create and a delete; the others are deleted; and one stays where nothing else would.
-func (p *planner) settle(family discoveryv1.AddressType, filled bool, fresh, empty []*draft) {
-	for b := range p.layout.empty[family] {
-		d := draftOf(b, groupKey{family: family})
+func (p *planner) settle(f *family, filled bool, fresh, empty []*draft) {
+	for _, b := range f.empty {
+		d := draftOf(b, groupKey{family: f.name})
 		d.dirty = !maps.Equal(b.slice.Labels, p.layout.labels)
 		empty = append(empty, d)
 	}
 	if !filled && len(fresh) == 0 {
-		fresh = []*draft{{key: groupKey{family: family}, ports: []discoveryv1.EndpointPort{}}}
+		fresh = []*draft{{key: groupKey{family: f.name}, ports: []discoveryv1.EndpointPort{}}}
 	}
 	// A slice that is an empty one already stays it.
 	slices.SortFunc(empty, func(a, b *draft) int {
@@ -282,8 +289,8 @@ func (p *planner) settle(family discoveryv1.AddressType, filled bool, fresh, emp
 func (p *planner) plan() Plan {
 	l := p.layout
 	plan := Plan{More: p.more, Endpoints: l.endpoints}
-	for _, family := range p.set.families {
-		plan.Slices += l.filled[family] + len(l.empty[family])
+	for i := range l.families {
+		plan.Slices += l.families[i].filled + len(l.families[i].empty)
 	}
 	var creates, gains, updates, deletes []Write
 	for _, d := range p.drafts {

@@ -93,7 +93,6 @@ func NewSet(service *corev1.Service, opts SetOptions) *Set {
 		resolver: resolver{service: service, byPorts: map[string]*resolution{}},
 		members:  map[string]*member{},
 		groups:   map[groupKey]*group{},
-		waiting:  map[string]struct{}{},
 		ranks:    map[int]*rank{},
 		active:   noRank,
 	}
@@ -127,6 +126,9 @@ func (s *Set) Put(pod *corev1.Pod, zone Zone) {
 	}
 	if zone.NodeMissing && !s.service.Spec.PublishNotReadyAddresses {
 		s.replace(pod.Name, m)
+		if s.waiting == nil {
+			s.waiting = map[string]struct{}{}
+		}
 		s.waiting[pod.Name] = struct{}{}
 		return
 	}

@@ -21,6 +21,8 @@ type shelf struct {
 	// pending are the endpoints that are not where, or not what, they should be, or may not be. All: any may be one.
 	pending map[Identity]struct{}
 	all     bool
+	// unsettled says that a plan has to look at it, loose that a bin can be freed; listed, that it is in the work.
+	unsettled, loose, listed bool
 }
 
 // place is a position in a bin. The endpoint is there or, since removals move those behind, mostly a little before.
