@@ -12,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	applymetav1 "k8s.io/client-go/applyconfigurations/meta/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
@@ -32,9 +31,7 @@ type reports struct {
 
 type report struct {
 	status *v1alpha1.EndpointSelectorStatus
-	// version is the resourceVersion that the write made.
-	version string
-	at      time.Time
+	at     time.Time
 }
 
 func newReports() *reports { return &reports{byUID: map[types.UID]report{}} }
@@ -45,10 +42,7 @@ func (r *reports) last(es *v1alpha1.EndpointSelector) (*v1alpha1.EndpointSelecto
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if last, ok := r.byUID[es.UID]; ok {
-		if !newer(es.ResourceVersion, last.version) {
-			return last.status, last.at
-		}
-		return &es.Status, last.at
+		return last.status, last.at
 	}
 	return &es.Status, time.Time{}
 }
@@ -138,7 +132,7 @@ func (r *Reconciler) report(ctx context.Context, es *v1alpha1.EndpointSelector, 
 	if err != nil {
 		return 0, fmt.Errorf("applying the status of EndpointSelector %s: %w", es.Name, err)
 	}
-	r.reports.wrote(es.UID, report{status: next, version: ptr.Deref(object.ResourceVersion, ""), at: now})
+	r.reports.wrote(es.UID, report{status: next, at: now})
 	for _, c := range changes(last, next) {
 		kind := corev1.EventTypeNormal
 		if c.warning {
@@ -150,12 +144,9 @@ func (r *Reconciler) report(ctx context.Context, es *v1alpha1.EndpointSelector, 
 }
 
 func applyStatus(status *v1alpha1.EndpointSelectorStatus) *fairleadac.EndpointSelectorStatusApplyConfiguration {
-	apply := fairleadac.EndpointSelectorStatus()
+	apply := fairleadac.EndpointSelectorStatus().WithActiveGroup(status.ActiveGroup) // Ours even where it is empty.
 	apply.Pods, apply.Endpoints, apply.ReadyEndpoints = status.Pods, status.Endpoints, status.ReadyEndpoints
 	apply.ExcludedAddresses = status.ExcludedAddresses
-	if status.ActiveGroup != "" {
-		apply.WithActiveGroup(status.ActiveGroup)
-	}
 	for _, c := range status.Conditions {
 		apply.WithConditions(applymetav1.Condition().WithType(c.Type).WithStatus(c.Status).WithReason(c.Reason).
 			WithMessage(c.Message).WithObservedGeneration(c.ObservedGeneration).WithLastTransitionTime(c.LastTransitionTime))

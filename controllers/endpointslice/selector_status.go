@@ -42,7 +42,7 @@ func statusOf(es *v1alpha1.EndpointSelector, last *v1alpha1.EndpointSelectorStat
 	}
 	status.Conditions = []metav1.Condition{
 		newCondition(es, last, now, v1alpha1.ConditionAccepted, o.accepted(es)),
-		newCondition(es, last, now, v1alpha1.ConditionProgrammed, o.programmed(es)),
+		newCondition(es, last, now, v1alpha1.ConditionProgrammed, o.programmed()),
 	}
 	return status
 }
@@ -70,7 +70,7 @@ func (o *outcome) accepted(es *v1alpha1.EndpointSelector) refusal {
 }
 
 // programmed is the first thing that is not as it should be.
-func (o *outcome) programmed(es *v1alpha1.EndpointSelector) refusal {
+func (o *outcome) programmed() refusal {
 	switch {
 	case o.refused != nil && o.serving != nil && o.serving.Published > 0:
 		return refusal{v1alpha1.ReasonNotAccepted, fmt.Sprintf("not accepted, see Accepted; the %s that were there stay while their Pods do",

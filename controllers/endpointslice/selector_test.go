@@ -192,6 +192,10 @@ func TestSelector(t *testing.T) {
 		}
 	}
 
+	es.Status.ActiveGroup = "forged"
+	if err := w.client.Status().Update(t.Context(), es); err != nil {
+		t.Fatal(err)
+	}
 	w.ready(blue, false)
 	w.expectServed(map[string]string{"10.244.0.1": "blue down", "10.244.0.2": "green"})
 	w.expectStatus(es, "Accepted", "Programmed", "2 pods, 2 endpoints, 1 ready")
@@ -212,7 +216,7 @@ func TestSelector(t *testing.T) {
 // TestSelectorService: what becomes of an EndpointSelector follows what becomes of its Service, and back.
 func TestSelectorService(t *testing.T) {
 	w := newWorld(t)
-	w.start(&Reconciler{})
+	stop := w.start(&Reconciler{})
 	n := w.node("a", "zone-a")
 	w.podOf("blue", n.Name, map[string]string{"track": "blue"}, "10.244.0.1")
 	w.podOf("own", n.Name, map[string]string{"app": "web"}, "10.244.0.2")
@@ -248,7 +252,9 @@ func TestSelectorService(t *testing.T) {
 	w.expectServed(map[string]string{"10.244.0.1": "blue"})
 	w.expectStatus(es, "Accepted", "Programmed", "1 pods, 1 endpoints, 1 ready")
 
-	// It moves to another Service, which loses nothing that is not its own.
+	// It moves to another Service. After a start nothing but that wakes the one before.
+	stop()
+	w.startAndLook(&Reconciler{})
 	w.selectorless(func(s *corev1.Service) { s.Name = "other" })
 	change(w, es, func(es *v1alpha1.EndpointSelector) { es.Spec.Fairlead.ServiceName = "other" })
 	w.eventually(func() error {
@@ -308,14 +314,13 @@ func TestSelectorHolds(t *testing.T) {
 // TestSelectorValidation: what the API server refuses, in words that say what to write.
 func TestSelectorValidation(t *testing.T) {
 	w := newWorld(t)
-	network := func(name string) func(*v1alpha1.EndpointSelectorExtension) { return onNetwork(name) }
 	cases := map[string]struct {
 		selector metav1.LabelSelector
 		change   func(*v1alpha1.EndpointSelectorExtension)
 		// refused is a word of the answer; empty: it is taken.
 		refused string
 	}{
-		"Good":        {blueOrGreen, network("storage/fast_1.x"), ""},
+		"Good":        {blueOrGreen, onNetwork("storage/fast_1.x"), ""},
 		"Empty":       {metav1.LabelSelector{}, nil, "selector must not be empty"},
 		"EmptyLabels": {metav1.LabelSelector{MatchLabels: map[string]string{}}, nil, "selector must not be empty"},
 		"Operator":    {expression("a", "Near", "b"), nil, "operator is one of"},
@@ -323,7 +328,7 @@ func TestSelectorValidation(t *testing.T) {
 		"ExistsValue": {expression("a", "Exists", "b"), nil, "operator is one of"},
 		"NoService":   {blueOrGreen, func(e *v1alpha1.EndpointSelectorExtension) { e.ServiceName = "" }, "serviceName"},
 		"ServiceName": {blueOrGreen, func(e *v1alpha1.EndpointSelectorExtension) { e.ServiceName = "a.b" }, "serviceName"},
-		"Network":     {blueOrGreen, network("a/b/c"), "network"},
+		"Network":     {blueOrGreen, onNetwork("a/b/c"), "network"},
 		"EmptyGroups": {blueOrGreen, inGroups(), ""},
 		"RestGroup":   {blueOrGreen, inGroups(v1alpha1.EndpointGroup{Name: "a", Selector: matchLabels("x", "y")}, v1alpha1.EndpointGroup{Name: "rest"}), ""},
 		"SameGroup":   {blueOrGreen, inGroups(v1alpha1.EndpointGroup{Name: "a"}, v1alpha1.EndpointGroup{Name: "a"}), "Duplicate"},
@@ -437,12 +442,18 @@ func TestSelectorNetworkNotAllowed(t *testing.T) {
 // TestSelectorServiceCIDR: a range of cluster IPs that is added later is closed from then on.
 func TestSelectorServiceCIDR(t *testing.T) {
 	w := newWorld(t)
-	w.start(&Reconciler{AllowedCIDRs: []netip.Prefix{netip.MustParsePrefix("10.30.0.0/16")}})
+	r := func() *Reconciler {
+		return &Reconciler{AllowedCIDRs: []netip.Prefix{netip.MustParsePrefix("10.30.0.0/16")}}
+	}
+	stop := w.start(r())
 	n := w.node("a", "zone-a")
 	w.selectorless(nil)
 	es := w.selector("web", matchLabels("app", "web"), onNetwork("fast"))
 	w.onFast("p1", n.Name, "10.30.1.1")
+	w.expectStatus(es, "Accepted", "Programmed", "1 pods, 1 endpoints, 1 ready, 0 excluded")
 	w.expectServed(map[string]string{"10.30.1.1": "p1"})
+	stop()
+	w.startAndLook(r()) // So that nothing but the range wakes the Service.
 	cidr := &networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{"10.30.1.0/24"}}}
 	w.create(cidr)
 	t.Cleanup(func() { _ = w.client.Delete(context.Background(), cidr) })
