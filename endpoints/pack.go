@@ -62,6 +62,10 @@ type Plan struct {
 	Writes []Write
 	// Endpoints is how many the slices hold once all is written; Slices is how many slices that are.
 	Endpoints, Slices int
+	// Added and Removed are how many endpoints they then have more, and less; those that are moved count as neither.
+	Added, Removed int
+	// Ideal is how few slices could hold them all; at least one.
+	Ideal int
 	// More says that slices remain that compaction can empty, in another plan, once this one is written.
 	More bool
 }

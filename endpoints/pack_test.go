@@ -42,7 +42,7 @@ func TestNewSlice(t *testing.T) {
 			NodeName:   new("n1"), Zone: new("zone-1"),
 		}},
 	}
-	if diff := cmp.Diff(Plan{Writes: []Write{{Verb: Create, Slice: want}}, Endpoints: 1, Slices: 1}, plan); diff != "" {
+	if diff := cmp.Diff(Plan{Writes: []Write{{Verb: Create, Slice: want}}, Endpoints: 1, Slices: 1, Added: 1, Ideal: 1}, plan); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
@@ -52,6 +52,32 @@ func TestHeadlessLabel(t *testing.T) {
 	plan := Pack(NewSet(service, SetOptions{}), nil, opts(100))
 	if value, ok := plan.Writes[0].Slice.Labels[corev1.IsHeadlessService]; !ok || value != "" {
 		t.Errorf("want the label with an empty value, got %q, %v", value, ok)
+	}
+}
+
+// TestPlanCounts: what is moved between slices is neither added nor removed.
+func TestPlanCounts(t *testing.T) {
+	service := newService()
+	type counts struct{ Endpoints, Slices, Added, Removed, Ideal int }
+	cases := map[string]struct {
+		before, after []*corev1.Pod
+		want          counts
+	}{
+		"Nothing":   {nil, nil, counts{0, 1, 0, 0, 1}},
+		"First":     {nil, newPods(0, 25), counts{25, 3, 25, 0, 3}},
+		"Same":      {newPods(0, 25), newPods(0, 25), counts{25, 3, 0, 0, 3}},
+		"Replaced":  {newPods(0, 25), newPods(5, 30), counts{25, 3, 5, 5, 3}},
+		"Compacted": {newPods(0, 30), slices.Concat(newPods(0, 3), newPods(10, 12), newPods(20, 22)), counts{7, 1, 0, 23, 1}},
+		"Last":      {newPods(0, 5), nil, counts{0, 1, 0, 5, 1}},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			plan := Pack(setOf(service, tc.after), packed(t, service, tc.before, 10), opts(10))
+			got := counts{plan.Endpoints, plan.Slices, plan.Added, plan.Removed, plan.Ideal}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
 	}
 }
 

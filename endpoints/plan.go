@@ -30,6 +30,8 @@ type planner struct {
 	named  map[string]struct{}
 	drafts []*draft
 	more   bool
+	// added counts the endpoints that are new to the slices.
+	added int
 }
 
 // draft is a slice in the making.
@@ -185,6 +187,7 @@ func (p *planner) packFamily(f *family, work []*shelf) {
 func (p *planner) packShelf(sh *shelf) []*draft {
 	group := p.set.groups[sh.key]
 	drafts, rest := p.keep(sh, group)
+	p.added += len(rest)
 	rest = p.fill(drafts, rest)
 	if len(rest) > 0 {
 		drafts = p.open(sh, drafts, rest, group.ports)
@@ -315,6 +318,11 @@ func (p *planner) plan() Plan {
 		deletes = append(deletes, Write{Verb: Delete, Slice: b.slice, Moves: true})
 	}
 	plan.Writes = slices.Concat(creates, gains, updates, deletes)
+	plan.Added, plan.Removed = p.added, p.added-(plan.Endpoints-l.endpoints)
+	for _, g := range p.set.groups {
+		plan.Ideal += (len(g.endpoints) + l.opts.MaxEndpoints - 1) / l.opts.MaxEndpoints
+	}
+	plan.Ideal = max(plan.Ideal, 1)
 	return plan
 }
 

@@ -122,7 +122,7 @@ func countPass(service *corev1.Service, st *state, plan endpoints.Plan, verbs ma
 		distribution = *service.Spec.TrafficDistribution
 	}
 	slicesChanged.WithLabelValues("Disabled", distribution).Observe(float64(written))
-	endpointsAdded.Observe(float64(max(0, plan.Endpoints-st.share.endpoints)))
-	endpointsRemoved.Observe(float64(max(0, st.share.endpoints-plan.Endpoints)))
-	st.share.become(share{endpoints: plan.Endpoints, slices: plan.Slices, distribution: distribution})
+	endpointsAdded.Observe(float64(plan.Added))
+	endpointsRemoved.Observe(float64(plan.Removed))
+	st.share.become(share{endpoints: plan.Endpoints, slices: plan.Slices, desired: plan.Ideal, distribution: distribution})
 }
