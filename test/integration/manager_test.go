@@ -28,13 +28,14 @@ const waitFor = 30 * time.Second
 func TestServices(t *testing.T) {
 	needsAPIServer(t)
 	withNodes(t)
-	m := startManager(t, "--cloud-provider=fake")
+	m := startManager(t, "--cloud-provider=fake", "--config", configuration(t, "endpointSelector: {allowedCIDRs: [10.20.0.0/16]}"))
 	for name, test := range map[string]func(*testing.T){
 		"ClusterIP":           testClusterIP,
 		"Ports":               testPorts,
 		"Headless":            testHeadless,
 		"ExternalName":        testExternalName,
 		"DualStack":           testDualStack,
+		"EndpointSelector":    testEndpointSelector,
 		"Mirrored":            testMirrored,
 		"TrafficDistribution": testTrafficDistribution,
 		"UnresolvablePort":    testUnresolvablePort,
