@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -56,20 +57,29 @@ func BenchmarkNoChange(b *testing.B) {
 	}
 }
 
-// BenchmarkEvent is the whole cost of one Pod that gets ready or unready, but for the API server: to find its Service,
-// to plan, and to take over what was written and its echo from the watch.
+// BenchmarkEvent is what one Pod costs that gets ready or unready: to make the Pod, to find its Service, to plan, and to
+// take over what was written and its echo from the watch. Wire adds what any client does besides, to encode each write
+// and to decode the answer.
 func BenchmarkEvent(b *testing.B) {
 	for _, n := range []int{1000, 10000, 100000} {
-		b.Run(fmt.Sprintf("ServicesOf10/%d", n), func(b *testing.B) { benchmarkEvent(b, n, 10) })
-		b.Run(fmt.Sprintf("OneService/%d", n), func(b *testing.B) { benchmarkEvent(b, n, n) })
+		b.Run(fmt.Sprintf("ServicesOf10/%d", n), func(b *testing.B) { benchmarkEvent(b, n, 10, false) })
+		b.Run(fmt.Sprintf("OneService/%d", n), func(b *testing.B) { benchmarkEvent(b, n, n, false) })
+		b.Run(fmt.Sprintf("WireServicesOf10/%d", n), func(b *testing.B) { benchmarkEvent(b, n, 10, true) })
+		b.Run(fmt.Sprintf("WireOneService/%d", n), func(b *testing.B) { benchmarkEvent(b, n, n, true) })
 	}
 }
 
-func benchmarkEvent(b *testing.B, n, size int) {
+func benchmarkEvent(b *testing.B, n, size int, wire bool) {
 	index := NewIndex()
 	sets, layouts := map[string]*Set{}, map[string]*Layout{}
-	pods := make([][2]*corev1.Pod, n)
-	states := make([]int, n)
+	ready := make([]bool, n)
+	// As from a watch, each state of a Pod is a new object.
+	pod := func(i int) *corev1.Pod {
+		return newPod(i, setReady(ready[i]), func(p *corev1.Pod) {
+			p.Labels = map[string]string{"app": fmt.Sprintf("s%d", i/size)}
+			p.Status.PodIPs = []corev1.PodIP{{IP: fmt.Sprintf("10.%d.%d.%d", i>>16, i>>8&255, i&255)}}
+		})
+	}
 	for i := range n {
 		service := fmt.Sprintf("s%d", i/size)
 		if i%size == 0 {
@@ -79,14 +89,9 @@ func benchmarkEvent(b *testing.B, n, size int) {
 			index.PutService(s)
 			sets[service], layouts[service] = NewSet(s, SetOptions{}), NewLayout(opts(100))
 		}
-		for state := range 2 {
-			pods[i][state] = newPod(i, setReady(state == 0), func(p *corev1.Pod) {
-				p.Labels = map[string]string{"app": service}
-				p.Status.PodIPs = []corev1.PodIP{{IP: fmt.Sprintf("10.%d.%d.%d", i>>16, i>>8&255, i&255)}}
-			})
-		}
-		index.PutPod(pods[i][0])
-		sets[service].Put(pods[i][0], Zone{Name: "a"})
+		first := pod(i)
+		index.PutPod(first)
+		sets[service].Put(first, Zone{Name: "a"})
 	}
 	index.Seed()
 	version := 0
@@ -96,6 +101,16 @@ func benchmarkEvent(b *testing.B, n, size int) {
 			answer := *w.Slice
 			answer.ResourceVersion = strconv.Itoa(version)
 			answer.UID = types.UID(answer.Name)
+			if wire {
+				data, err := answer.Marshal()
+				if err != nil {
+					b.Fatal(err)
+				}
+				answer = discoveryv1.EndpointSlice{}
+				if err := answer.Unmarshal(data); err != nil {
+					b.Fatal(err)
+				}
+			}
 			layout.Wrote(w, &answer)
 			echo := answer
 			layout.Observe(&echo)
@@ -110,10 +125,10 @@ func benchmarkEvent(b *testing.B, n, size int) {
 	defer cpu(b)()
 	for b.Loop() {
 		i = (i + 7919) % n
-		states[i] = 1 - states[i]
-		pod := pods[i][states[i]]
-		for _, name := range index.PutPod(pod) {
-			sets[name].Put(pod, Zone{Name: "a"})
+		ready[i] = !ready[i]
+		next := pod(i)
+		for _, name := range index.PutPod(next) {
+			sets[name].Put(next, Zone{Name: "a"})
 			plan := layouts[name].Plan(sets[name], Pass{Busy: true})
 			if len(plan.Writes) != 1 {
 				b.Fatalf("want one write, got %v", describe(plan))

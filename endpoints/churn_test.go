@@ -1,7 +1,7 @@
 package endpoints
 
 import (
-	"cmp"
+	stdcmp "cmp"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -152,7 +153,7 @@ func (u *upstream) sync(changed map[string]string) (writes int) {
 			dirty[at] = true
 		}
 	}
-	fullest := slices.SortedFunc(maps.Keys(dirty), func(a, b int) int { return cmp.Or(u.fill[b]-u.fill[a], a-b) })
+	fullest := slices.SortedFunc(maps.Keys(dirty), func(a, b int) int { return stdcmp.Or(u.fill[b]-u.fill[a], a-b) })
 	for _, at := range fullest {
 		if u.fill[at] > 0 {
 			put(at)
@@ -264,6 +265,76 @@ func TestChurn(t *testing.T) {
 				}
 				if left > tc.left {
 					t.Errorf("%d events a plan: %d slices are left, want %d at most", k, left, tc.left)
+				}
+			}
+		})
+	}
+}
+
+// TestBusy: while a Service is busy, slices are emptied only where that makes no write more, and new endpoints go where
+// there is most room.
+func TestBusy(t *testing.T) {
+	cases := map[string]struct {
+		reason string
+		// held are the Pods in two slices of 10, now what the Service has then; looked at again are those of again.
+		held       [2][]*corev1.Pod
+		now, again []*corev1.Pod
+		want       []string
+		more       bool
+		quiet      []string
+	}{
+		"Clean": {
+			reason: "Slices that nothing else is written to are left.",
+			held:   [2][]*corev1.Pod{newPods(0, 6), newPods(6, 10)}, now: newPods(0, 10),
+			want: []string{}, more: true, quiet: []string{"Update 10", "Delete 4 moves"},
+		},
+		"LookedAt": {
+			reason: "So are those that were looked at and found right.",
+			held:   [2][]*corev1.Pod{newPods(0, 6), newPods(6, 10)}, now: newPods(0, 10), again: newPods(0, 10),
+			want: []string{}, more: true, quiet: []string{"Update 10", "Delete 4 moves"},
+		},
+		"Dirty": {
+			reason: "Those that are written anyway become one.",
+			held:   [2][]*corev1.Pod{newPods(0, 6), newPods(6, 10)}, now: append(newPods(1, 6), newPods(7, 10)...),
+			want: []string{"Update 8", "Delete 4 moves"}, quiet: []string{"Update 8", "Delete 4 moves"},
+		},
+		"New": {
+			reason: "One more goes where there is most room, or where it fits best.",
+			held:   [2][]*corev1.Pod{newPods(0, 8), newPods(8, 14)}, now: newPods(0, 15),
+			want: []string{"Update 7"}, quiet: []string{"Update 9"},
+		},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			for busy, want := range map[bool][]string{true: tc.want, false: tc.quiet} {
+				set := setOf(newService(), slices.Concat(tc.held[0], tc.held[1]))
+				layout := NewLayout(opts(10))
+				for i, pods := range tc.held {
+					layout.Observe(renamed(packed(t, newService(), pods, 10), string(rune('a'+i)))[0])
+				}
+				layout.Plan(set, Pass{Busy: true})
+				gone := map[string]bool{}
+				for _, pod := range slices.Concat(tc.held[0], tc.held[1]) {
+					gone[pod.Name] = true
+				}
+				for _, pod := range tc.now {
+					if !gone[pod.Name] {
+						set.Put(pod, zoneOf(pod))
+					}
+					delete(gone, pod.Name)
+				}
+				for pod := range gone {
+					set.Delete(pod)
+				}
+				for _, pod := range tc.again {
+					set.Put(pod, zoneOf(pod))
+				}
+				plan := layout.Plan(set, Pass{Busy: busy})
+				if diff := cmp.Diff(want, describe(plan)); diff != "" {
+					t.Errorf("busy: %v. %s\n-want +got:\n%s", busy, tc.reason, diff)
+				}
+				if busy && plan.More != tc.more {
+					t.Errorf("%s More: %v", tc.reason, plan.More)
 				}
 			}
 		})

@@ -161,19 +161,3 @@ func BenchmarkSelectorIndex(b *testing.B) {
 		})
 	}
 }
-
-// BenchmarkPackNoChange plans for a Service in which nothing changed, from nothing, as a full reconcile does.
-func BenchmarkPackNoChange(b *testing.B) {
-	for _, n := range []int{10, 100, 1000, 5000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			service := newService()
-			pods := newPods(0, n)
-			existing := apply(b, nil, Pack(setOf(service, pods), nil, opts(100)), nil)
-			for b.Loop() {
-				if plan := Pack(setOf(service, pods), existing, opts(100)); len(plan.Writes) > 0 {
-					b.Fatalf("want no writes, got %v", describe(plan))
-				}
-			}
-		})
-	}
-}
