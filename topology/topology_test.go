@@ -64,6 +64,13 @@ func TestAssign(t *testing.T) {
 			if diff := cmp.Diff([]*discoveryv1.EndpointHints{tc.want}, got.Hints); diff != "" {
 				t.Errorf("%s\n-want +got:\n%s", tc.reason, diff)
 			}
+			if local := Local(tc.policy); local != nil {
+				if diff := cmp.Diff(tc.want, local(tc.endpoint)); diff != "" {
+					t.Errorf("alone it has other hints than among all\n-want +got:\n%s", diff)
+				}
+			} else if tc.policy != None {
+				t.Error("there is no function of one endpoint")
+			}
 			if diff := cmp.Diff(before, tc.endpoint); diff != "" {
 				t.Errorf("the input was changed:\n%s", diff)
 			}
