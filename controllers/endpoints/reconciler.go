@@ -123,7 +123,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return r.remove(ctx, req.NamespacedName)
 	}
 	mail := st.inbox.take() // Before anything is read, so that what comes meanwhile is another pass's.
-	current, err := r.current(ctx, req.NamespacedName, st, mail.gone)
+	current, err := r.current(ctx, req.NamespacedName, st)
 	if err != nil {
 		st.known = false
 		return ctrl.Result{}, err
@@ -156,19 +156,12 @@ func (r *Reconciler) plan(service *corev1.Service, current *corev1.Endpoints, st
 }
 
 // current returns the Endpoints that are there, or nil: those in the cache, or what was written if the cache is behind
-// it. They must not be changed. Gone says that they were seen deleted since the last pass.
-func (r *Reconciler) current(ctx context.Context, key types.NamespacedName, st *state, gone bool) (*corev1.Endpoints, error) {
-	current, err := r.cached(ctx, key)
-	if err != nil {
-		return nil, err
+// it. They must not be changed.
+func (r *Reconciler) current(ctx context.Context, key types.NamespacedName, st *state) (*corev1.Endpoints, error) {
+	if written := st.inbox.unseen(); written != nil {
+		return written, nil
 	}
-	behind := st.written != nil && !gone &&
-		(current == nil || current.UID == st.written.UID && newer(st.written.ResourceVersion, current.ResourceVersion))
-	if behind {
-		return st.written, nil
-	}
-	st.written = nil
-	return current, nil
+	return r.cached(ctx, key)
 }
 
 func (r *Reconciler) cached(ctx context.Context, key types.NamespacedName) (*corev1.Endpoints, error) {
@@ -196,14 +189,13 @@ func (r *Reconciler) write(ctx context.Context, service *corev1.Service, wanted 
 	case err == nil:
 		st.pace.Wrote(r.Clock.Now(), false)
 		st.failing = false
-		st.written = wanted
-		st.inbox.wrote(wanted.ResourceVersion)
+		st.inbox.wrote(wanted)
 		log.FromContext(ctx).Info("Wrote Endpoints", "subsets", len(wanted.Subsets))
 		return ctrl.Result{}, nil
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return ctrl.Result{}, nil
 	case apierrors.IsConflict(err), apierrors.IsNotFound(err), apierrors.IsAlreadyExists(err):
-		st.written = nil
+		st.inbox.refused()
 		return ctrl.Result{RequeueAfter: retryConflict}, nil
 	}
 	err = fmt.Errorf("writing Endpoints: %w", err)

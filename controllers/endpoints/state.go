@@ -18,9 +18,7 @@ type state struct {
 	pace    endpoints.Pace
 	trigger endpoints.TriggerTimes
 	// known says that trigger has seen all Pods.
-	known bool
-	// written is what was written last, until the cache has it. Nil: the cache has everything.
-	written *corev1.Endpoints
+	known   bool
 	failing bool
 }
 
@@ -66,8 +64,12 @@ func (s *states) forget(key types.NamespacedName) {
 type inbox struct {
 	mu sync.Mutex
 	mail
-	// version is the resourceVersion of our last write.
+	// version is the resourceVersion of our last write, and written what it made, until the cache has it. Nil: the
+	// cache has everything.
 	version string
+	written *corev1.Endpoints
+	// seen is the resourceVersion of the last event.
+	seen string
 }
 
 // mail is what an inbox held.
@@ -76,8 +78,6 @@ type mail struct {
 	waiting bool
 	// pods are the names of the Pods to look at.
 	pods map[string]struct{}
-	// gone: the Endpoints were deleted.
-	gone bool
 }
 
 // take empties the inbox.
@@ -113,21 +113,47 @@ func (b *inbox) mark(pod string) (news bool) {
 func (b *inbox) changed(version string) (news bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return (b.version == "" || newer(version, b.version)) && b.want()
-}
-
-// deleted notes that the Endpoints were deleted.
-func (b *inbox) deleted() (news bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.gone = true
+	b.seen = version
+	if b.version != "" && !newer(version, b.version) {
+		if version == b.version {
+			b.written = nil
+		}
+		return false
+	}
+	b.written = nil
 	return b.want()
 }
 
-func (b *inbox) wrote(version string) {
+// deleted notes that the Endpoints were deleted.
+func (b *inbox) deleted(version string) (news bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.version = version
+	b.seen, b.written = version, nil
+	return b.want()
+}
+
+// wrote notes what a write of ours made. Its event, and even that of a deletion after it, may have been faster.
+func (b *inbox) wrote(made *corev1.Endpoints) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.version, b.written = made.ResourceVersion, nil
+	if b.seen == "" || newer(made.ResourceVersion, b.seen) {
+		b.written = made
+	}
+}
+
+// unseen returns what we wrote and the cache does not have yet, or nil.
+func (b *inbox) unseen() *corev1.Endpoints {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.written
+}
+
+// refused forgets what we wrote: the API server knows better.
+func (b *inbox) refused() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.written = nil
 }
 
 // newer says whether resourceVersion a is after b; what cannot be compared is.

@@ -40,6 +40,8 @@ func (r *Reconciler) endpointsHandler() handler.EventHandler {
 				changed(q, e.ObjectNew)
 			}
 		},
-		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) { wake(q, e.Object, (*inbox).deleted) },
+		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) {
+			wake(q, e.Object, func(b *inbox) bool { return b.deleted(e.Object.GetResourceVersion()) })
+		},
 	}
 }

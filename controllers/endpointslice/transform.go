@@ -10,8 +10,8 @@ import (
 	"github.com/fairlead/fairlead/endpoints"
 )
 
-// PodTransform reduces a Pod on its way into the cache to what endpoints are made from, a small part of its size:
-// for cache.ByObject of Pods. Anything but a Pod passes unchanged.
+// PodTransform reduces a Pod on its way into the cache to what endpoints are made from, a small part of its size, of
+// which Pods of one template share what is equal: for cache.ByObject of Pods. Anything but a Pod passes unchanged.
 func PodTransform(obj any) (any, error) {
 	pod, ok := obj.(*corev1.Pod)
 	if !ok {
@@ -19,7 +19,7 @@ func PodTransform(obj any) (any, error) {
 	}
 	small := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, Labels: pod.Labels,
+			Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, Labels: sharedLabels.share(pod.Labels, appendLabels),
 			ResourceVersion: pod.ResourceVersion, DeletionTimestamp: pod.DeletionTimestamp,
 		},
 		Spec: corev1.PodSpec{
@@ -31,7 +31,7 @@ func PodTransform(obj any) (any, error) {
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodReady {
 			small.Status.Conditions = []corev1.PodCondition{{
-				Type: c.Type, Status: c.Status, LastTransitionTime: c.LastTransitionTime,
+				Type: corev1.PodReady, Status: c.Status, LastTransitionTime: c.LastTransitionTime,
 			}}
 		}
 	}
@@ -59,7 +59,10 @@ func portsAlone(containers []corev1.Container) []corev1.Container {
 			small = append(small, corev1.Container{Ports: ports, RestartPolicy: c.RestartPolicy})
 		}
 	}
-	return small
+	if small == nil {
+		return nil
+	}
+	return sharedContainers.share(small, appendContainers)
 }
 
 // SliceTransform leaves of a slice's managedFields who wrote it how and when, by which two writers are told apart, and

@@ -2,6 +2,7 @@ package endpointslice
 
 import (
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 
@@ -118,5 +119,70 @@ func TestPodTransform(t *testing.T) {
 	}
 	if other, err := PodTransform("tombstone"); err != nil || other != "tombstone" {
 		t.Errorf("what is no Pod was changed: %v, %v", other, err)
+	}
+}
+
+// TestPodsShare: Pods share labels and ports that are equal, and no others.
+func TestPodsShare(t *testing.T) {
+	always := corev1.ContainerRestartPolicyAlways
+	transformed := func(change func(*corev1.Pod)) *corev1.Pod {
+		t.Helper()
+		pod := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": "web", "b": ""}},
+			Spec: corev1.PodSpec{Containers: []corev1.Container{
+				{Ports: []corev1.ContainerPort{{Name: "web", ContainerPort: 8080, Protocol: corev1.ProtocolTCP}, {Name: "dns", ContainerPort: 53, Protocol: corev1.ProtocolUDP}}},
+				{Ports: []corev1.ContainerPort{{Name: "more", ContainerPort: 1, Protocol: corev1.ProtocolTCP}}},
+			}},
+		}
+		change(pod)
+		want := pod.DeepCopy()
+		obj, err := PodTransform(pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		small := obj.(*corev1.Pod)
+		if diff := cmp.Diff(want.Labels, small.Labels) + cmp.Diff(want.Spec.Containers, small.Spec.Containers); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+		return small
+	}
+	first := transformed(func(*corev1.Pod) {})
+	cases := map[string]struct {
+		change                func(*corev1.Pod)
+		sameLabels, samePorts bool
+	}{
+		"Twin":          {func(*corev1.Pod) {}, true, true},
+		"OtherValue":    {func(p *corev1.Pod) { p.Labels["app"] = "other" }, false, true},
+		"Shifted":       {func(p *corev1.Pod) { p.Labels = map[string]string{"ap": "pweb", "b": ""} }, false, true},
+		"OtherNumber":   {func(p *corev1.Pod) { p.Spec.Containers[0].Ports[0].ContainerPort = 81 }, true, false},
+		"OtherProtocol": {func(p *corev1.Pod) { p.Spec.Containers[0].Ports[1].Protocol = corev1.ProtocolTCP }, true, false},
+		"OtherPolicy":   {func(p *corev1.Pod) { p.Spec.Containers[0].RestartPolicy = &always }, true, false},
+		"OtherContainer": {func(p *corev1.Pod) {
+			c := p.Spec.Containers
+			c[0].Ports, c[1].Ports = c[0].Ports[:1], append(c[0].Ports[1:], c[1].Ports...)
+		}, true, false},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			other := transformed(tc.change)
+			if same := reflect.ValueOf(first.Labels).Pointer() == reflect.ValueOf(other.Labels).Pointer(); same != tc.sameLabels {
+				t.Errorf("the labels are shared: %v", same)
+			}
+			if same := &first.Spec.Containers[0] == &other.Spec.Containers[0]; same != tc.samePorts {
+				t.Errorf("the ports are shared: %v", same)
+			}
+		})
+	}
+}
+
+// TestPoolForgets: a pool does not grow for ever, and goes on sharing.
+func TestPoolForgets(t *testing.T) {
+	var p pool[string]
+	key := func(key []byte, text string) []byte { return append(key, text...) }
+	for i := range 3 * maxShared {
+		p.share(fmt.Sprint(i), key)
+	}
+	if n := len(p.byKey); n > maxShared {
+		t.Errorf("it remembers %d", n)
 	}
 }
