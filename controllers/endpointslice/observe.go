@@ -73,7 +73,7 @@ func (r *Reconciler) observe(ctx context.Context, service *corev1.Service, st *s
 		r.fill(service, st, d)
 	case len(mail.pods) > 0:
 		for name := range mail.pods {
-			r.put(service, st, name, r.Tracker.Pod(client.ObjectKeyFromObject(service), name))
+			r.put(st, name, r.Tracker.Pod(client.ObjectKeyFromObject(service), name))
 		}
 	default:
 		return nil
@@ -99,12 +99,12 @@ func differs(old, service *corev1.Service) bool {
 func (r *Reconciler) fill(service *corev1.Service, st *state, d demand) {
 	st.set, st.version = endpoints.NewSet(service, d.options), d.version
 	for _, pod := range r.Tracker.Pods(client.ObjectKeyFromObject(service)) {
-		r.put(service, st, pod.Name, pod)
+		r.put(st, pod.Name, pod)
 	}
 }
 
 // put makes one Pod in the set what it is; nil where the Service does not have it any more.
-func (r *Reconciler) put(service *corev1.Service, st *state, name string, pod *corev1.Pod) {
+func (r *Reconciler) put(st *state, name string, pod *corev1.Pod) {
 	if pod == nil {
 		st.set.Delete(name)
 		st.trigger.Gone(name)
@@ -124,6 +124,7 @@ func (r *Reconciler) observeSlices(service *corev1.Service, st *state, events []
 		if e.deleted || !r.isOurs(service, e.slice, had) {
 			st.layout.Remove(uid)
 			delete(st.known, uid)
+			st.rerouted = true
 			switch {
 			case !had || !endpoints.OwnedBy(e.slice, service) && e.deleted:
 			case e.deleted:
@@ -138,6 +139,7 @@ func (r *Reconciler) observeSlices(service *corev1.Service, st *state, events []
 			continue
 		}
 		st.known[uid] = known{name: e.slice.Name, managers: e.slice.ManagedFields}
+		st.rerouted = st.rerouted || observation == endpoints.Changed
 		if writer := foreignWriter(before.managers, e.slice.ManagedFields, FieldManager); observation == endpoints.Changed && writer != FieldManager {
 			foreign[before.name] = writer // Without a name where it was created.
 		}

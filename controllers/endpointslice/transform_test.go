@@ -32,7 +32,7 @@ func TestSliceTransform(t *testing.T) {
 	}
 	got, err := SliceTransform(slice(metav1.ManagedFieldsEntry{
 		Manager: "m", Operation: metav1.ManagedFieldsOperationUpdate, Time: &at, APIVersion: "discovery.k8s.io/v1",
-		FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:endpoints":{}}`)},
+		FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(`{"f:endpoints":{}}`),
 	}))
 	if err != nil {
 		t.Fatal(err)
