@@ -213,12 +213,14 @@ func (r *results) fill(ctx context.Context, b *bench, o options) (err error) {
 	if !slices.Contains(o.workloads, curveName) {
 		return nil
 	}
-	for _, name := range o.peers {
+	for run := range o.runs {
 		for _, k := range o.knobs {
-			measured, err := b.runGroup(ctx, name, k, curve(o.scale), 1)
-			r.Curves = append(r.Curves, measured...)
-			if err != nil {
-				return err
+			for _, name := range o.peers { // by turns, so that a busy minute of the machine hits both
+				measured, err := b.runGroup(ctx, name, k, curve(o.scale), run+1)
+				r.Curves = append(r.Curves, measured...)
+				if err != nil {
+					return err
+				}
 			}
 		}
 	}
