@@ -32,6 +32,8 @@ type Set struct {
 	// follower is the layout that has seen everything but changes.
 	follower *Layout
 	changes  []placed
+	// rerouted says that traffic goes elsewhere since Rerouted was last asked.
+	rerouted bool
 }
 
 // SetOptions say what a Service's endpoints are like where that is not the usual. Its functions must give the same
@@ -56,6 +58,8 @@ type member struct {
 	wanted bool
 	// serving: one of the endpoints is ready.
 	serving bool
+	// fallback: one of the endpoints serves. A proxy that finds no ready one of the Service takes it (KEP-1669).
+	fallback bool
 	// ready and leaving say which Pods count for UnresolvedPorts; known is false where it is no Pod that is published.
 	ready, leaving, known bool
 	// missing are the indexes of the Service's ports that the Pod lacks, have the ports that it names. Have is nil
@@ -95,6 +99,7 @@ func NewSet(service *corev1.Service, opts SetOptions) *Set {
 		groups:   map[groupKey]*group{},
 		ranks:    map[int]*rank{},
 		active:   noRank,
+		rerouted: true,
 	}
 }
 
@@ -142,6 +147,7 @@ func (s *Set) Put(pod *corev1.Pod, zone Zone) {
 		}
 		m.endpoints = append(m.endpoints, membership{group: s.group(groupKey{family: family, ports: resolved.key}, resolved.ports), endpoint: endpoint})
 		m.serving = m.serving || *endpoint.Conditions.Ready
+		m.fallback = m.fallback || *endpoint.Conditions.Serving
 	}
 	s.replace(pod.Name, m)
 }
@@ -162,9 +168,11 @@ func (s *Set) PutEndpoint(name string, endpoint discoveryv1.Endpoint, ports []di
 	if sorted == nil {
 		sorted = []discoveryv1.EndpointPort{}
 	}
+	ready := endpoint.Conditions.Ready == nil || *endpoint.Conditions.Ready
 	s.replace(name, &member{
 		name:      name,
-		serving:   endpoint.Conditions.Ready == nil || *endpoint.Conditions.Ready,
+		serving:   ready,
+		fallback:  ready && endpoint.Conditions.Serving == nil || value(endpoint.Conditions.Serving),
 		endpoints: []membership{{group: s.group(groupKey{family: family, ports: portsKey(sorted)}, sorted), endpoint: &endpoint}},
 	})
 	return nil
@@ -226,6 +234,7 @@ func (s *Set) replace(name string, m *member) {
 	if m != nil {
 		s.setWanted(m, m.rank <= s.active)
 	}
+	s.rerouted = s.rerouted || s.reroutes(old) || s.reroutes(m)
 	if old != nil {
 		for _, e := range old.endpoints {
 			if e.group.members--; e.group.members == 0 {
@@ -233,6 +242,20 @@ func (s *Set) replace(name string, m *member) {
 			}
 		}
 	}
+}
+
+// reroutes says whether traffic may go to a member, so that it goes elsewhere with the member's coming or going.
+func (s *Set) reroutes(m *member) bool {
+	return m != nil && (m.serving || m.fallback && s.active == noRank)
+}
+
+// Rerouted says whether anything that was put or deleted since the last call may change where traffic goes; at the
+// first call it does. An endpoint that is not ready yet, or that stops being one after it had stopped being ready,
+// changes nothing as long as others are ready: a caller may write it later, with what comes next.
+func (s *Set) Rerouted() bool {
+	was := s.rerouted
+	s.rerouted = false
+	return was
 }
 
 // count adds a member to the sums, or takes it off.
@@ -285,7 +308,7 @@ func (s *Set) rerank() {
 		return
 	}
 	lower, upper := min(active, s.active), max(active, s.active)
-	s.active = active
+	s.active, s.rerouted = active, true
 	for number, r := range s.ranks {
 		if number <= lower || number > upper {
 			continue
@@ -381,6 +404,7 @@ func (s *Set) SetHints(family discoveryv1.AddressType, hints []*discoveryv1.Endp
 				}
 			}
 			g.endpoints[id] = wanted{member: m, endpoint: &hinted}
+			s.rerouted = s.rerouted || s.reroutes(m)
 			s.note(key, id)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -45,7 +44,7 @@ func (r *Reconciler) apply(ctx context.Context, service *corev1.Service, st *sta
 			"deleted", counts[endpoints.Delete], "slices", plan.Slices, "endpoints", plan.Endpoints)
 	}
 	if err = errors.Join(errs...); err == nil && !outdated {
-		st.unpublished = time.Time{}
+		st.wrote()
 	}
 	r.recordFailure(service, st, err)
 	countPass(service, st, plan, counts, outdated, err)

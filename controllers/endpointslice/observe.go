@@ -124,6 +124,7 @@ func (r *Reconciler) observeSlices(service *corev1.Service, st *state, events []
 		if e.deleted || !r.isOurs(service, e.slice, had) {
 			st.layout.Remove(uid)
 			delete(st.known, uid)
+			st.rerouted = true
 			switch {
 			case !had || !endpoints.OwnedBy(e.slice, service) && e.deleted:
 			case e.deleted:
@@ -138,6 +139,7 @@ func (r *Reconciler) observeSlices(service *corev1.Service, st *state, events []
 			continue
 		}
 		st.known[uid] = known{name: e.slice.Name, managers: e.slice.ManagedFields}
+		st.rerouted = st.rerouted || observation == endpoints.Changed
 		if writer := foreignWriter(before.managers, e.slice.ManagedFields, FieldManager); observation == endpoints.Changed && writer != FieldManager {
 			foreign[before.name] = writer // Without a name where it was created.
 		}

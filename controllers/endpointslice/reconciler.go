@@ -49,6 +49,10 @@ const (
 	// busy is for how long after a change of its endpoints a Service is expected to change again. Slices are not
 	// emptied into others meanwhile, or the next change would have to be written with what was moved.
 	busy = 2 * time.Second
+	// idle is how long changes may wait that change nothing for traffic: an endpoint appears that is not ready yet, one
+	// goes that had stopped being ready. Usually something that matters comes before, and takes them along: each Pod
+	// of a rolling update costs half the writes.
+	idle = time.Second
 )
 
 // Reconciler writes the EndpointSlices of Services with a selector and of those that EndpointSelectors name.
@@ -185,7 +189,8 @@ func (r *Reconciler) pass(ctx context.Context, service *corev1.Service, st *stat
 		return result{}, err
 	}
 	res := result{rest: st.ownership.rest(now)}
-	if res.rest == 0 {
+	wait := st.idleFor(plan, now)
+	if res.rest == 0 && wait == 0 {
 		if res.outdated, err = r.apply(ctx, service, st, plan); err != nil {
 			return result{}, err
 		}
@@ -197,6 +202,8 @@ func (r *Reconciler) pass(ctx context.Context, service *corev1.Service, st *stat
 		return result{}, err
 	case res.rest > 0:
 		res.again = res.rest
+	case wait > 0:
+		res.again = wait
 	case plan.More:
 		now = r.Clock.Now()
 		res.again = max(time.Millisecond, st.pace.Wait(now), st.busyFor(now))

@@ -34,6 +34,10 @@ type state struct {
 	marked int
 	// changed is when an endpoint last changed.
 	changed time.Time
+	// rerouted says that something is not written yet that changes where traffic goes, and idleSince when the first of
+	// what is not written and changes nothing there came; zero: nothing did.
+	rerouted  bool
+	idleSince time.Time
 	// unpublished is the trigger time of what could not be written; zero: there is none.
 	unpublished time.Time
 	// conditions are what was last applied while the cache had the Service at conditionsAt. They stand for what the
@@ -62,6 +66,25 @@ func (s *state) nextTrigger(service *corev1.Service) time.Time {
 
 // busyFor returns for how much longer the Service is expected to change again. Zero: it is quiet.
 func (s *state) busyFor(now time.Time) time.Duration { return max(0, s.changed.Add(busy).Sub(now)) }
+
+// idleFor returns for how much longer a plan may wait for changes that matter more. Zero: it is to be written now.
+func (s *state) idleFor(plan endpoints.Plan, now time.Time) time.Duration {
+	if s.set == nil || len(plan.Writes) == 0 || s.pace.Max <= 0 {
+		return 0
+	}
+	if s.rerouted = s.set.Rerouted() || s.rerouted; s.rerouted {
+		return 0
+	}
+	if s.idleSince.IsZero() {
+		s.idleSince = now
+	}
+	return max(0, s.idleSince.Add(idle).Sub(now))
+}
+
+// wrote notes that everything is written.
+func (s *state) wrote() {
+	s.rerouted, s.idleSince, s.unpublished = false, time.Time{}, time.Time{}
+}
 
 // drop forgets what slices hold and what they should hold.
 func (s *state) drop() { s.set, s.layout, s.known, s.trigger = nil, nil, nil, endpoints.TriggerTimes{} }
