@@ -9,11 +9,12 @@ const slow = 2 * time.Second
 // together. The first change after quiet is written at once. After a write there is a pause, at least as long as the
 // write took, so that a server that is slow is not asked for more. Its zero value never waits.
 type Pace struct {
-	// Max is the pause after writes that did not take longer, and so the most that writing together can delay a
+	// Max is the longest pause after writes that did not take longer, and so the most that writing together can delay a
 	// change. Not positive: never wait.
 	Max time.Duration
-	// Dense is the pause after writes that were worth it. Not positive: Max.
-	Dense time.Duration
+	// Full is from how many objects on, written for one change after another, the pause is the longest; fewer need
+	// less gathering. 0: it always is.
+	Full int
 
 	pause time.Duration
 	last  time.Time
@@ -30,16 +31,13 @@ func (p *Pace) Wait(now time.Time) time.Duration {
 	return wait
 }
 
-// Wrote notes that the write that began when Wait last returned zero was done. Dense says that one object took several
-// changes: they come so fast that a shorter pause gathers enough of them.
-func (p *Pace) Wrote(now time.Time, dense bool) {
+// Wrote notes that the write that began when Wait last returned zero was done: of how many objects, and 0 where one
+// object took several changes. Those come so fast that a short pause gathers enough of them.
+func (p *Pace) Wrote(now time.Time, objects int) {
 	p.last, p.pause = now, 0
 	if p.Max <= 0 {
 		return
 	}
-	p.pause = p.Max
-	if dense && p.Dense > 0 {
-		p.pause = min(p.Max, p.Dense)
-	}
+	p.pause = p.Max * time.Duration(min(objects, p.Full)+1) / time.Duration(p.Full+1)
 	p.pause = max(p.pause, min(slow, now.Sub(p.began)))
 }

@@ -8,20 +8,21 @@ import (
 func TestPace(t *testing.T) {
 	const ms = time.Millisecond
 	cases := map[string]struct {
-		reason string
-		pace   Pace
-		took   time.Duration
-		dense  bool
+		reason  string
+		pace    Pace
+		took    time.Duration
+		objects int
 		// want is how long a change waits that comes when the write is done.
 		want time.Duration
 	}{
-		"Never":      {"The zero value never waits.", Pace{}, 5 * ms, false, 0},
-		"Negative":   {"Nor does one that is told not to.", Pace{Max: -1, Dense: 10 * ms}, 5 * ms, true, 0},
-		"Usual":      {"The usual pause is the longest.", Pace{Max: 100 * ms, Dense: 40 * ms}, 5 * ms, false, 100 * ms},
-		"Dense":      {"It is shorter where changes come fast.", Pace{Max: 100 * ms, Dense: 40 * ms}, 5 * ms, true, 40 * ms},
-		"NoDense":    {"Unless nothing is said of that.", Pace{Max: 100 * ms}, 5 * ms, true, 100 * ms},
-		"SlowServer": {"A slow server is given as long again.", Pace{Max: 100 * ms, Dense: 40 * ms}, 300 * ms, true, 300 * ms},
-		"Stuck":      {"But not for ever.", Pace{Max: 100 * ms}, time.Minute, false, slow},
+		"Never":      {"The zero value never waits.", Pace{}, 5 * ms, 1, 0},
+		"Negative":   {"Nor does one that is told not to.", Pace{Max: -1, Full: 4}, 5 * ms, 0, 0},
+		"Always":     {"The usual pause is the longest.", Pace{Max: 100 * ms}, 5 * ms, 1, 100 * ms},
+		"Dense":      {"It is shortest where changes come fast.", Pace{Max: 250 * ms, Full: 4}, 5 * ms, 0, 50 * ms},
+		"One":        {"It grows with the objects written.", Pace{Max: 250 * ms, Full: 4}, 5 * ms, 1, 100 * ms},
+		"Many":       {"Up to the longest.", Pace{Max: 250 * ms, Full: 4}, 5 * ms, 40, 250 * ms},
+		"SlowServer": {"A slow server is given as long again.", Pace{Max: 100 * ms, Full: 4}, 300 * ms, 0, 300 * ms},
+		"Stuck":      {"But not for ever.", Pace{Max: 100 * ms}, time.Minute, 1, slow},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -30,7 +31,7 @@ func TestPace(t *testing.T) {
 				t.Fatalf("the first change waits %v", got)
 			}
 			now = now.Add(tc.took)
-			pace.Wrote(now, tc.dense)
+			pace.Wrote(now, tc.objects)
 			if got := pace.Wait(now); got != tc.want {
 				t.Errorf("%s Want %v, got %v", tc.reason, tc.want, got)
 			}
@@ -42,7 +43,7 @@ func TestPace(t *testing.T) {
 				t.Errorf("after the pause a change waits %v", got)
 			}
 			// The pause before a write is no part of how long it takes.
-			pace.Wrote(now, tc.dense)
+			pace.Wrote(now, tc.objects)
 			if got := pace.Wait(now); got > pace.Max && got > 0 {
 				t.Errorf("the pause grows to %v by having waited", got)
 			}

@@ -187,7 +187,7 @@ func (r *Reconciler) write(ctx context.Context, service *corev1.Service, wanted 
 	}
 	switch {
 	case err == nil:
-		st.pace.Wrote(r.Clock.Now(), false)
+		st.pace.Wrote(r.Clock.Now(), 1)
 		st.failing = false
 		st.inbox.wrote(wanted)
 		log.FromContext(ctx).Info("Wrote Endpoints", "subsets", len(wanted.Subsets))

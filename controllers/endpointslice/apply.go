@@ -38,9 +38,18 @@ func (r *Reconciler) apply(ctx context.Context, service *corev1.Service, st *sta
 		}
 	}
 	if len(counts) > 0 {
-		st.pace.Wrote(r.Clock.Now(), len(plan.Writes) == 1 && st.marked > 1)
+		objects := len(plan.Writes)
+		if objects == 1 && st.marked > 1 {
+			objects = 0
+		}
+		st.pace.Wrote(r.Clock.Now(), objects)
 		st.marked = 0
-		log.FromContext(ctx).Info("Wrote EndpointSlices", "created", counts[endpoints.Create], "updated", counts[endpoints.Update],
+		// Updates alone are too many to be news.
+		level := 1
+		if counts[endpoints.Create]+counts[endpoints.Delete] > 0 {
+			level = 0
+		}
+		log.FromContext(ctx).V(level).Info("Wrote EndpointSlices", "created", counts[endpoints.Create], "updated", counts[endpoints.Update],
 			"deleted", counts[endpoints.Delete], "slices", plan.Slices, "endpoints", plan.Endpoints)
 	}
 	if err = errors.Join(errs...); err == nil && !outdated {

@@ -40,7 +40,10 @@ const (
 	// nothing.
 	ManagedBy = "endpointslice-controller.k8s.io"
 	// DefaultMaxBatchDelay is the default of Reconciler.MaxBatchDelay.
-	DefaultMaxBatchDelay = 100 * time.Millisecond
+	DefaultMaxBatchDelay = 250 * time.Millisecond
+
+	// fullPause is how many slices a pass has written where the longest pause follows.
+	fullPause = 4
 
 	defaultConcurrency = 5
 	// retryConflict is when to look again after a write that the API server refused since the cache was behind.
@@ -150,7 +153,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if wait := st.pace.Wait(now); wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
-	naming, err := r.naming(ctx, req.NamespacedName)
+	naming, err := r.naming(ctx, req.NamespacedName, st)
 	if err != nil {
 		return ctrl.Result{}, err
 	}

@@ -171,13 +171,17 @@ func (r *Reconciler) lastEndpoints(ctx context.Context, service *corev1.Service,
 }
 
 // naming returns the EndpointSelectors that name a Service, the oldest first. They belong to the cache.
-func (r *Reconciler) naming(ctx context.Context, service types.NamespacedName) ([]*v1alpha1.EndpointSelector, error) {
+func (r *Reconciler) naming(ctx context.Context, service types.NamespacedName, st *state) ([]*v1alpha1.EndpointSelector, error) {
+	if st.named = st.inbox.takeRenamed() || st.named; !st.named {
+		return nil, nil
+	}
 	var list v1alpha1.EndpointSelectorList
 	err := r.Client.List(ctx, &list, client.InNamespace(service.Namespace), client.UnsafeDisableDeepCopy,
 		client.MatchingFields{indexBySelector: service.Name})
 	if err != nil {
 		return nil, fmt.Errorf("listing EndpointSelectors: %w", err)
 	}
+	st.named = len(list.Items) > 0
 	return byAge(list.Items), nil
 }
 

@@ -68,7 +68,11 @@ func (r *Reconciler) cidrHandler() handler.EventHandler {
 }
 
 func (r *Reconciler) wake(q queue, es *v1alpha1.EndpointSelector) {
-	if key := serviceOf(es); r.mark(key, "") {
+	key := serviceOf(es)
+	if st := r.states.find(key); st != nil {
+		st.inbox.rename()
+	}
+	if r.mark(key, "") {
 		q.Add(reconcile.Request{NamespacedName: key})
 	}
 }

@@ -26,6 +26,8 @@ type state struct {
 	// layout is what the slices hold, which managedBy marks. Nil: nothing is known yet.
 	layout    *endpoints.Layout
 	managedBy string
+	// named says that EndpointSelectors may name the Service.
+	named bool
 	// chosen is the EndpointSelector that has the Service; nil: none has.
 	chosen *chosen
 	// known are the slices in the layout.
@@ -107,7 +109,7 @@ func (s *states) get(key types.NamespacedName) *state {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := &state{pace: endpoints.Pace{Max: s.maxPause, Dense: s.maxPause * 2 / 5}}
+	st := &state{inbox: inbox{renamed: true}, pace: endpoints.Pace{Max: s.maxPause, Full: fullPause}}
 	s.byKey[key] = st
 	return st
 }
@@ -134,6 +136,8 @@ func (s *states) forget(key types.NamespacedName) {
 type inbox struct {
 	mu sync.Mutex
 	mail
+	// renamed says that the EndpointSelectors that name the Service have changed. They have for a Service not seen before.
+	renamed bool
 	// wrote are our writes whose events have not come, by the resourceVersion that they made; "" where we delete.
 	wrote map[types.UID]string
 }
@@ -162,6 +166,22 @@ func (b *inbox) take() mail {
 	m := b.mail
 	b.mail = mail{}
 	return m
+}
+
+// rename notes that other EndpointSelectors name the Service.
+func (b *inbox) rename() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.renamed = true
+}
+
+// takeRenamed says whether rename was called since it was last asked.
+func (b *inbox) takeRenamed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	was := b.renamed
+	b.renamed = false
+	return was
 }
 
 // want says that there is something to do, and whether that is news.

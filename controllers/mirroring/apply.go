@@ -41,7 +41,7 @@ func (r *Reconciler) apply(ctx context.Context, seen *observation, st *state, pl
 		}
 	}
 	if len(counts) > 0 {
-		st.pace.Wrote(r.Clock.Now(), false)
+		st.pace.Wrote(r.Clock.Now(), 1)
 		log.FromContext(ctx).Info("Wrote mirrored EndpointSlices", "created", counts[endpoints.Create], "updated", counts[endpoints.Update],
 			"deleted", counts[endpoints.Delete], "slices", plan.Slices, "endpoints", plan.Endpoints)
 	}

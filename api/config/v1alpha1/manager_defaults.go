@@ -17,7 +17,7 @@ const (
 	DefaultQPS                     float32 = 500
 
 	defaultMaxEndpointsPerSlice int32 = 100
-	defaultSliceBatchDelay            = 100 * time.Millisecond
+	defaultSliceBatchDelay            = 250 * time.Millisecond
 	defaultSliceSyncs           int32 = 5
 	defaultEndpointsBatchDelay        = 2 * time.Second
 	defaultEndpointsSyncs       int32 = 5
