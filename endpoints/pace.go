@@ -39,5 +39,8 @@ func (p *Pace) Wrote(now time.Time, objects int) {
 		return
 	}
 	p.pause = p.Max * time.Duration(min(objects, p.Full)+1) / time.Duration(p.Full+1)
+	if p.Full > 0 && objects == 0 {
+		p.pause = p.Max / 10
+	}
 	p.pause = max(p.pause, min(slow, now.Sub(p.began)))
 }

@@ -18,7 +18,7 @@ func TestPace(t *testing.T) {
 		"Never":      {"The zero value never waits.", Pace{}, 5 * ms, 1, 0},
 		"Negative":   {"Nor does one that is told not to.", Pace{Max: -1, Full: 4}, 5 * ms, 0, 0},
 		"Always":     {"The usual pause is the longest.", Pace{Max: 100 * ms}, 5 * ms, 1, 100 * ms},
-		"Dense":      {"It is shortest where changes come fast.", Pace{Max: 250 * ms, Full: 4}, 5 * ms, 0, 50 * ms},
+		"Dense":      {"It is shortest where changes come fast.", Pace{Max: 250 * ms, Full: 4}, 5 * ms, 0, 25 * ms},
 		"One":        {"It grows with the objects written.", Pace{Max: 250 * ms, Full: 4}, 5 * ms, 1, 100 * ms},
 		"Many":       {"Up to the longest.", Pace{Max: 250 * ms, Full: 4}, 5 * ms, 40, 250 * ms},
 		"SlowServer": {"A slow server is given as long again.", Pace{Max: 100 * ms, Full: 4}, 300 * ms, 0, 300 * ms},

@@ -1,7 +1,6 @@
 package endpoints
 
 import (
-	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -320,11 +319,7 @@ func TestTriggerTimes(t *testing.T) {
 		for _, pod := range step.pods {
 			times.Note(pod)
 		}
-		for name := range times.pods {
-			if !slices.ContainsFunc(step.pods, func(p *corev1.Pod) bool { return p.Name == name }) {
-				times.Gone(name)
-			}
-		}
+		times.Only(step.pods)
 		got := times.Next(service)
 		if step.want < 0 && got.IsZero() || got.Equal(epoch.Add(minuteOf(step.want))) {
 			continue

@@ -1,6 +1,7 @@
 package endpoints
 
 import (
+	"maps"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,6 +33,18 @@ func (t *TriggerTimes) Note(pod *corev1.Pod) {
 
 // Gone forgets a Pod that the Service does not have any more. If it comes back, it counts again.
 func (t *TriggerTimes) Gone(podName string) { delete(t.pods, podName) }
+
+// Only forgets all Pods but these, after the Service's selector has changed.
+func (t *TriggerTimes) Only(pods []*corev1.Pod) {
+	keep := make(map[string]struct{}, len(pods))
+	for _, pod := range pods {
+		keep[pod.Name] = struct{}{}
+	}
+	maps.DeleteFunc(t.pods, func(name string, _ time.Time) bool {
+		_, kept := keep[name]
+		return !kept
+	})
+}
 
 func (t *TriggerTimes) consider(now, before time.Time) {
 	if now.After(before) && (t.earliest.IsZero() || now.Before(t.earliest)) {

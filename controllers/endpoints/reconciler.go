@@ -122,35 +122,23 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		r.states.forget(req.NamespacedName)
 		return r.remove(ctx, req.NamespacedName)
 	}
-	mail := st.inbox.take() // Before anything is read, so that what comes meanwhile is another pass's.
+	st.inbox.take()
 	current, err := r.current(ctx, req.NamespacedName, st)
 	if err != nil {
-		st.known = false
 		return ctrl.Result{}, err
 	}
-	if wanted := r.plan(service, current, st, mail.pods); wanted != nil {
+	if wanted := r.plan(service, current, st); wanted != nil {
 		return r.write(ctx, service, wanted, st)
 	}
 	return ctrl.Result{}, nil
 }
 
 // plan returns the object to write, or nil where none is.
-func (r *Reconciler) plan(service *corev1.Service, current *corev1.Endpoints, st *state, marked map[string]struct{}) *corev1.Endpoints {
-	key := client.ObjectKeyFromObject(service)
-	pods := r.Tracker.Pods(key)
-	if st.known {
-		for name := range marked {
-			if pod := r.Tracker.Pod(key, name); pod != nil {
-				st.trigger.Note(pod)
-			} else {
-				st.trigger.Gone(name)
-			}
-		}
-	} else {
-		st.known = true
-		for _, pod := range pods {
-			st.trigger.Note(pod)
-		}
+func (r *Reconciler) plan(service *corev1.Service, current *corev1.Endpoints, st *state) *corev1.Endpoints {
+	pods := r.Tracker.Pods(client.ObjectKeyFromObject(service))
+	st.trigger.Only(pods)
+	for _, pod := range pods {
+		st.trigger.Note(pod)
 	}
 	return endpoints.Classic(service, pods, current, st.trigger.Next(service))
 }

@@ -17,8 +17,6 @@ type state struct {
 
 	pace    endpoints.Pace
 	trigger endpoints.TriggerTimes
-	// known says that trigger has seen all Pods.
-	known   bool
 	failing bool
 }
 
@@ -60,10 +58,11 @@ func (s *states) forget(key types.NamespacedName) {
 	delete(s.byKey, key)
 }
 
-// inbox gathers what a Service has to look at. It is filled by event handlers and emptied by each pass.
+// inbox is where event handlers say that a Service has to be looked at.
 type inbox struct {
 	mu sync.Mutex
-	mail
+	// waiting says that a pass is wanted.
+	waiting bool
 	// version is the resourceVersion of our last write, and written what it made, until the cache has it. Nil: the
 	// cache has everything.
 	version string
@@ -72,21 +71,11 @@ type inbox struct {
 	seen string
 }
 
-// mail is what an inbox held.
-type mail struct {
-	// waiting says that a pass is wanted.
-	waiting bool
-	// pods are the names of the Pods to look at.
-	pods map[string]struct{}
-}
-
-// take empties the inbox.
-func (b *inbox) take() mail {
+// take says that a pass begins, before it reads anything: what comes meanwhile wants another one.
+func (b *inbox) take() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	m := b.mail
-	b.mail = mail{}
-	return m
+	b.waiting = false
 }
 
 // want says that a pass is wanted, and whether that is news.
@@ -96,16 +85,10 @@ func (b *inbox) want() (news bool) {
 	return news
 }
 
-// mark notes a Pod, or the Service where pod is empty. News says that the Service has to be queued.
-func (b *inbox) mark(pod string) (news bool) {
+// mark notes that the Service or its Pods have changed. News says that the Service has to be queued.
+func (b *inbox) mark() (news bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if pod != "" {
-		if b.pods == nil {
-			b.pods = map[string]struct{}{}
-		}
-		b.pods[pod] = struct{}{}
-	}
 	return b.want()
 }
 

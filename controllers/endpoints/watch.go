@@ -14,9 +14,9 @@ import (
 type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 
 // mark is the selection.Mark of the controller.
-func (r *Reconciler) mark(service types.NamespacedName, pod string) (wake bool) {
+func (r *Reconciler) mark(service types.NamespacedName, _ string) (wake bool) {
 	if st := r.states.find(service); st != nil {
-		return st.inbox.mark(pod)
+		return st.inbox.mark()
 	}
 	return true
 }

@@ -115,3 +115,54 @@ func TestCoalesced(t *testing.T) {
 		t.Errorf("11 changes were written in %d writes", generation-1)
 	}
 }
+
+// TestIdle: what changes nothing for traffic waits for a second, unless something that does comes before. The clock
+// stands still until the test moves it.
+func TestIdle(t *testing.T) {
+	cases := map[string]struct {
+		reason string
+		then   func(w *world, clock *clocktesting.FakePassiveClock, one *corev1.Pod)
+		want   shown
+	}{
+		"Alone": {"After a second it is written by itself.",
+			func(_ *world, clock *clocktesting.FakePassiveClock, _ *corev1.Pod) {
+				clock.SetTime(clock.Now().Add(idle))
+			},
+			shown{"10.244.0.1", "one", "zone-a", up, ""}},
+		"Together": {"Something comes that matters, and takes it along.",
+			func(w *world, _ *clocktesting.FakePassiveClock, one *corev1.Pod) { w.ready(one, false) },
+			shown{"10.244.0.1", "one", "zone-a", down, ""}},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			clock := clocktesting.NewFakePassiveClock(time.Now())
+			n := w.node("a", "zone-a")
+			one, two := w.pod("one", n.Name, "10.244.0.1"), w.pod("two", n.Name, "10.244.0.2")
+			w.ready(two, false)
+			w.service(nil)
+			w.start(&Reconciler{Clock: clock})
+			w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""}, shown{"10.244.0.2", "two", "zone-a", down, ""})
+			clock.SetTime(clock.Now().Add(time.Minute)) // So that nothing waits for a pause.
+
+			waited := passes(t, "requeue_after")
+			if err := w.client.Delete(t.Context(), two, client.GracePeriodSeconds(0)); err != nil {
+				t.Fatal(err)
+			}
+			w.eventually(func() error {
+				if passes(t, "requeue_after") == waited {
+					return fmt.Errorf("the deletion was not looked at")
+				}
+				return nil
+			})
+			if generation := w.slices()[0].Generation; generation != 1 {
+				t.Errorf("that a Pod is gone that was not ready was written at once")
+			}
+			tc.then(w, clock, one)
+			w.expect(tc.want)
+			if generation := w.slices()[0].Generation; generation != 2 {
+				t.Errorf("%s It took %d writes.", tc.reason, generation-1)
+			}
+		})
+	}
+}

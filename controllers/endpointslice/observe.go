@@ -98,7 +98,9 @@ func differs(old, service *corev1.Service) bool {
 // fill makes a new set of all Pods of a Service.
 func (r *Reconciler) fill(service *corev1.Service, st *state, d demand) {
 	st.set, st.version = endpoints.NewSet(service, d.options), d.version
-	for _, pod := range r.Tracker.Pods(client.ObjectKeyFromObject(service)) {
+	pods := r.Tracker.Pods(client.ObjectKeyFromObject(service))
+	st.trigger.Only(pods)
+	for _, pod := range pods {
 		r.put(st, pod.Name, pod)
 	}
 }
