@@ -12,8 +12,8 @@ type Pace struct {
 	// Max is the longest pause after writes that did not take longer, and so the most that writing together can delay a
 	// change. Not positive: never wait.
 	Max time.Duration
-	// Full is from how many objects on, written for one change after another, the pause is the longest; fewer need
-	// less gathering. 0: it always is.
+	// Full is from how many objects on the pause grows up to Max, twice as long after each write; fewer need less
+	// gathering. It begins with a tenth of Max, again so after two seconds without a write. 0: it is always Max.
 	Full int
 
 	pause time.Duration
@@ -34,13 +34,22 @@ func (p *Pace) Wait(now time.Time) time.Duration {
 // Wrote notes that the write that began when Wait last returned zero was done: of how many objects, and 0 where one
 // object took several changes. Those come so fast that a short pause gathers enough of them.
 func (p *Pace) Wrote(now time.Time, objects int) {
+	before := p.pause
+	if now.Sub(p.last) > slow {
+		before = 0
+	}
 	p.last, p.pause = now, 0
 	if p.Max <= 0 {
 		return
 	}
 	p.pause = p.Max * time.Duration(min(objects, p.Full)+1) / time.Duration(p.Full+1)
-	if p.Full > 0 && objects == 0 {
-		p.pause = p.Max / 10
+	if p.Full > 0 {
+		// Up by steps, so that one write of little among many of much does not make the next change late.
+		shortest := p.Max / 10
+		if objects > 0 {
+			shortest = max(shortest, min(p.pause, 2*before))
+		}
+		p.pause = shortest
 	}
 	p.pause = max(p.pause, min(slow, now.Sub(p.began)))
 }

@@ -19,8 +19,7 @@ func TestPace(t *testing.T) {
 		"Negative":   {"Nor does one that is told not to.", Pace{Max: -1, Full: 4}, 5 * ms, 0, 0},
 		"Always":     {"The usual pause is the longest.", Pace{Max: 100 * ms}, 5 * ms, 1, 100 * ms},
 		"Dense":      {"It is shortest where changes come fast.", Pace{Max: 250 * ms, Full: 4}, 5 * ms, 0, 25 * ms},
-		"One":        {"It grows with the objects written.", Pace{Max: 250 * ms, Full: 4}, 5 * ms, 1, 100 * ms},
-		"Many":       {"Up to the longest.", Pace{Max: 250 * ms, Full: 4}, 5 * ms, 40, 250 * ms},
+		"First":      {"Nor is more known at first.", Pace{Max: 250 * ms, Full: 4}, 5 * ms, 40, 25 * ms},
 		"SlowServer": {"A slow server is given as long again.", Pace{Max: 100 * ms, Full: 4}, 300 * ms, 0, 300 * ms},
 		"Stuck":      {"But not for ever.", Pace{Max: 100 * ms}, time.Minute, 1, slow},
 	}
@@ -48,5 +47,37 @@ func TestPace(t *testing.T) {
 				t.Errorf("the pause grows to %v by having waited", got)
 			}
 		})
+	}
+}
+
+// TestPaceGrows: pauses grow with the objects written, by steps, and begin anew after a dense write or a quiet time.
+func TestPaceGrows(t *testing.T) {
+	const ms = time.Millisecond
+	pace, now := Pace{Max: 250 * ms, Full: 4}, epoch
+	steps := []struct {
+		reason  string
+		after   time.Duration
+		objects int
+		want    time.Duration
+	}{
+		{"The first pause is short.", 0, 1, 25 * ms},
+		{"It grows.", 0, 1, 50 * ms},
+		{"As far as one object goes.", 0, 1, 100 * ms},
+		{"As far as one object goes.", 0, 1, 100 * ms},
+		{"Further with several.", 0, 2, 150 * ms},
+		{"As far as it goes.", 0, 40, 250 * ms},
+		{"It shrinks at once with fewer.", time.Second, 1, 100 * ms},
+		{"And where one object takes several changes.", 0, 0, 25 * ms},
+		{"From there it grows again.", 0, 40, 50 * ms},
+		{"After a quiet time it begins anew.", 3 * time.Second, 40, 25 * ms},
+	}
+	for i, step := range steps {
+		now = now.Add(step.after)
+		now = now.Add(pace.Wait(now))
+		pace.Wait(now)
+		pace.Wrote(now, step.objects)
+		if got := pace.Wait(now); got != step.want {
+			t.Fatalf("step %d: %s Want %v, got %v", i, step.reason, step.want, got)
+		}
 	}
 }
