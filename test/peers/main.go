@@ -34,11 +34,12 @@ type options struct {
 	runs                               int
 	workloads, peers                   []string
 	scale                              float64
-	knobs                              []knob
-	memory                             bool
-	pods, services                     int
-	json                               string
-	keep                               bool
+	// knobs are the settings for the curves, by peer.
+	knobs          map[string][]knob
+	memory         bool
+	pods, services int
+	json           string
+	keep           bool
 }
 
 // curveName is the curves' name in -workloads.
@@ -82,7 +83,11 @@ func parse(args []string) (options, error) {
 	fs.Func("workloads", "`list` of "+strings.Join(known, ", "), list(&o.workloads, known))
 	fs.Func("peers", "`list` of "+strings.Join(o.peers, ", "), list(&o.peers, []string{theirs, ours}))
 	fs.Float64Var(&o.scale, "scale", 1, "multiplies the numbers of Pods and flips")
-	delays := fs.String("delays", "0s,100ms,500ms,1s", "`list` of batch delays for the curves")
+	// Theirs is the delay itself. Ours is its bound: a slice that takes several changes at once waits a tenth of it.
+	delays := map[string]*string{
+		theirs: fs.String("delays", "0s,100ms,500ms,1s", "`list` of kube-controller-manager's batch delays for the curves"),
+		ours:   fs.String("own-delays", "250ms,500ms,4s,8s", "`list` of as many batch delays of Fairlead's manager"),
+	}
 	quick := fs.Bool("quick", false, "a look in under 2 minutes: one run, 50x40 and 1x1000 at a quarter of their size")
 	fs.BoolVar(&o.memory, "memory", false, "measure memory with many Pods, and nothing else")
 	fs.IntVar(&o.pods, "pods", 100_000, "Pods for -memory")
@@ -92,12 +97,18 @@ func parse(args []string) (options, error) {
 	if err := fs.Parse(args); err != nil {
 		return o, err
 	}
-	for delay := range strings.SplitSeq(*delays, ",") {
-		d, err := time.ParseDuration(delay)
-		if err != nil || d < 0 {
-			return o, fmt.Errorf("-delays: %q is not a delay: write some such as 100ms", delay)
+	o.knobs = map[string][]knob{}
+	for peer, list := range delays {
+		for delay := range strings.SplitSeq(*list, ",") {
+			d, err := time.ParseDuration(delay)
+			if err != nil || d < 0 {
+				return o, fmt.Errorf("-delays, -own-delays: %q is not a delay: write some such as 100ms", delay)
+			}
+			o.knobs[peer] = append(o.knobs[peer], knob(d))
 		}
-		o.knobs = append(o.knobs, knob(d))
+	}
+	if len(o.knobs[theirs]) != len(o.knobs[ours]) {
+		return o, errors.New("-delays and -own-delays must be of equal length: the peers take turns")
 	}
 	if *quick {
 		o.runs, o.scale, o.workloads = 1, 0.25, []string{"50x40", "1x1000"}
@@ -214,9 +225,9 @@ func (r *results) fill(ctx context.Context, b *bench, o options) (err error) {
 		return nil
 	}
 	for run := range o.runs {
-		for _, k := range o.knobs {
+		for i := range o.knobs[theirs] {
 			for _, name := range o.peers { // by turns, so that a busy minute of the machine hits both
-				measured, err := b.runGroup(ctx, name, k, curve(o.scale), run+1)
+				measured, err := b.runGroup(ctx, name, o.knobs[name][i], curve(o.scale), run+1)
 				r.Curves = append(r.Curves, measured...)
 				if err != nil {
 					return err
