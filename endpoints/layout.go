@@ -92,7 +92,7 @@ func (l *Layout) Observe(slice *discoveryv1.EndpointSlice) Observation {
 		// The same content: what the cache has anyway need not be held twice.
 		b.slice = slice
 		return Stale
-	case !newer(slice.ResourceVersion, b.slice.ResourceVersion):
+	case !Newer(slice.ResourceVersion, b.slice.ResourceVersion):
 		return Stale
 	case slice.UID != b.slice.UID:
 		l.bury(b.slice.UID)
@@ -139,9 +139,9 @@ func (l *Layout) bury(uid types.UID) {
 	l.deleted[uid] = struct{}{}
 }
 
-// newer says whether resourceVersion a is after b. What cannot be compared, as the empty one of a slice that was made
-// up, is believed.
-func newer(a, b string) bool {
+// Newer says whether resourceVersion a of one resource is after b (ordered since Kubernetes 1.35, KEP-5504, and on every
+// API server on etcd before). What cannot be compared, as the empty one of a slice that was made up, is believed.
+func Newer(a, b string) bool {
 	order, err := resourceversion.CompareResourceVersion(a, b)
 	return err != nil || order > 0
 }

@@ -13,16 +13,15 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
-	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/fairlead/fairlead/controllers/selection"
+	"github.com/fairlead/fairlead/controllers/work"
 	"github.com/fairlead/fairlead/endpoints"
 )
 
@@ -39,8 +38,6 @@ const (
 
 	actionWrite        = "WriteEndpoints"
 	defaultConcurrency = 5
-	// retryConflict is when to look again after a write that the API server refused since the cache was behind.
-	retryConflict = 100 * time.Millisecond
 )
 
 // Reconciler writes the Endpoints of Services with a selector.
@@ -63,7 +60,7 @@ type Reconciler struct {
 	// Tracker tells which Pods a Service has, and may be shared with other controllers. Nil: one of its own.
 	Tracker *selection.Tracker
 
-	states *states
+	states *work.States[state]
 }
 
 // SetupWithManager adds the controller, named endpoints, to mgr. In coexist mode it adds nothing: a cache of all Pods
@@ -90,7 +87,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	if r.Tracker == nil {
 		r.Tracker = selection.New(selection.Options{})
 	}
-	r.states = newStates(r.MaxBatchDelay)
+	r.states = work.NewStates(func() *state { return &state{pace: endpoints.Pace{Max: r.MaxBatchDelay}} })
 	return ctrl.NewControllerManagedBy(mgr).
 		Named(Name).
 		WatchesRawSource(r.Tracker.Source(mgr.GetCache(), r.mark)).
@@ -98,8 +95,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: r.Concurrency,
 			UsePriorityQueue:        new(false), // It costs more, and nothing here goes before anything else.
-			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](
-				5*time.Millisecond, time.Minute),
+			RateLimiter:             work.RateLimiter(),
 		}).
 		Complete(r)
 }
@@ -113,13 +109,13 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if r.Coexist {
 		return ctrl.Result{}, nil
 	}
-	st := r.states.get(req.NamespacedName)
+	st := r.states.Get(req.NamespacedName)
 	if wait := st.pace.Wait(r.Clock.Now()); wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
 	service := r.Tracker.Service(req.NamespacedName)
 	if service == nil || !endpoints.Selected(service) {
-		r.states.forget(req.NamespacedName)
+		r.states.Forget(req.NamespacedName)
 		return r.remove(ctx, req.NamespacedName)
 	}
 	st.inbox.take()
@@ -184,7 +180,7 @@ func (r *Reconciler) write(ctx context.Context, service *corev1.Service, wanted 
 		return ctrl.Result{}, nil
 	case apierrors.IsConflict(err), apierrors.IsNotFound(err), apierrors.IsAlreadyExists(err):
 		st.inbox.refused()
-		return ctrl.Result{RequeueAfter: retryConflict}, nil
+		return ctrl.Result{RequeueAfter: work.RetryConflict}, nil
 	}
 	err = fmt.Errorf("writing Endpoints: %w", err)
 	if !st.failing {
@@ -206,7 +202,7 @@ func (r *Reconciler) remove(ctx context.Context, key types.NamespacedName) (ctrl
 	})
 	switch {
 	case apierrors.IsConflict(err):
-		return ctrl.Result{RequeueAfter: retryConflict}, nil
+		return ctrl.Result{RequeueAfter: work.RetryConflict}, nil
 	case client.IgnoreNotFound(err) != nil:
 		return ctrl.Result{}, fmt.Errorf("deleting Endpoints: %w", err)
 	case err == nil:

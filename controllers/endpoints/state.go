@@ -2,11 +2,8 @@ package endpoints
 
 import (
 	"sync"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"github.com/fairlead/fairlead/endpoints"
 )
@@ -18,44 +15,6 @@ type state struct {
 	pace    endpoints.Pace
 	trigger endpoints.TriggerTimes
 	failing bool
-}
-
-// states holds the state of every Service with a selector that was worked on.
-type states struct {
-	maxPause time.Duration
-	mu       sync.RWMutex
-	byKey    map[types.NamespacedName]*state
-}
-
-func newStates(maxPause time.Duration) *states {
-	return &states{maxPause: maxPause, byKey: map[types.NamespacedName]*state{}}
-}
-
-// get returns the state of a Service, a new one if there is none.
-func (s *states) get(key types.NamespacedName) *state {
-	if st := s.find(key); st != nil {
-		return st
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st := &state{pace: endpoints.Pace{Max: s.maxPause}}
-	s.byKey[key] = st
-	return st
-}
-
-// find returns the state of a Service, or nil.
-func (s *states) find(key types.NamespacedName) *state {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.byKey[key]
-}
-
-// forget drops the state of a Service. A mark that comes to it meanwhile queues the Service, whose next pass begins
-// with a new state.
-func (s *states) forget(key types.NamespacedName) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.byKey, key)
 }
 
 // inbox is where event handlers say that a Service has to be looked at.
@@ -97,7 +56,7 @@ func (b *inbox) changed(version string) (news bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.seen = version
-	if b.version != "" && !newer(version, b.version) {
+	if b.version != "" && !endpoints.Newer(version, b.version) {
 		if version == b.version {
 			b.written = nil
 		}
@@ -120,7 +79,7 @@ func (b *inbox) wrote(made *corev1.Endpoints) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.version, b.written = made.ResourceVersion, nil
-	if b.seen == "" || newer(made.ResourceVersion, b.seen) {
+	if b.seen == "" || endpoints.Newer(made.ResourceVersion, b.seen) {
 		b.written = made
 	}
 }
@@ -137,10 +96,4 @@ func (b *inbox) refused() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.written = nil
-}
-
-// newer says whether resourceVersion a is after b; what cannot be compared is.
-func newer(a, b string) bool {
-	order, err := resourceversion.CompareResourceVersion(a, b)
-	return err != nil || order > 0
 }

@@ -4,18 +4,19 @@ import (
 	"context"
 
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/fairlead/fairlead/controllers/work"
 )
 
-type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+type queue = work.Queue
 
 // mark is the selection.Mark of the controller.
 func (r *Reconciler) mark(service types.NamespacedName, _ string) (wake bool) {
-	if st := r.states.find(service); st != nil {
+	if st := r.states.Find(service); st != nil {
 		return st.inbox.mark()
 	}
 	return true
@@ -26,7 +27,7 @@ func (r *Reconciler) mark(service types.NamespacedName, _ string) (wake bool) {
 func (r *Reconciler) endpointsHandler() handler.EventHandler {
 	wake := func(q queue, obj client.Object, news func(*inbox) bool) {
 		key := client.ObjectKeyFromObject(obj)
-		if st := r.states.find(key); st == nil || news(&st.inbox) {
+		if st := r.states.Find(key); st == nil || news(&st.inbox) {
 			q.Add(reconcile.Request{NamespacedName: key})
 		}
 	}

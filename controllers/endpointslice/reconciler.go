@@ -19,15 +19,14 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/client-go/tools/events"
-	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/controllers/selection"
+	"github.com/fairlead/fairlead/controllers/work"
 	"github.com/fairlead/fairlead/endpoints"
 )
 
@@ -46,9 +45,6 @@ const (
 	fullPause = 4
 
 	defaultConcurrency = 5
-	// retryConflict is when to look again after a write that the API server refused since the cache was behind.
-	// Usually the event that the cache was waiting for comes first.
-	retryConflict = 100 * time.Millisecond
 	// busy is for how long after a change of its endpoints a Service is expected to change again. Slices are not
 	// emptied into others meanwhile, or the next change would have to be written with what was moved.
 	busy = 2 * time.Second
@@ -83,7 +79,7 @@ type Reconciler struct {
 	// Tracker tells which Pods a Service has, and may be shared with other controllers. Nil: one of its own.
 	Tracker *selection.Tracker
 
-	states  *states
+	states  *work.States[state]
 	reports *reports
 }
 
@@ -115,7 +111,10 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	if r.Tracker == nil {
 		r.Tracker = selection.New(TrackerOptions(r.Coexist))
 	}
-	r.states, r.reports = newStates(r.MaxBatchDelay), newReports()
+	r.states = work.NewStates(func() *state {
+		return &state{inbox: inbox{renamed: true}, pace: endpoints.Pace{Max: r.MaxBatchDelay, Full: fullPause}}
+	})
+	r.reports = newReports()
 	if err := addFieldIndex(context.Background(), mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
@@ -134,8 +133,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: r.Concurrency,
 			UsePriorityQueue:        new(false), // It costs more, and nothing here goes before anything else.
-			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](
-				5*time.Millisecond, time.Minute),
+			RateLimiter:             work.RateLimiter(),
 		}).
 		Complete(r)
 }
@@ -148,7 +146,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 
 // Reconcile makes the slices of one Service what they should be.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
-	st := r.states.get(req.NamespacedName)
+	st := r.states.Get(req.NamespacedName)
 	now := r.Clock.Now()
 	if wait := st.pace.Wait(now); wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil
@@ -160,13 +158,14 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	service := r.Tracker.Service(req.NamespacedName)
 	if service == nil {
 		r.unchoose(req.NamespacedName, st)
-		r.states.forget(req.NamespacedName)
+		st.share.become(share{})
+		r.states.Forget(req.NamespacedName)
 		_, err := r.reportAll(ctx, nil, st, naming, nil)
 		return ctrl.Result{}, err
 	}
 	res, err := r.pass(ctx, service, st, naming, now)
 	if res.outdated {
-		return ctrl.Result{RequeueAfter: retryConflict}, nil
+		return ctrl.Result{RequeueAfter: work.RetryConflict}, nil
 	}
 	again, reportErr := r.reportAll(ctx, service, st, naming, problemOf(res.rest, err))
 	if err := errors.Join(err, reportErr); err != nil {

@@ -69,7 +69,7 @@ func (r *Reconciler) cidrHandler() handler.EventHandler {
 
 func (r *Reconciler) wake(q queue, es *v1alpha1.EndpointSelector) {
 	key := serviceOf(es)
-	if st := r.states.find(key); st != nil {
+	if st := r.states.Find(key); st != nil {
 		st.inbox.rename()
 	}
 	if r.mark(key, "") {

@@ -91,47 +91,6 @@ func (s *state) wrote() {
 // drop forgets what slices hold and what they should hold.
 func (s *state) drop() { s.set, s.layout, s.known, s.trigger = nil, nil, nil, endpoints.TriggerTimes{} }
 
-// states holds the state of every Service that was worked on.
-type states struct {
-	maxPause time.Duration
-	mu       sync.RWMutex
-	byKey    map[types.NamespacedName]*state
-}
-
-func newStates(maxPause time.Duration) *states {
-	return &states{maxPause: maxPause, byKey: map[types.NamespacedName]*state{}}
-}
-
-// get returns the state of a Service, a new one if there is none.
-func (s *states) get(key types.NamespacedName) *state {
-	if st := s.find(key); st != nil {
-		return st
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st := &state{inbox: inbox{renamed: true}, pace: endpoints.Pace{Max: s.maxPause, Full: fullPause}}
-	s.byKey[key] = st
-	return st
-}
-
-// find returns the state of a Service, or nil.
-func (s *states) find(key types.NamespacedName) *state {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.byKey[key]
-}
-
-// forget drops the state of a Service. A mark that comes to it meanwhile queues the Service, and its next pass begins
-// with a new state that knows nothing and reads everything.
-func (s *states) forget(key types.NamespacedName) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if st := s.byKey[key]; st != nil {
-		st.share.become(share{})
-	}
-	delete(s.byKey, key)
-}
-
 // inbox gathers what a Service has to look at. It is filled by event handlers and emptied by each pass.
 type inbox struct {
 	mu sync.Mutex
@@ -218,7 +177,7 @@ func (b *inbox) event(e sliceEvent) (news bool) {
 		}
 		b.slices = append(b.slices, e)
 		return false
-	case wrote && !e.deleted && !newer(e.slice.ResourceVersion, version):
+	case wrote && !e.deleted && !endpoints.Newer(e.slice.ResourceVersion, version):
 		if e.slice.ResourceVersion == version {
 			delete(b.wrote, e.slice.UID)
 		}

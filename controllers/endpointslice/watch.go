@@ -7,15 +7,15 @@ import (
 
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/resourceversion"
-	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/fairlead/fairlead/controllers/work"
 )
 
-type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+type queue = work.Queue
 
 // indexByService is the name of the cache's index. It begins with the controller's, since all controllers share one
 // cache.
@@ -50,7 +50,7 @@ func servicesOf(slice *discoveryv1.EndpointSlice) []string {
 
 // mark is the selection.Mark of the controller.
 func (r *Reconciler) mark(service types.NamespacedName, pod string) (wake bool) {
-	if st := r.states.find(service); st != nil {
+	if st := r.states.Find(service); st != nil {
 		return st.inbox.mark(pod)
 	}
 	return true
@@ -90,15 +90,9 @@ func (r *Reconciler) sliceEvent(q queue, e sliceEvent, old *discoveryv1.Endpoint
 			continue
 		}
 		key := types.NamespacedName{Namespace: e.slice.Namespace, Name: name}
-		st := r.states.find(key)
+		st := r.states.Find(key)
 		if st == nil || st.inbox.event(e) {
 			q.Add(reconcile.Request{NamespacedName: key})
 		}
 	}
-}
-
-// newer says whether resourceVersion a is after b; what cannot be compared is.
-func newer(a, b string) bool {
-	order, err := resourceversion.CompareResourceVersion(a, b)
-	return err != nil || order > 0
 }

@@ -7,7 +7,6 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"github.com/fairlead/fairlead/endpoints"
 )
@@ -70,7 +69,7 @@ func (h *held) observe(slice *discoveryv1.EndpointSlice) []types.NamespacedName 
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	before := h.get(slice.UID)
-	if before != nil && (before.deleted || before.gone || !newer(slice, before.slice)) {
+	if before != nil && (before.deleted || before.gone || !endpoints.Newer(slice.ResourceVersion, before.slice.ResourceVersion)) {
 		return nil
 	}
 	return h.put(slice, before)
@@ -81,7 +80,7 @@ func (h *held) wrote(slice *discoveryv1.EndpointSlice) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	before := h.get(slice.UID)
-	if before == nil || !before.gone && newer(slice, before.slice) {
+	if before == nil || !before.gone && endpoints.Newer(slice.ResourceVersion, before.slice.ResourceVersion) {
 		h.put(slice, before)
 	}
 }
@@ -193,11 +192,4 @@ func (h *held) drop(uid types.UID) {
 	if len(h.byKey[key]) == 0 {
 		delete(h.byKey, key)
 	}
-}
-
-// newer says whether state a of a slice is after state b. What cannot be compared is taken for newer: the cache is
-// believed.
-func newer(a, b *discoveryv1.EndpointSlice) bool {
-	order, err := resourceversion.CompareResourceVersion(a.ResourceVersion, b.ResourceVersion)
-	return err != nil || order > 0
 }

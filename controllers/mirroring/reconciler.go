@@ -16,14 +16,13 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
-	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/fairlead/fairlead/controllers/work"
 	"github.com/fairlead/fairlead/endpoints"
 )
 
@@ -39,9 +38,6 @@ const (
 	DefaultMaxBatchDelay = 100 * time.Millisecond
 
 	defaultConcurrency = 5
-	// retryConflict is when to look again after a write that the API server refused since the cache was behind.
-	// Usually the event that the cache was waiting for comes first.
-	retryConflict = 100 * time.Millisecond
 )
 
 // Reconciler writes the EndpointSlices of Endpoints whose Services have no selector.
@@ -65,7 +61,7 @@ type Reconciler struct {
 	// Concurrency is how many Endpoints are worked on at once. 0: 5, as upstream.
 	Concurrency int
 
-	states *states
+	states *work.States[state]
 	held   *held
 }
 
@@ -89,7 +85,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	if r.Concurrency == 0 {
 		r.Concurrency = defaultConcurrency
 	}
-	r.states = newStates(r.MaxBatchDelay)
+	r.states = work.NewStates(func() *state { return &state{pace: endpoints.Pace{Max: r.MaxBatchDelay}} })
 	r.held = newHeld()
 	return ctrl.NewControllerManagedBy(mgr).
 		Named(Name).
@@ -98,8 +94,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&discoveryv1.EndpointSlice{}, r.sliceHandler()).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: r.Concurrency,
-			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](
-				5*time.Millisecond, time.Minute),
+			RateLimiter:             work.RateLimiter(),
 		}).
 		Complete(r)
 }
@@ -115,7 +110,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, nil
 	}
 	began := r.Clock.Now()
-	st := r.states.get(req.NamespacedName)
+	st := r.states.Get(req.NamespacedName)
 	if wait := st.pace.Wait(began); wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
@@ -132,10 +127,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	st.become(share{endpoints: plan.Endpoints, slices: plan.Slices})
 	if outdated {
-		return ctrl.Result{RequeueAfter: retryConflict}, nil
+		return ctrl.Result{RequeueAfter: work.RetryConflict}, nil
 	}
 	if !mirrored {
-		r.states.forget(req.NamespacedName)
+		r.states.Forget(req.NamespacedName)
 	}
 	return ctrl.Result{}, nil
 }

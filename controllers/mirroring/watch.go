@@ -6,14 +6,15 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/fairlead/fairlead/controllers/work"
 )
 
-type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+type queue = work.Queue
 
 func enqueue(q queue, keys ...types.NamespacedName) {
 	for _, key := range keys {
