@@ -141,7 +141,7 @@ func TestIdle(t *testing.T) {
 			one, two := w.pod("one", n.Name, "10.244.0.1"), w.pod("two", n.Name, "10.244.0.2")
 			w.ready(two, false)
 			w.service(nil)
-			w.start(&Reconciler{Clock: clock})
+			w.startAndLook(&Reconciler{Clock: clock}) // The write shows before the pass is over, and its pause begins.
 			w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""}, shown{"10.244.0.2", "two", "zone-a", down, ""})
 			clock.SetTime(clock.Now().Add(time.Minute)) // So that nothing waits for a pause.
 
