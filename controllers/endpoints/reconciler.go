@@ -61,6 +61,7 @@ type Reconciler struct {
 	Tracker *selection.Tracker
 
 	states *work.States[state]
+	writer *work.Writer
 }
 
 // SetupWithManager adds the controller, named endpoints, to mgr. In coexist mode it adds nothing: a cache of all Pods
@@ -86,6 +87,10 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	}
 	if r.Tracker == nil {
 		r.Tracker = selection.New(selection.Options{})
+	}
+	var err error
+	if r.writer, err = work.NewWriter(mgr, corev1.SchemeGroupVersion.WithResource("endpoints"), FieldManager); err != nil {
+		return err
 	}
 	r.states = work.NewStates(func() *state { return &state{pace: endpoints.Pace{Max: r.MaxBatchDelay}} })
 	return ctrl.NewControllerManagedBy(mgr).
@@ -165,9 +170,9 @@ func (r *Reconciler) cached(ctx context.Context, key types.NamespacedName) (*cor
 func (r *Reconciler) write(ctx context.Context, service *corev1.Service, wanted *corev1.Endpoints, st *state) (ctrl.Result, error) {
 	var err error
 	if wanted.ResourceVersion == "" {
-		err = r.Client.Create(ctx, wanted, client.FieldOwner(FieldManager))
+		err = r.writer.Create(ctx, wanted)
 	} else {
-		err = r.Client.Update(ctx, wanted, client.FieldOwner(FieldManager))
+		err = r.writer.Update(ctx, wanted)
 	}
 	switch {
 	case err == nil:

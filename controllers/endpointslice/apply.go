@@ -65,14 +65,12 @@ func (r *Reconciler) write(ctx context.Context, st *state, write endpoints.Write
 	if write.Verb == endpoints.Delete {
 		return r.delete(ctx, st, write)
 	}
-	// The client decodes the answer into the object that it is given. What the plan shares with sets and other slices
-	// hangs from the object's fields, which the decoder sets anew.
-	slice := *write.Slice
+	slice := *write.Slice // It shares its endpoints with the plan and the set, and gets metadata of its own.
 	var err error
 	if write.Verb == endpoints.Create {
-		err = r.Client.Create(ctx, &slice, client.FieldOwner(FieldManager))
+		err = r.writer.Create(ctx, &slice)
 	} else {
-		err = r.Client.Update(ctx, &slice, client.FieldOwner(FieldManager))
+		err = r.writer.Update(ctx, &slice)
 	}
 	if err != nil {
 		return fmt.Errorf("writing EndpointSlice %s: %w", write.Slice.Name, err)

@@ -81,6 +81,7 @@ type Reconciler struct {
 
 	states  *work.States[state]
 	reports *reports
+	writer  *work.Writer
 }
 
 // TrackerOptions are what a Tracker needs that is to be shared with this controller.
@@ -115,6 +116,10 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		return &state{inbox: inbox{renamed: true}, pace: endpoints.Pace{Max: r.MaxBatchDelay, Full: fullPause}}
 	})
 	r.reports = newReports()
+	var err error
+	if r.writer, err = work.NewWriter(mgr, discoveryv1.SchemeGroupVersion.WithResource("endpointslices"), FieldManager); err != nil {
+		return err
+	}
 	if err := addFieldIndex(context.Background(), mgr.GetFieldIndexer()); err != nil {
 		return err
 	}

@@ -73,11 +73,11 @@ func (r *Reconciler) write(ctx context.Context, write endpoints.Write) error {
 	slice := write.Slice
 	switch write.Verb {
 	case endpoints.Create:
-		if err := r.Client.Create(ctx, slice, client.FieldOwner(FieldManager)); err != nil {
+		if err := r.writer.Create(ctx, slice); err != nil {
 			return fmt.Errorf("creating EndpointSlice %s: %w", slice.Name, err)
 		}
 	case endpoints.Update:
-		if err := r.Client.Update(ctx, slice, client.FieldOwner(FieldManager)); err != nil {
+		if err := r.writer.Update(ctx, slice); err != nil {
 			return fmt.Errorf("updating EndpointSlice %s: %w", slice.Name, err)
 		}
 	case endpoints.Delete:

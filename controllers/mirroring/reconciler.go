@@ -63,6 +63,7 @@ type Reconciler struct {
 
 	states *work.States[state]
 	held   *held
+	writer *work.Writer
 }
 
 // SetupWithManager adds the controller, named mirroring, to mgr. In coexist mode it adds nothing.
@@ -84,6 +85,10 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	}
 	if r.Concurrency == 0 {
 		r.Concurrency = defaultConcurrency
+	}
+	var err error
+	if r.writer, err = work.NewWriter(mgr, discoveryv1.SchemeGroupVersion.WithResource("endpointslices"), FieldManager); err != nil {
+		return err
 	}
 	r.states = work.NewStates(func() *state { return &state{pace: endpoints.Pace{Max: r.MaxBatchDelay}} })
 	r.held = newHeld()
