@@ -70,6 +70,40 @@ func Classic(service *corev1.Service, pods []*corev1.Pod, current *corev1.Endpoi
 	return wanted
 }
 
+// ClassicAdds says whether wanted takes nothing from the clients of current: it has ready addresses, and all of them,
+// with all their ports, are ready in wanted, too. Such a change can wait longer than others. Both are of Classic.
+func ClassicAdds(current, wanted *corev1.Endpoints) bool {
+	if current == nil {
+		return false
+	}
+	type served struct {
+		ip   string
+		port corev1.EndpointPort
+	}
+	serves := func(e *corev1.Endpoints, each func(served)) {
+		for _, subset := range e.Subsets {
+			ports := subset.Ports
+			if len(ports) == 0 {
+				ports = []corev1.EndpointPort{{}}
+			}
+			for _, address := range subset.Addresses {
+				for _, port := range ports {
+					port.AppProtocol = nil // Compared by its address otherwise.
+					each(served{address.IP, port})
+				}
+			}
+		}
+	}
+	ready := map[served]struct{}{}
+	serves(wanted, func(s served) { ready[s] = struct{}{} })
+	some, all := false, true
+	serves(current, func(s served) {
+		_, kept := ready[s]
+		some, all = true, all && kept
+	})
+	return some && all
+}
+
 // ClassicObsolete says whether an Endpoints object is one that we, or upstream's controller, wrote for a Service that
 // is gone or has no selector any more, so that it has to be deleted.
 func ClassicObsolete(current *corev1.Endpoints) bool {

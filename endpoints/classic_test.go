@@ -200,3 +200,41 @@ func TestClassicLeftAlone(t *testing.T) {
 		t.Error("our own object is not recognised")
 	}
 }
+
+func TestClassicAdds(t *testing.T) {
+	subset := func(port int32, ready, notReady string) corev1.EndpointSubset {
+		s := corev1.EndpointSubset{Ports: []corev1.EndpointPort{{Name: "http", Port: port, Protocol: corev1.ProtocolTCP, AppProtocol: new("http")}}}
+		for ip := range strings.FieldsSeq(ready) {
+			s.Addresses = append(s.Addresses, corev1.EndpointAddress{IP: ip})
+		}
+		for ip := range strings.FieldsSeq(notReady) {
+			s.NotReadyAddresses = append(s.NotReadyAddresses, corev1.EndpointAddress{IP: ip})
+		}
+		return s
+	}
+	of := func(subsets ...corev1.EndpointSubset) *corev1.Endpoints { return &corev1.Endpoints{Subsets: subsets} }
+	cases := map[string]struct {
+		reason          string
+		current, wanted *corev1.Endpoints
+		want            bool
+	}{
+		"Added":      {"clients keep what they have", of(subset(80, "a", "")), of(subset(80, "a b", "")), true},
+		"GotReady":   {"one that was not ready is added", of(subset(80, "a", "b")), of(subset(80, "a b", "")), true},
+		"UnreadyOut": {"nobody is sent to one that is not ready", of(subset(80, "a", "b")), of(subset(80, "a", "")), true},
+		"Withdrawn":  {"a is not ready any more", of(subset(80, "a b", "")), of(subset(80, "b", "a")), false},
+		"Gone":       {"a is gone", of(subset(80, "a b", "")), of(subset(80, "b c", "")), false},
+		"OtherPort":  {"its port is another", of(subset(80, "a", "")), of(subset(81, "a", "")), false},
+		"Split":      {"a subset of its own has the same port", of(subset(80, "a b", "")), of(subset(80, "a", ""), subset(80, "b", "")), true},
+		"First":      {"clients had nowhere to go", of(subset(80, "", "a")), of(subset(80, "a", "")), false},
+		"Empty":      {"clients had nowhere to go", of(), of(subset(80, "a", "")), false},
+		"Missing":    {"there was no object", nil, of(subset(80, "a", "")), false},
+		"Portless":   {"a headless Service without ports", of(corev1.EndpointSubset{Addresses: []corev1.EndpointAddress{{IP: "a"}}}), of(), false},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			if got := ClassicAdds(tc.current, tc.wanted); got != tc.want {
+				t.Errorf("%s: got %v", tc.reason, got)
+			}
+		})
+	}
+}

@@ -31,6 +31,15 @@ func (p *Pace) Wait(now time.Time) time.Duration {
 	return wait
 }
 
+// After returns how long a change that can wait for so long after the last write has to wait. Where Max makes no change
+// wait, none does.
+func (p *Pace) After(now time.Time, pause time.Duration) time.Duration {
+	if p.Max <= 0 {
+		return 0
+	}
+	return max(0, p.last.Add(pause).Sub(now))
+}
+
 // Wrote notes that the write that began when Wait last returned zero was done: of how many objects, and 0 where one
 // object took several changes. Those come so fast that a short pause gathers enough of them.
 func (p *Pace) Wrote(now time.Time, objects int) {

@@ -32,12 +32,15 @@ const (
 	FieldManager = "fairlead-endpoints"
 	// DefaultMaxBatchDelay is the default of Reconciler.MaxBatchDelay. Those who still read Endpoints can wait, and
 	// each write is of the whole object.
-	DefaultMaxBatchDelay = 2 * time.Second
+	DefaultMaxBatchDelay = 3 * time.Second
 	// EventFailed is the reason of an event on a Service whose Endpoints could not be written.
 	EventFailed = "FailedToUpdateEndpoint"
 
 	actionWrite        = "WriteEndpoints"
 	defaultConcurrency = 5
+	// additionsWait is how many times as long changes wait that only add addresses: nobody is sent to one that is gone
+	// meanwhile, and a change that takes one away brings them along.
+	additionsWait = 3
 )
 
 // Reconciler writes the Endpoints of Services with a selector.
@@ -51,8 +54,9 @@ type Reconciler struct {
 
 	// Coexist says that kube-controller-manager writes the Endpoints objects: nothing is written here.
 	Coexist bool
-	// MaxBatchDelay is how long after a write of a Service its next one waits, for more to be written with it; the
-	// first change after quiet never waits. 0: DefaultMaxBatchDelay. Negative: never wait.
+	// MaxBatchDelay is how long after a write of a Service its next one waits, for more to be written with it, and three
+	// times as long if it only adds addresses to others; the first change after quiet never waits. 0:
+	// DefaultMaxBatchDelay. Negative: never wait.
 	MaxBatchDelay time.Duration
 	// Concurrency is how many Services are worked on at once. 0: 5, as upstream.
 	Concurrency int
@@ -128,20 +132,31 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	if wanted := r.plan(service, current, st); wanted != nil {
+	wanted, wait := r.plan(service, current, st)
+	if wanted != nil {
 		return r.write(ctx, service, wanted, st)
 	}
-	return ctrl.Result{}, nil
+	return ctrl.Result{RequeueAfter: wait}, nil
 }
 
-// plan returns the object to write, or nil where none is.
-func (r *Reconciler) plan(service *corev1.Service, current *corev1.Endpoints, st *state) *corev1.Endpoints {
+// plan returns the object to write, or nil where none is; wait is how long the one that there is can wait.
+func (r *Reconciler) plan(service *corev1.Service, current *corev1.Endpoints, st *state) (wanted *corev1.Endpoints, wait time.Duration) {
 	pods := r.Tracker.Pods(client.ObjectKeyFromObject(service))
 	st.trigger.Only(pods)
 	for _, pod := range pods {
 		st.trigger.Note(pod)
 	}
-	return endpoints.Classic(service, pods, current, st.trigger.Next(service))
+	wanted = endpoints.Classic(service, pods, current, time.Time{})
+	if wanted != nil && endpoints.ClassicAdds(current, wanted) {
+		if wait = st.pace.After(r.Clock.Now(), additionsWait*r.MaxBatchDelay); wait > 0 {
+			return nil, wait
+		}
+	}
+	trigger := st.trigger.Next(service)
+	if wanted != nil {
+		endpoints.SetTrigger(&wanted.ObjectMeta, trigger)
+	}
+	return wanted, 0
 }
 
 // current returns the Endpoints that are there, or nil: those in the cache, or what was written if the cache is behind

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
+	clocktesting "k8s.io/utils/clock/testing"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -283,6 +284,37 @@ func TestLifecycle(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.gone()
+}
+
+// TestAdditionsWait: what only adds addresses waits three times as long as other changes, and no longer than these when
+// such a one comes. The clock stands still until the test moves it.
+func TestAdditionsWait(t *testing.T) {
+	const delay = 100 * time.Millisecond
+	w := newWorld(t)
+	begin := time.Now()
+	clock := clocktesting.NewFakePassiveClock(begin)
+	w.service()
+	one := w.pod("one", "10.244.0.1")
+	w.startAndLook(&Reconciler{Clock: clock, MaxBatchDelay: delay})
+	w.expect([]string{"10.244.0.1"}, nil)
+
+	w.pod("two", "10.244.0.2")
+	clock.SetTime(begin.Add(2 * delay))
+	waited := passes(t, "requeue_after")
+	w.eventually(func() error {
+		if n := passes(t, "requeue_after") - waited; n < 2 {
+			return fmt.Errorf("the addition was not looked at: %v passes", n)
+		}
+		return nil
+	})
+	w.expect([]string{"10.244.0.1"}, nil)
+	clock.SetTime(begin.Add(additionsWait * delay))
+	w.expect([]string{"10.244.0.1", "10.244.0.2"}, nil)
+
+	w.pod("three", "10.244.0.3")
+	w.ready(one, false)
+	clock.SetTime(begin.Add((additionsWait + 1) * delay))
+	w.expect([]string{"10.244.0.2", "10.244.0.3"}, []string{"10.244.0.1"})
 }
 
 func TestSelectorTakenAway(t *testing.T) {

@@ -19,7 +19,7 @@ const (
 	defaultMaxEndpointsPerSlice int32 = 100
 	defaultSliceBatchDelay            = 250 * time.Millisecond
 	defaultSliceSyncs           int32 = 5
-	defaultEndpointsBatchDelay        = 2 * time.Second
+	defaultEndpointsBatchDelay        = 3 * time.Second
 	defaultEndpointsSyncs       int32 = 5
 
 	defaultLeaseDuration = 15 * time.Second

@@ -92,8 +92,8 @@ type EndpointSlice struct {
 
 // Endpoints tunes the controller endpoints.
 type Endpoints struct {
-	// MaxBatchDelay is as for endpointSlice. Nil: 2s, since every write is of the whole object, and who still reads
-	// Endpoints can wait.
+	// MaxBatchDelay is as for endpointSlice, but that changes which only add addresses to others wait three times as
+	// long. Nil: 3s, since every write is of the whole object, and who still reads Endpoints can wait.
 	MaxBatchDelay *metav1.Duration `json:"maxBatchDelay,omitempty"`
 
 	// ConcurrentSyncs is how many Services are worked on at once, 1 to 1000. Nil: 5.
