@@ -161,7 +161,7 @@ type Health struct {
 	BindAddress string `json:"bindAddress,omitempty"`
 }
 
-// ClientConnection is how the manager reaches the API server.
+// ClientConnection is how a program reaches the API server. The defaults named here are the manager's.
 type ClientConnection struct {
 	// Kubeconfig is a file. Empty: what KUBECONFIG names, else ~/.kube/config, else the service account of the Pod
 	// that the manager runs in.
