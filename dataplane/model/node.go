@@ -105,6 +105,8 @@ type LocalDetection struct {
 	NodeCIDR bool
 	// InterfacePrefixes are the beginnings of names of the interfaces by which packets of Pods come in.
 	InterfacePrefixes []string
+	// Interfaces are whole names of such interfaces.
+	Interfaces []string
 }
 
 // nodeFacts is what the model needs of the Node object.
@@ -161,6 +163,7 @@ func buildNode(opts Options, facts nodeFacts, machine []netip.Addr, cidrs map[st
 	for _, prefix := range detection.InterfacePrefixes {
 		node.LocalInterfaces = append(node.LocalInterfaces, prefix+"*")
 	}
+	node.LocalInterfaces = append(node.LocalInterfaces, detection.Interfaces...)
 	slices.Sort(node.LocalInterfaces)
 	node.LocalInterfaces = slices.Compact(node.LocalInterfaces)
 	if !opts.Coexist {

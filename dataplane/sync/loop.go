@@ -63,6 +63,8 @@ type Result struct {
 	Latencies    map[uint8][]time.Duration
 	HealthChecks []model.HealthCheck
 	NodePorts    model.NodePortAddresses
+	// NodePortUse is every node port that is served; nil if that is as in the last Result that had it.
+	NodePortUse []NodePort
 	// Unserved is per family.
 	Unserved map[uint8]model.Unserved
 }
@@ -103,14 +105,16 @@ type Loop struct {
 	tracker *model.Tracker
 	pace    pace
 	// known are the kinds that have been listed at least once; addresses likewise. Of the Node it is not enough that it
-	// was looked for: it must have been found.
+	// was looked for: it must have been found, with the ranges of its Pods.
 	known     map[Kind]bool
 	node      bool
+	podCIDRs  bool
 	addresses bool
 	deadline  time.Time // end of Grace; zero: Services or EndpointSlices are missing
 	ready     bool
 	triggers  map[uint8][]time.Time
 	problems  map[string]string // last logged, by object
+	nodePorts nodePorts
 }
 
 // New makes a Loop.
@@ -209,6 +213,9 @@ func (l *Loop) step(ctx context.Context, now time.Time) time.Duration {
 	}
 	if result.Wrote {
 		result.Err = l.opts.Backend.Sync(l.tracker.State(), changes)
+		if result.Err == nil {
+			l.nodePorts.follow(l.tracker.State(), changes)
+		}
 	}
 	end := time.Now()
 	result.Took = end.Sub(now)
@@ -223,7 +230,8 @@ func (l *Loop) missing(now time.Time) time.Duration {
 	if !l.known[Services] || !l.known[EndpointSlices] {
 		return long
 	}
-	if l.node && (l.known[ServiceCIDRs] || l.opts.Model.Coexist) && l.addresses {
+	podCIDRs := l.podCIDRs || !l.opts.Model.LocalDetection.NodeCIDR
+	if l.node && podCIDRs && (l.known[ServiceCIDRs] || l.opts.Model.Coexist) && l.addresses {
 		return 0
 	}
 	if l.deadline.IsZero() {
@@ -236,6 +244,10 @@ func (l *Loop) missing(now time.Time) time.Duration {
 		if l.known[Nodes] && !l.node {
 			l.log.Info("No Node of this name: node ports, hints and Local policies do not work", "node", l.opts.Model.NodeName,
 				"remedy", "set --node-name to the name of this machine's Node")
+		}
+		if l.node && !podCIDRs {
+			l.log.Info("The Node has no spec.podCIDRs yet: Pods count as outside clients until it has", "node", l.opts.Model.NodeName,
+				"remedy", "where no controller hands out podCIDRs, tell Pods by clusterCIDRs or interfacePrefixes")
 		}
 	}
 	return left
@@ -258,6 +270,7 @@ func (l *Loop) report(ctx context.Context, end time.Time, r *Result) {
 		clear(l.triggers)
 		r.HealthChecks = l.tracker.HealthChecks()
 		r.NodePorts = l.tracker.State().Node.NodePorts
+		r.NodePortUse = l.nodePorts.report()
 		r.Unserved = map[uint8]model.Unserved{4: l.tracker.Unserved(4), 6: l.tracker.Unserved(6)}
 	}
 	l.opts.Observer.Synced(*r)

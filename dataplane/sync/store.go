@@ -112,6 +112,7 @@ func nodeStore(l *Loop) cache.ReflectorStore {
 		set: func(node *corev1.Node) error {
 			known = []types.NamespacedName{key(node)}
 			l.node = true
+			l.podCIDRs = len(node.Spec.PodCIDRs) > 0 || node.Spec.PodCIDR != ""
 			l.opts.Observer.Node(node)
 			return l.tracker.SetNode(node)
 		},
