@@ -12,10 +12,13 @@ import (
 
 	"github.com/go-logr/logr/funcr"
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/klog/v2"
+	"sigs.k8s.io/yaml"
 
 	configv1alpha1 "github.com/fairlead/fairlead/api/config/v1alpha1"
+	"github.com/fairlead/fairlead/dataplane/sysctl"
 )
 
 const header = "apiVersion: config.fairlead.dev/v1alpha1\nkind: NodeAgentConfiguration\n"
@@ -45,8 +48,8 @@ func TestConfigurationErrors(t *testing.T) {
 		"ClusterCIDRs":   {header + "localDetection: {clusterCIDRs: [10.0.0.0/99]}\n", []string{"clusterCIDRs", `"10.0.0.0/99"`}},
 		"TwoDetections":  {header + "localDetection: {clusterCIDRs: [10.0.0.0/8], nodeCIDR: true}\n", []string{"set one of"}},
 		"Interface":      {header + "localDetection: {interfacePrefixes: [\"veth*\"]}\n", []string{"interfacePrefixes", `"veth*"`}},
-		"Durations":      {header + "minSyncPeriod: -1s\nsyncPeriod: 1ms\n", []string{"minSyncPeriod is -1s", "syncPeriod is 1ms"}},
-		"DurationAsText": {header + "syncPeriod: soon\n", []string{"soon"}},
+		"Durations":      {header + "minSyncPeriod: -1s\nsyncPeriod: 1ms\n", []string{"minSyncPeriod: -1s", "syncPeriod: 1ms"}},
+		"DurationAsText": {header + "syncPeriod: soon\n", []string{"syncPeriod: ", "soon"}},
 		"Address":        {header + "healthzBindAddress: localhost\nmetricsBindAddress: 127.0.0.1:99999\n", []string{"healthzBindAddress", `"localhost"`, "metricsBindAddress"}},
 	}
 	for name, tc := range tests {
@@ -101,6 +104,180 @@ healthzBindAddress: ""
 	if !o.Coexist || !o.MasqueradeAll || !o.IgnoreExternalIPs || !o.LocalDetection.NodeCIDR || o.NodeName != "n1" ||
 		!o.NodePorts.Primary || len(o.NodePorts.CIDRs) != 1 || *c.HealthzBindAddress != "" || c.MinSyncPeriod.Duration != time.Second {
 		t.Errorf("read as %+v and %+v", c, o)
+	}
+	// The table of connections is another proxy's matter, unless it is asked for.
+	if got := c.conntrack(); got != (sysctl.Conntrack{}) {
+		t.Errorf("conntrack %+v in mode Coexist, want nothing to set", got)
+	}
+	c, err = loadConfiguration(write(t, header+"mode: Coexist\nconntrack: {maxPerCore: 5, udpTimeout: 10s}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.conntrack(); got != (sysctl.Conntrack{MaxPerCore: 5, UDPTimeout: 10 * time.Second}) {
+		t.Errorf("conntrack %+v, want what was asked for", got)
+	}
+}
+
+// TestSample is row 14 of the guide: the file is read as it is, and what has no effect is named once with the reason.
+func TestSample(t *testing.T) {
+	data, err := os.ReadFile("../../config/samples/kubeproxy-configuration.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sample corev1.ConfigMap
+	if err := yaml.Unmarshal(data, &sample); err != nil {
+		t.Fatal(err)
+	}
+	c, err := loadConfiguration(write(t, sample.Data["node-agent.yaml"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []any{c.Mode, c.MinSyncPeriod.Duration, c.SyncPeriod.Duration, *c.HealthzBindAddress, *c.MetricsBindAddress, *c.MasqueradeBit}
+	want := []any{configv1alpha1.ModeReplace, 5 * time.Second, 30 * time.Second, "0.0.0.0:10256", "127.0.0.1:10249", int32(14)}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	o, err := c.modelOptions("n1")
+	if err != nil || !o.NodePorts.All || len(o.LocalDetection.ClusterCIDRs) != 1 {
+		t.Errorf("model options %+v, %v", o, err)
+	}
+	var lines []string
+	c.warn(funcr.New(func(_, args string) { lines = append(lines, args) }, funcr.Options{}))
+	for _, field := range []string{`"mode"`, `"ipvs.scheduler"`, `"featureGates.EndpointSliceProxying"`, `"nodePortAddresses"`} {
+		named := 0
+		for _, line := range lines {
+			if strings.Contains(line, `"field"=`+field) && strings.Contains(line, `"reason"=`) {
+				named++
+			}
+		}
+		if named != 1 {
+			t.Errorf("%s is named %d times in\n%s", field, named, strings.Join(lines, "\n"))
+		}
+	}
+	if len(lines) != 4 {
+		t.Errorf("%d lines, want no others:\n%s", len(lines), strings.Join(lines, "\n"))
+	}
+}
+
+const theirs = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
+
+// TestKubeProxyErrors: what is wrong is named as it stands in the file, not by our name for it, and all of it at once.
+func TestKubeProxyErrors(t *testing.T) {
+	tests := map[string]struct {
+		text string
+		want []string
+	}{
+		"Mode":      {"mode: kernelspace\n", []string{`mode: "kernelspace"`}},
+		"Periods":   {"mode: ipvs\nipvs: {minSyncPeriod: -1s, syncPeriod: -5s}\n", []string{"ipvs.minSyncPeriod: -1s", "ipvs.syncPeriod: -5s"}},
+		"Bit":       {"mode: ipvs\niptables: {masqueradeBit: 32}\n", []string{"iptables.masqueradeBit: 32"}},
+		"OwnBit":    {"mode: nftables\nnftables: {masqueradeBit: -1}\n", []string{"nftables.masqueradeBit: -1"}},
+		"CIDR":      {"clusterCIDR: 10.244.0.0\n", []string{`clusterCIDR: "10.244.0.0"`}},
+		"Bridge":    {"detectLocalMode: BridgeInterface\n", []string{`detectLocal.bridgeInterface: ""`}},
+		"Prefix":    {"detectLocalMode: InterfaceNamePrefix\ndetectLocal: {interfaceNamePrefix: 'a/b'}\n", []string{`detectLocal.interfaceNamePrefix: "a/b"`}},
+		"Host":      {"hostnameOverride: Node_A\n", []string{`hostnameOverride: "node_a"`}},
+		"Addresses": {"healthzBindAddress: here\nnodePortAddresses: [there]\n", []string{"healthzBindAddress", `"here"`, "nodePortAddresses", `"there"`}},
+		"Conntrack": {"conntrack: {min: -1, udpTimeout: -1s}\n", []string{"conntrack.min: -1", "conntrack.udpTimeout: -1s"}},
+		"Both":      {"detectLocalMode: Guess\nlogging: {verbosity: -1}\n", []string{"detectLocalMode", "logging.verbosity: -1"}},
+		"Type":      {"ipvs: {syncPeriod: soon}\n", []string{"ipvs.syncPeriod: "}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			path := write(t, theirs+tc.text)
+			_, err := loadConfiguration(path)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			for _, want := range append(tc.want, path) {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("error %q does not say %s", err, want)
+				}
+			}
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("more than one line: %q", err)
+			}
+		})
+	}
+}
+
+// TestKubeadm: the file that kubeadm writes, with its zeros and nulls, means the defaults.
+func TestKubeadm(t *testing.T) {
+	c, err := loadConfiguration(write(t, theirs+`
+bindAddress: 0.0.0.0
+bindAddressHardFail: false
+clientConnection: {acceptContentTypes: "", burst: 0, contentType: "", kubeconfig: /var/lib/kube-proxy/kubeconfig.conf, qps: 0}
+clusterCIDR: 10.244.0.0/16
+configSyncPeriod: 0s
+conntrack: {maxPerCore: null, min: null, tcpBeLiberal: false, tcpCloseWaitTimeout: null, tcpEstablishedTimeout: null, udpStreamTimeout: 0s, udpTimeout: 0s}
+detectLocal: {bridgeInterface: "", interfaceNamePrefix: ""}
+detectLocalMode: ""
+enableProfiling: false
+healthzBindAddress: ""
+hostnameOverride: ""
+iptables: {localhostNodePorts: null, masqueradeAll: false, masqueradeBit: null, minSyncPeriod: 0s, syncPeriod: 0s}
+ipvs: {excludeCIDRs: null, minSyncPeriod: 0s, scheduler: "", strictARP: false, syncPeriod: 0s, tcpFinTimeout: 0s, tcpTimeout: 0s, udpTimeout: 0s}
+logging: {flushFrequency: 0, options: {json: {infoBufferSize: "0"}, text: {infoBufferSize: "0"}}, verbosity: 0}
+metricsBindAddress: ""
+mode: ""
+nftables: {masqueradeAll: false, masqueradeBit: null, minSyncPeriod: 0s, syncPeriod: 0s}
+nodePortAddresses: null
+oomScoreAdj: null
+portRange: ""
+showHiddenMetricsForVersion: ""
+winkernel: {enableDSR: false, forwardHealthCheckVip: false, networkName: "", rootHnsEndpointName: "", sourceVip: ""}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.unknown != nil || len(c.notes) != 1 || c.notes[0].Field != "nodePortAddresses" {
+		t.Errorf("unknown %q, notes %+v; want the one on nodePortAddresses", c.unknown, c.notes)
+	}
+	got := c.conntrack()
+	want := sysctl.Conntrack{MaxPerCore: 32768, Min: 131072, TCPEstablishedTimeout: 24 * time.Hour, TCPCloseWaitTimeout: time.Hour}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("conntrack (-want +got):\n%s", diff)
+	}
+	if c.ClientConnection.Kubeconfig != "/var/lib/kube-proxy/kubeconfig.conf" || c.ClientConnection.QPS != nil || c.MinSyncPeriod.Duration != 100*time.Millisecond {
+		t.Errorf("read as %+v", c.NodeAgentConfiguration)
+	}
+	if configz := c.configz(); len(configz) != 2 || configz["kubeproxy.config.k8s.io"] == nil || configz["config.fairlead.dev"] == nil {
+		t.Errorf("configz %v, want both kinds", configz)
+	}
+}
+
+// TestFlagsOverFile: a flag that is given comes before the file, and a file before the default.
+func TestFlagsOverFile(t *testing.T) {
+	file := header + "nodeName: from-file\nverbosity: 3\nclientConnection: {kubeconfig: /file}\n"
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]struct {
+		args []string
+		text string
+		want []any // node, verbosity, kubeconfig
+	}{
+		"File":      {nil, file, []any{"from-file", int32(3), "/file"}},
+		"Flags":     {[]string{"--node-name=From-Flag", "--v=0", "--kubeconfig=/flag"}, file, []any{"from-flag", int32(0), "/flag"}},
+		"KubeProxy": {[]string{"--hostname-override= Override "}, file, []any{"override", int32(3), "/file"}},
+		"Defaults":  {nil, header, []any{strings.ToLower(host), int32(0), ""}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			f, err := parseFlags(tc.args, io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := loadConfiguration(write(t, tc.text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := f.lay(c); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want, []any{c.NodeName, c.Verbosity, c.ClientConnection.Kubeconfig}); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

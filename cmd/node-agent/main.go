@@ -1,15 +1,15 @@
 // Command node-agent programs one node's kernel so that packets to Services find their endpoints; it stands in for
 // kube-proxy. This package is flags and wiring only: dataplane/sync watches, dataplane/model decides,
-// dataplane/nftables writes, dataplane/health tells how it is.
+// dataplane/nftables writes, dataplane/health tells how it is, dataplane/listeners who is in the way, and
+// dataplane/sysctl sets up the kernel.
 package main
 
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"net/url"
+	"net/http"
 	"os"
 	"os/signal"
 	"strings"
@@ -17,14 +17,12 @@ import (
 	"syscall"
 
 	"github.com/go-logr/logr"
-	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/klog/v2"
 
 	"github.com/fairlead/fairlead/dataplane/health"
+	"github.com/fairlead/fairlead/dataplane/listeners"
 	"github.com/fairlead/fairlead/dataplane/nftables"
 	dpsync "github.com/fairlead/fairlead/dataplane/sync"
+	"github.com/fairlead/fairlead/dataplane/sysctl"
 )
 
 const name = "node-agent"
@@ -39,53 +37,15 @@ func main() {
 	}
 }
 
-type flags struct {
-	kubeconfig, nodeName, config string
-	cleanup                      bool
-	verbosity                    int
-}
-
-// parseFlags reads the command line; help goes to out, and is the error flag.ErrHelp.
-func parseFlags(args []string, out io.Writer) (*flags, error) {
-	f := &flags{}
-	set := flag.NewFlagSet(name, flag.ContinueOnError)
-	set.SetOutput(io.Discard)
-	set.StringVar(&f.kubeconfig, "kubeconfig", "", "`file` that says how to reach the API server; default: the Pod's service account")
-	set.StringVar(&f.nodeName, "node-name", "", "`name` of this node's Node object; default: the host name in lower case")
-	set.StringVar(&f.config, "config", "", "`file` with a NodeAgentConfiguration; default: all its defaults")
-	set.BoolVar(&f.cleanup, "cleanup", false, "remove our tables from the kernel, nothing else, and exit")
-	set.IntVar(&f.verbosity, "v", 0, "log `level`; 1 tells of each write")
-	if err := set.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintf(out, "Usage: %s [flags]\n\nPrograms this node for Services. SIGTERM ends it and leaves the rules in place.\n\n", name)
-			set.SetOutput(out)
-			set.PrintDefaults()
-		}
-		return nil, err
-	}
-	if set.NArg() > 0 {
-		return nil, fmt.Errorf("unexpected argument %q; all options start with --", set.Arg(0))
-	}
-	if f.nodeName == "" {
-		host, err := os.Hostname()
-		if err != nil {
-			return nil, fmt.Errorf("finding the host name (set --node-name instead): %w", err)
-		}
-		f.nodeName = strings.ToLower(strings.TrimSpace(host))
-	}
-	return f, nil
-}
-
 // run returns when the context ends, or at once with an error that says what to change.
 func run(ctx context.Context, args []string, out io.Writer) error {
 	f, err := parseFlags(args, out)
-	if errors.Is(err, flag.ErrHelp) {
+	if errors.Is(err, errHelp) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	log := newLogger(f.verbosity)
 	if f.cleanup {
 		err := nftables.Cleanup(nftables.Options{})
 		if errors.Is(err, syscall.EPERM) {
@@ -97,26 +57,33 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	restConfig, err := loadKubeconfig(f.kubeconfig)
+	if err := f.lay(config); err != nil {
+		return err
+	}
+	log := newLogger(config.Verbosity)
+	restConfig, err := loadKubeconfig(config.ClientConnection)
 	if err != nil {
 		return err
 	}
-	source, err := dpsync.NewSource(restConfig, f.nodeName, config.coexist())
+	source, err := dpsync.NewSource(restConfig, config.NodeName, config.coexist())
 	if err != nil {
 		return err
 	}
-	modelOptions, err := config.modelOptions(f.nodeName)
+	modelOptions, err := config.modelOptions(config.NodeName)
 	if err != nil {
 		return err
 	}
-	backend, err := nftables.New(nftables.Options{})
+	backend, err := nftables.New(nftables.Options{MasqueradeMark: 1 << *config.MasqueradeBit})
 	if err != nil {
 		return fmt.Errorf("opening the kernel's nftables: %w", err)
 	}
-	log.Info("Starting", "node", f.nodeName, "server", restConfig.Host, "mode", config.Mode)
+	log.Info("Starting", "node", config.NodeName, "server", restConfig.Host, "mode", config.Mode)
 	config.warn(log)
-	ensureSysctls(log, "/proc/sys")
-	serve(logr.NewContext(ctx, log), log, config, dpsync.Options{
+	// After the backend, whose first look makes the kernel load what tracks connections.
+	sysctl.AdviseIPv6(log, f.sysctls)
+	sysctl.Apply(log, f.sysctls, append(sysctl.Forwarding(), config.conntrack().Settings(sysctl.Cores())...))
+	adjustOOMScore(log, config.OOMScoreAdj)
+	err = serve(logr.NewContext(ctx, log), log, f.sysctls, config, dpsync.Options{
 		Model:        modelOptions,
 		Source:       source,
 		Addresses:    dpsync.MachineAddresses,
@@ -125,62 +92,70 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		FullInterval: config.SyncPeriod.Duration,
 	})
 	log.Info("Stopped, leaving the rules in place")
-	return backend.Close()
+	return errors.Join(err, backend.Close())
 }
 
-// serve runs the loop with its health and metrics servers until the context ends.
-func serve(ctx context.Context, log logr.Logger, config *configuration, options dpsync.Options) {
-	observer := health.New(log)
-	defer observer.Close()
-	options.Observer = observer
-	var servers sync.WaitGroup
-	defer servers.Wait()
-	if address := *config.HealthzBindAddress; address != "" {
-		servers.Go(func() { health.Serve(ctx, log, address, observer.Handler()) })
-	}
-	if address := *config.MetricsBindAddress; address != "" {
-		servers.Go(func() { health.Serve(ctx, log, address, observer.MetricsHandler("nftables")) })
-	}
-	dpsync.New(options).Run(ctx)
+// observer tells health and listeners what the loop does.
+type observer struct {
+	*health.Health
+	clashes *listeners.Watcher
 }
 
-// loadKubeconfig does not talk to the API server: one that cannot be reached is no error.
-func loadKubeconfig(path string) (*rest.Config, error) {
-	var config *rest.Config
-	var err error
-	if path == "" {
-		config, err = rest.InClusterConfig()
-		if errors.Is(err, rest.ErrNotInCluster) {
-			err = errors.New("not running in a Pod: name a file with --kubeconfig")
-		}
-	} else {
-		config, err = clientcmd.BuildConfigFromFlags("", path)
-	}
+var _ dpsync.Observer = observer{}
+
+// Synced is a dpsync.Observer's.
+func (o observer) Synced(r dpsync.Result) {
+	o.Health.Synced(r)
+	o.clashes.Synced(r)
+}
+
+// serve runs the loop with all that stands beside it until the context ends. The error is that of a server that
+// cannot listen, and only where the configuration makes that fatal.
+func serve(ctx context.Context, log logr.Logger, sysctls string, config *configuration, options dpsync.Options) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	o := observer{Health: health.New(log, options.MinInterval), clashes: listeners.New(log)}
+	defer o.Close()
+	options.Observer = o
+	table := sysctl.NewTable(sysctls)
+	o.Register(o.clashes, table)
+	loopback, err := o.MetricsHandler(health.Loopback{
+		Mode: "nftables", Configz: config.configz(), NodePorts: o.clashes, Profiling: config.EnableProfiling,
+	})
 	if err != nil {
-		return nil, fmt.Errorf("reading how to reach the API server: %w", err)
+		return fmt.Errorf("encoding the configuration for /configz: %w", err)
 	}
-	config.UserAgent = "fairlead-node-agent"
-	return config, nil
+	var beside sync.WaitGroup
+	var failures [2]error
+	for i, server := range []struct {
+		address string
+		handler http.Handler
+	}{{*config.HealthzBindAddress, o.Handler()}, {*config.MetricsBindAddress, loopback}} {
+		if server.address == "" {
+			continue
+		}
+		beside.Go(func() {
+			if failures[i] = health.Serve(ctx, log, server.address, server.handler, config.BindAddressHardFail); failures[i] != nil {
+				stop()
+			}
+		})
+	}
+	beside.Go(func() { o.clashes.Run(ctx) })
+	beside.Go(func() { table.Watch(ctx, log) })
+	dpsync.New(options).Run(ctx)
+	beside.Wait()
+	return errors.Join(failures[:]...)
 }
 
-// newLogger sends klog, which client-go uses too, to stderr.
-func newLogger(verbosity int) logr.Logger {
-	set := flag.NewFlagSet("klog", flag.ContinueOnError)
-	klog.InitFlags(set)
-	// Both flags exist in every klog.
-	_ = set.Set("v", fmt.Sprint(verbosity))
-	_ = set.Set("logtostderr", "true")
-	utilruntime.ErrorHandlers = []utilruntime.ErrorHandler{logUnlessTold}
-	return klog.Background()
-}
-
-// logUnlessTold logs what client-go could not do, but for requests that never reached the API server: dataplane/sync
-// tells of those once, for all watches together.
-func logUnlessTold(ctx context.Context, err error, msg string, keysAndValues ...any) {
-	if unreached := (*url.Error)(nil); errors.As(err, &unreached) {
+// adjustOOMScore is best effort: lowering it takes CAP_SYS_RESOURCE.
+func adjustOOMScore(log logr.Logger, score *int32) {
+	if score == nil {
 		return
 	}
-	klog.FromContext(ctx).Error(err, msg, keysAndValues...)
+	if err := os.WriteFile("/proc/self/oom_score_adj", []byte(fmt.Sprint(*score)), 0o644); err != nil {
+		log.Info("Cannot set oomScoreAdj", "to", *score, "error", err.Error(),
+			"remedy", "give the Pod the priority class system-node-critical in its place")
+	}
 }
 
 func oneLine(err error) string {

@@ -11,13 +11,14 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 
 	dpsync "github.com/fairlead/fairlead/dataplane/sync"
 )
 
 // Timeout is how long a change may wait to be written before the dataplane counts as unhealthy: twice kube-proxy's
-// default syncPeriod, as it does it.
+// default syncPeriod, as it does it. It is longer where changes are made to wait for minutes.
 const Timeout = time.Minute
 
 // taintToBeDeleted is set by the cluster autoscaler on a node that it is about to remove.
@@ -26,6 +27,7 @@ const taintToBeDeleted = "ToBeDeletedByClusterAutoscaler"
 // Health is the observer of a sync.Loop. The zero value is not usable; see New.
 type Health struct {
 	now      func() time.Time
+	timeout  time.Duration
 	metrics  *metrics
 	services *serviceServers
 
@@ -37,15 +39,19 @@ type Health struct {
 
 var _ dpsync.Observer = (*Health)(nil)
 
-// New makes a Health whose healthCheckNodePort servers log to log. Close it at the end.
-func New(log logr.Logger) *Health {
-	h := &Health{now: time.Now, metrics: newMetrics(), eligible: true}
+// New makes a Health whose healthCheckNodePort servers log to log. minInterval is the loop's: a change that waits for
+// it is not stuck. Close it at the end.
+func New(log logr.Logger, minInterval time.Duration) *Health {
+	h := &Health{now: time.Now, timeout: max(Timeout, 2*minInterval), metrics: newMetrics(), eligible: true}
 	h.services = newServiceServers(log, h.Healthy)
 	return h
 }
 
 // Close ends the healthCheckNodePort servers.
 func (h *Health) Close() { h.services.close() }
+
+// Register adds to what /metrics serves.
+func (h *Health) Register(more ...prometheus.Collector) { h.metrics.registry.MustRegister(more...) }
 
 // Changed counts an event.
 func (h *Health) Changed(kind dpsync.Kind) { h.metrics.changed(kind) }
@@ -95,7 +101,7 @@ func (h *Health) Node(node *corev1.Node) {
 	h.eligible = eligible
 }
 
-// Healthy is true while no change has waited longer than Timeout to be written.
+// Healthy is true while no change has waited too long to be written.
 func (h *Health) Healthy() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -103,7 +109,7 @@ func (h *Health) Healthy() bool {
 }
 
 func (h *Health) healthy() bool {
-	return h.waiting.IsZero() || h.now().Sub(h.waiting) < Timeout
+	return h.waiting.IsZero() || h.now().Sub(h.waiting) < h.timeout
 }
 
 // report is the body of /healthz and /livez, in kube-proxy's form.
@@ -112,6 +118,13 @@ type report struct {
 	CurrentTime  time.Time `json:"currentTime"`
 	NodeEligible *bool     `json:"nodeEligible,omitempty"`
 	Healthy      bool      `json:"healthy"`
+	// Status is by family. It is missing before the first write.
+	Status map[string]familyReport `json:"status,omitempty"`
+}
+
+type familyReport struct {
+	LastUpdated time.Time `json:"lastUpdated"`
+	Healthy     bool      `json:"healthy"`
 }
 
 // Handler serves /healthz, which is 503 also when the node is about to go, and /livez, which is not. It is meant for
@@ -128,6 +141,13 @@ func (h *Health) answer(w http.ResponseWriter, withNode bool) {
 	eligible := h.eligible
 	r := report{LastUpdated: h.updated, CurrentTime: h.now(), Healthy: h.healthy()}
 	h.mu.Unlock()
+	if !r.LastUpdated.IsZero() {
+		// One write serves both families.
+		r.Status = map[string]familyReport{}
+		for _, name := range families {
+			r.Status[name] = familyReport{LastUpdated: r.LastUpdated, Healthy: r.Healthy}
+		}
+	}
 	ok := r.Healthy
 	if withNode {
 		r.NodeEligible = &eligible
@@ -157,21 +177,4 @@ func writeJSON(w http.ResponseWriter, code int, body []byte) {
 	w.WriteHeader(code)
 	// A client that has gone cannot be told.
 	_, _ = w.Write(body)
-}
-
-// MetricsHandler serves /metrics, /healthz (that the process answers at all) and /proxyMode (the mode's name). It is
-// meant for 127.0.0.1:10249.
-func (h *Health) MetricsHandler(mode string) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("/metrics", h.metrics.handler())
-	text := func(body string) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-			w.Header().Set("X-Content-Type-Options", "nosniff")
-			_, _ = w.Write([]byte(body))
-		}
-	}
-	mux.HandleFunc("/healthz", text("ok"))
-	mux.HandleFunc("/proxyMode", text(mode))
-	return mux
 }

@@ -20,7 +20,7 @@ import (
 // newHealth has a clock that stands still until it is moved.
 func newHealth(t *testing.T) (*Health, *time.Time) {
 	clock := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	h := New(logr.Discard())
+	h := New(logr.Discard(), 0)
 	h.now = func() time.Time { return clock }
 	t.Cleanup(h.Close)
 	return h, &clock
@@ -40,6 +40,7 @@ func TestHealthz(t *testing.T) {
 		do             func(h *Health, pass func(time.Duration))
 		healthz, livez int
 		eligible       bool
+		written        bool // there is a status for each family
 	}{
 		"Start": {
 			reason: "nothing to write yet: rules of a former run may serve",
@@ -82,7 +83,7 @@ func TestHealthz(t *testing.T) {
 				pass(Timeout)
 				h.Synced(failed)
 				h.Synced(dpsync.Result{Wrote: true, Full: true})
-			}, healthz: 200, livez: 200, eligible: true,
+			}, healthz: 200, livez: 200, eligible: true, written: true,
 		},
 		"Quiet": {
 			reason: "nothing to write for long is healthy",
@@ -90,7 +91,15 @@ func TestHealthz(t *testing.T) {
 				h.Queued()
 				h.Synced(dpsync.Result{})
 				pass(24 * time.Hour)
-			}, healthz: 200, livez: 200, eligible: true,
+			}, healthz: 200, livez: 200, eligible: true, written: true,
+		},
+		"StuckLater": {
+			reason: "it was written once; lastUpdated tells when, and does not move while a change waits for too long",
+			do: func(h *Health, pass func(time.Duration)) {
+				h.Synced(dpsync.Result{})
+				h.Queued()
+				pass(Timeout)
+			}, healthz: 503, livez: 503, eligible: true, written: true,
 		},
 		"Tainted": {
 			reason: "the autoscaler removes the node: load balancers go, the kubelet does not restart us",
@@ -132,12 +141,21 @@ func TestHealthz(t *testing.T) {
 					LastUpdated, CurrentTime time.Time
 					NodeEligible             *bool
 					Healthy                  bool
+					Status                   map[string]struct{ Healthy bool }
 				}
 				if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
 					t.Fatalf("%s: %v: %s", path, err, w.Body)
 				}
 				if !body.CurrentTime.Equal(*clock) || body.Healthy != (tc.livez == 200) {
 					t.Errorf("%s: %s", path, w.Body)
+				}
+				for _, family := range []string{"IPv4", "IPv6"} {
+					if got, ok := body.Status[family]; ok != tc.written || ok && got.Healthy != body.Healthy {
+						t.Errorf("%s: status of %s in %s", path, family, w.Body)
+					}
+				}
+				if tc.written && want == 503 && !body.LastUpdated.Equal(clock.Add(-Timeout)) {
+					t.Errorf("%s: lastUpdated %v of a node that is stuck, want when it was last written", path, body.LastUpdated)
 				}
 				if want == 200 && !body.LastUpdated.Equal(*clock) {
 					t.Errorf("%s: lastUpdated %v of a healthy node, want now", path, body.LastUpdated)
@@ -150,6 +168,16 @@ func TestHealthz(t *testing.T) {
 	}
 }
 
+// loopback is the handler of the metrics server.
+func loopback(t *testing.T, h *Health, l Loopback) http.Handler {
+	t.Helper()
+	handler, err := h.MetricsHandler(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return handler
+}
+
 func TestMetrics(t *testing.T) {
 	h, _ := newHealth(t)
 	h.Changed(dpsync.Services)
@@ -157,7 +185,7 @@ func TestMetrics(t *testing.T) {
 	h.Changed(dpsync.EndpointSlices)
 	h.Changed(dpsync.Nodes)
 	h.Queued()
-	metrics := func() string { return get(t, h.MetricsHandler("nftables"), "/metrics").Body.String() }
+	metrics := func() string { return get(t, loopback(t, h, Loopback{}), "/metrics").Body.String() }
 	expect := func(when string, lines ...string) {
 		t.Helper()
 		text := metrics()
@@ -197,10 +225,4 @@ func TestMetrics(t *testing.T) {
 		`kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family="IPv4",traffic_policy="internal"} 1`,
 		`kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family="IPv4",traffic_policy="external"} 2`,
 		`kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family="IPv6",traffic_policy="external"} 0`)
-
-	for path, want := range map[string]string{"/healthz": "ok", "/proxyMode": "nftables"} {
-		if w := get(t, h.MetricsHandler("nftables"), path); w.Code != 200 || w.Body.String() != want {
-			t.Errorf("%s: %d %q, want %q", path, w.Code, w.Body, want)
-		}
-	}
 }

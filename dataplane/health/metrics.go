@@ -1,6 +1,7 @@
 package health
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/fairlead/fairlead/dataplane/model"
 	dpsync "github.com/fairlead/fairlead/dataplane/sync"
 )
 
@@ -19,13 +21,14 @@ var families = map[uint8]string{4: "IPv4", 6: "IPv6"}
 // metrics bear kube-proxy's names (all start with kubeproxy_), for the dashboards and alerts that people have.
 type metrics struct {
 	registry *prometheus.Registry
+	started  time.Time
 
 	syncSeconds, fullSeconds, partialSeconds *prometheus.HistogramVec
 	last, lastQueued                         *prometheus.GaugeVec
 	networkProgramming                       *prometheus.HistogramVec
 	pending                                  map[dpsync.Kind]prometheus.Gauge
 	total                                    map[dpsync.Kind]prometheus.Counter
-	failures                                 *prometheus.CounterVec
+	failures, cleanupFailures                *prometheus.CounterVec
 	noLocalEndpoints                         *prometheus.GaugeVec
 	healthz, livez                           *prometheus.CounterVec
 }
@@ -33,8 +36,9 @@ type metrics struct {
 const subsystem = "kubeproxy"
 
 func newMetrics() *metrics {
-	m := &metrics{registry: prometheus.NewRegistry()}
+	m := &metrics{registry: prometheus.NewRegistry(), started: time.Now()}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registerRequests(m.registry)
 	milliseconds := prometheus.ExponentialBuckets(0.001, 2, 15)
 	m.syncSeconds = m.histogram("sync_proxy_rules_duration_seconds", "Time to write rules, in seconds.", milliseconds)
 	m.fullSeconds = m.histogram("sync_full_proxy_rules_duration_seconds", "Time to write all rules, in seconds.", milliseconds)
@@ -46,6 +50,8 @@ func newMetrics() *metrics {
 	m.noLocalEndpoints = m.gauge("sync_proxy_rules_no_local_endpoints_total",
 		"Service ports with a Local traffic policy that have endpoints, but none on this node.", "traffic_policy", "ip_family")
 	m.failures = m.counter("sync_proxy_rules_nftables_sync_failures_total", "Failed writes of rules.", "ip_family")
+	m.cleanupFailures = m.counter("sync_proxy_rules_nftables_cleanup_failures_total",
+		"Failures to delete chains and sets that nothing uses any more.", "ip_family")
 	m.healthz = m.counter("proxy_healthz_total", "Answers of /healthz by status code.", "code")
 	m.livez = m.counter("proxy_livez_total", "Answers of /livez by status code.", "code")
 	m.pending = map[dpsync.Kind]prometheus.Gauge{
@@ -61,7 +67,7 @@ func newMetrics() *metrics {
 
 // programmingBuckets are kube-proxy's: up to 5 minutes, finest in the first one.
 func programmingBuckets() []float64 {
-	return slices.Concat([]float64{0.25, 0.5}, prometheus.LinearBuckets(1, 1, 59),
+	return slices.Concat([]float64{0, 0.25, 0.5}, prometheus.LinearBuckets(1, 1, 59),
 		prometheus.LinearBuckets(60, 5, 12), prometheus.LinearBuckets(120, 30, 7))
 }
 
@@ -84,7 +90,7 @@ func (m *metrics) counter(name, help string, labels ...string) *prometheus.Count
 }
 
 func (m *metrics) handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ProcessStartTime: m.started})
 }
 
 func (m *metrics) changed(kind dpsync.Kind) {
@@ -101,6 +107,11 @@ func (m *metrics) queued(now time.Time) {
 }
 
 func (m *metrics) synced(now time.Time, r dpsync.Result) {
+	leftovers := (*model.CleanupError)(nil)
+	if errors.As(r.Err, &leftovers) {
+		m.cleanupFailures.WithLabelValues(families[leftovers.Family]).Inc()
+		return
+	}
 	for family, name := range families {
 		if r.Err != nil {
 			m.failures.WithLabelValues(name).Inc()

@@ -15,12 +15,12 @@ import (
 const listenAgain = 5 * time.Second
 
 // Serve answers on an address until the context ends. An address in use is tried again and again, since packets
-// matter more than what can be said of them.
-func Serve(ctx context.Context, log logr.Logger, address string, handler http.Handler) {
+// matter more than what can be said of them; with hardFail it is an error.
+func Serve(ctx context.Context, log logr.Logger, address string, handler http.Handler, hardFail bool) error {
 	for said := ""; ctx.Err() == nil; {
 		err := serveOnce(ctx, address, handler)
-		if err == nil {
-			return
+		if err == nil || hardFail {
+			return err
 		}
 		if said != err.Error() {
 			said = err.Error()
@@ -31,6 +31,7 @@ func Serve(ctx context.Context, log logr.Logger, address string, handler http.Ha
 		case <-time.After(listenAgain):
 		}
 	}
+	return nil
 }
 
 func serveOnce(ctx context.Context, address string, handler http.Handler) error {

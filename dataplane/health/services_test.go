@@ -160,7 +160,9 @@ func TestServe(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		Serve(ctx, logr.Discard(), listener.Addr().String(), h.Handler())
+		if err := Serve(ctx, logr.Discard(), listener.Addr().String(), h.Handler(), false); err != nil {
+			t.Errorf("Serve: %v", err)
+		}
 	}()
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)

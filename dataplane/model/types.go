@@ -170,3 +170,13 @@ func (c *Changes) Empty() bool {
 	return c == nil || len(c.Frontends) == 0 && len(c.FrontendsGone) == 0 && len(c.Groups) == 0 &&
 		len(c.GroupsGone) == 0 && len(c.ClusterIPs) == 0 && len(c.ClusterIPsGone) == 0 && !c.Node
 }
+
+// CleanupError is a backend's: all that serves packets is written, but something of no more use could not be removed.
+type CleanupError struct {
+	// Family is 4 or 6.
+	Family uint8
+	Err    error
+}
+
+func (e *CleanupError) Error() string { return e.Err.Error() }
+func (e *CleanupError) Unwrap() error { return e.Err }

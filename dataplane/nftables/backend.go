@@ -172,7 +172,7 @@ func (b *Backend) fullSync(state *model.State) error {
 	}
 	for i, t := range b.tables {
 		if err := b.deleteUnused(t, found[i]); err != nil {
-			return fmt.Errorf("deleting unused chains and sets: %w", err)
+			return &model.CleanupError{Family: t.number, Err: fmt.Errorf("deleting unused chains and sets: %w", err)}
 		}
 	}
 	return nil
