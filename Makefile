@@ -20,6 +20,8 @@ RENDER = $(TOOL) kustomize build config/default | sed -e 's|image: fairlead/mana
 
 # The folder of the control plane's programs. They are looked for when a recipe runs, not when make starts.
 ASSETS = $$(cd test/controlplane && go run .)
+# The same with kube-proxy, with which test/kubeproxy compares the node agent.
+ASSETS_PROXY = $$(cd test/controlplane && go run . -with kube-proxy)
 
 # How long make fuzz takes.
 FUZZTIME ?= 1m
@@ -95,8 +97,8 @@ controlplane: ## Find, download or build the control plane's programs; print the
 test: test-unit test-e2e ## Run all tests: unit, integration with a real API server, packets in the playground.
 
 .PHONY: test-unit
-test-unit: build ## Run the tests of all packages, with a real API server.
-	@assets=$(ASSETS) && KUBEBUILDER_ASSETS="$$assets" go test -timeout 20m $(GOTEST_FLAGS) ./...
+test-unit: build ## Run the tests of all packages, with a real API server and a real kube-proxy.
+	@assets=$(ASSETS_PROXY) && KUBEBUILDER_ASSETS="$$assets" go test -timeout 20m $(GOTEST_FLAGS) ./...
 	cd test/controlplane && go test $(GOTEST_FLAGS) ./...
 	cd test/oracle && go test -count=1 $(GOTEST_FLAGS) ./...
 
