@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"os"
@@ -244,7 +245,7 @@ func TestWatcherTells(t *testing.T) {
 		}
 	}
 	recorder := httptest.NewRecorder()
-	w.ServeHTTP(recorder, httptest.NewRequest("GET", "/nodeports", nil))
+	w.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/nodeports", nil))
 	var got report
 	if err := json.Unmarshal(recorder.Body.Bytes(), &got); err != nil {
 		t.Fatal(err)

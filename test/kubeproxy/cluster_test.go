@@ -45,7 +45,8 @@ type cluster struct {
 	config     string // a KubeProxyConfiguration
 	kubeProxy  string
 	nodeAgent  string
-	healthPort int32
+	// The Service's ports on the node.
+	nodePort, healthPort int32
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -132,7 +133,7 @@ func (c *cluster) objects(t *testing.T) {
 		},
 	}
 	must(t, c.admin.Create(t.Context(), service))
-	c.healthPort = service.Spec.HealthCheckNodePort
+	c.nodePort, c.healthPort = service.Spec.Ports[0].NodePort, service.Spec.HealthCheckNodePort
 	must(t, c.admin.Create(t.Context(), &discoveryv1.EndpointSlice{
 		ObjectMeta:  metav1.ObjectMeta{Namespace: "default", Name: "web", Labels: map[string]string{discoveryv1.LabelServiceName: "web"}},
 		AddressType: discoveryv1.AddressTypeIPv4,
@@ -156,6 +157,12 @@ func (c *cluster) endpoint(t *testing.T, there bool) {
 		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{Addresses: []string{"10.244.1.1"}, NodeName: new(nodeName)})
 	}
 	must(t, c.admin.Update(t.Context(), slice))
+}
+
+// unexpose takes the Service's ports on the node away.
+func (c *cluster) unexpose(t *testing.T) {
+	t.Helper()
+	must(t, c.admin.Delete(t.Context(), &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web"}}))
 }
 
 func (c *cluster) taint(t *testing.T, taints ...corev1.Taint) {
@@ -192,13 +199,13 @@ func start(t *testing.T, path string, args ...string) (stop func()) {
 	cmd := exec.Command(path, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	started, ended := make(chan error), make(chan error, 1)
-	done := make(chan struct{})
+	started, ended, done := make(chan error), make(chan struct{}), make(chan struct{})
 	go func() {
 		// Pdeathsig is sent when the thread that started the child ends.
 		runtime.LockOSThread()
 		started <- cmd.Start()
-		ended <- cmd.Wait()
+		_ = cmd.Wait() // it was told to end
+		close(ended)
 		<-done
 	}()
 	must(t, <-started)
