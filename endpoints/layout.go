@@ -88,9 +88,13 @@ func (l *Layout) Observe(slice *discoveryv1.EndpointSlice) Observation {
 	case b == nil:
 		l.add(slice)
 		return Changed
-	case slice.UID == b.slice.UID && slice.ResourceVersion == b.slice.ResourceVersion && slice.ResourceVersion != "":
-		// The same content: what the cache has anyway need not be held twice.
-		b.slice = slice
+	case sameVersion(b.slice, slice):
+		// What the cache has anyway need not be held twice. Where it is not the same, since an admission webhook changed
+		// what we wrote, what we wrote counts: writing it again would only have it changed again.
+		if l.set == nil || l.sameHead(b.slice, slice) && maps.Equal(b.slice.Labels, slice.Labels) &&
+			slices.EqualFunc(b.slice.Endpoints, slice.Endpoints, func(a, b discoveryv1.Endpoint) bool { return equalEndpoints(&a, &b) }) {
+			b.slice = slice
+		}
 		return Stale
 	case !Newer(slice.ResourceVersion, b.slice.ResourceVersion):
 		return Stale
@@ -115,10 +119,17 @@ func (l *Layout) Remove(uid types.UID) bool {
 	return true
 }
 
-// Wrote takes over what came of a write of a plan: the slice as the API server returned it, nil for one that was
-// deleted. A write that failed is not told; the next plan makes it again.
+// Wrote takes over what came of a write of a plan: the slice with the metadata that the API server returned, nil for one
+// that was deleted. A write that failed is not told; the next plan makes it again.
+//
+// The rest of it may be what was sent: where an admission webhook changed that, nothing is done about it until something
+// newer is observed.
 func (l *Layout) Wrote(write Write, result *discoveryv1.EndpointSlice) {
 	if write.Verb != Delete {
+		if b := l.bins[result.Name]; b != nil && sameVersion(b.slice, result) {
+			l.replace(b, result) // The write changed nothing, perhaps since a webhook took it back.
+			return
+		}
 		l.Observe(result)
 		return
 	}
@@ -137,6 +148,11 @@ func (l *Layout) bury(uid types.UID) {
 		l.deleted = map[types.UID]struct{}{}
 	}
 	l.deleted[uid] = struct{}{}
+}
+
+// sameVersion says whether two slices are the same object at the same time.
+func sameVersion(a, b *discoveryv1.EndpointSlice) bool {
+	return a.UID == b.UID && a.ResourceVersion == b.ResourceVersion && a.ResourceVersion != ""
 }
 
 // Newer says whether resourceVersion a of one resource is after b (ordered since Kubernetes 1.35, KEP-5504, and on every
@@ -172,8 +188,7 @@ func (l *Layout) replace(b *bin, slice *discoveryv1.EndpointSlice) Observation {
 		b.slice = slice
 		return Changed
 	}
-	same := (old.DeletionTimestamp == nil) == (slice.DeletionTimestamp == nil) &&
-		OwnedBy(old, l.set.service) == OwnedBy(slice, l.set.service) && slices.EqualFunc(old.Ports, slice.Ports, equalPorts)
+	same := l.sameHead(old, slice)
 	if !same || b.shelf == nil || len(slice.Endpoints) == 0 {
 		l.displace(b)
 		b.slice = slice
@@ -186,6 +201,12 @@ func (l *Layout) replace(b *bin, slice *discoveryv1.EndpointSlice) Observation {
 		return Unchanged
 	}
 	return Changed
+}
+
+// sameHead says whether two states of a slice belong at the same place.
+func (l *Layout) sameHead(a, b *discoveryv1.EndpointSlice) bool {
+	return (a.DeletionTimestamp == nil) == (b.DeletionTimestamp == nil) &&
+		OwnedBy(a, l.set.service) == OwnedBy(b, l.set.service) && slices.EqualFunc(a.Ports, b.Ports, equalPorts)
 }
 
 // place finds out where a bin belongs and puts it there.
