@@ -55,7 +55,8 @@ func Mirror(source *corev1.Endpoints, existing []*discoveryv1.EndpointSlice, opt
 	if opts.MaxEndpoints == 0 {
 		opts.MaxEndpoints = MirrorCapacity
 	}
-	m := &mirror{source: source, opts: opts, names: map[string]struct{}{}, groups: map[groupKey]*mirrorGroup{}}
+	m := &mirror{source: source, opts: opts, names: map[string]struct{}{},
+		tried: map[discoveryv1.AddressType]int{}, groups: map[groupKey]*mirrorGroup{}}
 	m.labels, m.annotations = mirrorMeta(source, opts.ManagedBy)
 	for _, subset := range canonicalSubsets(source.Subsets) {
 		m.addSubset(subset)
@@ -90,7 +91,9 @@ type mirror struct {
 	groups              map[groupKey]*mirrorGroup
 	existing            []*discoveryv1.EndpointSlice
 	names               map[string]struct{}
-	plan                MirrorPlan
+	// tried is how many names of each family have been tried.
+	tried map[discoveryv1.AddressType]int
+	plan  MirrorPlan
 }
 
 // mirrorGroup is what one slice is to hold.
@@ -307,12 +310,11 @@ func (m *mirror) build(old *discoveryv1.EndpointSlice, g *mirrorGroup) *discover
 
 // freeName returns the first name of the object's slices that is free: see packer.freeName.
 func (m *mirror) freeName(family discoveryv1.AddressType) string {
-	for i := 0; ; i++ {
-		name := sliceName(m.source, family, i)
-		if _, used := m.names[name]; used || m.opts.Taken != nil && m.opts.Taken(name) {
-			continue
+	for {
+		name := sliceName(m.source, family, m.tried[family])
+		m.tried[family]++
+		if _, used := m.names[name]; !used && (m.opts.Taken == nil || !m.opts.Taken(name)) {
+			return name
 		}
-		m.names[name] = struct{}{}
-		return name
 	}
 }

@@ -11,6 +11,9 @@ import (
 type mirrorChange struct {
 	old   *discoveryv1.EndpointSlice
 	group *mirrorGroup
+	// drops are the routes that stay and that it takes out of its slice: worked out once, since each change is looked at
+	// as often as there are others that cannot be done before it.
+	drops []route
 }
 
 // route is one way to reach an endpoint: what must not vanish while slices change places. The port is empty for
@@ -82,6 +85,9 @@ func (m *mirror) order(changes []mirrorChange) []Write {
 			o.stay[r] = struct{}{}
 		}
 	}
+	for i := range changes {
+		changes[i].drops = o.drops(changes[i])
+	}
 	for len(changes) > 0 {
 		at := slices.IndexFunc(changes, func(c mirrorChange) bool { return o.safe(c) })
 		switch {
@@ -90,7 +96,9 @@ func (m *mirror) order(changes []mirrorChange) []Write {
 			at = 0
 		default:
 			o.write(mirrorChange{group: changes[0].group})
-			changes = append(changes[1:], mirrorChange{old: changes[0].old})
+			last := mirrorChange{old: changes[0].old}
+			last.drops = o.drops(last)
+			changes = append(changes[1:], last)
 			continue
 		}
 		o.write(changes[at])
@@ -112,29 +120,28 @@ type ordering struct {
 	writes []Write
 }
 
-// drops calls yield with every route that stays and that a change takes out of its slice.
-func (o *ordering) drops(c mirrorChange, yield func(route)) {
+// drops returns the routes that stay and that a change takes out of its slice.
+func (o *ordering) drops(c mirrorChange) []route {
+	var dropped []route
 	next := routesOfGroup(c.group)
 	for r := range routesOfSlice(c.old) {
 		_, stays := o.stay[r]
 		if _, kept := next[r]; stays && !kept {
-			yield(r)
+			dropped = append(dropped, r)
 		}
 	}
+	return dropped
 }
 
 func (o *ordering) safe(c mirrorChange) bool {
-	safe := true
-	o.drops(c, func(r route) { safe = safe && o.holders[r] > 1 })
-	return safe
+	return !slices.ContainsFunc(c.drops, func(r route) bool { return o.holders[r] <= 1 })
 }
 
 func (o *ordering) write(c mirrorChange) {
 	if c.old == nil && o.deleting() {
 		return
 	}
-	write := Write{Verb: Update}
-	o.drops(c, func(route) { write.Moves = true })
+	write := Write{Verb: Update, Moves: len(c.drops) > 0}
 	switch {
 	case c.old == nil:
 		write.Verb, write.Slice = Create, o.build(nil, c.group)

@@ -383,3 +383,24 @@ func TestUnmirror(t *testing.T) {
 		t.Errorf("writes are %q, want those two deleted that are not yet", got)
 	}
 }
+
+// TestMirrorManySubsets: names are not looked for from the first one again for each slice, or Endpoints with thousands
+// of subsets would keep a worker busy for minutes.
+func TestMirrorManySubsets(t *testing.T) {
+	source := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web", UID: "uid"}}
+	for i := range 500 {
+		source.Subsets = append(source.Subsets, corev1.EndpointSubset{
+			Addresses: []corev1.EndpointAddress{{IP: fmt.Sprintf("10.0.%d.%d", i/250, i%250)}},
+			Ports:     []corev1.EndpointPort{{Port: int32(i + 1), Protocol: corev1.ProtocolTCP}},
+		})
+	}
+	asked := 0
+	plan := Mirror(source, nil, MirrorOptions{ManagedBy: managedBy, Taken: func(string) bool { asked++; return asked%2 == 0 }})
+	names := map[string]struct{}{}
+	for _, write := range plan.Writes {
+		names[write.Slice.Name] = struct{}{}
+	}
+	if len(names) != 500 || asked > 1000 {
+		t.Errorf("%d slices have %d names, for which %d were tried", len(plan.Writes), len(names), asked)
+	}
+}
