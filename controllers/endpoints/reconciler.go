@@ -122,12 +122,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if wait := st.pace.Wait(r.Clock.Now()); wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
+	st.inbox.take()
 	service := r.Tracker.Service(req.NamespacedName)
 	if service == nil || !endpoints.Selected(service) {
 		r.states.Forget(req.NamespacedName)
 		return r.remove(ctx, req.NamespacedName)
 	}
-	st.inbox.take()
 	current, err := r.current(ctx, req.NamespacedName, st)
 	if err != nil {
 		return ctrl.Result{}, err

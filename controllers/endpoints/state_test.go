@@ -1,11 +1,20 @@
 package endpoints
 
 import (
+	"context"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead/fairlead/controllers/selection"
+	"github.com/fairlead/fairlead/controllers/work"
 )
 
 // TestInbox tells stories of writes and events that come in any order.
@@ -95,4 +104,27 @@ func TestInbox(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestMarkDuringAPass: a pass empties the inbox before it reads the Service, so that one which comes back while its
+// pass finds it gone, in an event handler that had found its state before, is queued again.
+func TestMarkDuringAPass(t *testing.T) {
+	key := types.NamespacedName{Namespace: "ns", Name: "web"}
+	r := &Reconciler{Clock: clock.RealClock{}, Client: nothing{}, Tracker: selection.New(selection.Options{})}
+	r.states = work.NewStates(func() *state { return &state{} })
+	st := r.states.Get(key)
+	st.inbox.mark()
+	if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: key}); err != nil {
+		t.Fatal(err)
+	}
+	if !st.inbox.mark() {
+		t.Error("the Service is not queued")
+	}
+}
+
+// nothing is a client that knows no object.
+type nothing struct{ client.Client }
+
+func (nothing) Get(_ context.Context, key client.ObjectKey, _ client.Object, _ ...client.GetOption) error {
+	return apierrors.NewNotFound(corev1.Resource("endpoints"), key.Name)
 }
