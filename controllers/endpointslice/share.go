@@ -9,8 +9,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// maxShared bounds how many different things a pool remembers. More than that are not of templates.
-const maxShared = 1 << 14
+// maxShared and maxSharedBytes bound how many different things a pool remembers, and how long their keys are together.
+// More than that are not of templates. Without the second, Pods with a megabyte of labels each, made and deleted one after
+// the other, would be remembered when they are long gone.
+const (
+	maxShared      = 1 << 14
+	maxSharedBytes = 8 << 20
+)
 
 // pool keeps one of several equal parts of Pods. Those of one template have the same labels and ports, which would
 // otherwise be half of all that the cache holds. What it hands out is shared and must not be changed. It is safe for
@@ -18,6 +23,8 @@ const maxShared = 1 << 14
 type pool[T any] struct {
 	mu    sync.Mutex
 	byKey map[string]T
+	// bytes is how long the keys of byKey are together.
+	bytes int
 	key   []byte
 }
 
@@ -30,10 +37,14 @@ func (p *pool[T]) share(part T, appendKey func([]byte, T) []byte) T {
 	if first, ok := p.byKey[string(p.key)]; ok {
 		return first
 	}
-	if p.byKey == nil || len(p.byKey) >= maxShared {
-		p.byKey = map[string]T{}
+	if len(p.key) > maxSharedBytes/128 {
+		return part // Few of these would make the pool begin anew.
+	}
+	if p.byKey == nil || len(p.byKey) >= maxShared || p.bytes+len(p.key) > maxSharedBytes {
+		p.byKey, p.bytes = map[string]T{}, 0
 	}
 	p.byKey[string(p.key)] = part
+	p.bytes += len(p.key)
 	return part
 }
 

@@ -3,6 +3,7 @@ package endpointslice
 import (
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -184,5 +185,18 @@ func TestPoolForgets(t *testing.T) {
 	}
 	if n := len(p.byKey); n > maxShared {
 		t.Errorf("it remembers %d", n)
+	}
+	for size := 1 << 10; size <= 1<<20; size *= 4 {
+		long := strings.Repeat("x", size)
+		for i := range 2 * maxSharedBytes / size {
+			p.share(long+fmt.Sprint(i), key)
+		}
+		bytes := 0
+		for key := range p.byKey {
+			bytes += len(key)
+		}
+		if bytes > maxSharedBytes {
+			t.Errorf("after texts of %d bytes it remembers %d", size, bytes)
+		}
 	}
 }
