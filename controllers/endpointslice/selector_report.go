@@ -12,10 +12,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	applymetav1 "k8s.io/client-go/applyconfigurations/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
 	fairleadac "github.com/fairlead/fairlead/applyconfiguration/api/v1alpha1"
+	"github.com/fairlead/fairlead/endpoints"
 )
 
 // reportPause is how long numbers in a status may be behind, so that Pods that come and go do not cost a write each.
@@ -32,6 +34,8 @@ type reports struct {
 type report struct {
 	status *v1alpha1.EndpointSelectorStatus
 	at     time.Time
+	// version is the resourceVersion that the status came with.
+	version string
 }
 
 func newReports() *reports { return &reports{byUID: map[types.UID]report{}} }
@@ -45,6 +49,22 @@ func (r *reports) last(es *v1alpha1.EndpointSelector) (*v1alpha1.EndpointSelecto
 		return last.status, last.at
 	}
 	return &es.Status, time.Time{}
+}
+
+// edited takes over a status from the cache and says whether that is news: someone else wrote it, or perhaps we did and
+// do not know it yet.
+func (r *reports) edited(es *v1alpha1.EndpointSelector) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last, ok := r.byUID[es.UID]
+	switch {
+	case !ok:
+		return true
+	case !endpoints.Newer(es.ResourceVersion, last.version) || equality.Semantic.DeepEqual(last.status, &es.Status):
+		return false
+	}
+	r.byUID[es.UID] = report{status: &es.Status, at: last.at, version: es.ResourceVersion}
+	return true
 }
 
 func (r *reports) wrote(uid types.UID, is report) {
@@ -132,7 +152,7 @@ func (r *Reconciler) report(ctx context.Context, es *v1alpha1.EndpointSelector, 
 	if err != nil {
 		return 0, fmt.Errorf("applying the status of EndpointSelector %s: %w", es.Name, err)
 	}
-	r.reports.wrote(es.UID, report{status: next, at: now})
+	r.reports.wrote(es.UID, report{status: next, at: now, version: ptr.Deref(object.ResourceVersion, "")})
 	for _, c := range changes(last, next) {
 		kind := corev1.EventTypeNormal
 		if c.warning {

@@ -555,3 +555,35 @@ func TestSelectorCoexist(t *testing.T) {
 		t.Errorf("kube-controller-manager's slice was touched: %v", got)
 	}
 }
+
+// TestForgedStatus: a status that somebody else writes is put right, at once and after a restart.
+func TestForgedStatus(t *testing.T) {
+	w := newWorld(t)
+	stop := w.start(&Reconciler{})
+	n := w.node("a", "zone-a")
+	w.selectorless(nil)
+	w.podOf("one", n.Name, map[string]string{"app": "web"}, "10.244.0.1")
+	es := w.selector("web", metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}, nil)
+	const want = "1 pods, 1 endpoints, 1 ready"
+	w.expectStatus(es, v1alpha1.ReasonAccepted, v1alpha1.ReasonProgrammed, want)
+	forge := func() {
+		w.eventually(func() error {
+			if err := w.client.Get(t.Context(), client.ObjectKeyFromObject(es), es); err != nil {
+				return err
+			}
+			es.Status.Endpoints, es.Status.ActiveGroup = new(int32(99)), "none"
+			es.Status.Conditions = es.Status.Conditions[:1]
+			return w.client.Status().Update(t.Context(), es)
+		})
+	}
+	for range 2 {
+		forge()
+		w.expectStatus(es, v1alpha1.ReasonAccepted, v1alpha1.ReasonProgrammed, want)
+	}
+	stop()
+	forge()
+	w.start(&Reconciler{})
+	w.expectStatus(es, v1alpha1.ReasonAccepted, v1alpha1.ReasonProgrammed, want)
+	forge()
+	w.expectStatus(es, v1alpha1.ReasonAccepted, v1alpha1.ReasonProgrammed, want)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -26,7 +27,7 @@ func addSelectorIndex(ctx context.Context, indexer client.FieldIndexer) error {
 }
 
 // selectorHandler wakes the Service that an EndpointSelector names, or named before, when it comes, goes or changes.
-// Its status does not: that is what we write.
+// Its status does where it is not what we wrote.
 func (r *Reconciler) selectorHandler() handler.EventHandler {
 	return handler.Funcs{
 		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) {
@@ -34,7 +35,8 @@ func (r *Reconciler) selectorHandler() handler.EventHandler {
 		},
 		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
 			old, es := e.ObjectOld.(*v1alpha1.EndpointSelector), e.ObjectNew.(*v1alpha1.EndpointSelector)
-			if old.UID == es.UID && old.Generation == es.Generation && (old.DeletionTimestamp == nil) == (es.DeletionTimestamp == nil) {
+			if old.UID == es.UID && old.Generation == es.Generation && (old.DeletionTimestamp == nil) == (es.DeletionTimestamp == nil) &&
+				(equality.Semantic.DeepEqual(&old.Status, &es.Status) || !r.reports.edited(es)) {
 				return
 			}
 			r.wake(q, old)
