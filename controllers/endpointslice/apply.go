@@ -75,11 +75,12 @@ func (r *Reconciler) write(ctx context.Context, st *state, write endpoints.Write
 	if err != nil {
 		return fmt.Errorf("writing EndpointSlice %s: %w", write.Slice.Name, err)
 	}
+	slice.Labels = write.Slice.Labels // An admission webhook's, if it changed them, are its business as all that it does.
 	trimManagers(&slice)
 	st.inbox.written(slice.UID, slice.ResourceVersion)
 	if st.layout != nil {
 		st.layout.Wrote(write, &slice)
-		st.known[slice.UID] = known{name: slice.Name, managers: slice.ManagedFields}
+		st.known.put(&slice)
 	}
 	return nil
 }
@@ -95,7 +96,7 @@ func (r *Reconciler) delete(ctx context.Context, st *state, write endpoints.Writ
 	}
 	if st.layout != nil {
 		st.layout.Wrote(write, nil)
-		delete(st.known, slice.UID)
+		st.known.forget(slice.UID)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
 )
@@ -46,6 +47,7 @@ func withoutEndpoints(s *discoveryv1.EndpointSlice) { s.Endpoints = nil }
 // TestSecondWriter: one that overwrites slices three times within a minute has them for ten, and no longer.
 func TestSecondWriter(t *testing.T) {
 	w := newWorld(t)
+	others := resting(t)
 	clock := clocktesting.NewFakePassiveClock(time.Now())
 	w.start(&Reconciler{Clock: clock, MaxBatchDelay: -1})
 	n := w.node("a", "zone-a")
@@ -79,6 +81,10 @@ func TestSecondWriter(t *testing.T) {
 		return nil
 	})
 
+	if got := resting(t) - others; got != 1 {
+		t.Errorf("%v Services are counted as resting, not 1", got)
+	}
+
 	// Almost ten minutes on it still rests, whatever happens to the Pods and whatever the rival does.
 	clock.SetTime(clock.Now().Add(conflictRest - time.Second))
 	last = w.editAs("rival", name, func(s *discoveryv1.EndpointSlice) { s.Endpoints = last.Endpoints; s.Labels["rival"] = "true" })
@@ -103,8 +109,27 @@ func TestSecondWriter(t *testing.T) {
 		}
 		return nil
 	})
+	if got := resting(t) - others; got != 0 {
+		t.Errorf("%v Services are counted as resting, not 0", got)
+	}
 	w.editAs("rival", name, withoutEndpoints)
 	w.expect(one)
+}
+
+// resting is what the metric says of how many Services rest.
+func resting(t *testing.T) float64 {
+	t.Helper()
+	families, err := metrics.Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() == "fairlead_endpointslice_ownership_conflicts" {
+			return family.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	t.Fatal("there is no such metric")
+	return 0
 }
 
 // TestDeletedOverAndOver: who deletes the slices over and over is a second writer, too.

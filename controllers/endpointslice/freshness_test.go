@@ -166,3 +166,23 @@ func TestIdle(t *testing.T) {
 		})
 	}
 }
+
+// TestVersionsThatGoBack: where the API server's versions are older than what is remembered, as after etcd was restored
+// from a backup, every write is refused, until what is remembered is forgotten.
+func TestVersionsThatGoBack(t *testing.T) {
+	w := newWorld(t)
+	r := &Reconciler{MaxBatchDelay: -1}
+	w.start(r)
+	n := w.node("a", "zone-a")
+	service := w.service(nil)
+	pod := w.pod("one", n.Name, "10.244.0.1")
+	w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""})
+	later := w.slices()[0].DeepCopy()
+	later.ResourceVersion = "999999999999"
+	st := r.states.Find(client.ObjectKeyFromObject(service))
+	st.inbox.mu.Lock()
+	st.inbox.slices = append(st.inbox.slices, sliceEvent{slice: later})
+	st.inbox.mu.Unlock()
+	w.ready(pod, false)
+	w.expect(shown{"10.244.0.1", "one", "zone-a", down, ""})
+}

@@ -101,6 +101,13 @@ func (s *share) become(next share) {
 	*s = next
 }
 
+// rest says whether the Service rests because of another owner.
+func (s *share) rest(is bool) {
+	next := *s
+	next.conflict = is
+	s.become(next)
+}
+
 // countPass counts what a pass did. Verbs are the writes that were done.
 func countPass(service *corev1.Service, st *state, plan endpoints.Plan, verbs map[endpoints.Verb]int, outdated bool, err error) {
 	written := 0

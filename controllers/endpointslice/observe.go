@@ -29,9 +29,9 @@ type demand struct {
 }
 
 // demandOf returns what a Service is to have: by its own selector, or else by the oldest EndpointSelector of those that
-// name it. Pods are the names of those that are marked.
-func (r *Reconciler) demandOf(ctx context.Context, service *corev1.Service, st *state, naming []*v1alpha1.EndpointSelector, pods map[string]struct{}) (demand, error) {
-	d, err := r.selectorDemand(ctx, service, st, naming, pods)
+// name it.
+func (r *Reconciler) demandOf(ctx context.Context, service *corev1.Service, st *state, naming []*v1alpha1.EndpointSelector) (demand, error) {
+	d, err := r.selectorDemand(ctx, service, st, naming)
 	if err != nil || r.Coexist || !endpoints.Selected(service) {
 		return d, err
 	}
@@ -44,9 +44,9 @@ func (r *Reconciler) manages(slice *discoveryv1.EndpointSlice) bool {
 	return managedBy == SelectorManagedBy || managedBy == ManagedBy && !r.Coexist
 }
 
-// observe brings what is remembered of a Service up to date with what its inbox held, at the cost of what that is. A
-// Service that nothing is known of is read whole, and one that has changed itself gets a new set.
-func (r *Reconciler) observe(ctx context.Context, service *corev1.Service, st *state, d demand, mail mail, now time.Time) error {
+// observe brings what is remembered of a Service up to date with its mail, at the cost of what that is. A Service
+// that nothing is known of is read whole, and one that has changed itself gets a new set.
+func (r *Reconciler) observe(ctx context.Context, service *corev1.Service, st *state, d demand, now time.Time) error {
 	if st.managedBy != d.managedBy {
 		st.drop()
 		st.managedBy = d.managedBy
@@ -60,26 +60,25 @@ func (r *Reconciler) observe(ctx context.Context, service *corev1.Service, st *s
 			ManagedBy: d.managedBy, MaxEndpoints: r.MaxEndpointsPerSlice,
 			Taken: func(name string) bool { return r.exists(service.Namespace, name) },
 		})
-		st.known = map[types.UID]known{}
 		for _, slice := range ours {
 			st.layout.Observe(slice)
-			st.known[slice.UID] = known{name: slice.Name, managers: slice.ManagedFields}
+			st.known.put(slice)
 		}
 	} else {
-		r.observeSlices(service, st, mail.slices, now)
+		r.observeSlices(service, st, st.mail.slices, now)
 	}
 	switch {
-	case st.set == nil, st.version != d.version, mail.service && differs(st.set.Service(), service):
+	case st.set == nil, st.version != d.version, st.mail.service && differs(st.set.Service(), service):
 		r.fill(service, st, d)
-	case len(mail.pods) > 0:
-		for name := range mail.pods {
+	case len(st.mail.pods) > 0:
+		for name := range st.mail.pods {
 			r.put(st, name, r.Tracker.Pod(client.ObjectKeyFromObject(service), name))
 		}
 	default:
 		return nil
 	}
 	st.changed = now
-	st.marked += len(mail.pods)
+	st.marked += len(st.mail.pods)
 	if logger := log.FromContext(ctx).V(1); logger.Enabled() {
 		if waiting := st.set.Waiting(); len(waiting) > 0 {
 			logger.Info("Left out Pods whose nodes are not known", "pods", waiting)
@@ -122,10 +121,10 @@ func (r *Reconciler) observeSlices(service *corev1.Service, st *state, events []
 	foreign := map[string]string{}
 	for _, e := range events {
 		uid := e.slice.UID
-		before, had := st.known[uid]
+		before, had := st.known.get(uid)
 		if e.deleted || !r.isOurs(service, e.slice, had) {
 			st.layout.Remove(uid)
-			delete(st.known, uid)
+			st.known.forget(uid)
 			st.rerouted = true
 			switch {
 			case !had || !endpoints.OwnedBy(e.slice, service) && e.deleted:
@@ -140,7 +139,7 @@ func (r *Reconciler) observeSlices(service *corev1.Service, st *state, events []
 		if observation == endpoints.Stale {
 			continue
 		}
-		st.known[uid] = known{name: e.slice.Name, managers: e.slice.ManagedFields}
+		st.known.put(e.slice)
 		st.rerouted = st.rerouted || observation == endpoints.Changed
 		if writer := foreignWriter(before.managers, e.slice.ManagedFields, FieldManager); observation == endpoints.Changed && writer != FieldManager {
 			foreign[before.name] = writer // Without a name where it was created.
@@ -168,7 +167,7 @@ func (r *Reconciler) ourSlices(ctx context.Context, service *corev1.Service, st 
 	var ours []*discoveryv1.EndpointSlice
 	for i := range list.Items {
 		slice := &list.Items[i]
-		if _, had := st.known[slice.UID]; r.isOurs(service, slice, had) {
+		if r.isOurs(service, slice, st.known.has(slice.UID)) {
 			ours = append(ours, slice)
 		}
 	}

@@ -156,8 +156,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if wait := st.pace.Wait(now); wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
+	st.mail = st.inbox.take() // Before anything is read, so that what comes meanwhile is another pass's.
 	naming, err := r.naming(ctx, req.NamespacedName, st)
 	if err != nil {
+		st.drop() // With the mail, so that the next pass reads everything.
 		return ctrl.Result{}, err
 	}
 	service := r.Tracker.Service(req.NamespacedName)
@@ -169,6 +171,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	res, err := r.pass(ctx, service, st, naming, now)
+	st.countRefusal(res.outdated)
 	if res.outdated {
 		return ctrl.Result{RequeueAfter: work.RetryConflict}, nil
 	}
@@ -192,10 +195,12 @@ type result struct {
 // pass writes the slices and conditions of one Service.
 func (r *Reconciler) pass(ctx context.Context, service *corev1.Service, st *state, naming []*v1alpha1.EndpointSelector, now time.Time) (result, error) {
 	plan, wanted, err := r.plan(ctx, service, st, naming, now)
+	st.mail = mail{}
 	if err != nil {
 		return result{}, err
 	}
 	res := result{rest: st.ownership.rest(now)}
+	st.share.rest(res.rest > 0)
 	wait := st.idleFor(plan, now)
 	if res.rest == 0 && wait == 0 {
 		if res.outdated, err = r.apply(ctx, service, st, plan); err != nil {
@@ -220,10 +225,9 @@ func (r *Reconciler) pass(ctx context.Context, service *corev1.Service, st *stat
 
 // plan decides what to write, and which conditions the Service should have.
 func (r *Reconciler) plan(ctx context.Context, service *corev1.Service, st *state, naming []*v1alpha1.EndpointSelector, now time.Time) (endpoints.Plan, []wantedCondition, error) {
-	mail := st.inbox.take() // Before anything is read, so that what comes meanwhile is another pass's.
-	d, err := r.demandOf(ctx, service, st, naming, mail.pods)
+	d, err := r.demandOf(ctx, service, st, naming)
 	if err != nil {
-		st.drop() // With the mail, so that the next pass reads everything.
+		st.drop()
 		return endpoints.Plan{}, nil, err
 	}
 	if d.managedBy == "" {
@@ -231,7 +235,7 @@ func (r *Reconciler) plan(ctx context.Context, service *corev1.Service, st *stat
 		st.drop()
 		return endpoints.Release(service, ours), []wantedCondition{{kind: portsResolved, none: true}, {kind: ownershipConflict, none: true}}, err
 	}
-	if err := r.observe(ctx, service, st, d, mail, now); err != nil {
+	if err := r.observe(ctx, service, st, d, now); err != nil {
 		return endpoints.Plan{}, nil, err
 	}
 	plan := st.layout.Plan(st.set, endpoints.Pass{Trigger: st.nextTrigger(service), Busy: st.busyFor(now) > 0})

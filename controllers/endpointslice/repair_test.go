@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -116,4 +117,36 @@ func TestSecondService(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestForeignEditsInARow: a slice that somebody takes our label off is followed all the same, so that what happens to it
+// before it is repaired does not keep it from being repaired.
+func TestForeignEditsInARow(t *testing.T) {
+	cases := map[string]func(w *world, name string){
+		"Edited": func(w *world, name string) { w.editAs("rival", name, withoutEndpoints) },
+		"Deleted": func(w *world, name string) {
+			if err := w.client.Delete(w.t.Context(), &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name}}); err != nil {
+				w.t.Fatal(err)
+			}
+		},
+	}
+	for name, then := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			// After a write there is time for two edits before the next one.
+			w.start(&Reconciler{MaxBatchDelay: 20 * time.Second})
+			n := w.node("a", "zone-a")
+			w.service(nil)
+			w.pod("one", n.Name, "10.244.0.1")
+			one := shown{"10.244.0.1", "one", "zone-a", up, ""}
+			w.expect(one)
+			slice := w.slices()[0].Name
+			w.editAs("rival", slice, func(s *discoveryv1.EndpointSlice) { delete(s.Labels, discoveryv1.LabelManagedBy) })
+			then(w, slice)
+			w.expect(one)
+			if n := len(w.slices()); n != 1 {
+				t.Errorf("there are %d slices", n)
+			}
+		})
+	}
 }

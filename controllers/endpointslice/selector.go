@@ -60,7 +60,7 @@ func (c *chosen) selectors() []labels.Selector {
 
 // selectorDemand returns what a Service is to have by the EndpointSelector that has it: of those that name it, which
 // are sorted by age, the oldest. Where there is none, or the Service cannot have one, that is nothing.
-func (r *Reconciler) selectorDemand(ctx context.Context, service *corev1.Service, st *state, naming []*v1alpha1.EndpointSelector, pods map[string]struct{}) (demand, error) {
+func (r *Reconciler) selectorDemand(ctx context.Context, service *corev1.Service, st *state, naming []*v1alpha1.EndpointSelector) (demand, error) {
 	key := client.ObjectKeyFromObject(service)
 	if len(naming) == 0 || judgeService(service, service.Name) != nil {
 		r.unchoose(key, st)
@@ -71,7 +71,7 @@ func (r *Reconciler) selectorDemand(ctx context.Context, service *corev1.Service
 		return demand{}, err
 	}
 	before := st.chosen
-	r.choose(naming[0], filter, st, key, pods)
+	r.choose(naming[0], filter, st, key)
 	c := st.chosen
 	switch refused := c.refused(); {
 	case refused == nil && c.holding != nil:
@@ -106,11 +106,11 @@ func (c *chosen) demand(service *corev1.Service) demand {
 
 // choose brings what is remembered of a Service's EndpointSelector up to date, at the cost of the Pods that are marked
 // where it is the same one, unchanged.
-func (r *Reconciler) choose(es *v1alpha1.EndpointSelector, filter endpoints.AddressFilter, st *state, key types.NamespacedName, pods map[string]struct{}) {
+func (r *Reconciler) choose(es *v1alpha1.EndpointSelector, filter endpoints.AddressFilter, st *state, key types.NamespacedName) {
 	version := fmt.Sprintf("%s/%d/%v", es.UID, es.Generation, filter)
 	if st.chosen != nil && st.chosen.version == version {
 		if st.chosen.census != nil {
-			for name := range pods {
+			for name := range st.mail.pods {
 				st.chosen.count(name, r.Tracker.Pod(key, name))
 			}
 		}

@@ -13,9 +13,11 @@ import (
 )
 
 // state is what is remembered of one Service between passes. Losing it costs a full pass and nothing else. But for the
-// inbox only one pass at a time touches it, since the queue never hands out a Service twice.
+// inbox and the known slices only one pass at a time touches it, since the queue never hands out a Service twice.
 type state struct {
 	inbox inbox
+	// mail is what the inbox held when the pass at work began.
+	mail mail
 
 	pace      endpoints.Pace
 	trigger   endpoints.TriggerTimes
@@ -30,8 +32,7 @@ type state struct {
 	named bool
 	// chosen is the EndpointSelector that has the Service; nil: none has.
 	chosen *chosen
-	// known are the slices in the layout.
-	known map[types.UID]known
+	known  knownSlices
 	// marked is how many Pods were looked at since the last write.
 	marked int
 	// changed is when an endpoint last changed.
@@ -46,15 +47,11 @@ type state struct {
 	// cache does not show yet.
 	conditions   []metav1.Condition
 	conditionsAt string
+	// refusals counts the passes in a row of which the API server knew more.
+	refusals int
 	// failing says that the last pass failed, so that only the first of several failures makes an event.
 	failing bool
 	share   share
-}
-
-// known is what is remembered of a slice beside the layout, to tell who changes it.
-type known struct {
-	name     string
-	managers []metav1.ManagedFieldsEntry
 }
 
 // nextTrigger returns the trigger time of what the next write publishes.
@@ -88,8 +85,29 @@ func (s *state) wrote() {
 	s.rerouted, s.idleSince, s.unpublished = false, time.Time{}, time.Time{}
 }
 
+// maxRefusals is after how many refusals in a row, about a second of them, nothing is believed any more that was
+// remembered. A cache that lags behind catches up before; an etcd that was restored from a backup does not, since its
+// versions count from there again.
+const maxRefusals = 10
+
+// countRefusal notes whether the API server knew more than a pass.
+func (s *state) countRefusal(refused bool) {
+	if !refused {
+		s.refusals = 0
+		return
+	}
+	if s.refusals++; s.refusals == maxRefusals {
+		s.refusals = 0
+		s.drop()
+		s.inbox.forgetWrites()
+	}
+}
+
 // drop forgets what slices hold and what they should hold.
-func (s *state) drop() { s.set, s.layout, s.known, s.trigger = nil, nil, nil, endpoints.TriggerTimes{} }
+func (s *state) drop() {
+	s.set, s.layout, s.trigger = nil, nil, endpoints.TriggerTimes{}
+	s.known.forgetAll()
+}
 
 // inbox gathers what a Service has to look at. It is filled by event handlers and emptied by each pass.
 type inbox struct {
@@ -196,6 +214,13 @@ func (b *inbox) written(uid types.UID, version string) {
 		b.wrote = map[types.UID]string{}
 	}
 	b.wrote[uid] = version
+}
+
+// forgetWrites forgets all writes of ours.
+func (b *inbox) forgetWrites() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.wrote = nil
 }
 
 // unwritten takes back that a slice is being deleted.

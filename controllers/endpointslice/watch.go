@@ -82,16 +82,14 @@ func (r *Reconciler) sliceEvent(q queue, e sliceEvent, old *discoveryv1.Endpoint
 		managed = managed || r.manages(old)
 		names = append(names, servicesOf(old)...)
 	}
-	if !managed {
-		return
-	}
 	for i, name := range names {
 		if slices.Contains(names[:i], name) {
 			continue
 		}
 		key := types.NamespacedName{Namespace: e.slice.Namespace, Name: name}
 		st := r.states.Find(key)
-		if st == nil || st.inbox.event(e) {
+		ours := managed || st != nil && st.known.has(e.slice.UID)
+		if ours && (st == nil || st.inbox.event(e)) {
 			q.Add(reconcile.Request{NamespacedName: key})
 		}
 	}
