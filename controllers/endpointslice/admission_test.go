@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -69,7 +70,14 @@ func TestAdmissionLabels(t *testing.T) {
 	}
 	w.expect(want...)
 	before := w.versions()
-	w.ready(pods["two"], false)
+	// Later by more than a second, so that each slice that is written gets another time, and a version with it.
+	two := pods["two"]
+	two.Status.Conditions = []corev1.PodCondition{{
+		Type: corev1.PodReady, Status: corev1.ConditionFalse, LastTransitionTime: metav1.NewTime(time.Now().Add(time.Minute)),
+	}}
+	if err := w.client.Status().Update(t.Context(), two); err != nil {
+		t.Fatal(err)
+	}
 	for i := range want {
 		if want[i].Pod == "two" {
 			want[i].Conditions = down
