@@ -32,7 +32,8 @@ func (t *Tracker) Changes() *Changes {
 			delete(t.services, key)
 		}
 	}
-	clear(t.dirty)
+	// Not cleared: that would cost as much as the largest change there ever was.
+	t.dirty = map[types.NamespacedName]*entry{}
 	t.settle(contested, c)
 
 	slices.SortFunc(c.Frontends, func(a, b *Frontend) int { return compareFrontendKeys(a.Key, b.Key) })

@@ -171,7 +171,10 @@ func (t *table) pending(s setID, now bool) []change {
 // sent is called when the kernel holds what elements says.
 func (t *table) sent() {
 	for s := range t.changed {
-		clear(t.changed[s])
+		// Not cleared: that would cost as much as the largest sync there ever was.
+		if len(t.changed[s]) > 0 {
+			t.changed[s] = map[string]prior{}
+		}
 	}
 	t.newFates, t.interfacesChanged = nil, false
 	t.freeGroups = append(t.freeGroups, t.leaving...)
