@@ -20,7 +20,7 @@ import (
 type found struct {
 	// usable is false when there is no table, or one whose sets or hooks are not ours: it is replaced.
 	exists, usable bool
-	// asleep is true when somebody has set the table's flags, of which dormant turns its hooks off.
+	// asleep is true when somebody has set the table's flag dormant, which turns its hooks off.
 	asleep bool
 	sets   map[string]*nftables.Set
 	chains map[string]*nftables.Chain
@@ -37,14 +37,18 @@ func (b *Backend) read(t *table) (*found, error) {
 	if err != nil || is == nil {
 		return f, err
 	}
-	f.exists, f.asleep = true, is.Flags != 0
-	chains, err := b.conn.ListChainsOfTableFamily(t.table.Family)
+	if is.Flags&nftables.TableFlagOwner != 0 && is.Owner != 0 {
+		return nil, fmt.Errorf("another program (netlink port %d, mostly its process id) has the table for itself (flag owner): "+
+			"end it, and the table goes: %w", is.Owner, unix.EPERM)
+	}
+	f.exists, f.asleep = true, is.Flags&nftables.TableFlagDormant != 0
+	names, err := b.conn.chainNames(t.table)
 	if err != nil {
 		return nil, fmt.Errorf("listing chains: %w", err)
 	}
-	for _, c := range chains {
-		if c.Table.Name == t.table.Name {
-			f.chains[c.Name] = c
+	for _, name := range names {
+		if f.chains[name], err = b.conn.ListChain(t.table, name); err != nil {
+			return nil, fmt.Errorf("reading chain %s: %w", name, err)
 		}
 	}
 	sets, err := b.conn.GetSets(t.table)
@@ -55,7 +59,7 @@ func (b *Backend) read(t *table) (*found, error) {
 	for _, s := range sets {
 		f.sets[s.Name] = s
 	}
-	if f.usable = t.canKeep(f); !f.usable {
+	if f.usable = is.Flags&^nftables.TableFlagDormant == 0 && t.canKeep(f); !f.usable {
 		return f, nil
 	}
 	for name, c := range f.chains {
@@ -78,14 +82,27 @@ const maxReads = 100
 
 // readElements reads the elements of a set. While the kernel resizes the hash table behind a set (in the background,
 // after elements were added), a listing has some elements twice and as many not at all: then it is read again.
-func readElements(conn *nftables.Conn, spec setSpec, set *nftables.Set) (map[string]string, error) {
+func readElements(conn *connection, spec setSpec, set *nftables.Set) (map[string]string, error) {
 	for range maxReads {
-		list, err := conn.GetSetElements(set)
+		elements := map[string]string{}
+		var ends []rangeEnd
+		listed := 0
+		err := conn.elements(set, func(e element) {
+			if spec.kind == ranges { // a tree, not a hash table
+				ends = append(ends, rangeEnd{string(e.key), e.end})
+				return
+			}
+			key, data := spec.parse(e)
+			elements[key] = data
+			listed++
+		})
 		if err != nil {
 			return nil, fmt.Errorf("listing set %s: %w", spec.name, err)
 		}
-		elements := spec.parse(list)
-		if len(elements) == len(list) || spec.kind == ranges { // a tree, not a hash table
+		for _, key := range pairRanges(ends) {
+			elements[key] = ""
+		}
+		if listed == len(elements) || spec.kind == ranges {
 			return elements, nil
 		}
 	}
@@ -208,9 +225,8 @@ func (t *table) forgetFates() {
 	}
 }
 
-// writeProgram adds to the transaction what is missing of a table, its sets and chains, and chains whose rules
-// differ from ours.
-func (b *Backend) writeProgram(t *table, f *found) error {
+// writeProgram adds what is missing of a table, its sets and chains, and chains whose rules differ from ours.
+func (b *Backend) writeProgram(tx *transaction, t *table, f *found) error {
 	if !f.usable {
 		if f.exists {
 			b.conn.DelTable(t.table)
@@ -232,7 +248,9 @@ func (b *Backend) writeProgram(t *table, f *found) error {
 		if f.usable && f.chains[c.name] != nil && sameRules(f.rules[c.name], c.rules) {
 			continue
 		}
-		b.writeChain(t, c)
+		if err := b.writeChain(tx, t, c); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -302,7 +320,7 @@ func (b *Backend) deleteUnused(t *table, f *found) error {
 }
 
 // findTable returns nil if there is no such table.
-func findTable(conn *nftables.Conn, t *nftables.Table) (*nftables.Table, error) {
+func findTable(conn *connection, t *nftables.Table) (*nftables.Table, error) {
 	found, err := conn.ListTableOfFamily(t.Name, t.Family)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOENT) {
 		return nil, nil

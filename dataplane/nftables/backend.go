@@ -64,9 +64,8 @@ func (o Options) withDefaults() Options {
 // Backend keeps the tables of one network namespace. It is not safe for concurrent use.
 type Backend struct {
 	options Options
-	// conn is nil after an error: answers to a failed transaction may still wait in it.
-	conn   *nftables.Conn
-	tables [2]*table // IPv4, IPv6
+	conn    *connection
+	tables  [2]*table // IPv4, IPv6
 	// synced is true when the tables' elements are known to be what the kernel holds.
 	synced bool
 }
@@ -90,9 +89,6 @@ func New(o Options) (*Backend, error) {
 
 // Close closes the connection to the kernel; the tables stay.
 func (b *Backend) Close() error {
-	if b.conn == nil {
-		return nil
-	}
 	return b.conn.CloseLasting()
 }
 
@@ -104,19 +100,13 @@ func (b *Backend) Sync(state *model.State, changes *model.Changes) error {
 	full := changes == nil || !b.synced
 	b.synced = false
 	var err error
-	if b.conn == nil {
-		if b.conn, err = dial(b.options); err != nil {
-			return err
-		}
-	}
 	if full {
 		err = b.fullSync(state)
 	} else {
 		err = b.partialSync(state, changes)
 	}
 	if err != nil {
-		_ = b.conn.CloseLasting()
-		b.conn = nil
+		b.conn.drain()
 		return err
 	}
 	b.synced = true
@@ -130,7 +120,7 @@ func (b *Backend) partialSync(state *model.State, c *model.Changes) error {
 	if err := b.applyChanges(state, c); err != nil {
 		return err
 	}
-	return b.send(b.writeNewChains)
+	return b.send(b.conn.transaction, b.writeNewChains)
 }
 
 // fullSync works in this order:
@@ -159,9 +149,9 @@ func (b *Backend) fullSync(state *model.State) error {
 		t.sweep()
 		t.forgetFates()
 	}
-	err := b.send(func() error {
+	err := b.send(b.conn.bulk, func(tx *transaction) error {
 		for i, t := range b.tables {
-			if err := b.writeProgram(t, found[i]); err != nil {
+			if err := b.writeProgram(tx, t, found[i]); err != nil {
 				return err
 			}
 		}

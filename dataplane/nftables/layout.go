@@ -1,7 +1,7 @@
 package nftables
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/binary"
 	"net/netip"
 	"slices"
@@ -251,35 +251,30 @@ func (s setSpec) elements(key, data string) []nftables.SetElement {
 	return []nftables.SetElement{e}
 }
 
-// parse is the inverse of elements for a whole set. Elements that are listed twice are there once.
-func (s setSpec) parse(list []nftables.SetElement) map[string]string {
-	elements := make(map[string]string, len(list))
-	if s.kind == ranges {
-		for _, key := range parseRanges(list) {
-			elements[key] = ""
-		}
-		return elements
+// parse is the inverse of elements for one element; not for ranges, whose ends are elements of their own.
+func (s setSpec) parse(e element) (key, data string) {
+	switch s.kind {
+	case verdicts:
+		return string(e.key), parseVerdict(e.data)
+	case concatRanges:
+		return string(e.key) + string(e.keyEnd), ""
 	}
-	for _, e := range list {
-		switch s.kind {
-		case verdicts:
-			elements[string(e.Key)] = parseVerdict(e.Val)
-		case concatRanges:
-			elements[string(e.Key)+string(e.KeyEnd)] = ""
-		default:
-			elements[string(e.Key)] = string(e.Val)
-		}
-	}
-	return elements
+	return string(e.key), string(e.data)
 }
 
-// parseRanges pairs starts with ends; an end without a start, which the nft binary adds, says nothing.
-func parseRanges(list []nftables.SetElement) []string {
-	slices.SortFunc(list, func(a, b nftables.SetElement) int {
-		if c := bytes.Compare(a.Key, b.Key); c != 0 || a.IntervalEnd == b.IntervalEnd {
+// rangeEnd is an end of a range, the first address or the one after the last.
+type rangeEnd struct {
+	addr string
+	end  bool
+}
+
+// pairRanges pairs starts with ends; an end without a start, which the nft binary adds, says nothing.
+func pairRanges(list []rangeEnd) []string {
+	slices.SortFunc(list, func(a, b rangeEnd) int {
+		if c := cmp.Compare(a.addr, b.addr); c != 0 || a.end == b.end {
 			return c
 		}
-		if a.IntervalEnd {
+		if a.end {
 			return -1
 		}
 		return 1
@@ -288,12 +283,12 @@ func parseRanges(list []nftables.SetElement) []string {
 	open := false
 	for _, e := range list {
 		switch {
-		case !e.IntervalEnd:
-			keys = append(keys, string(e.Key))
+		case !e.end:
+			keys = append(keys, e.addr)
 		case open:
-			keys[len(keys)-1] += string(e.Key)
+			keys[len(keys)-1] += e.addr
 		}
-		open = !e.IntervalEnd
+		open = !e.end
 	}
 	return keys
 }

@@ -9,22 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dial opens the connection; package nftables of Google opens another one per transaction otherwise.
-func dial(o Options) (*nftables.Conn, error) {
-	opts := []nftables.ConnOption{nftables.AsLasting()}
-	if o.NetNS != 0 {
-		opts = append(opts, nftables.WithNetNSFd(o.NetNS))
-	}
-	conn, err := nftables.New(opts...)
-	switch {
-	case errors.Is(err, unix.EPROTONOSUPPORT):
-		return nil, fmt.Errorf("opening netlink: the kernel lacks netfilter netlink (CONFIG_NETFILTER_NETLINK): %w", err)
-	case err != nil:
-		return nil, fmt.Errorf("opening netlink: %w", err)
-	}
-	return conn, nil
-}
-
 // feature is a part of the program that a kernel may lack.
 type feature struct {
 	needs string
@@ -50,7 +34,7 @@ func features(t *table) []feature {
 
 // probe tries every feature in a transaction that makes a table and deletes it again, so that no packet ever sees
 // it.
-func probe(conn *nftables.Conn, o Options) error {
+func probe(conn *connection, o Options) error {
 	o.Table += "-probe"
 	for _, f := range families {
 		t := newTable(f, o)
@@ -70,7 +54,7 @@ func probe(conn *nftables.Conn, o Options) error {
 }
 
 // try adds a transaction that needs a feature.
-func try(conn *nftables.Conn, t *table, hook *nftables.ChainHook, priority *nftables.ChainPriority, f feature) {
+func try(conn *connection, t *table, hook *nftables.ChainHook, priority *nftables.ChainPriority, f feature) {
 	conn.AddTable(t.table)
 	for _, id := range f.sets {
 		t.set[id].ID = 0

@@ -6,10 +6,6 @@ import (
 	"github.com/google/nftables"
 )
 
-// maxTransaction bounds the bytes of one transaction: an unprivileged process in a user namespace cannot raise the
-// size of its socket's send buffer beyond net.core.wmem_default (208 KiB), and a message must fit into it.
-const maxTransaction = 128 << 10
-
 // The order of writing, for when the changes do not fit into one transaction: first what packets are sent to,
 // then the frontends, then what goes. A frontend thus never names endpoints that are not there.
 var (
@@ -20,14 +16,15 @@ var (
 	otherSets    = []setID{setClusterIPs, setLocalRanges, setNodePortAddresses, setServiceRanges}
 )
 
-// send writes what has changed; prelude adds to the first transaction what must be there before the elements.
-func (b *Backend) send(prelude func() error) error {
-	if err := prelude(); err != nil {
+// send writes what has changed, in transactions of at most limit bytes; prelude adds first what must be there before the
+// elements.
+func (b *Backend) send(limit int, prelude func(*transaction) error) error {
+	tx := transaction{limit: limit}
+	if err := prelude(&tx); err != nil {
 		return err
 	}
-	var tx transaction
 	for _, c := range b.inOrder() {
-		if tx.bytes+c.size() > maxTransaction {
+		if tx.bytes+c.size() > limit {
 			if err := b.commit(&tx); err != nil {
 				return err
 			}
@@ -66,8 +63,8 @@ func (b *Backend) inOrder() []change {
 
 // transaction collects changes by set.
 type transaction struct {
-	bytes   int
-	batches []*batch
+	limit, bytes int
+	batches      []*batch
 }
 
 // batch is changes to one set.
@@ -106,22 +103,25 @@ func (b *Backend) commit(tx *transaction) error {
 			return fmt.Errorf("encoding elements of set %s: %w", set.Name, err)
 		}
 	}
-	*tx = transaction{}
+	*tx = transaction{limit: tx.limit}
 	if err := b.conn.Flush(); err != nil {
 		return fmt.Errorf("writing to the kernel: %w", err)
 	}
 	return nil
 }
 
-// writeNewChains adds to the transaction the chains that partial syncs need.
-func (b *Backend) writeNewChains() error {
+// writeNewChains adds the chains that partial syncs need.
+func (b *Backend) writeNewChains(tx *transaction) error {
 	for _, t := range b.tables {
 		written := map[string]bool{}
 		for _, f := range t.newFates {
 			for _, c := range t.fateChains(f) {
-				if !written[c.name] {
-					b.writeChain(t, c)
-					written[c.name] = true
+				if written[c.name] {
+					continue
+				}
+				written[c.name] = true
+				if err := b.writeChain(tx, t, c); err != nil {
+					return err
 				}
 			}
 		}
@@ -129,16 +129,25 @@ func (b *Backend) writeNewChains() error {
 			continue
 		}
 		for _, c := range t.chains() {
-			if c.name == chainLocalInterfaces {
-				b.writeChain(t, c)
+			if c.name != chainLocalInterfaces {
+				continue
+			}
+			if err := b.writeChain(tx, t, c); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
 }
 
-// writeChain adds a chain to the transaction, in the place of the rules it may have.
-func (b *Backend) writeChain(t *table, c chain) {
+// writeChain adds a chain, in the place of the rules it may have, to the transaction, or to the next one.
+func (b *Backend) writeChain(tx *transaction, t *table, c chain) error {
+	if tx.bytes+c.size() > tx.limit {
+		if err := b.commit(tx); err != nil {
+			return err
+		}
+	}
+	tx.bytes += c.size()
 	k := &nftables.Chain{Table: t.table, Name: c.name}
 	if c.hook != nil {
 		k.Hooknum, k.Priority, k.Type = c.hook, c.priority, c.kind
@@ -148,4 +157,15 @@ func (b *Backend) writeChain(t *table, c chain) {
 	for _, r := range c.rules {
 		b.conn.AddRule(&nftables.Rule{Table: t.table, Chain: k, Exprs: r})
 	}
+	return nil
+}
+
+// size estimates the bytes of a chain's messages.
+func (c chain) size() int {
+	const header, expression = 128, 128
+	n := 2 * header
+	for _, r := range c.rules {
+		n += header + len(r)*expression
+	}
+	return n
 }
