@@ -78,6 +78,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return fmt.Errorf("opening the kernel's nftables: %w", err)
 	}
 	log.Info("Starting", "node", config.NodeName, "server", restConfig.Host, "mode", config.Mode)
+	damage, err := backend.Watch(ctx)
+	if err != nil {
+		log.Error(err, "Changes that others make to our rules are repaired late", "after", config.SyncPeriod.Duration)
+	}
 	config.warn(log)
 	// After the backend, whose first look makes the kernel load what tracks connections.
 	sysctl.AdviseIPv6(log, f.sysctls)
@@ -88,6 +92,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		Source:       source,
 		Addresses:    dpsync.MachineAddresses,
 		Backend:      backend,
+		Damage:       damage,
 		MinInterval:  config.MinSyncPeriod.Duration,
 		FullInterval: config.SyncPeriod.Duration,
 	})

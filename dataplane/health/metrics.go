@@ -30,6 +30,7 @@ type metrics struct {
 	total                                    map[dpsync.Kind]prometheus.Counter
 	failures, cleanupFailures                *prometheus.CounterVec
 	noLocalEndpoints                         *prometheus.GaugeVec
+	foreignChanges                           prometheus.Counter
 	healthz, livez                           *prometheus.CounterVec
 }
 
@@ -52,6 +53,9 @@ func newMetrics() *metrics {
 	m.failures = m.counter("sync_proxy_rules_nftables_sync_failures_total", "Failed writes of rules.", "ip_family")
 	m.cleanupFailures = m.counter("sync_proxy_rules_nftables_cleanup_failures_total",
 		"Failures to delete chains and sets that nothing uses any more.", "ip_family")
+	m.foreignChanges = prometheus.NewCounter(prometheus.CounterOpts{Name: "fairlead_dataplane_foreign_changes_total",
+		Help: "Reports of changes that other programs made to our rules."})
+	m.registry.MustRegister(m.foreignChanges)
 	m.healthz = m.counter("proxy_healthz_total", "Answers of /healthz by status code.", "code")
 	m.livez = m.counter("proxy_livez_total", "Answers of /livez by status code.", "code")
 	m.pending = map[dpsync.Kind]prometheus.Gauge{
@@ -107,6 +111,7 @@ func (m *metrics) queued(now time.Time) {
 }
 
 func (m *metrics) synced(now time.Time, r dpsync.Result) {
+	m.foreignChanges.Add(float64(r.Damage))
 	leftovers := (*model.CleanupError)(nil)
 	if errors.As(r.Err, &leftovers) {
 		m.cleanupFailures.WithLabelValues(families[leftovers.Family]).Inc()

@@ -66,6 +66,8 @@ type Backend struct {
 	options Options
 	conn    *connection
 	tables  [2]*table // IPv4, IPv6
+	// watch is nil where nobody asked for it.
+	watch *watch
 	// synced is true when the tables' elements are known to be what the kernel holds.
 	synced bool
 }
@@ -133,6 +135,9 @@ func (b *Backend) fullSync(state *model.State) error {
 	if err := validate(sortedFrontends(state), sortedGroups(state)); err != nil {
 		return err
 	}
+	if err := b.catchUp(); err != nil {
+		return err
+	}
 	found := make([]*found, len(b.tables))
 	for i, t := range b.tables {
 		var err error
@@ -168,6 +173,19 @@ func (b *Backend) fullSync(state *model.State) error {
 	return nil
 }
 
+// catchUp tells the watch that what was changed before now is about to be read.
+func (b *Backend) catchUp() error {
+	if b.watch == nil {
+		return nil
+	}
+	generation, err := b.conn.GetGen()
+	if err != nil {
+		return fmt.Errorf("asking for the generation of the ruleset: %w", err)
+	}
+	b.watch.seen.Store(generation.ID)
+	return nil
+}
+
 // Cleanup removes our tables; it is no error if there are none.
 func Cleanup(o Options) error {
 	o = o.withDefaults()
@@ -200,9 +218,15 @@ func newWanted() *[setCount]map[string]struct{} {
 	return &w
 }
 
-func (t *table) familyName() string {
-	if t.number == 4 {
+func (t *table) familyName() string { return familyName(t.table.Family) }
+
+// familyName is empty for families that we have no table in.
+func familyName(f nftables.TableFamily) string {
+	switch f {
+	case nftables.TableFamilyIPv4:
 		return "ip"
+	case nftables.TableFamilyIPv6:
+		return "ip6"
 	}
-	return "ip6"
+	return ""
 }

@@ -79,6 +79,7 @@ const (
 const (
 	dropVerdict   = "drop"  // no chain of ours has this name
 	maxAffinities = 1 << 20 // clients remembered, per table
+	affinityName  = "affinity"
 )
 
 // setSpec says what a set is.
@@ -156,7 +157,7 @@ func (f *family) sets() [setCount]setSpec {
 		setServiceRanges:     {name: "service-ranges", kind: ranges, key: one(addr)},
 		setLocalRanges:       {name: "local-ranges", kind: ranges, key: one(addr)},
 		setNodePortAddresses: {name: "node-port-addresses", kind: ranges, key: one(addr)},
-		setAffinity:          {name: "affinity", kind: kernelsOwn, key: one(addr, addr), data: one(addr)},
+		setAffinity:          {name: affinityName, kind: kernelsOwn, key: one(addr, addr), data: one(addr)},
 	}
 }
 

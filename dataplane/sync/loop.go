@@ -58,6 +58,8 @@ type Result struct {
 	// Wrote is false when nothing that was queued made a difference to packets.
 	Wrote bool
 	Took  time.Duration
+	// Damage counts the reports of others' changes since the last pass.
+	Damage int
 	// Latencies are, per family (4, 6), the times from the change of a Pod or Service, as EndpointSlices tell it by
 	// annotation, to now.
 	Latencies    map[uint8][]time.Duration
@@ -77,7 +79,10 @@ type Options struct {
 	// Addresses reports the machine's addresses until the context ends; nil: none are known.
 	Addresses func(ctx context.Context, log logr.Logger, set func([]netip.Addr))
 	Backend   Backend
-	Observer  Observer
+	// Damage reports that others changed what Backend wrote, in words that name who. Each report asks for a full sync, at
+	// once after quiet, then ever later as long as reports come. nil: damage waits for FullInterval.
+	Damage   <-chan string
+	Observer Observer
 	// MinInterval is the least time from the end of one write to the start of the next. The first change after
 	// quiet is written at once.
 	MinInterval time.Duration
@@ -115,6 +120,10 @@ type Loop struct {
 	triggers  map[uint8][]time.Time
 	problems  map[string]string // last logged, by object
 	nodePorts nodePorts
+
+	// Of the reports of damage since the last pass, the first and their number. For step alone.
+	damage  string
+	damages int
 }
 
 // New makes a Loop.
@@ -145,12 +154,19 @@ func (l *Loop) Run(ctx context.Context) {
 
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	damage := l.opts.Damage
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-l.wake:
 		case <-timer.C:
+		case what, more := <-damage:
+			if !more {
+				damage = nil
+				continue
+			}
+			l.damaged(what)
 		}
 		// Everything at hand is written before looking again, so the timer is the only thing to wait for.
 		timer.Reset(l.step(ctx, time.Now()))
@@ -190,6 +206,16 @@ func (l *Loop) update(change func()) {
 	}
 }
 
+// damaged takes a report of damage.
+func (l *Loop) damaged(what string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.damages++; l.damages == 1 {
+		l.damage = what
+	}
+	l.pace.damaged = true
+}
+
 // step writes if it is time to, and returns how long to wait before the next step unless woken.
 func (l *Loop) step(ctx context.Context, now time.Time) time.Duration {
 	l.mu.Lock()
@@ -210,6 +236,10 @@ func (l *Loop) step(ctx context.Context, now time.Time) time.Duration {
 	result := Result{Full: full, Wrote: full || !changes.Empty()}
 	if full {
 		changes = nil
+		if l.damages > 0 {
+			l.log.Info("Others changed our rules, comparing all of them", "what", l.damage, "reports", l.damages)
+			result.Damage, l.damages = l.damages, 0
+		}
 	}
 	if result.Wrote {
 		result.Err = l.opts.Backend.Sync(l.tracker.State(), changes)

@@ -397,6 +397,48 @@ func TestPeriodicFullSync(t *testing.T) {
 	})
 }
 
+// TestDamage: a report of damage is followed by a full sync at once, and by one for many reports that come meanwhile.
+func TestDamage(t *testing.T) {
+	server := newAPIServer(t)
+	server.put("services", service("web", "10.96.0.1"))
+	damage := make(chan string)
+	r := start(t, server, func(o *Options) { o.Damage = damage })
+	r.eventually(t, "the first sync", r.serves("10.96.0.1:80"))
+	reports := func() (n int) {
+		for _, result := range r.results {
+			n += result.Damage
+		}
+		return n
+	}
+	begin := time.Now()
+	damage <- "nft (process 7) deleted table ip fairlead"
+	r.eventually(t, "a full sync at once", func() bool { return len(r.syncs) == 2 && r.syncs[1].full && reports() == 1 })
+	if took := see(r, func() time.Time { return r.syncs[1].at }).Sub(begin); took > repairPause/2 {
+		t.Errorf("repaired after %v", took)
+	}
+	for range 100 {
+		damage <- "the same again"
+	}
+	r.eventually(t, "another full sync", func() bool { return len(r.syncs) == 3 && r.syncs[2].full && reports() == 101 })
+	if gap := see(r, func() time.Duration { return r.syncs[2].at.Sub(r.syncs[1].at) }); gap < repairPause {
+		t.Errorf("full syncs %v apart, want at least %v", gap, repairPause)
+	}
+	server.put("services", service("api", "10.96.0.2"))
+	r.eventually(t, "a change", r.serves("10.96.0.1:80", "10.96.0.2:80"))
+	if see(r, func() bool { return r.syncs[len(r.syncs)-1].full }) {
+		t.Error("full syncs go on after the damage is over")
+	}
+	close(damage) // nobody reports any more: changes are written as ever
+	server.put("services", service("more", "10.96.0.3"))
+	r.eventually(t, "another change", r.serves("10.96.0.1:80", "10.96.0.2:80", "10.96.0.3:80"))
+	named := see(r, func() int {
+		return len(slices.DeleteFunc(slices.Clone(r.log), func(line string) bool { return !strings.Contains(line, "Others changed our rules") }))
+	})
+	if named != 2 {
+		t.Errorf("damage is named %d times in the log, want once for each repair:\n%s", named, strings.Join(r.log, "\n"))
+	}
+}
+
 func TestCoalesces(t *testing.T) {
 	server := newAPIServer(t)
 	r := start(t, server, func(o *Options) { o.MinInterval = 300 * time.Millisecond })
