@@ -42,22 +42,8 @@ func (b *Backend) read(t *table) (*found, error) {
 			"end it, and the table goes: %w", is.Owner, unix.EPERM)
 	}
 	f.exists, f.asleep = true, is.Flags&nftables.TableFlagDormant != 0
-	names, err := b.conn.chainNames(t.table)
-	if err != nil {
-		return nil, fmt.Errorf("listing chains: %w", err)
-	}
-	for _, name := range names {
-		if f.chains[name], err = b.conn.ListChain(t.table, name); err != nil {
-			return nil, fmt.Errorf("reading chain %s: %w", name, err)
-		}
-	}
-	sets, err := b.conn.GetSets(t.table)
-	if err != nil {
-		// Sets that the library cannot parse are none that we made.
-		return f, nil
-	}
-	for _, s := range sets {
-		f.sets[s.Name] = s
+	if err := b.readNamed(t, f); err != nil {
+		return nil, err
 	}
 	if f.usable = is.Flags&^nftables.TableFlagDormant == 0 && t.canKeep(f); !f.usable {
 		return f, nil
@@ -75,6 +61,31 @@ func (b *Backend) read(t *table) (*found, error) {
 		}
 	}
 	return f, nil
+}
+
+// readNamed reads the chains and sets of a table, the sets only by name if they are none of ours.
+func (b *Backend) readNamed(t *table, f *found) error {
+	names, err := b.conn.names(unix.NFT_MSG_GETCHAIN, t.table)
+	if err != nil {
+		return fmt.Errorf("listing chains: %w", err)
+	}
+	for _, name := range names {
+		if f.chains[name], err = b.conn.ListChain(t.table, name); err != nil {
+			return fmt.Errorf("reading chain %s: %w", name, err)
+		}
+	}
+	if names, err = b.conn.names(unix.NFT_MSG_GETSET, t.table); err != nil {
+		return fmt.Errorf("listing sets: %w", err)
+	}
+	for _, name := range names {
+		f.sets[name] = &nftables.Set{}
+		if slices.ContainsFunc(t.set[:], func(s *nftables.Set) bool { return s.Name == name }) {
+			if s, err := b.conn.GetSetByName(t.table, name); err == nil { // what the library cannot parse is not as we made it
+				f.sets[name] = s
+			}
+		}
+	}
+	return nil
 }
 
 // maxReads bounds the tries to read a set while the kernel resizes it, which takes fractions of a second.
@@ -174,7 +185,7 @@ func (t *table) adopt(state *model.State) {
 			return
 		}
 		if id := parseWord(data) >> groupShift; owned[id] == nil {
-			owned[id] = &group{id: id, frontends: map[model.FrontendKey]struct{}{}}
+			owned[id] = &group{id: id}
 			t.groups[key] = owned[id]
 		}
 	}
@@ -309,9 +320,7 @@ func (b *Backend) deleteUnused(t *table, f *found) error {
 		delete(f.sets, s.Name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.sets)) {
-		if !f.sets[name].Anonymous {
-			b.conn.DelSet(&nftables.Set{Table: t.table, Name: name})
-		}
+		b.conn.DelSet(&nftables.Set{Table: t.table, Name: name})
 	}
 	for _, c := range stale {
 		b.conn.DelChain(c)

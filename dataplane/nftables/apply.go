@@ -32,7 +32,7 @@ func (b *Backend) applyChanges(state *model.State, c *model.Changes) error {
 		if t.groups[key] == nil {
 			continue
 		}
-		for f := range t.groups[key].frontends {
+		for _, f := range t.groups[key].frontends {
 			t.writeFrontend(f)
 		}
 	}
@@ -78,20 +78,22 @@ func (b *Backend) applyAll(state *model.State) error {
 // setFrontend puts a frontend, in the place of the one with its key if there is one.
 func (t *table) setFrontend(f *model.Frontend, state *model.State) error {
 	old, had := t.frontends[f.Key]
-	t.frontends[f.Key] = *f
+	t.frontends[f.Key] = f
 	// The groups are joined before others are left, so that one that stays forgets nothing.
 	for _, key := range groupKeys(f) {
 		g, err := t.group(key, state)
 		if err != nil {
 			return err
 		}
-		g.frontends[f.Key] = struct{}{}
+		if !slices.Contains(g.frontends, f.Key) {
+			g.frontends = append(g.frontends, f.Key)
+		}
 		if f.Affinity > 0 {
 			t.stick(g, 1)
 		}
 	}
 	if had {
-		t.leaveGroups(&old, groupKeys(f))
+		t.leaveGroups(old, groupKeys(f))
 	}
 	for _, key := range t.sourceRanges(f) {
 		t.put(setSourceRanges, key, "")
@@ -110,7 +112,7 @@ func (t *table) removeFrontend(key model.FrontendKey) {
 	internal, external := t.frontendSets(key)
 	t.remove(internal, t.frontendKey(key))
 	t.remove(external, t.frontendKey(key))
-	t.leaveGroups(&f, nil)
+	t.leaveGroups(f, nil)
 }
 
 // leaveGroups undoes what setFrontend did for a frontend, but that the groups in kept go on to serve its key.
@@ -121,7 +123,7 @@ func (t *table) leaveGroups(f *model.Frontend, kept []model.GroupKey) {
 	for _, key := range groupKeys(f) {
 		g := t.groups[key]
 		if !slices.Contains(kept, key) {
-			delete(g.frontends, f.Key)
+			g.frontends = slices.DeleteFunc(g.frontends, func(k model.FrontendKey) bool { return k == f.Key })
 		}
 		if f.Affinity > 0 {
 			t.stick(g, -1)
@@ -134,12 +136,12 @@ func (t *table) leaveGroups(f *model.Frontend, kept []model.GroupKey) {
 func (t *table) writeFrontend(key model.FrontendKey) {
 	f := t.frontends[key]
 	internal, external := t.frontendSets(key)
-	t.put(internal, t.frontendKey(key), t.frontendWord(&f, f.Internal))
+	t.put(internal, t.frontendKey(key), t.frontendWord(f, f.Internal))
 	if f.External == f.Internal {
 		t.remove(external, t.frontendKey(key))
 		return
 	}
-	t.put(external, t.frontendKey(key), t.frontendWord(&f, f.External))
+	t.put(external, t.frontendKey(key), t.frontendWord(f, f.External))
 }
 
 // frontendWord is the scratch word of packets to a frontend that one of its groups serves.

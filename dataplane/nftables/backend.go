@@ -70,6 +70,8 @@ type Backend struct {
 	watch *watch
 	// synced is true when the tables' elements are known to be what the kernel holds.
 	synced bool
+	// committed, in tests, is called after each transaction; an error ends the sync there.
+	committed func() error
 }
 
 // New opens a netlink connection and tries what the program needs; the error names what the kernel lacks.
@@ -145,7 +147,7 @@ func (b *Backend) fullSync(state *model.State) error {
 			return fmt.Errorf("reading table %s %s: %w", t.familyName(), t.table.Name, err)
 		}
 		t.adopt(state)
-		t.wanted = newWanted()
+		t.want()
 	}
 	if err := b.applyAll(state); err != nil {
 		return err
@@ -208,14 +210,6 @@ func Cleanup(o Options) error {
 		return fmt.Errorf("deleting tables %s: %w", o.Table, err)
 	}
 	return nil
-}
-
-func newWanted() *[setCount]map[string]struct{} {
-	var w [setCount]map[string]struct{}
-	for i := range w {
-		w[i] = map[string]struct{}{}
-	}
-	return &w
 }
 
 func (t *table) familyName() string { return familyName(t.table.Family) }

@@ -14,6 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/fairlead/fairlead/dataplane/model"
 	"github.com/fairlead/fairlead/dataplane/nstest"
@@ -98,6 +100,47 @@ func TestAffinity(t *testing.T) {
 			change(1, 2, 3)
 			stays(next)
 		})
+	}
+}
+
+// TestAffinityNotReady: a client leaves an endpoint that is merely not ready, and stays at its new one when the old is back.
+func TestAffinityNotReady(t *testing.T) {
+	w := newNetwork(t, 3)
+	b := w.backend(t)
+	tracker := model.NewTracker(model.Options{NodeName: "n1"})
+	svc, es := good("web", 0, 0)
+	svc.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
+	for pod := range 3 {
+		es.Endpoints = append(es.Endpoints, discoveryv1.Endpoint{Addresses: []string{podAddr(4, pod+1).String()}})
+	}
+	if err := tracker.SetService(svc); err != nil {
+		t.Fatal(err)
+	}
+	client := func(ready ...bool) string {
+		t.Helper()
+		for i := range ready {
+			es.Endpoints[i].Conditions.Ready = &ready[i]
+		}
+		if err := tracker.SetSlice(es); err != nil {
+			t.Fatal(err)
+		}
+		mustSync(t, b, tracker.State(), tracker.Changes())
+		first := mustAsk(t, w.pods[9], "tcp", at("10.96.0.1", 80)).Server
+		for range 10 {
+			if next := mustAsk(t, w.pods[9], "tcp", at("10.96.0.1", 80)).Server; next != first {
+				t.Fatalf("went to %s after %s", next, first)
+			}
+		}
+		return first
+	}
+	own := client(true, true, true)
+	ready := []bool{own != "ep1", own != "ep2", own != "ep3"}
+	next := client(ready...)
+	if next == own {
+		t.Errorf("still at %s, which is not ready", own)
+	}
+	if got := client(true, true, true); got != next {
+		t.Errorf("went from %s to %s, which is back", next, got)
 	}
 }
 

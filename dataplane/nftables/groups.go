@@ -22,7 +22,7 @@ type group struct {
 	empty      model.EmptyVerdict
 	// frontends are those that lead to the group. The table has no other groups: a restart could not tell which they
 	// are.
-	frontends map[model.FrontendKey]struct{}
+	frontends []model.FrontendKey
 	// sticky counts the frontends with affinity.
 	sticky int
 }
@@ -36,7 +36,7 @@ func (t *table) group(key model.GroupKey, state *model.State) (*group, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &group{id: id, frontends: map[model.FrontendKey]struct{}{}}
+	g := &group{id: id}
 	t.groups[key] = g
 	t.updateGroup(key, state)
 	return g, nil

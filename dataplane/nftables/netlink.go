@@ -258,13 +258,29 @@ func parseElement(b []byte) element {
 	return e
 }
 
-// chainNames lists the chains of a table. The kernel lists those of all tables of a family, with whatever they have.
-func (c *connection) chainNames(t *nftables.Table) ([]string, error) {
+// names lists the chains (get NFT_MSG_GETCHAIN) or sets (NFT_MSG_GETSET) of a table, but those without a name of their
+// own. The kernel may list those of all tables of a family, with whatever they have: of these no more than the name is
+// looked at.
+func (c *connection) names(get uint16, t *nftables.Table) ([]string, error) {
+	const table = 1 // NFTA_CHAIN_TABLE, NFTA_SET_TABLE
+	name := uint16(unix.NFTA_CHAIN_NAME)
+	if get == unix.NFT_MSG_GETSET {
+		name = unix.NFTA_SET_NAME
+	}
 	var names []string
-	err := c.list(unix.NFT_MSG_GETCHAIN, t.Family, nil, func(body []byte) {
-		if text(attribute(body, unix.NFTA_CHAIN_TABLE)) == t.Name {
-			names = append(names, text(attribute(body, unix.NFTA_CHAIN_NAME)))
+	err := c.list(get, t.Family, []netlink.Attribute{{Type: table, Data: []byte(t.Name + "\x00")}}, func(body []byte) {
+		anonymous := get == unix.NFT_MSG_GETSET && numberOf(body, unix.NFTA_SET_FLAGS)&unix.NFT_SET_ANONYMOUS != 0
+		if text(attribute(body, table)) == t.Name && !anonymous {
+			names = append(names, text(attribute(body, name)))
 		}
 	})
 	return names, err
+}
+
+// numberOf reads a number; 0 if it is not there.
+func numberOf(b []byte, typ uint16) uint32 {
+	if value := attribute(b, typ); len(value) == 4 {
+		return binary.BigEndian.Uint32(value)
+	}
+	return 0
 }

@@ -2,15 +2,15 @@ package nftables
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/google/nftables"
 )
 
-// The order of writing, for when the changes do not fit into one transaction: first what packets are sent to,
-// then the frontends, then what goes. A frontend thus never names endpoints that are not there.
+// The order of writing, for when the changes do not fit into one transaction: first what packets are sent to, then the
+// frontends, then what goes, backwards. Neither a frontend nor an element that leads on ever names what is not there.
 var (
-	servingSets = []setID{setFates, setEndpoints, setSlots, setMembers, setBackends, setHairpin}
-	// Of ranges the old ones go first: the kernel refuses ranges that overlap, even for a moment.
+	servingSets  = []setID{setHairpin, setFates, setBackends, setMembers, setEndpoints, setSlots}
 	guardSets    = []setID{setSourceRanges}
 	frontendSets = []setID{setExternal, setExternalNodePorts, setFrontends, setNodePorts}
 	otherSets    = []setID{setClusterIPs, setLocalRanges, setNodePortAddresses, setServiceRanges}
@@ -23,13 +23,25 @@ func (b *Backend) send(limit int, prelude func(*transaction) error) error {
 	if err := prelude(&tx); err != nil {
 		return err
 	}
-	for _, c := range b.inOrder() {
-		if tx.bytes+c.size() > limit {
+	for _, changes := range b.phases() {
+		phase, size := changes(), 0
+		for _, c := range phase {
+			size += c.size()
+		}
+		// What fits into one transaction is not spread over two.
+		if size <= limit && tx.bytes+size > limit {
 			if err := b.commit(&tx); err != nil {
 				return err
 			}
 		}
-		tx.add(c)
+		for _, c := range phase {
+			if tx.bytes+c.size() > limit {
+				if err := b.commit(&tx); err != nil {
+					return err
+				}
+			}
+			tx.add(c)
+		}
 	}
 	if err := b.commit(&tx); err != nil {
 		return err
@@ -40,25 +52,29 @@ func (b *Backend) send(limit int, prelude func(*transaction) error) error {
 	return nil
 }
 
-// inOrder returns all changes in the order of writing.
-func (b *Backend) inOrder() []change {
-	var cs []change
-	each := func(sets []setID, now bool) {
+// phases returns the changes in the order of writing, each part when it is asked for. Of ranges the old ones go first: the kernel refuses ranges that
+// overlap, even for a moment.
+func (b *Backend) phases() []func() []change {
+	add := func(cs []change, now bool, sets []setID) []change {
 		for _, t := range b.tables {
 			for _, s := range sets {
 				cs = append(cs, t.pending(s, now)...)
 			}
 		}
+		return cs
 	}
-	each(servingSets, true)
-	each(guardSets, false)
-	each(guardSets, true)
-	each(frontendSets, true)
-	each(frontendSets, false)
-	each(otherSets, false)
-	each(otherSets, true)
-	each(servingSets, false)
-	return cs
+	of := func(now bool, sets []setID) func() []change {
+		return func() []change { return add(nil, now, sets) }
+	}
+	replaced := func(sets []setID) func() []change {
+		return func() []change { return add(add(nil, false, sets), true, sets) }
+	}
+	backwards := slices.Clone(servingSets)
+	slices.Reverse(backwards)
+	return []func() []change{
+		of(true, servingSets), replaced(guardSets), of(true, frontendSets), of(false, frontendSets), replaced(otherSets),
+		of(false, backwards),
+	}
 }
 
 // transaction collects changes by set.
@@ -106,6 +122,9 @@ func (b *Backend) commit(tx *transaction) error {
 	*tx = transaction{limit: tx.limit}
 	if err := b.conn.Flush(); err != nil {
 		return fmt.Errorf("writing to the kernel: %w", err)
+	}
+	if b.committed != nil {
+		return b.committed()
 	}
 	return nil
 }

@@ -21,11 +21,11 @@ type table struct {
 	elements [setCount]map[string]string
 	// changed has what the kernel holds of elements that differ.
 	changed [setCount]map[string]prior
-	// wanted has, during a full sync, what belongs there; nil otherwise.
+	// wanted has, during a full sync, what belongs into the sets that were not empty; nil otherwise.
 	wanted *[setCount]map[string]struct{}
 
 	groups    map[model.GroupKey]*group
-	frontends map[model.FrontendKey]model.Frontend
+	frontends map[model.FrontendKey]*model.Frontend
 	// hairpins counts the endpoints by address.
 	hairpins map[netip.Addr]int
 
@@ -67,7 +67,7 @@ func (t *table) reset() {
 		t.changed[i] = map[string]prior{}
 	}
 	t.groups = map[model.GroupKey]*group{}
-	t.frontends = map[model.FrontendKey]model.Frontend{}
+	t.frontends = map[model.FrontendKey]*model.Frontend{}
 	t.hairpins = map[netip.Addr]int{}
 	t.fates = map[fate]uint32{}
 	t.newFates = nil
@@ -78,7 +78,7 @@ func (t *table) reset() {
 
 // put sees to it that an element is there.
 func (t *table) put(s setID, key, data string) {
-	if t.wanted != nil {
+	if t.wanted != nil && t.wanted[s] != nil {
 		t.wanted[s][key] = struct{}{}
 	}
 	is, there := t.elements[s][key]
@@ -118,9 +118,22 @@ func (t *table) replace(s setID, keys []string) {
 	}
 }
 
+// want begins to note what is put.
+func (t *table) want() {
+	t.wanted = new([setCount]map[string]struct{})
+	for s := range t.elements {
+		if len(t.elements[s]) > 0 {
+			t.wanted[s] = make(map[string]struct{}, len(t.elements[s]))
+		}
+	}
+}
+
 // sweep removes what nobody has put since wanted was made.
 func (t *table) sweep() {
 	for s := range t.elements {
+		if t.wanted[s] == nil {
+			continue // what is there was put
+		}
 		for key := range t.elements[s] {
 			if _, ok := t.wanted[s][key]; !ok {
 				t.remove(setID(s), key)

@@ -28,23 +28,31 @@ const watchBuffer = 16 << 20
 // each report a full Sync is due. Reports that wait are not more than one. Watch is called once, before the first Sync;
 // the error says why changes cannot be heard of.
 func (b *Backend) Watch(ctx context.Context) (<-chan string, error) {
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: b.options.NetNS})
+	c, err := subscribe(b.options, b.conn.port(), watchBuffer)
 	if err != nil {
-		return nil, fmt.Errorf("opening netlink: %w", err)
+		return nil, fmt.Errorf("subscribing to changes of nftables: %w", err)
+	}
+	b.watch = &watch{table: b.options.Table, changes: make(chan string, 1)}
+	context.AfterFunc(ctx, func() { _ = c.netlink.Close() })
+	go b.watch.run(ctx, c)
+	return b.watch.changes, nil
+}
+
+// subscribe opens a connection that receives notifications, with room for so many bytes, but for those of one sender.
+func subscribe(o Options, sender uint32, room int) (*connection, error) {
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: o.NetNS})
+	if err != nil {
+		return nil, err
 	}
 	c := &connection{netlink: conn, buf: make([]byte, receiveBuffer)}
 	c.raw, err = conn.SyscallConn()
 	if err == nil {
-		err = errors.Join(conn.SetReadBuffer(watchBuffer), conn.SetBPF(except(b.conn.port())), conn.JoinGroup(unix.NFNLGRP_NFTABLES))
+		err = errors.Join(conn.SetReadBuffer(room), conn.SetBPF(except(sender)), conn.JoinGroup(unix.NFNLGRP_NFTABLES))
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("subscribing to changes of nftables: %w", err), conn.Close())
+		return nil, errors.Join(err, conn.Close())
 	}
-	w := &watch{table: b.options.Table, changes: make(chan string, 1)}
-	b.watch = w
-	context.AfterFunc(ctx, func() { _ = conn.Close() })
-	go w.run(ctx, c)
-	return w.changes, nil
+	return c, nil
 }
 
 // except is a socket filter that the notifications of one sender do not pass: our own cost nothing but their making. All
@@ -139,12 +147,4 @@ func (t *touched) note(m message, table string) {
 		thing = "elements of set " + set
 	}
 	t.any, t.kind, t.what = true, m.kind, fmt.Sprintf("%s %s in table %s %s", action, thing, family, table)
-}
-
-// numberOf reads a number; 0 if it is not there.
-func numberOf(b []byte, typ uint16) uint32 {
-	if value := attribute(b, typ); len(value) == 4 {
-		return binary.BigEndian.Uint32(value)
-	}
-	return 0
 }

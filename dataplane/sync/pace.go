@@ -31,8 +31,7 @@ type pace struct {
 
 // wait is how long until the next write is due; 0 or less: now.
 func (p *pace) wait(now time.Time) time.Duration {
-	switch {
-	case p.last.IsZero():
+	if p.last.IsZero() {
 		return 0
 	}
 	next := p.lastFull.Add(p.full)

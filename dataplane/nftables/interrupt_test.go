@@ -1,0 +1,152 @@
+package nftables
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fairlead/fairlead/dataplane/model"
+)
+
+var errKilled = errors.New("killed")
+
+// shifting has n Services whose endpoints, affinity and existence depend on shift, and the Services of packetsState, which
+// do not. The third byte of an endpoint's address is its Service's number.
+func shifting(n, shift int) cluster {
+	c := packetsState()
+	for i := range n {
+		if (i+shift)%5 == 0 {
+			continue
+		}
+		g := c.group(fmt.Sprint("shifting", i), model.TCP, 4, model.Cluster, model.Reject)
+		for e := range (i*3 + shift*2) % 5 {
+			a := netip.AddrFrom4([4]byte{10, 128, byte(i), byte(10*((shift+e)%7) + e)})
+			c.Groups[g].Endpoints = append(c.Groups[g].Endpoints, model.Endpoint{Addr: netip.AddrPortFrom(a, 8080)})
+		}
+		f := c.frontend(model.ClusterIP, fmt.Sprintf("10.96.1.%d", i), 80, g, g, outsideOnly)
+		if (i+shift)%3 == 0 {
+			f.Affinity = time.Duration(1+i%4) * time.Hour
+		}
+	}
+	return c
+}
+
+// consistent checks that what the kernel serves right now is right for all Services that do not change, and sends nobody
+// to another Service or to nothing.
+func consistent(t *testing.T, b *Backend, steady map[string]service) {
+	t.Helper()
+	for _, table := range b.tables {
+		there, err := findTable(b.conn, table.table)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if there == nil && steady == nil {
+			return
+		}
+	}
+	is := served(t, b)
+	for key, want := range steady {
+		if diff := cmp.Diff(want, is[key]); diff != "" {
+			t.Errorf("%s, which does not change: want, served:\n%s", key, diff)
+		}
+	}
+	for key, s := range is {
+		var number byte
+		if _, err := fmt.Sscanf(key, "ip 0a6001%02x", &number); err != nil {
+			continue // does not change
+		}
+		if f, ok := parseFate(s.Fate); ok != (f.endpoints > 0) || ok && len(s.Endpoints) == 0 || !ok && s.Fate != chainRefuse {
+			t.Errorf("%s has fate %q with endpoints %v", key, s.Fate, s.Endpoints)
+		}
+		for _, e := range append(s.Endpoints, s.Sticky...) {
+			if !strings.HasPrefix(e, fmt.Sprintf("10.128.%d.", number)) {
+				t.Errorf("%s leads to %q", key, e)
+			}
+		}
+	}
+}
+
+// TestInterrupted kills the agent after each transaction of a sync that takes many, from nothing and from another state:
+// nobody is ever led astray, connections to Services that do not change do not notice, and the next agent goes on.
+func TestInterrupted(t *testing.T) {
+	const services, small = 40, 4 << 10
+	w := newNetwork(t, 3)
+	a, z := shifting(services, 0), shifting(services, 1)
+	var steady map[string]service
+	start := func() *Backend {
+		b := w.backendNoProbe(t)
+		b.conn.transaction, b.conn.bulk = small, small
+		return b
+	}
+	sync := func(b *Backend, to cluster, killed int) (alive bool) {
+		t.Helper()
+		n := 0
+		b.committed = func() error {
+			consistent(t, b, steady)
+			if n++; n == killed {
+				return errKilled
+			}
+			return nil
+		}
+		err := b.Sync(to.State, nil)
+		if err != nil && !errors.Is(err, errKilled) {
+			t.Fatal(err)
+		}
+		if err == nil {
+			if diff := cmp.Diff(expected(to.State), served(t, b)); diff != "" {
+				t.Fatalf("expected, served:\n%s", diff)
+			}
+		}
+		_ = b.Close()
+		return err == nil
+	}
+	for killed := 1; ; killed++ {
+		if err := Cleanup(Options{NetNS: w.node.FD()}); err != nil {
+			t.Fatal(err)
+		}
+		steady = nil // nothing is there yet
+		alive := sync(start(), a, killed)
+		sync(start(), a, 0)
+		if alive {
+			if killed < 10 {
+				t.Errorf("only %d transactions from nothing", killed)
+			}
+			break
+		}
+	}
+	steady = expected(packetsState().State)
+	sync(start(), a, 0)
+	ask(t, w.pods[9], "tcp", at(vip(4, "cluster", 1), 80), podAddr(4, 9), threeServers) // finds the neighbours
+	var stop atomic.Bool
+	done := make(chan error, 1)
+	go func() {
+		for !stop.Load() {
+			if err := connects(w.pods[9], at(vip(4, "cluster", 1), 80)); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	for killed := 1; !t.Failed(); killed++ {
+		alive := sync(start(), z, killed)
+		sync(start(), z, 0)
+		sync(start(), a, 0)
+		if alive {
+			if killed < 10 {
+				t.Errorf("only %d transactions", killed)
+			}
+			break
+		}
+	}
+	stop.Store(true)
+	if err := <-done; err != nil {
+		t.Errorf("a connection to a Service that does not change: %v", err)
+	}
+}
