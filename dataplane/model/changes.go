@@ -105,10 +105,12 @@ func (t *Tracker) settle(contested map[FrontendKey]struct{}, c *Changes) {
 		case len(claims) == 0 && old == nil:
 		case len(claims) == 0:
 			delete(t.state.Frontends, key)
+			t.suspectFrontend(old, nil)
 			c.FrontendsGone = append(c.FrontendsGone, key)
 			count(old, -1)
 		case old == nil || !old.equal(claims[0]):
 			t.state.Frontends[key] = claims[0]
+			t.suspectFrontend(old, claims[0])
 			c.Frontends = append(c.Frontends, claims[0])
 			count(old, -1)
 			count(claims[0], +1)
@@ -142,6 +144,7 @@ func (t *Tracker) updateGroups(e *entry, c *Changes) {
 				all := gather(sorted, p.name, f)
 				addLocalReady(localReady, all)
 				unserved[familyIndex(f)].add(e.service, p, f, all)
+				t.suspectEndpoints(e, p.name, f, all)
 				for _, scope := range e.service.scopes(p, f) {
 					key := GroupKey{Port: p.name, Family: f, Scope: scope}
 					// Two ports of one name and protocol, which the API forbids, would be one group.
@@ -158,6 +161,7 @@ func (t *Tracker) updateGroups(e *entry, c *Changes) {
 			}
 		}
 	}
+	e.replaced = nil
 	for _, key := range old {
 		if !slices.Contains(e.groups, key) {
 			delete(t.state.Groups, key)

@@ -94,6 +94,14 @@ func family(addr netip.Addr) uint8 {
 	return 6
 }
 
+// unspecified is 0.0.0.0 or ::.
+func unspecified(f uint8) netip.Addr {
+	if f == 4 {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
+}
+
 // servable says whether packets to addr can be a Service's. Unspecified stands for node ports in a FrontendKey;
 // loopback and multicast would capture the node's own traffic.
 func servable(addr netip.Addr) bool {

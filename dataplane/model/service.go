@@ -271,11 +271,7 @@ func (s *service) frontends(node *Node, nodeAddrs []netip.Addr, masqueradeAll bo
 			continue
 		}
 		for _, fam := range families {
-			addr := netip.IPv4Unspecified()
-			if fam == 6 {
-				addr = netip.IPv6Unspecified()
-			}
-			out = append(out, s.externalFrontend(p, NodePort, addr, p.nodePort))
+			out = append(out, s.externalFrontend(p, NodePort, unspecified(fam), p.nodePort))
 		}
 	}
 	return out

@@ -31,6 +31,7 @@ type Tracker struct {
 	// nodeDirty asks for a new State.Node, allDirty for a look at every Service.
 	nodeDirty, allDirty bool
 
+	suspects    *Suspects
 	unserved    [2]Unserved // by familyIndex
 	checks      []HealthCheck
 	checksStale bool
@@ -41,6 +42,8 @@ type entry struct {
 	key     types.NamespacedName
 	service *service // nil: does not exist, or is not ours
 	slices  map[string]*slice
+	// replaced are slices that were there since the last Changes, in order.
+	replaced []*slice
 	// serviceDirty asks for new frontends; an entry that is dirty at all gets new groups.
 	serviceDirty bool
 
@@ -66,6 +69,7 @@ func NewTracker(opts Options) *Tracker {
 		dirty:      map[types.NamespacedName]*entry{},
 		cidrs:      map[string][]netip.Prefix{},
 		nodeDirty:  true,
+		suspects:   &Suspects{All: true},
 	}
 }
 
@@ -107,7 +111,9 @@ func (t *Tracker) SetSlice(es *discoveryv1.EndpointSlice) error {
 		return err
 	}
 	t.sliceOwner[key] = parsed.service
-	t.touch(parsed.service).slices[es.Name] = parsed
+	e := t.touch(parsed.service)
+	t.replaceSlice(e, es.Name, parsed)
+	e.slices[es.Name] = parsed
 	return err
 }
 
@@ -118,7 +124,9 @@ func (t *Tracker) DeleteSlice(key types.NamespacedName) {
 		return
 	}
 	delete(t.sliceOwner, key)
-	delete(t.touch(owner).slices, key.Name)
+	e := t.touch(owner)
+	t.replaceSlice(e, key.Name, nil)
+	delete(e.slices, key.Name)
 }
 
 // touch finds or makes the entry of a Service and marks it as changed.
