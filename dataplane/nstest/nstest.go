@@ -188,6 +188,22 @@ func (ns *Namespace) Connect(tb testing.TB, link string, addrs []netip.Prefix, p
 	peer.up(tb, peerLink, peerAddrs)
 }
 
+// Disconnect removes a link and its other end, with their addresses and routes.
+func (ns *Namespace) Disconnect(tb testing.TB, link string) {
+	tb.Helper()
+	l, err := ns.handle.LinkByName(link)
+	check(tb, err)
+	check(tb, ns.handle.LinkDel(l))
+}
+
+// Down shuts a link down; its addresses stay.
+func (ns *Namespace) Down(tb testing.TB, link string) {
+	tb.Helper()
+	l, err := ns.handle.LinkByName(link)
+	check(tb, err)
+	check(tb, ns.handle.LinkSetDown(l))
+}
+
 func (ns *Namespace) up(tb testing.TB, name string, addrs []netip.Prefix) {
 	tb.Helper()
 	link, err := ns.handle.LinkByName(name)
