@@ -82,6 +82,8 @@ func (c *configuration) setDefaults() {
 	defaultTo(&c.Conntrack.Min, least)
 	defaultTo(&c.Conntrack.TCPEstablishedTimeout, metav1.Duration{Duration: established})
 	defaultTo(&c.Conntrack.TCPCloseWaitTimeout, metav1.Duration{Duration: closeWait})
+	defaultTo(&c.Conntrack.CleanFlows, true)
+	defaultTo(&c.Conntrack.ResetTerminated, true)
 }
 
 func defaultTo[T any](field **T, value T) {

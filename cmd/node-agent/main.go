@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-logr/logr"
 
+	"github.com/fairlead/fairlead/dataplane/conntrack"
 	"github.com/fairlead/fairlead/dataplane/health"
 	"github.com/fairlead/fairlead/dataplane/listeners"
 	"github.com/fairlead/fairlead/dataplane/nftables"
@@ -47,7 +48,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	if f.cleanup {
-		err := nftables.Cleanup(nftables.Options{})
+		err := errors.Join(nftables.Cleanup(nftables.Options{}), conntrack.Cleanup(0))
 		if errors.Is(err, syscall.EPERM) {
 			err = fmt.Errorf("removing our tables takes root or CAP_NET_ADMIN: %w", err)
 		}
@@ -147,7 +148,15 @@ func serve(ctx context.Context, log logr.Logger, sysctls string, config *configu
 	}
 	beside.Go(func() { o.clashes.Run(ctx) })
 	beside.Go(func() { table.Watch(ctx, log) })
-	dpsync.New(options).Run(ctx)
+	cleaner := newCleaner(log, config, o.Health)
+	if cleaner != nil {
+		options.Flows = cleaner
+	}
+	loop := dpsync.New(options)
+	if cleaner != nil {
+		beside.Go(func() { cleaner.Run(ctx, loop) })
+	}
+	loop.Run(ctx)
 	beside.Wait()
 	return errors.Join(failures[:]...)
 }

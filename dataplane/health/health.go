@@ -29,6 +29,7 @@ type Health struct {
 	now      func() time.Time
 	timeout  time.Duration
 	metrics  *metrics
+	flows    *flowMetrics
 	services *serviceServers
 
 	mu       sync.Mutex
@@ -43,6 +44,7 @@ var _ dpsync.Observer = (*Health)(nil)
 // it is not stuck. Close it at the end.
 func New(log logr.Logger, minInterval time.Duration) *Health {
 	h := &Health{now: time.Now, timeout: max(Timeout, 2*minInterval), metrics: newMetrics(), eligible: true}
+	h.flows = newFlowMetrics(h.metrics.registry)
 	h.services = newServiceServers(log, h.Healthy)
 	return h
 }

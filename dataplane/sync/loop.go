@@ -26,6 +26,12 @@ type Backend interface {
 	Sync(state *model.State, changes *model.Changes) error
 }
 
+// Flows cleans up what the kernel remembers of connections.
+type Flows interface {
+	// Clean is called after rules were written. It must not block, and keeps the suspects.
+	Clean(s *model.Suspects)
+}
+
 // Kind is a kind of object that the loop watches.
 type Kind string
 
@@ -81,7 +87,9 @@ type Options struct {
 	Backend   Backend
 	// Damage reports that others changed what Backend wrote, in words that name who. Each report asks for a full sync, at
 	// once after quiet, then ever later as long as reports come. nil: damage waits for FullInterval.
-	Damage   <-chan string
+	Damage <-chan string
+	// Flows may be nil. It asks the Loop's Stale about what it finds.
+	Flows    Flows
 	Observer Observer
 	// MinInterval is the least time from the end of one write to the start of the next. The first change after
 	// quiet is written at once.
@@ -251,7 +259,28 @@ func (l *Loop) step(ctx context.Context, now time.Time) time.Duration {
 	result.Took = end.Sub(now)
 	l.pace.done(end, result)
 	l.report(ctx, end, &result)
+	l.cleanFlows(&result)
 	return l.pace.wait(end)
+}
+
+// cleanFlows hands over where flows may be stale, once no rule would lead them there again.
+func (l *Loop) cleanFlows(r *Result) {
+	if r.Err != nil {
+		return
+	}
+	if s := l.tracker.TakeSuspects(); l.opts.Flows != nil && !s.Empty() {
+		l.opts.Flows.Clean(s)
+	}
+}
+
+// Stale says of each flow whether it should be forgotten, as of now (see model.Tracker.Stale). A write that goes on is
+// waited for.
+func (l *Loop) Stale(s *model.Suspects, flows []model.Flow, stale []bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range flows {
+		stale[i] = l.tracker.Stale(s, flows[i])
+	}
 }
 
 // missing is how long to wait for what the first write needs; 0: no longer. It is woken when something arrives.

@@ -23,4 +23,9 @@ type Conntrack struct {
 	UDPTimeout *metav1.Duration `json:"udpTimeout,omitempty"`
 	// UDPStreamTimeout is how long a flow with answers is remembered. Nil and 0 leave it alone.
 	UDPStreamTimeout *metav1.Duration `json:"udpStreamTimeout,omitempty"`
+
+	// CleanFlows makes the kernel forget UDP flows to endpoints and Services that are gone. Nil: true, in both modes.
+	CleanFlows *bool `json:"cleanFlows,omitempty"`
+	// ResetTerminated resets TCP connections to Pods that ended. Nil: true, in both modes.
+	ResetTerminated *bool `json:"resetTerminated,omitempty"`
 }
