@@ -2,6 +2,7 @@ package conntrack
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -224,7 +225,7 @@ func TestDeletionHitsNoOther(t *testing.T) {
 	old.id++
 	results, err := s.acknowledged(deletion(&old), 1)
 	check(t, err)
-	if results[0] != unix.ENOENT || len(w.flows(t)) != 1 {
+	if !errors.Is(results[0], unix.ENOENT) || len(w.flows(t)) != 1 {
 		t.Errorf("%v, %d flows left", results[0], len(w.flows(t)))
 	}
 	old.id--

@@ -43,7 +43,7 @@ func (w *network) connections(t *testing.T, family uint8) map[string]*nstest.Con
 func reset(c *nstest.Conn, write bool) error {
 	if write {
 		if _, err := c.Ask(patience); !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, unix.EPIPE) {
-			return fmt.Errorf("after writing: %v", err)
+			return fmt.Errorf("after writing: %w, want a reset", err)
 		}
 		return nil
 	}
@@ -51,7 +51,7 @@ func reset(c *nstest.Conn, write bool) error {
 		return err
 	}
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
-		return fmt.Errorf("after reading: %v", err)
+		return fmt.Errorf("after reading: %w, want a reset", err)
 	}
 	return nil
 }
