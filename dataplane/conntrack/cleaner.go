@@ -108,6 +108,10 @@ func New(opts Options) (*Cleaner, error) {
 	}
 	// The table of a former run goes when nothing in it can be valid.
 	c.resets = &resets{namespace: opts.NetNS, last: time.Now()}
+	if _, err := c.resets.connect(); err != nil {
+		c.close()
+		return nil, err
+	}
 	return c, nil
 }
 
@@ -190,6 +194,9 @@ func (c *Cleaner) openPoker(log logr.Logger) {
 func (c *Cleaner) close() {
 	c.dumps.close()
 	c.deaths.close()
+	if c.resets != nil {
+		c.resets.close()
+	}
 	if c.poker != nil {
 		c.poker.close()
 	}

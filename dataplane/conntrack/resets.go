@@ -22,14 +22,24 @@ const (
 // resets keeps the table of connections to reset. It is there as long as it may have elements.
 type resets struct {
 	namespace int
-	last      time.Time // of an addition; zero: there is no table
+	// conn is opened early and kept: the library waits for answers by a call that panics for file descriptors from
+	// 1024 on. nil after an error, for answers may still wait in it.
+	conn *nftables.Conn
+	last time.Time // of an addition; zero: there is no table
 }
 
 // Cleanup removes the table of connections to reset, if there is one. 0 is the namespace of the calling thread.
-func Cleanup(namespace int) error { return (&resets{namespace: namespace}).remove() }
+func Cleanup(namespace int) error {
+	r := &resets{namespace: namespace}
+	defer r.close()
+	return r.remove()
+}
 
 func (r *resets) connect() (*nftables.Conn, error) {
-	var opts []nftables.ConnOption
+	if r.conn != nil {
+		return r.conn, nil
+	}
+	opts := []nftables.ConnOption{nftables.AsLasting()}
 	if r.namespace != 0 {
 		opts = append(opts, nftables.WithNetNSFd(r.namespace))
 	}
@@ -37,7 +47,15 @@ func (r *resets) connect() (*nftables.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening netlink: %w", err)
 	}
+	r.conn = conn
 	return conn, nil
+}
+
+func (r *resets) close() {
+	if r.conn != nil {
+		_ = r.conn.CloseLasting()
+		r.conn = nil
+	}
 }
 
 func (r *resets) remove() error {
@@ -48,6 +66,7 @@ func (r *resets) remove() error {
 	// What is added first can be deleted in any case.
 	conn.DelTable(conn.AddTable(table()))
 	if err := conn.Flush(); err != nil {
+		r.close()
 		return fmt.Errorf("removing table %s: %w", resetTable, err)
 	}
 	r.last = time.Time{}
@@ -78,6 +97,7 @@ func (r *resets) add(open []entry) error {
 			}
 		}
 		if err := conn.AddSet(set, elements); err != nil {
+			r.close()
 			return fmt.Errorf("encoding connections to reset: %w", err)
 		}
 	}
@@ -90,6 +110,7 @@ func (r *resets) add(open []entry) error {
 	}
 	r.last = time.Now()
 	if err := conn.Flush(); err != nil {
+		r.close()
 		return fmt.Errorf("noting connections to reset: %w", err)
 	}
 	return nil

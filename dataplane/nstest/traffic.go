@@ -46,6 +46,8 @@ func (ns *Namespace) Serve(tb testing.TB, name string, at netip.AddrPort) {
 			if err != nil {
 				return
 			}
+			// The peer of a connection may be gone without a word.
+			context.AfterFunc(tb.Context(), func() { _ = c.Close() })
 			go func() {
 				defer func() { _ = c.Close() }()
 				serveStream(name, c)
