@@ -49,9 +49,7 @@ func newNetwork(tb testing.TB, n int) *network {
 		pods:   map[int]*nstest.Namespace{},
 	}
 	w.node.Forward(tb)
-	// One client asks in many tests at once, and all refusals by ICMP must arrive.
-	w.node.Sysctl(tb, "ipv4/icmp_ratelimit", "0")
-	w.node.Sysctl(tb, "ipv6/icmp/ratelimit", "0")
+	w.node.UnlimitICMP(tb)
 	w.node.Loopback(tb, nodeAddrs[4], nodeAddrs[6])
 	w.node.Connect(tb, "out", []netip.Prefix{netip.MustParsePrefix("203.0.113.1/24"), netip.MustParsePrefix("2001:db8:113::1/64")},
 		w.client, "eth0", []netip.Prefix{netip.PrefixFrom(clientAddrs[4], 24), netip.PrefixFrom(clientAddrs[6], 64)})

@@ -6,6 +6,7 @@ package nstest
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -25,16 +26,35 @@ const insideVariable = "FAIRLEAD_NSTEST_INSIDE"
 // Main runs the tests in a fresh network and mount namespace (and, for users other than root, a user namespace in
 // which they are root) and exits. Call it from TestMain. Where namespaces cannot be had the tests run outside and
 // New skips them with the remedy.
-func Main(m *testing.M) {
-	if os.Getenv(insideVariable) != "" {
-		os.Exit(m.Run())
+func Main(m *testing.M) { os.Exit(Run(m)) }
+
+// Run is Main for tests that have something to tidy up outside of the namespaces: it returns what to exit with.
+func Run(m *testing.M) (code int) {
+	if Inside() {
+		if err := loopbackUp(); err != nil {
+			fmt.Fprintln(os.Stderr, "Bringing up the loopback of the tests' namespace:", err)
+			return 1
+		}
+		return m.Run()
 	}
 	code, err := reexecute()
 	if err == nil {
-		os.Exit(code)
+		return code
 	}
 	refused = err
-	os.Exit(m.Run())
+	return m.Run()
+}
+
+// Inside is true in the process that runs the tests, false in the one that makes namespaces for it.
+func Inside() bool { return os.Getenv(insideVariable) != "" }
+
+// loopbackUp lets the tests' own process use 127.0.0.1, as in the namespace that it came from.
+func loopbackUp() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetUp(lo)
 }
 
 // refused is why Main could not make namespaces.
@@ -88,6 +108,7 @@ type Namespace struct {
 	Name   string
 	fd     netns.NsHandle
 	handle *netlink.Handle
+	sctp   sctpTurns
 }
 
 // New makes a network namespace with its loopback up. It goes with the test.
@@ -159,6 +180,21 @@ func (ns *Namespace) Sysctl(tb testing.TB, name, value string) {
 	}))
 }
 
+// UnlimitICMP lets every refusal by ICMP out: tests ask more often than a kernel otherwise answers.
+func (ns *Namespace) UnlimitICMP(tb testing.TB) {
+	tb.Helper()
+	ns.Sysctl(tb, "ipv4/icmp_ratelimit", "0")
+	ns.Sysctl(tb, "ipv6/icmp/ratelimit", "0")
+	for _, name := range []string{"icmp_msgs_per_sec", "icmp_msgs_burst"} {
+		err := ns.Do(func() error {
+			return os.WriteFile(filepath.Join("/proc/sys/net/ipv4", name), []byte("1000000"), 0)
+		})
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // older kernels have it for the whole machine
+			tb.Fatal(err)
+		}
+	}
+}
+
 // Forward makes the namespace a router.
 func (ns *Namespace) Forward(tb testing.TB) {
 	tb.Helper()
@@ -220,9 +256,64 @@ func (ns *Namespace) up(tb testing.TB, name string, addrs []netip.Prefix) {
 // Route adds a route; a prefix of no bits is the default one.
 func (ns *Namespace) Route(tb testing.TB, dst netip.Prefix, via netip.Addr) {
 	tb.Helper()
-	n, err := netlink.ParseIPNet(dst.String())
+	ns.RouteFrom(tb, dst, via, netip.Addr{})
+}
+
+// RouteFrom adds a route whose packets, where the namespace itself sends them, come from an address of it.
+func (ns *Namespace) RouteFrom(tb testing.TB, dst netip.Prefix, via, from netip.Addr) {
+	tb.Helper()
+	check(tb, ns.handle.RouteAdd(&netlink.Route{Dst: ipNet(tb, dst), Gw: via.AsSlice(), Src: from.AsSlice()}))
+}
+
+// RouteLink adds a route to what is at the other end of a link.
+func (ns *Namespace) RouteLink(tb testing.TB, dst netip.Prefix, link string) {
+	tb.Helper()
+	l, err := ns.handle.LinkByName(link)
 	check(tb, err)
-	check(tb, ns.handle.RouteAdd(&netlink.Route{Dst: n, Gw: via.AsSlice()}))
+	check(tb, ns.handle.RouteAdd(&netlink.Route{
+		Dst: ipNet(tb, dst), LinkIndex: l.Attrs().Index, Scope: netlink.SCOPE_LINK,
+	}))
+}
+
+// Own makes every address of a prefix one of the namespace's own, without a link that has it.
+func (ns *Namespace) Own(tb testing.TB, dst netip.Prefix) {
+	tb.Helper()
+	// For a socket IPv6 counts only the addresses that links have.
+	ns.Sysctl(tb, "ipv6/ip_nonlocal_bind", "1")
+	lo, err := ns.handle.LinkByName("lo")
+	check(tb, err)
+	check(tb, ns.handle.RouteAdd(&netlink.Route{
+		Dst: ipNet(tb, dst), LinkIndex: lo.Attrs().Index, Table: unix.RT_TABLE_LOCAL, Type: unix.RTN_LOCAL,
+		Scope: netlink.SCOPE_HOST,
+	}))
+}
+
+// ForgetConnections empties the namespace's connection tracking, so that a client's port that comes round again finds
+// no translation of its last use.
+func (ns *Namespace) ForgetConnections(tb testing.TB) {
+	tb.Helper()
+	check(tb, ns.handle.ConntrackTableFlush(netlink.ConntrackTable))
+}
+
+// Addresses are all addresses of the namespace's links.
+func (ns *Namespace) Addresses(tb testing.TB) []netip.Addr {
+	tb.Helper()
+	list, err := ns.handle.AddrList(nil, netlink.FAMILY_ALL)
+	check(tb, err)
+	addrs := make([]netip.Addr, 0, len(list))
+	for _, a := range list {
+		if addr, ok := netip.AddrFromSlice(a.IP); ok {
+			addrs = append(addrs, addr.Unmap())
+		}
+	}
+	return addrs
+}
+
+func ipNet(tb testing.TB, p netip.Prefix) *net.IPNet {
+	tb.Helper()
+	n, err := netlink.ParseIPNet(p.String())
+	check(tb, err)
+	return n
 }
 
 func check(tb testing.TB, err error) {

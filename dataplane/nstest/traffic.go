@@ -28,6 +28,9 @@ type Answer struct {
 	Saw    netip.Addr
 }
 
+// SCTP is a network of Ask and AskFrom beside tcp and udp: see sctp.go.
+const SCTP = "sctp"
+
 // Serve answers TCP and UDP at an address until the test ends, with the server's name.
 func (ns *Namespace) Serve(tb testing.TB, name string, at netip.AddrPort) {
 	tb.Helper()
@@ -93,11 +96,24 @@ type Conn struct {
 
 // Dial connects from inside the namespace; network is tcp or udp.
 func (ns *Namespace) Dial(network string, to netip.AddrPort, timeout time.Duration) (*Conn, error) {
+	return ns.dial(network, netip.AddrPort{}, to, timeout)
+}
+
+// dial connects from an address and port of the namespace; what of it is zero the kernel chooses.
+func (ns *Namespace) dial(network string, from, to netip.AddrPort, timeout time.Duration) (*Conn, error) {
+	var dialer net.Dialer
+	switch {
+	case !from.IsValid():
+	case network == "tcp":
+		dialer.LocalAddr = net.TCPAddrFromAddrPort(from)
+	default:
+		dialer.LocalAddr = net.UDPAddrFromAddrPort(from)
+	}
 	var c net.Conn
 	err := ns.Do(func() (err error) {
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()
-		c, err = (&net.Dialer{}).DialContext(ctx, network, to.String())
+		c, err = dialer.DialContext(ctx, network, to.String())
 		return err
 	})
 	if err != nil {
@@ -137,7 +153,11 @@ func (c *Conn) Ask(timeout time.Duration) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	name, saw, _ := strings.Cut(strings.TrimSpace(string(b[:n])), " ")
+	return readAnswer(b[:n])
+}
+
+func readAnswer(text []byte) (Answer, error) {
+	name, saw, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
 	a, err := netip.ParseAddr(saw)
 	return Answer{Server: name, Saw: a}, err
 }
@@ -145,7 +165,16 @@ func (c *Conn) Ask(timeout time.Duration) (Answer, error) {
 // Ask makes one new connection and says what became of it. A connection that gets no answer within the timeout
 // counts as dropped.
 func (ns *Namespace) Ask(network string, to netip.AddrPort, timeout time.Duration) (Answer, error) {
-	c, err := ns.Dial(network, to, timeout)
+	return ns.AskFrom(network, netip.AddrPort{}, to, timeout)
+}
+
+// AskFrom is Ask from an address and port of the namespace; what of it is zero the kernel chooses. An error that is
+// EADDRINUSE says that the port is taken.
+func (ns *Namespace) AskFrom(network string, from, to netip.AddrPort, timeout time.Duration) (Answer, error) {
+	if network == SCTP {
+		return ns.askSCTP(from, to, timeout)
+	}
+	c, err := ns.dial(network, from, to, timeout)
 	if err != nil {
 		return fate(err)
 	}
