@@ -20,8 +20,8 @@ RENDER = $(TOOL) kustomize build config/default | sed -e 's|image: fairlead/mana
 
 # The folder of the control plane's programs. They are looked for when a recipe runs, not when make starts.
 ASSETS = $$(cd test/controlplane && go run .)
-# The same with kube-proxy, with which test/kubeproxy compares the node agent.
-ASSETS_PROXY = $$(cd test/controlplane && go run . -with kube-proxy)
+# The same with kube-proxy, with which tests and benchmarks compare the node agent.
+PEERS = $$(cd test/controlplane && go run . -with kube-proxy)
 
 # How long make fuzz takes.
 FUZZTIME ?= 1m
@@ -98,9 +98,14 @@ test: test-unit test-e2e ## Run all tests: unit, integration with a real API ser
 
 .PHONY: test-unit
 test-unit: build ## Run the tests of all packages, with a real API server and a real kube-proxy.
-	@assets=$(ASSETS_PROXY) && KUBEBUILDER_ASSETS="$$assets" go test -timeout 20m $(GOTEST_FLAGS) ./...
+	@assets=$(PEERS) && KUBEBUILDER_ASSETS="$$assets" go test -timeout 20m $(GOTEST_FLAGS) ./...
 	cd test/controlplane && go test $(GOTEST_FLAGS) ./...
 	cd test/oracle && go test -count=1 $(GOTEST_FLAGS) ./...
+
+.PHONY: packets
+packets: ## Print what becomes of packets, case by case, with the node agent and with kube-proxy.
+	@assets=$(PEERS) && table=$$(mktemp) && trap 'rm -f "$$table"' EXIT && \
+	  KUBEBUILDER_ASSETS="$$assets" go test -count=1 -timeout 20m ./test/proxies -markdown "$$table" >&2 && cat "$$table"
 
 .PHONY: fuzz
 fuzz: ## Play random streams of events to upstream's code and to ours until FUZZTIME is over.

@@ -173,8 +173,8 @@ func DefaultServiceCIDR() *networkingv1.ServiceCIDR {
 
 // Cases are the whole table.
 func Cases() []Case {
-	return slices.Concat(endpointCases(), hintCases(), policyCases(), masqueradeCases(), affinityCases(), balancerCases(),
-		nodePortCases(), filterCases(), malformedCases())
+	return slices.Concat(endpointCases, hintCases, policyCases, masqueradeCases, affinityCases, balancerCases,
+		nodePortCases(), filterCases, malformedCases)
 }
 
 var (
