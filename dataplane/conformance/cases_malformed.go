@@ -48,7 +48,7 @@ var malformedCases = []Case{
 		},
 	},
 	{
-		Name: "two Services on one address", Config: standard, InProcess: "kube-proxy's sync of all Services fails from then on",
+		Name: "two Services on one address", Config: standard, InProcess: "which of the two kube-proxy serves is not defined",
 		Reason: "what the cluster gave to a Service comes before another one's external IPs, by which anybody could claim it",
 		Steps: func(f Family) []Step {
 			web := f.service("web", 1, withBalancer(1, nil))
