@@ -76,15 +76,16 @@ var endpointCases = []Case{
 				{
 					Apply: []Object{
 						svc,
-						f.slice(svc, 1, f.endpoint("a", terminating), f.endpoint("b")),
+						// A third one, or else all would be terminating, and serve as such.
+						f.slice(svc, 1, f.endpoint("a", terminating), f.endpoint("b"), f.endpoint("c")),
 						f.slice(svc, 2, f.endpoint("a"), f.endpoint("b", terminating)),
 					},
-					Probes: probes(f.clusterIP(1), Reach(Own, "a", "b"), Here),
+					Probes: probes(f.clusterIP(1), Reach(Own, "a", "b", "c"), Here),
 				},
 				{
 					Name:   "one of the two goes",
 					Delete: []Object{f.slice(svc, 2)},
-					Probes: probes(f.clusterIP(1), Reach(Own, "b"), Here),
+					Probes: probes(f.clusterIP(1), Reach(Own, "b", "c"), Here),
 				},
 			}
 		},
