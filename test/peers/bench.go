@@ -12,6 +12,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fairlead/fairlead/test/peers/controlplane"
+	"github.com/fairlead/fairlead/test/peers/figures"
+	"github.com/fairlead/fairlead/test/peers/process"
+	"github.com/fairlead/fairlead/test/peers/wait"
 )
 
 // quiet is how long nobody may have written before a workload counts as done.
@@ -19,7 +24,8 @@ const quiet = 2 * time.Second
 
 // bench measures peers against one API server.
 type bench struct {
-	plane       *controlPlane
+	plane       *controlplane.ControlPlane
+	audit       *auditLog
 	programs    programs
 	controllers string // ours
 	tracker     *tracker
@@ -97,7 +103,7 @@ type Measurement struct {
 	// Status are the latencies of writes of a Pod's status, Deletion those of a Pod's deletion until the slices no
 	// longer show it ready, both from the API server's answer to the write. StatusSent begins just before the write is
 	// sent. Skipped changes were overtaken by one of the same Pod.
-	Status, Deletion, StatusSent Latency
+	Status, Deletion, StatusSent figures.Latency
 	Skipped                      int
 	// Wrong counts the Pods that the slices still did not show as they have to when nothing had been written for a
 	// minute; it is 0 as a rule. Their latencies are not among those above.
@@ -118,11 +124,11 @@ func (b *bench) runGroup(ctx context.Context, name string, k knob, g group, run 
 	if err != nil {
 		return nil, err
 	}
-	defer peer.stop()
+	defer peer.Stop()
 	if err := b.ready(ctx, peer); err != nil {
 		return nil, fmt.Errorf("waiting until %s is ready: %w", name, err)
 	}
-	f := newFleet(b.plane.client, b.tracker, g.services, b.nodes, uint64(run)) //nolint:gosec // it is small
+	f := newFleet(b.plane.Client, b.tracker, g.services, b.nodes, uint64(run)) //nolint:gosec // it is small
 	for _, w := range g.workloads {
 		m, err := b.measure(ctx, peer, f, w)
 		if err != nil {
@@ -137,13 +143,13 @@ func (b *bench) runGroup(ctx context.Context, name string, k knob, g group, run 
 	if err := b.deleteServices(ctx, f); err != nil {
 		return measured, err
 	}
-	peer.stop()
+	peer.Stop()
 	return measured, b.clean(ctx, f)
 }
 
 // measure runs one workload.
-func (b *bench) measure(ctx context.Context, peer *process, f *fleet, w workload) (Measurement, error) {
-	if err := peer.resetPeak(); err != nil {
+func (b *bench) measure(ctx context.Context, peer *process.Process, f *fleet, w workload) (Measurement, error) {
+	if err := peer.ResetPeak(); err != nil {
 		return Measurement{}, err
 	}
 	b.tracker.begin()
@@ -154,12 +160,12 @@ func (b *bench) measure(ctx context.Context, peer *process, f *fleet, w workload
 	}
 	begin := time.Now()
 	if err := w.run(ctx, f); err != nil {
-		return Measurement{}, errors.Join(err, peer.alive(), b.plane.alive())
+		return Measurement{}, errors.Join(err, peer.Alive(), b.plane.Alive())
 	}
 	loaded := time.Now()
 	s, err := b.settle(ctx, peer, f, quiet)
 	wrong := 0
-	if errors.Is(err, errTimeout) {
+	if errors.Is(err, wait.ErrTimeout) {
 		log.Print(err)
 		wrong, err = b.tracker.amiss(), nil
 	}
@@ -177,29 +183,29 @@ func (b *bench) measure(ctx context.Context, peer *process, f *fleet, w workload
 		Others: max(0, float64(after.others-before.others)/float64(after.all-before.all)),
 	}
 	m.Status, m.StatusSent, m.Deletion, m.Skipped = b.tracker.latencies()
-	m.Resident, m.Peak, err = peer.memory()
+	m.Resident, m.Peak, err = peer.Memory()
 	return m, err
 }
 
 // usage is CPU time used so far: by two programs, by all but ours, and what there was.
 type usage struct{ peer, api, others, all time.Duration }
 
-func (b *bench) usage(peer *process) (u usage, err error) {
-	if u.peer, err = peer.cpu(); err != nil {
+func (b *bench) usage(peer *process.Process) (u usage, err error) {
+	if u.peer, err = peer.CPU(); err != nil {
 		return u, err
 	}
-	if u.api, err = b.plane.api.cpu(); err != nil {
+	if u.api, err = b.plane.API.CPU(); err != nil {
 		return u, err
 	}
-	etcd, err := b.plane.etcd.cpu()
+	etcd, err := b.plane.Etcd.CPU()
 	if err != nil {
 		return u, err
 	}
-	self, err := cpuOf(os.Getpid())
+	self, err := process.CPUOf(os.Getpid())
 	if err != nil {
 		return u, err
 	}
-	busy, all, err := machine()
+	busy, all, err := process.Machine()
 	u.others, u.all = busy-u.peer-u.api-etcd-self, all
 	return u, err
 }
@@ -213,13 +219,13 @@ type settled struct {
 
 // settle waits until slices and Endpoints are right and nothing has been written for a while. The writes are those since
 // it last returned.
-func (b *bench) settle(ctx context.Context, peer *process, f *fleet, quiet time.Duration) (settled, error) {
+func (b *bench) settle(ctx context.Context, peer *process.Process, f *fleet, quiet time.Duration) (settled, error) {
 	s := settled{writes: Writes{}, last: time.Now()}
-	err := poll(ctx, 50*time.Millisecond, 10*b.patience, "slices that are right", func() (bool, error, error) {
-		if err := errors.Join(peer.alive(), b.plane.alive()); err != nil {
+	err := wait.Poll(ctx, 50*time.Millisecond, 10*b.patience, "slices that are right", func() (bool, error, error) {
+		if err := errors.Join(peer.Alive(), b.plane.Alive()); err != nil {
 			return false, nil, err
 		}
-		writes, refused, err := b.plane.audit.next()
+		writes, refused, err := b.audit.next()
 		if err != nil {
 			return false, nil, err
 		}
@@ -232,7 +238,7 @@ func (b *bench) settle(ctx context.Context, peer *process, f *fleet, quiet time.
 		s.refused += refused
 		unfinished, err := b.tracker.right()
 		if unfinished != nil && time.Since(s.last) > b.patience {
-			err = fmt.Errorf("nothing was written for %s: %w: %w", b.patience, errTimeout, unfinished)
+			err = fmt.Errorf("nothing was written for %s: %w: %w", b.patience, wait.ErrTimeout, unfinished)
 		}
 		if unfinished != nil || err != nil {
 			return false, unfinished, err
@@ -248,13 +254,13 @@ func (b *bench) settle(ctx context.Context, peer *process, f *fleet, quiet time.
 
 // deleteServices deletes them; their Pods are gone already.
 func (b *bench) deleteServices(ctx context.Context, f *fleet) error {
-	var operations []operation
+	var operations []controlplane.Operation
 	for service := range f.pods {
 		operations = append(operations, func(ctx context.Context) error {
 			return f.client.CoreV1().Services(namespaceOf(service)).Delete(ctx, serviceName(service), metav1.DeleteOptions{})
 		})
 	}
-	if err := inParallel(ctx, operations); err != nil {
+	if err := controlplane.InParallel(ctx, operations); err != nil {
 		return fmt.Errorf("deleting Services: %w", err)
 	}
 	return nil
@@ -276,7 +282,7 @@ func (b *bench) clean(ctx context.Context, f *fleet) error {
 			return fmt.Errorf("deleting what is left: %w", err)
 		}
 	}
-	err := poll(ctx, 50*time.Millisecond, b.patience, "the end of all slices", func() (bool, error, error) {
+	err := wait.Poll(ctx, 50*time.Millisecond, b.patience, "the end of all slices", func() (bool, error, error) {
 		return b.tracker.count() == 0, errors.New("there still are some"), nil
 	})
 	b.tracker.forget()
@@ -285,21 +291,21 @@ func (b *bench) clean(ctx context.Context, f *fleet) error {
 
 // prepare makes the namespaces and nodes.
 func (b *bench) prepare(ctx context.Context, services int) error {
-	var operations []operation
+	var operations []controlplane.Operation
 	for service := 0; service < services; service += servicesPerNamespace {
 		operations = append(operations, func(ctx context.Context) error {
 			namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespaceOf(service)}}
-			_, err := b.plane.client.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{})
+			_, err := b.plane.Client.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{})
 			return err
 		})
 	}
 	for n := range b.nodes {
 		operations = append(operations, func(ctx context.Context) error {
-			_, err := b.plane.client.CoreV1().Nodes().Create(ctx, newNode(n), metav1.CreateOptions{FieldManager: "kubelet"})
+			_, err := b.plane.Client.CoreV1().Nodes().Create(ctx, newNode(n), metav1.CreateOptions{FieldManager: "kubelet"})
 			return err
 		})
 	}
-	if err := inParallel(ctx, operations); err != nil && !apierrors.IsAlreadyExists(err) {
+	if err := controlplane.InParallel(ctx, operations); err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("creating namespaces and nodes: %w", err)
 	}
 	return nil

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,11 +14,11 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/ptr"
+
+	"github.com/fairlead/fairlead/test/peers/controlplane"
 )
 
 const (
-	// atOnce is how many requests the load has in flight where no clock schedules them.
-	atOnce = 16
 	// terminationTime passes between a Pod's deletion and its end, as a container's that handles SIGTERM.
 	terminationTime = time.Second
 	// podName's alphabet is that of generated names.
@@ -36,8 +35,6 @@ type fleet struct {
 	// pods of every Service, in the order of their making; made counts all that ever were.
 	pods [][]*pod
 	made int
-
-	mu sync.Mutex
 	// late is how far behind its clock the load was at worst since lateness was last asked for.
 	late time.Duration
 }
@@ -64,67 +61,14 @@ func (f *fleet) add(service int) *pod {
 	return p
 }
 
-// operation is one step of the load.
-type operation func(context.Context) error
-
-// inParallel does operations in their order, atOnce at a time, as fast as the API server takes them.
-func inParallel(ctx context.Context, operations []operation) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	queue := make(chan operation)
-	var wg sync.WaitGroup
-	for range min(atOnce, len(operations)) {
-		wg.Go(func() {
-			for op := range queue {
-				if err := op(ctx); err != nil {
-					cancel(err)
-				}
-			}
-		})
-	}
-	for _, op := range operations {
-		if ctx.Err() != nil {
-			break
-		}
-		queue <- op
-	}
-	close(queue)
-	wg.Wait()
-	return context.Cause(ctx)
-}
-
-// byClock begins operations at even intervals, whether or not those before are done.
-func (f *fleet) byClock(ctx context.Context, perSecond int, operations []operation) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	interval := time.Second / time.Duration(perSecond)
-	begin := time.Now()
-	var wg sync.WaitGroup
-	for i, op := range operations {
-		due := begin.Add(time.Duration(i) * interval)
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Until(due)):
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		f.mu.Lock()
-		f.late = max(f.late, time.Since(due))
-		f.mu.Unlock()
-		wg.Go(func() {
-			if err := op(ctx); err != nil {
-				cancel(err)
-			}
-		})
-	}
-	wg.Wait()
-	return context.Cause(ctx)
+// byClock does operations at even intervals and keeps how late they were.
+func (f *fleet) byClock(ctx context.Context, perSecond int, operations []controlplane.Operation) error {
+	late, err := controlplane.ByClock(ctx, perSecond, operations)
+	f.late = max(f.late, late)
+	return err
 }
 
 func (f *fleet) lateness() time.Duration {
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	late := f.late
 	f.late = 0
 	return late
@@ -132,7 +76,7 @@ func (f *fleet) lateness() time.Duration {
 
 // create makes Services and then as many Pods of each, in random order; each becomes ready at once.
 func (f *fleet) create(ctx context.Context, podsPerService int) error {
-	var services, pods []operation
+	var services, pods []controlplane.Operation
 	for service := range f.pods {
 		services = append(services, func(ctx context.Context) error {
 			_, err := f.client.CoreV1().Services(namespaceOf(service)).Create(ctx, newService(service), metav1.CreateOptions{FieldManager: "kubectl"})
@@ -147,10 +91,10 @@ func (f *fleet) create(ctx context.Context, podsPerService int) error {
 		}
 	}
 	f.random.Shuffle(len(pods), func(i, j int) { pods[i], pods[j] = pods[j], pods[i] })
-	if err := inParallel(ctx, services); err != nil {
+	if err := controlplane.InParallel(ctx, services); err != nil {
 		return err
 	}
-	return inParallel(ctx, pods)
+	return controlplane.InParallel(ctx, pods)
 }
 
 // bringUp creates a Pod and writes its status: running and ready.
@@ -223,7 +167,7 @@ func (f *fleet) flip(ctx context.Context, flips, perSecond int) error {
 		pods = append(pods, of...)
 	}
 	f.random.Shuffle(len(pods), func(i, j int) { pods[i], pods[j] = pods[j], pods[i] })
-	var operations []operation
+	var operations []controlplane.Operation
 	down := func(i int) {
 		operations = append(operations, func(ctx context.Context) error { return f.setReady(ctx, pods[i%len(pods)], false) })
 	}
@@ -244,7 +188,7 @@ func (f *fleet) flip(ctx context.Context, flips, perSecond int) error {
 func (f *fleet) roll(ctx context.Context, perSecond int) error {
 	old := f.pods[0]
 	f.pods[0] = nil
-	operations := make([]operation, len(old))
+	operations := make([]controlplane.Operation, len(old))
 	for i, p := range old {
 		fresh := f.add(0)
 		operations[i] = func(ctx context.Context) error {
@@ -262,7 +206,7 @@ func (f *fleet) scale(ctx context.Context, to int) error {
 	pods := f.pods[0]
 	f.random.Shuffle(len(pods), func(i, j int) { pods[i], pods[j] = pods[j], pods[i] })
 	f.pods[0] = pods[:to]
-	var operations, ends []operation
+	var operations, ends []controlplane.Operation
 	for _, p := range pods[to:] {
 		operations = append(operations, func(ctx context.Context) error { return f.remove(ctx, p, 30, unready, ofDeletion) })
 		ends = append(ends, func(ctx context.Context) error {
@@ -272,12 +216,12 @@ func (f *fleet) scale(ctx context.Context, to int) error {
 			return f.remove(ctx, p, 0, absent, unmeasured)
 		})
 	}
-	return errors.Join(inParallel(ctx, operations), inParallel(ctx, ends))
+	return errors.Join(controlplane.InParallel(ctx, operations), controlplane.InParallel(ctx, ends))
 }
 
 // removeAll deletes all Pods, without grace.
 func (f *fleet) removeAll(ctx context.Context) error {
-	var operations []operation
+	var operations []controlplane.Operation
 	for service, pods := range f.pods {
 		for _, p := range pods {
 			operations = append(operations, func(ctx context.Context) error { return f.remove(ctx, p, 0, absent, ofDeletion) })
@@ -285,7 +229,7 @@ func (f *fleet) removeAll(ctx context.Context) error {
 		f.pods[service] = nil
 	}
 	f.random.Shuffle(len(operations), func(i, j int) { operations[i], operations[j] = operations[j], operations[i] })
-	return inParallel(ctx, operations)
+	return controlplane.InParallel(ctx, operations)
 }
 
 // endpointsRight compares the Endpoints objects with the Pods; unfinished says what is amiss. They are looked at but not

@@ -7,6 +7,10 @@ import (
 	"log"
 	"strconv"
 	"time"
+
+	"github.com/fairlead/fairlead/test/peers/figures"
+	"github.com/fairlead/fairlead/test/peers/process"
+	"github.com/fairlead/fairlead/test/peers/wait"
 )
 
 // Footprint is a peer's memory with many Pods.
@@ -25,7 +29,7 @@ type Footprint struct {
 // footprints fills the API server, through its front door so that its watch cache holds what the peers will read, and
 // then starts each peer twice.
 func (b *bench) footprints(ctx context.Context, peers []string, services, pods int) ([]Footprint, error) {
-	f := newFleet(b.plane.client, b.tracker, services, b.nodes, 1)
+	f := newFleet(b.plane.Client, b.tracker, services, b.nodes, 1)
 	log.Printf("creating %d Services and %d Pods", services, pods)
 	begin := time.Now()
 	if err := f.create(ctx, pods/services); err != nil {
@@ -41,7 +45,7 @@ func (b *bench) footprints(ctx context.Context, peers []string, services, pods i
 			}
 			one.Start, one.Pods, one.Services = when, pods, services
 			log.Printf("%s, %s: %s resident, peak %s, %d writes, %.0f s, %.1f s CPU", name, when,
-				mebibytes(one.Resident), mebibytes(one.Peak), one.Writes.Total(), one.Seconds, one.CPU)
+				figures.Mebibytes(one.Resident), figures.Mebibytes(one.Peak), one.Writes.Total(), one.Seconds, one.CPU)
 			all = append(all, one)
 		}
 		if err := b.clean(ctx, f); err != nil {
@@ -53,7 +57,7 @@ func (b *bench) footprints(ctx context.Context, peers []string, services, pods i
 }
 
 func (b *bench) footprint(ctx context.Context, name string, f *fleet) (one Footprint, err error) {
-	if _, _, err := b.plane.audit.next(); err != nil { // what the one before wrote
+	if _, _, err := b.audit.next(); err != nil { // what the one before wrote
 		return one, err
 	}
 	begin := time.Now()
@@ -61,7 +65,7 @@ func (b *bench) footprint(ctx context.Context, name string, f *fleet) (one Footp
 	if err != nil {
 		return one, err
 	}
-	defer peer.stop()
+	defer peer.Stop()
 	// A restart finds everything right: only its CPU time tells when it has read it all.
 	if err := b.idle(ctx, peer); err != nil {
 		return one, err
@@ -71,23 +75,23 @@ func (b *bench) footprint(ctx context.Context, name string, f *fleet) (one Footp
 		return one, err
 	}
 	one = Footprint{Peer: name, Writes: s.writes, Seconds: time.Since(begin).Seconds()}
-	used, err := peer.cpu()
+	used, err := peer.CPU()
 	if err != nil {
 		return one, err
 	}
 	one.CPU = used.Seconds()
-	one.Resident, one.Peak, err = peer.memory()
+	one.Resident, one.Peak, err = peer.Memory()
 	return one, err
 }
 
 // idle waits until a peer has used less than a tenth of a CPU for a while.
-func (b *bench) idle(ctx context.Context, peer *process) error {
+func (b *bench) idle(ctx context.Context, peer *process.Process) error {
 	since, before := time.Now(), time.Duration(-1)
-	return poll(ctx, time.Second, b.patience, "an idle "+peer.name, func() (bool, error, error) {
-		if err := peer.alive(); err != nil {
+	return wait.Poll(ctx, time.Second, b.patience, "an idle "+peer.Name, func() (bool, error, error) {
+		if err := peer.Alive(); err != nil {
 			return false, nil, err
 		}
-		used, err := peer.cpu()
+		used, err := peer.CPU()
 		if used-before > 100*time.Millisecond || before < 0 {
 			since = time.Now()
 		}
@@ -109,9 +113,9 @@ func footprintTable(w io.Writer, all []Footprint) {
 	var rows [][]string
 	for _, one := range all {
 		rows = append(rows, []string{
-			strconv.Itoa(one.Pods), strconv.Itoa(one.Services), one.Peer, one.Start, mebibytes(one.Resident), mebibytes(one.Peak),
+			strconv.Itoa(one.Pods), strconv.Itoa(one.Services), one.Peer, one.Start, figures.Mebibytes(one.Resident), figures.Mebibytes(one.Peak),
 			strconv.Itoa(one.Writes.Total()), fmt.Sprintf("%.0f", one.Seconds), fmt.Sprintf("%.1f", one.CPU),
 		})
 	}
-	table(w, []string{"Pods", "Services", "peer", "", "resident", "peak", "writes", "s until settled", "CPU s"}, rows)
+	figures.Table(w, []string{"Pods", "Services", "peer", "", "resident", "peak", "writes", "s until settled", "CPU s"}, rows)
 }

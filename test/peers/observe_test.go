@@ -11,6 +11,8 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/fairlead/fairlead/test/peers/figures"
 )
 
 func TestAuditLogWhileItGrows(t *testing.T) {
@@ -96,7 +98,7 @@ func TestTracker(t *testing.T) {
 	w.observe(slice("x", nil), false, at(7))
 	check("it moved", true)
 	status, sent, _, skipped := w.latencies()
-	if diff := cmp.Diff([]Latency{{2, 2, 5, 5}, {2, 3, 6, 6}}, []Latency{status, sent}); diff != "" || skipped != 0 {
+	if diff := cmp.Diff([]figures.Latency{{Count: 2, P50: 2, P99: 5, Max: 5}, {Count: 2, P50: 3, P99: 6, Max: 6}}, []figures.Latency{status, sent}); diff != "" || skipped != 0 {
 		t.Errorf("%d skipped; latencies from answer and from sending, -want +got:\n%s", skipped, diff)
 	}
 
@@ -110,7 +112,7 @@ func TestTracker(t *testing.T) {
 	expect(b, absent, unmeasured, 16)
 	check("both are gone", true)
 	status, _, deletion, skipped := w.latencies()
-	if diff := cmp.Diff([]Latency{{}, {1, 2, 2, 2}}, []Latency{status, deletion}); diff != "" || skipped != 1 {
+	if diff := cmp.Diff([]figures.Latency{{}, {Count: 1, P50: 2, P99: 2, Max: 2}}, []figures.Latency{status, deletion}); diff != "" || skipped != 1 {
 		t.Errorf("%d skipped, want 1; latencies of status and deletion, -want +got:\n%s", skipped, diff)
 	}
 
@@ -125,16 +127,6 @@ func TestTracker(t *testing.T) {
 	check("the slice is gone", false)
 	if n := w.count(); n != 1 {
 		t.Errorf("%d slices, want 1", n)
-	}
-}
-
-func TestParseStatus(t *testing.T) {
-	resident, peak, err := parseStatus([]byte("Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n"))
-	if err != nil || resident != 1<<20 || peak != 2<<20 {
-		t.Errorf("resident %d, peak %d, error %v", resident, peak, err)
-	}
-	if _, _, err := parseStatus([]byte("Name:\tx\n")); err == nil {
-		t.Error("no error for a process without memory")
 	}
 }
 

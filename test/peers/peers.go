@@ -8,12 +8,21 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/fairlead/fairlead/test/peers/controlplane"
+	"github.com/fairlead/fairlead/test/peers/process"
 )
 
 // Names of the two that are compared, as -peers takes them and tables show them.
 const (
 	theirs = "kube-controller-manager"
 	ours   = "fairlead"
+)
+
+// Users of the API server.
+const (
+	userTheirs = "system:kube-controller-manager"
+	userOurs   = "fairlead-manager"
 )
 
 // programs are where the two are.
@@ -45,15 +54,15 @@ func (k knob) String() string {
 }
 
 // startPeer starts one with the controllers endpointslice, endpoints and mirroring, and nothing else.
-func startPeer(c *controlPlane, p programs, name string, k knob, controllers string) (*process, error) {
+func startPeer(c *controlplane.ControlPlane, p programs, name string, k knob, controllers string) (*process.Process, error) {
 	if name == theirs {
 		return startTheirs(c, p.theirs, k)
 	}
 	return startOurs(c, p.ours, k, controllers)
 }
 
-func startTheirs(c *controlPlane, program string, k knob) (*process, error) {
-	kubeconfig, err := c.kubeconfig(userTheirs)
+func startTheirs(c *controlplane.ControlPlane, program string, k knob) (*process.Process, error) {
+	kubeconfig, err := c.Kubeconfig(userTheirs)
 	if err != nil {
 		return nil, err
 	}
@@ -68,19 +77,19 @@ func startTheirs(c *controlPlane, program string, k knob) (*process, error) {
 			args = append(args, fmt.Sprintf("--%s-batch-period=%s", flag, time.Duration(k)))
 		}
 	}
-	return start(c.dir, theirs, args...)
+	return process.Start(c.Options.Dir, theirs, args...)
 }
 
-func startOurs(c *controlPlane, program string, k knob, controllers string) (*process, error) {
-	kubeconfig, err := c.kubeconfig(userOurs)
+func startOurs(c *controlplane.ControlPlane, program string, k knob, controllers string) (*process.Process, error) {
+	kubeconfig, err := c.Kubeconfig(userOurs)
 	if err != nil {
 		return nil, err
 	}
-	metrics, err := freeAddress()
+	metrics, err := process.FreeAddress("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
-	health, err := freeAddress()
+	health, err := process.FreeAddress("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +98,7 @@ func startOurs(c *controlPlane, program string, k knob, controllers string) (*pr
 		"--metrics-bind-address=" + metrics, "--health-probe-bind-address=" + health,
 	}
 	if k != atDefault {
-		file := filepath.Join(c.dir, "manager.yaml")
+		file := filepath.Join(c.Options.Dir, "manager.yaml")
 		text := fmt.Sprintf("apiVersion: config.fairlead.dev/v1alpha1\nkind: ManagerConfiguration\nendpointSlice: {maxBatchDelay: %s}\nendpoints: {maxBatchDelay: %[1]s}\n",
 			time.Duration(k))
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -97,13 +106,13 @@ func startOurs(c *controlPlane, program string, k knob, controllers string) (*pr
 		}
 		args = append(args, "--config="+file)
 	}
-	return start(c.dir, ours, args...)
+	return process.Start(c.Options.Dir, ours, args...)
 }
 
 // ready waits until a peer serves a Service that is made for this, and removes it again.
-func (b *bench) ready(ctx context.Context, peer *process) error {
+func (b *bench) ready(ctx context.Context, peer *process.Process) error {
 	const quiet = 500 * time.Millisecond
-	f := newFleet(b.plane.client, b.tracker, 1, b.nodes, 0)
+	f := newFleet(b.plane.Client, b.tracker, 1, b.nodes, 0)
 	steps := []struct {
 		do   func(context.Context) error
 		left *fleet

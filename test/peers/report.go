@@ -1,57 +1,20 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
+
+	"github.com/fairlead/fairlead/test/peers/figures"
 )
-
-// Latency sums up latencies, in seconds. Count is 0 where there were none.
-type Latency struct {
-	Count         int
-	P50, P99, Max float64
-}
-
-// latency sums up. A percentile is the smallest that so many of a hundred do not exceed.
-func latency(values []time.Duration) Latency {
-	if len(values) == 0 {
-		return Latency{}
-	}
-	sorted := slices.Sorted(slices.Values(values))
-	return Latency{
-		Count: len(sorted), P50: percentile(sorted, 50).Seconds(), P99: percentile(sorted, 99).Seconds(), Max: sorted[len(sorted)-1].Seconds(),
-	}
-}
-
-func percentile(sorted []time.Duration, percent int) time.Duration {
-	return sorted[(len(sorted)*percent+99)/100-1]
-}
-
-// median of an even number is the lower of the two in the middle: a value that was measured.
-func median[T cmp.Ordered](values []T) T {
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[(len(sorted)-1)/2]
-}
 
 // String is a line for whoever watches.
 func (m Measurement) String() string {
 	return fmt.Sprintf("run %d, %s (%s), %s %s: %d writes (%s), %.2f s CPU, %s resident, status %s (from sending: %s), deletion %s, %d slices, %d Pods wrong; load %.1f s, settled %.1f s after",
-		m.Run, m.Peer, m.Knob, m.Group, m.Workload, m.Writes.Total(), m.Writes, m.CPU, mebibytes(m.Resident), m.Status, m.StatusSent, m.Deletion, m.Slices, m.Wrong, m.Load, m.Settle)
+		m.Run, m.Peer, m.Knob, m.Group, m.Workload, m.Writes.Total(), m.Writes, m.CPU, figures.Mebibytes(m.Resident), m.Status, m.StatusSent, m.Deletion, m.Slices, m.Wrong, m.Load, m.Settle)
 }
-
-func (l Latency) String() string {
-	if l.Count == 0 {
-		return "-"
-	}
-	return milliseconds(l.P50) + " / " + milliseconds(l.P99) + " / " + milliseconds(l.Max)
-}
-
-func milliseconds(seconds float64) string { return strconv.FormatFloat(1000*seconds, 'f', 0, 64) }
-func mebibytes(bytes int64) string        { return strconv.FormatInt(bytes>>20, 10) + " MiB" }
 
 // String lists the writes, those of slices first.
 func (w Writes) String() string {
@@ -99,11 +62,11 @@ func medians(all []Measurement) []Measurement {
 
 // medianOf takes the median of every figure by itself.
 func medianOf(runs []Measurement) Measurement {
-	ints := func(figure func(Measurement) int) int { return median(each(runs, figure)) }
-	floats := func(figure func(Measurement) float64) float64 { return median(each(runs, figure)) }
-	bytes := func(figure func(Measurement) int64) int64 { return median(each(runs, figure)) }
-	latencies := func(of func(Measurement) Latency) Latency {
-		return Latency{
+	ints := func(figure func(Measurement) int) int { return figures.Median(figures.Each(runs, figure)) }
+	floats := func(figure func(Measurement) float64) float64 { return figures.Median(figures.Each(runs, figure)) }
+	bytes := func(figure func(Measurement) int64) int64 { return figures.Median(figures.Each(runs, figure)) }
+	latencies := func(of func(Measurement) figures.Latency) figures.Latency {
+		return figures.Latency{
 			Count: ints(func(m Measurement) int { return of(m).Count }),
 			P50:   floats(func(m Measurement) float64 { return of(m).P50 }),
 			P99:   floats(func(m Measurement) float64 { return of(m).P99 }),
@@ -120,9 +83,9 @@ func medianOf(runs []Measurement) Measurement {
 	m.Refused = ints(func(m Measurement) int { return m.Refused })
 	m.CPU, m.APIServerCPU = floats(func(m Measurement) float64 { return m.CPU }), floats(func(m Measurement) float64 { return m.APIServerCPU })
 	m.Resident, m.Peak = bytes(func(m Measurement) int64 { return m.Resident }), bytes(func(m Measurement) int64 { return m.Peak })
-	m.Status = latencies(func(m Measurement) Latency { return m.Status })
-	m.StatusSent = latencies(func(m Measurement) Latency { return m.StatusSent })
-	m.Deletion = latencies(func(m Measurement) Latency { return m.Deletion })
+	m.Status = latencies(func(m Measurement) figures.Latency { return m.Status })
+	m.StatusSent = latencies(func(m Measurement) figures.Latency { return m.StatusSent })
+	m.Deletion = latencies(func(m Measurement) figures.Latency { return m.Deletion })
 	m.Wrong = ints(func(m Measurement) int { return m.Wrong })
 	m.Skipped, m.Slices = ints(func(m Measurement) int { return m.Skipped }), ints(func(m Measurement) int { return m.Slices })
 	m.Load, m.Settle = floats(func(m Measurement) float64 { return m.Load }), floats(func(m Measurement) float64 { return m.Settle })
@@ -130,27 +93,8 @@ func medianOf(runs []Measurement) Measurement {
 	return m
 }
 
-func each[T any](runs []Measurement, figure func(Measurement) T) []T {
-	values := make([]T, len(runs))
-	for i, m := range runs {
-		values[i] = figure(m)
-	}
-	return values
-}
-
-// table prints rows as Markdown.
-func table(w io.Writer, header []string, rows [][]string) {
-	line := func(cells []string) { _, _ = fmt.Fprintf(w, "| %s |\n", strings.Join(cells, " | ")) }
-	line(header)
-	line(slices.Repeat([]string{"---"}, len(header)))
-	for _, row := range rows {
-		line(row)
-	}
-	_, _ = fmt.Fprintln(w)
-}
-
-// figures prints what was measured, medians of all runs.
-func figures(w io.Writer, all []Measurement) {
+// overview prints what was measured, medians of all runs.
+func overview(w io.Writer, all []Measurement) {
 	var rows [][]string
 	for _, m := range medians(all) {
 		row := []string{m.Group + ", " + m.Workload, m.Peer}
@@ -164,10 +108,10 @@ func figures(w io.Writer, all []Measurement) {
 			row = append(row, strings.Join(counts, " / "))
 		}
 		rows = append(rows, append(row, strconv.Itoa(others), strconv.Itoa(m.Writes.Total()), fmt.Sprintf("%.2f", m.CPU),
-			mebibytes(m.Resident), mebibytes(m.Peak), m.Status.String(), m.Deletion.String(), strconv.Itoa(m.Slices),
+			figures.Mebibytes(m.Resident), figures.Mebibytes(m.Peak), m.Status.String(), m.Deletion.String(), strconv.Itoa(m.Slices),
 			strconv.Itoa(m.Wrong), fmt.Sprintf("%.0f%%", 100*m.Others)))
 	}
-	table(w, []string{
+	figures.Table(w, []string{
 		"workload", "peer", "slices created / updated / deleted", "Endpoints created / updated / deleted", "other writes", "writes", "CPU s",
 		"resident", "peak", "status p50 / p99 / max ms", "deletion p50 / p99 / max ms", "slices left",
 		"Pods wrong", "CPU of other programs",
@@ -195,7 +139,7 @@ func musts(w io.Writer, all []Measurement, scale float64) bool {
 	if len(rows) == 0 { // one of the two was not measured
 		return false
 	}
-	table(w, []string{"workload", "", theirs, ours, "ratio", "promised", "kept"}, rows)
+	figures.Table(w, []string{"workload", "", theirs, ours, "ratio", "promised", "kept"}, rows)
 	return kept
 }
 
@@ -217,8 +161,8 @@ func mustsOf(t, o Measurement, scale float64) []must {
 	}
 	number := func(f float64) string { return strconv.FormatFloat(f, 'f', 0, 64) }
 	seconds := func(f float64) string { return strconv.FormatFloat(f, 'f', 2, 64) + " s" }
-	mib := func(f float64) string { return mebibytes(int64(f)) }
-	ms := func(f float64) string { return milliseconds(f) + " ms" }
+	mib := func(f float64) string { return figures.Mebibytes(int64(f)) }
+	ms := func(f float64) string { return figures.Milliseconds(f) + " ms" }
 	result := []must{
 		compare("CPU", t.CPU, o.CPU, 1.0/3, seconds),
 		compare("writes", float64(t.Writes.Total()), float64(o.Writes.Total()), 1, number),
@@ -254,10 +198,10 @@ func curves(w io.Writer, all []Measurement) bool {
 			below = below && beaten != "**by none**"
 		}
 		rows = append(rows, []string{
-			m.Peer, m.Knob, strconv.Itoa(m.Writes.Total()), milliseconds(m.Status.P50), milliseconds(m.Status.P99), milliseconds(m.Status.Max),
+			m.Peer, m.Knob, strconv.Itoa(m.Writes.Total()), figures.Milliseconds(m.Status.P50), figures.Milliseconds(m.Status.P99), figures.Milliseconds(m.Status.Max),
 			strconv.Itoa(m.Skipped), strconv.Itoa(m.Wrong), fmt.Sprintf("%.2f", m.CPU), beaten,
 		})
 	}
-	table(w, []string{"peer", "batch delay", "writes", "p50 ms", "p99 ms", "max ms", "flips overtaken", "Pods wrong", "CPU s", "beaten"}, rows)
+	figures.Table(w, []string{"peer", "batch delay", "writes", "p50 ms", "p99 ms", "max ms", "flips overtaken", "Pods wrong", "CPU s", "beaten"}, rows)
 	return below
 }

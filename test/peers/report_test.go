@@ -3,54 +3,18 @@ package main
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/fairlead/fairlead/test/peers/figures"
 )
-
-func TestLatency(t *testing.T) {
-	upTo := func(n int) []time.Duration {
-		values := make([]time.Duration, 0, n)
-		for i := n; i >= 1; i-- {
-			values = append(values, time.Duration(i)*time.Second)
-		}
-		return values
-	}
-	for name, tc := range map[string]struct {
-		values []time.Duration
-		want   Latency
-	}{
-		"None":    {},
-		"One":     {values: upTo(1), want: Latency{Count: 1, P50: 1, P99: 1, Max: 1}},
-		"Two":     {values: upTo(2), want: Latency{Count: 2, P50: 1, P99: 2, Max: 2}},
-		"Hundred": {values: upTo(100), want: Latency{Count: 100, P50: 50, P99: 99, Max: 100}},
-		"More":    {values: upTo(101), want: Latency{Count: 101, P50: 51, P99: 100, Max: 101}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(tc.want, latency(tc.values)); diff != "" {
-				t.Errorf("-want +got:\n%s", diff)
-			}
-		})
-	}
-}
-
-func TestMedian(t *testing.T) {
-	for _, tc := range []struct {
-		values []int
-		want   int
-	}{{[]int{7}, 7}, {[]int{9, 1}, 1}, {[]int{5, 9, 1}, 5}, {[]int{4, 3, 2, 1}, 2}} {
-		if got := median(tc.values); got != tc.want {
-			t.Errorf("of %v: %d, want %d", tc.values, got, tc.want)
-		}
-	}
-}
 
 // measured is one run of a peer.
 func measured(run int, peer, workload string, updates int, cpu, p99 float64) Measurement {
 	return Measurement{
 		Run: run, Peer: peer, Group: "1x1000", Workload: workload, Knob: "default", Slices: updates,
 		Writes: Writes{"update endpointslices": updates, "create endpoints": 1}, CPU: cpu, Resident: 50 << 20, Peak: 60 << 20,
-		Status: Latency{Count: 3, P50: p99 / 2, P99: p99, Max: p99}, Others: 0.25,
+		Status: figures.Latency{Count: 3, P50: p99 / 2, P99: p99, Max: p99}, Others: 0.25,
 	}
 }
 
@@ -71,7 +35,7 @@ func TestTables(t *testing.T) {
 		measured(1, theirs, createAll, 10, 3, 0.1), measured(1, ours, createAll, 12, 1, 0.06),
 	}
 	var text strings.Builder
-	figures(&text, all[:1])
+	overview(&text, all[:1])
 	if musts(&text, all, 1) {
 		t.Error("all promises are kept, want that some are not")
 	}

@@ -17,6 +17,8 @@ import (
 	"k8s.io/client-go/tools/cache"
 	watchtools "k8s.io/client-go/tools/watch"
 	"k8s.io/utils/ptr"
+
+	"github.com/fairlead/fairlead/test/peers/figures"
 )
 
 // appearance is how the slices show a Pod.
@@ -255,7 +257,7 @@ func (t *tracker) begin() {
 }
 
 // latencies since begin, and how many changes were skipped. All writes must have been answered.
-func (t *tracker) latencies() (status, statusSent, deletion Latency, skipped int) {
+func (t *tracker) latencies() (status, statusSent, deletion figures.Latency, skipped int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	since := map[kind][]time.Duration{}
@@ -266,7 +268,7 @@ func (t *tracker) latencies() (status, statusSent, deletion Latency, skipped int
 			sent = append(sent, c.shown.Sub(c.sent))
 		}
 	}
-	return latency(since[ofStatus]), latency(sent), latency(since[ofDeletion]), t.skipped
+	return figures.Summarize(since[ofStatus]), figures.Summarize(sent), figures.Summarize(since[ofDeletion]), t.skipped
 }
 
 // right tells whether the slices show every Pod as they have to, once, and nothing else; unfinished says what is amiss.

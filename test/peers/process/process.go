@@ -1,4 +1,6 @@
-package main
+// Package process runs the programs that a benchmark compares, and tells what they use. It is no supervisor: a program
+// that ends stays ended, and is an error where somebody asks.
+package process
 
 import (
 	"context"
@@ -16,20 +18,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// process is a program that this one started. It ends with this one, however this one ends.
-type process struct {
-	name string
-	pid  int
-	log  string // file of its output
+// Process is a program that this one started. It ends with this one, however this one ends.
+type Process struct {
+	Name string
+	PID  int
+
+	log string // file of its output
 
 	cmd   *exec.Cmd
 	ended chan struct{}
 	err   error // of its end, after ended
 }
 
-// start runs a program with its output in dir/name.log.
-func start(dir, name string, args ...string) (*process, error) {
-	p := &process{name: name, log: filepath.Join(dir, name+".log"), ended: make(chan struct{})}
+// Start runs a program with its output in dir/name.log.
+func Start(dir, name string, args ...string) (*Process, error) {
+	p := &Process{Name: name, log: filepath.Join(dir, name+".log"), ended: make(chan struct{})}
 	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("opening the log of %s: %w", name, err)
@@ -42,7 +45,7 @@ func start(dir, name string, args ...string) (*process, error) {
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
-	p.pid = p.cmd.Process.Pid
+	p.PID = p.cmd.Process.Pid
 	go func() {
 		p.err = p.cmd.Wait()
 		close(p.ended)
@@ -50,20 +53,24 @@ func start(dir, name string, args ...string) (*process, error) {
 	return p, nil
 }
 
-// stop asks the program to end, and makes it end after 20 s.
-func (p *process) stop() {
+// Stop asks the program to end, and makes it end after 20 s. What it had started ends with it.
+func (p *Process) Stop() {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 	select {
 	case <-p.ended:
-		return
 	case <-time.After(20 * time.Second):
 	}
-	_ = p.cmd.Process.Kill()
+	p.Kill()
+}
+
+// Kill ends the program and what it had started without asking.
+func (p *Process) Kill() {
+	_ = syscall.Kill(-p.PID, syscall.SIGKILL) // all may have ended
 	<-p.ended
 }
 
-// alive is an error with the end of the program's log once it has ended.
-func (p *process) alive() error {
+// Alive is an error with the end of the program's log once it has ended.
+func (p *Process) Alive() error {
 	select {
 	case <-p.ended:
 	default:
@@ -71,15 +78,15 @@ func (p *process) alive() error {
 	}
 	text, _ := os.ReadFile(p.log)
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	return fmt.Errorf("%s has ended (%w); its last lines:\n%s", p.name, p.err, strings.Join(lines[max(0, len(lines)-15):], "\n"))
+	return fmt.Errorf("%s has ended (%w); its last lines:\n%s", p.Name, p.err, strings.Join(lines[max(0, len(lines)-15):], "\n"))
 }
 
-// cpu is the CPU time that the program has used so far.
-func (p *process) cpu() (time.Duration, error) { return cpuOf(p.pid) }
+// CPU is the CPU time that the program has used so far.
+func (p *Process) CPU() (time.Duration, error) { return CPUOf(p.PID) }
 
-// cpuOf reads the CPU clock of a process, which is utime and stime of /proc/PID/stat together, but in nanoseconds rather
+// CPUOf reads the CPU clock of a process, which is utime and stime of /proc/PID/stat together, but in nanoseconds rather
 // than in hundredths of a second.
-func cpuOf(pid int) (time.Duration, error) {
+func CPUOf(pid int) (time.Duration, error) {
 	const scheduled = 2 // CPUCLOCK_SCHED of clock_getcpuclockid(3)
 	var at unix.Timespec
 	if err := unix.ClockGettime(int32(^pid<<3|scheduled), &at); err != nil { //nolint:gosec // a process id fits
@@ -88,9 +95,9 @@ func cpuOf(pid int) (time.Duration, error) {
 	return time.Duration(at.Nano()), nil
 }
 
-// memory is the program's resident memory in bytes, now and at its highest since resetPeak.
-func (p *process) memory() (resident, peak int64, err error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid))
+// Memory is the program's resident memory in bytes, now and at its highest since ResetPeak.
+func (p *Process) Memory() (resident, peak int64, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID))
 	if err != nil {
 		return 0, 0, fmt.Errorf("reading memory: %w", err)
 	}
@@ -121,9 +128,9 @@ func parseStatus(text []byte) (resident, peak int64, err error) {
 	return resident, peak, nil
 }
 
-// resetPeak makes what is resident now the peak.
-func (p *process) resetPeak() error {
-	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.pid), []byte("5"), 0); err != nil {
+// ResetPeak makes what is resident now the peak.
+func (p *Process) ResetPeak() error {
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.PID), []byte("5"), 0); err != nil {
 		return fmt.Errorf("resetting the peak of memory: %w", err)
 	}
 	return nil
@@ -132,8 +139,8 @@ func (p *process) resetPeak() error {
 // userTick is the unit of CPU times in /proc. Linux shows them in hundredths of a second everywhere.
 const userTick = 10 * time.Millisecond
 
-// machine is the CPU time that all programs on this machine have used so far, and what there was to use.
-func machine() (busy, all time.Duration, err error) {
+// Machine is the CPU time that all programs on this machine have used so far, and what there was to use.
+func Machine() (busy, all time.Duration, err error) {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return 0, 0, fmt.Errorf("reading the machine's CPU time: %w", err)
@@ -155,36 +162,12 @@ func machine() (busy, all time.Duration, err error) {
 	return busy, all, nil
 }
 
-// freeAddress is a loopback address that nobody listens on at the moment.
-func freeAddress() (string, error) {
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
+// FreeAddress is an address of a host and a port on which nobody listens at the moment.
+func FreeAddress(host string) (string, error) {
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		return "", fmt.Errorf("looking for a free port: %w", err)
 	}
 	defer func() { _ = listener.Close() }()
 	return listener.Addr().String(), nil
-}
-
-// errTimeout is of a wait that was in vain.
-var errTimeout = errors.New("not in time")
-
-// poll calls done at once and then every interval until it says so, returns an error, or time runs out, which is an
-// errTimeout; the last error of unfinished then says what was missing.
-func poll(ctx context.Context, interval, limit time.Duration, what string, done func() (ok bool, unfinished, err error)) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	for {
-		ok, unfinished, err := done()
-		if err != nil || ok {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return fmt.Errorf("waiting %s for %s: %w: %w", limit, what, errTimeout, unfinished)
-			}
-			return fmt.Errorf("waiting for %s: %w", what, ctx.Err())
-		case <-time.After(interval):
-		}
-	}
 }
