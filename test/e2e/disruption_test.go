@@ -53,10 +53,11 @@ spec:
   ports: [{port: 80}]
 `
 
-// sources are a Pod, a node and the client outside, by cluster IP, node port and balancer address.
-func sources(t *testing.T, ns string) []source {
+// sources are a Pod, a node and the client outside, by cluster IP, node port and balancer address of a Service with five
+// endpoints.
+func sources(t *testing.T, ns, name string) []source {
 	t.Helper()
-	svc := ready(t, ns, "rolling", 5)
+	svc := ready(t, ns, name, 5)
 	apply(t, ns, `
 apiVersion: v1
 kind: Pod
@@ -77,7 +78,7 @@ spec:
 		{podNS(t, netip.MustParseAddr(pod.Status.PodIP)), vip},
 		{nodeNS("n2"), vip},
 		{internet, netip.AddrPortFrom(nodeAddrs(t)[0], uint16(svc.Spec.Ports[0].NodePort))},
-		{internet, balancer(t, ns, "rolling")},
+		{internet, balancer(t, ns, name)},
 	}
 	for _, s := range all {
 		served(t, s.ns, s.to)
@@ -115,7 +116,7 @@ func retransmitted(t *testing.T, all []source) int {
 func TestPacketsReplacement(t *testing.T) {
 	ns := namespace(t)
 	apply(t, ns, rolling)
-	all := sources(t, ns)
+	all := sources(t, ns, "rolling")
 	before := retransmitted(t, all)
 	l := begin(220, all...)
 	for range 20 {
@@ -156,7 +157,7 @@ func TestPacketsCrash(t *testing.T) {
 	const settle = 5 * time.Second
 	ns := namespace(t)
 	apply(t, ns, rolling)
-	all := sources(t, ns)
+	all := sources(t, ns, "rolling")
 	apply(t, ns, `
 apiVersion: v1
 kind: Pod
@@ -252,15 +253,8 @@ func processes(words ...string) ([]int, error) {
 func TestPacketsAgentRestart(t *testing.T) {
 	ns := namespace(t)
 	apply(t, ns, rolling)
-	all := sources(t, ns)
-	conn, err := dial(all[1].ns, "tcp", all[1].to)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	if _, err := ask(conn); err != nil {
-		t.Fatal(err)
-	}
+	all := sources(t, ns, "rolling")
+	conn := established(t, all[1])
 	before := retransmitted(t, all)
 	l := begin(220, all...)
 	for _, node := range nodes {
@@ -292,11 +286,12 @@ func healthy(node string) error {
 	})
 }
 
-// TestPacketsServerAway: with the API server stopped every node keeps its last good rules.
+// TestPacketsServerAway: with the API server stopped for a minute every node keeps its last good rules.
 func TestPacketsServerAway(t *testing.T) {
 	ns := namespace(t)
 	apply(t, ns, rolling)
-	all := sources(t, ns)
+	all := sources(t, ns, "rolling")
+	conn := established(t, all[1])
 	server := process(t, "kube-apiserver")
 	before := retransmitted(t, all)
 	if err := syscall.Kill(server, syscall.SIGSTOP); err != nil {
@@ -309,7 +304,15 @@ func TestPacketsServerAway(t *testing.T) {
 	if err := syscall.Kill(process(t, "node-agent", "n2"), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	l.reach(t, 2500)
+	for minute := time.Now().Add(time.Minute); time.Now().Before(minute); {
+		l.mu.Lock()
+		made := l.made
+		l.mu.Unlock()
+		l.reach(t, made+220)
+		if _, err := ask(conn); err != nil {
+			t.Fatalf("an established connection, with the API server away: %v", err)
+		}
+	}
 	lost(t, l, 200, before, all)
 	resume()
 	eventually(t, 60*time.Second, "the API server back", func() error {
