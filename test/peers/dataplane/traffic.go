@@ -20,10 +20,13 @@ const (
 	streamPort, streamTargetPort = 5201, 8081 // TCP: reads whatever comes
 	udpPort, udpTargetPort       = 53, 5353   // UDP: probes
 	metricsPort                  = 10249
-	acceptors, connectors        = 2, 2
-	streamBuffer                 = 256 << 10
-	connectLimit                 = 1 // s
-	warmUp                       = 300 * time.Millisecond
+
+	// threads accept at each port, and as many connect.
+	threads      = 2
+	connectLimit = 1 // s
+	// A stream is measured once it has run for a while, and writes and reads so much at once.
+	warmUp       = 300 * time.Millisecond
+	streamBuffer = 256 << 10
 )
 
 // streamed counts what arrived by streams, in bytes.
