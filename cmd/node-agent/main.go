@@ -101,10 +101,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return errors.Join(err, backend.Close())
 }
 
-// observer tells health and listeners what the loop does.
+// observer tells health, listeners and memory what the loop does.
 type observer struct {
 	*health.Health
 	clashes *listeners.Watcher
+	memory  *memory
 }
 
 var _ dpsync.Observer = observer{}
@@ -113,6 +114,7 @@ var _ dpsync.Observer = observer{}
 func (o observer) Synced(r dpsync.Result) {
 	o.Health.Synced(r)
 	o.clashes.Synced(r)
+	o.memory.Synced(r)
 }
 
 // serve runs the loop with all that stands beside it until the context ends. The error is that of a server that
@@ -120,7 +122,7 @@ func (o observer) Synced(r dpsync.Result) {
 func serve(ctx context.Context, log logr.Logger, sysctls string, config *configuration, options dpsync.Options) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	o := observer{Health: health.New(log, options.MinInterval), clashes: listeners.New(log)}
+	o := observer{Health: health.New(log, options.MinInterval), clashes: listeners.New(log), memory: &memory{}}
 	defer o.Close()
 	options.Observer = o
 	table := sysctl.NewTable(sysctls)

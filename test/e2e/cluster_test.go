@@ -51,6 +51,7 @@ func connect() error {
 	if err != nil {
 		return err
 	}
+	config.QPS = -1 // thousands of changes are written
 	if err := v1alpha1.AddToScheme(scheme.Scheme); err != nil {
 		return err
 	}
