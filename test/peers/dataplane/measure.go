@@ -301,7 +301,9 @@ func (t *trial) change(ctx context.Context, withMetrics bool) (c Change, err err
 func (t *trial) load(ctx context.Context) (*Load, error) {
 	var l Load
 	operations := make([]controlplane.Operation, int(t.effort.Load.Seconds()*perSecond))
-	order := rand.New(rand.NewPCG(3, 0)).Perm(t.fleet.size.Services)
+	random := rand.New(rand.NewPCG(3, 0))
+	order := random.Perm(t.fleet.size.Services)
+	pauses := func() time.Duration { return time.Duration(200+random.IntN(600)) * time.Millisecond }
 	for i := range operations {
 		operations[i] = func(ctx context.Context) error { return t.fleet.move(ctx, order[i%len(order)]) }
 	}
@@ -326,7 +328,7 @@ func (t *trial) load(ctx context.Context) (*Load, error) {
 			return nil, errors.Join(err, <-loading)
 		}
 		l.Changes = append(l.Changes, c)
-		time.Sleep(500 * time.Millisecond)
+		time.Sleep(pauses()) // a fixed one would keep in step with the peer's interval
 	}
 	if err := <-loading; err != nil {
 		return nil, err

@@ -89,7 +89,9 @@ func connect(to netip.AddrPort) (fd int, took time.Duration, err error) {
 	if err == nil {
 		address := &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}
 		begin := time.Now()
-		err = unix.Connect(fd, address)
+		if err = unix.Connect(fd, address); errors.Is(err, unix.EINTR) {
+			err = connected(fd) // the runtime's signals interrupt it, but it goes on
+		}
 		took = time.Since(begin)
 	}
 	if err != nil {
@@ -97,6 +99,26 @@ func connect(to netip.AddrPort) (fd int, took time.Duration, err error) {
 		return -1, 0, fmt.Errorf("connecting to %s: %w", to, err)
 	}
 	return fd, took, nil
+}
+
+// connected waits for the end of a connect that was interrupted.
+func connected(fd int) error {
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, connectLimit*1000) //nolint:gosec // a descriptor fits
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return err
+		case n == 0:
+			return unix.ETIMEDOUT
+		}
+		code, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+		if err == nil && code != 0 {
+			err = unix.Errno(code)
+		}
+		return err
+	}
 }
 
 // connections makes them one after the other on each of some threads, as fast as it goes, and returns how many it made a
