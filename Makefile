@@ -135,7 +135,7 @@ bench-endpoints: build ## Measure the manager against kube-controller-manager (B
 .PHONY: bench-dataplane
 bench-dataplane: build ## Measure the node agent against kube-proxy (BENCH_FLAGS=-quick for a look, -for 9m for a portion).
 	go build -o $(BIN)/dataplane ./test/peers/dataplane
-	@assets=$$(cd test/controlplane && go run . -with kube-proxy) && exec $(BIN)/dataplane -assets "$$assets" $(BENCH_FLAGS)
+	@assets=$(PEERS) && exec $(BIN)/dataplane -assets "$$assets" $(BENCH_FLAGS)
 
 ##@ Build and deploy
 
