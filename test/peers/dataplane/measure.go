@@ -111,8 +111,11 @@ func (t *trial) steps(ctx context.Context, u *Unit, underLoad bool) (err error) 
 	}
 	time.Sleep(calm) // a few after it, too
 	cancel()
-	lost := losses()
+	lost, err := losses()
 	u.Restart.Losses = &lost
+	if err != nil {
+		return err
+	}
 	log.Printf("%s, %s, again: %s", u.Size, t.name, u.Restart)
 	if t.name == theirs {
 		if u.Default, err = t.changes(ctx, underLoad); err != nil {

@@ -58,8 +58,8 @@ func mustsAt(size Size, t, o row) []must {
 	// times wants theirs to be so many times ours. One that timed out took at least the limit.
 	times := func(what, unit string, theirs, ours float64, inTime bool, least float64) {
 		m := must{
-			what: what + " at " + size.String(), theirs: fmt.Sprintf("%.3g %s", theirs, unit), ours: fmt.Sprintf("%.3g %s", ours, unit),
-			ratio: fmt.Sprintf("%.3g", theirs/ours), promise: fmt.Sprintf("≥ %.3g", least), kept: theirs/ours >= least,
+			what: what + " at " + size.String(), theirs: digits(theirs) + " " + unit, ours: digits(ours) + " " + unit,
+			ratio: digits(theirs / ours), promise: "≥ " + digits(least), kept: theirs/ours >= least,
 		}
 		if !inTime {
 			m.theirs, m.ratio = "timed out", "> "+m.ratio
@@ -78,7 +78,7 @@ func mustsAt(size Size, t, o row) []must {
 	if len(mine) > 0 {
 		p99 := 1000 * summary(mine, toWrite).P99
 		result = append(result, must{
-			what: "one change written, p99, at " + size.String(), theirs: "-", ours: fmt.Sprintf("%.3g ms", p99), ratio: "-", promise: "< 5 ms", kept: p99 < 5,
+			what: "one change written, p99, at " + size.String(), theirs: "-", ours: digits(p99) + " ms", ratio: "-", promise: "< 5 ms", kept: p99 < 5,
 		})
 	}
 	if len(mine) > 0 && len(their) > 0 {
@@ -115,8 +115,8 @@ func flat(few, many row) []must {
 	compare := func(what, unit string, few, many, most float64) {
 		result = append(result, must{
 			what: what + ", " + large.String() + " against " + small.String(), theirs: "-",
-			ours: fmt.Sprintf("%.3g and %.3g %s", few, many, unit), ratio: fmt.Sprintf("%.2f", many/few),
-			promise: fmt.Sprintf("≤ %.3g", most), kept: many <= few*most,
+			ours: digits(few) + " and " + digits(many) + " " + unit, ratio: fmt.Sprintf("%.2f", many/few),
+			promise: "≤ " + digits(most), kept: many <= few*most,
 		})
 	}
 	if f, m := few.changes(single(equal)), many.changes(single(equal)); len(f) > 0 && len(m) > 0 {

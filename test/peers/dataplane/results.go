@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/fairlead/fairlead/test/peers/figures"
@@ -167,7 +169,13 @@ func summary(changes []Change, figure func(Change) float64) figures.Latency {
 	return figures.Summarize(values)
 }
 
-// fine shows p50 and p99 in milliseconds, with three digits.
-func fine(l figures.Latency) string {
-	return fmt.Sprintf("%.3g / %.3g", 1000*l.P50, 1000*l.P99)
+// fine shows p50 and p99 in milliseconds.
+func fine(l figures.Latency) string { return digits(1000*l.P50) + " / " + digits(1000*l.P99) }
+
+// digits shows a number with three digits, or as many as it has before the point.
+func digits(v float64) string {
+	if math.Abs(v) >= 100 {
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(v, 'g', 3, 64)
 }

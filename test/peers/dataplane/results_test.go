@@ -102,4 +102,9 @@ func TestSummaryAndFine(t *testing.T) {
 	if got := fine(summary(changes, toPacket)); got != "2 / 3" {
 		t.Errorf("got %s", got)
 	}
+	for v, want := range map[float64]string{0: "0", 0.01234: "0.0123", 99.96: "100", 123.4: "123", 1234567: "1234567"} {
+		if got := digits(v); got != want {
+			t.Errorf("%g is %s, want %s", v, got, want)
+		}
+	}
 }

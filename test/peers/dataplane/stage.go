@@ -78,7 +78,7 @@ func (s *stage) close() {
 		_ = unix.Shutdown(fd, unix.SHUT_RDWR) // who accepts is woken
 	}
 	for _, ended := range s.acceptors {
-		<-ended
+		<-ended //nolint:errcheck // that it was shut down is no error
 	}
 	for _, fd := range s.listeners {
 		_ = unix.Close(fd)

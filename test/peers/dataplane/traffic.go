@@ -194,8 +194,8 @@ func (s *stage) firstPackets(tries int, target func(n int) netip.AddrPort, of in
 // Losses are connections that were tried while something else went on.
 type Losses struct{ Tried, Failed int }
 
-// knock connects at a steady rate, to targets chosen at random, until ctx ends.
-func (s *stage) knock(ctx context.Context, perSecond int, target func(n int) netip.AddrPort, of int) func() Losses {
+// knock connects at a steady rate, to targets chosen at random, until ctx ends; then the result tells how that went.
+func (s *stage) knock(ctx context.Context, perSecond int, target func(n int) netip.AddrPort, of int) func() (Losses, error) {
 	var l Losses
 	random := rand.New(rand.NewPCG(2, 0))
 	done := s.client.thread(func() error {
@@ -213,8 +213,8 @@ func (s *stage) knock(ctx context.Context, perSecond int, target func(n int) net
 		}
 		return nil
 	})
-	return func() Losses {
-		<-done
-		return l
+	return func() (Losses, error) {
+		err := <-done
+		return l, err
 	}
 }
