@@ -232,8 +232,13 @@ func TestTracker(t *testing.T) {
 	if err := w.client.Update(t.Context(), service); err != nil {
 		t.Fatal(err)
 	}
-	step("a Pod that goes", func() error { return w.client.Delete(t.Context(), two, client.GracePeriodSeconds(0)) },
-		"web/two", "other/two")
+	// A Pod goes by two events, of which the first gives the marks already: that the second has come, the next Pod shows.
+	step("a Pod that goes", func() error {
+		err := w.client.Delete(t.Context(), two, client.GracePeriodSeconds(0))
+		w.pod("three", node.Name, other)
+		return err
+	}, "web/two", "other/two", "web/three", "other/three")
+	w.has("other", "three")
 	step("a Service that goes", func() error { return w.client.Delete(t.Context(), service) }, "web/")
 	if s := w.tracker.Service(client.ObjectKeyFromObject(service)); s != nil {
 		t.Errorf("it is still there: %v", s)
