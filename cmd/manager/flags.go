@@ -38,8 +38,9 @@ func parse(args []string, stdout io.Writer) (*settings, error) {
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			usage(fs, stdout)
+			return nil, err
 		}
-		return nil, err
+		return nil, fmt.Errorf("%w: see --help", err)
 	}
 	switch {
 	case version:

@@ -90,11 +90,11 @@ func TestRefused(t *testing.T) {
 		// says are words of the lines on stderr, one entry for each line.
 		says []string
 	}{
-		"UnknownFlag":       {"named", []string{"--colour=red"}, []string{"-colour"}},
+		"UnknownFlag":       {"named", []string{"--colour=red"}, []string{"-colour: see --help"}},
 		"NoFlag":            {"named", []string{"start"}, []string{`"start"`}},
 		"NoNumber":          {"named, with what to write", []string{"--kube-api-qps=many"}, []string{"kube-api-qps: write a number"}},
 		"NoFile":            {"named", []string{"--config=/nowhere/at/all"}, []string{"/nowhere/at/all"}},
-		"UnknownField":      {"named, with its file", []string{"--config", writeFile(t, header+"nodePorts: 1-2\n")}, []string{`config.yaml: strict decoding error: unknown field "nodePorts"`}},
+		"UnknownField":      {"named, with its file", []string{"--config", writeFile(t, header+"nodePorts: 1-2\n")}, []string{`config.yaml: unknown field "nodePorts"`}},
 		"UnknownController": {"named", []string{"--controllers=*,-proxy"}, []string{`there is no "proxy"`}},
 		"PlannedController": {"named", []string{"--controllers=topology"}, []string{`"topology" does not exist yet`}},
 		"UpsideDown":        {"named, with what to write", []string{"--node-port-range=32767-30000"}, []string{"nodePortRange: \"32767-30000\" is upside down: write 30000-32767"}},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-logr/logr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 
 	"github.com/fairlead/fairlead/api/config/kubeproxy"
 	configv1alpha1 "github.com/fairlead/fairlead/api/config/v1alpha1"
@@ -69,6 +70,11 @@ func (c *configuration) setDefaults() {
 	if c.Mode == "" {
 		c.Mode = configv1alpha1.ModeReplace
 	}
+	if len(c.NodePortAddresses) == 0 {
+		c.NodePortAddresses = []string{"primary"}
+	}
+	defaultTo(&c.ClientConnection.QPS, rest.DefaultQPS)
+	defaultTo(&c.ClientConnection.Burst, int32(rest.DefaultBurst))
 	defaultTo(&c.HealthzBindAddress, ":10256")
 	defaultTo(&c.MetricsBindAddress, "127.0.0.1:10249")
 	defaultTo(&c.MasqueradeBit, 14)

@@ -75,8 +75,10 @@ func TestConfigurationDefaults(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := []any{c.Mode, c.MinSyncPeriod.Duration, c.SyncPeriod.Duration, *c.HealthzBindAddress, *c.MetricsBindAddress}
-			want := []any{configv1alpha1.ModeReplace, 100 * time.Millisecond, 10 * time.Minute, ":10256", "127.0.0.1:10249"}
+			got := []any{c.Mode, c.MinSyncPeriod.Duration, c.SyncPeriod.Duration, *c.HealthzBindAddress, *c.MetricsBindAddress,
+				c.NodePortAddresses, *c.ClientConnection.QPS, *c.ClientConnection.Burst}
+			want := []any{configv1alpha1.ModeReplace, 100 * time.Millisecond, 10 * time.Minute, ":10256", "127.0.0.1:10249",
+				[]string{"primary"}, float32(5), int32(10)}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -236,7 +238,7 @@ winkernel: {enableDSR: false, forwardHealthCheckVip: false, networkName: "", roo
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("conntrack (-want +got):\n%s", diff)
 	}
-	if c.ClientConnection.Kubeconfig != "/var/lib/kube-proxy/kubeconfig.conf" || c.ClientConnection.QPS != nil || c.MinSyncPeriod.Duration != 100*time.Millisecond {
+	if c.ClientConnection.Kubeconfig != "/var/lib/kube-proxy/kubeconfig.conf" || *c.ClientConnection.QPS != 5 || c.MinSyncPeriod.Duration != 100*time.Millisecond {
 		t.Errorf("read as %+v", c.NodeAgentConfiguration)
 	}
 	if configz := c.configz(); len(configz) != 2 || configz["kubeproxy.config.k8s.io"] == nil || configz["config.fairlead.dev"] == nil {
@@ -286,7 +288,8 @@ func TestCommandLine(t *testing.T) {
 		args []string
 		want string
 	}{
-		"UnknownFlag":  {[]string{"--nod-name=n1"}, "nod-name"},
+		"UnknownFlag":  {[]string{"--nod-name=n1"}, "nod-name: see --help"},
+		"BadNodeName":  {[]string{"--node-name=n 1"}, `"n 1"`},
 		"Argument":     {[]string{"--node-name=n1", "run"}, `"run"`},
 		"NoKubeconfig": {[]string{"--node-name=n1"}, "--kubeconfig"},
 		"BadPath":      {[]string{"--node-name=n1", "--kubeconfig=/nonexistent/kubeconfig"}, "/nonexistent/kubeconfig"},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-logr/logr"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
@@ -48,11 +49,12 @@ func parseFlags(args []string, out io.Writer) (*flags, error) {
 				"A flag comes before what the configuration says.\n\n", name)
 			set.SetOutput(out)
 			set.PrintDefaults()
+			return nil, err
 		}
-		return nil, err
+		return nil, fmt.Errorf("%w: see --help", err)
 	}
 	if set.NArg() > 0 {
-		return nil, fmt.Errorf("unexpected argument %q; all options start with --", set.Arg(0))
+		return nil, fmt.Errorf("%q is not a flag: flags begin with --, see --help", set.Arg(0))
 	}
 	set.Visit(func(g *flag.Flag) { f.given[g.Name] = true })
 	return f, nil
@@ -75,6 +77,9 @@ func (f *flags) lay(c *configuration) error {
 			return fmt.Errorf("finding the host name (set --node-name instead): %w", err)
 		}
 		c.NodeName = strings.ToLower(strings.TrimSpace(host))
+	}
+	if len(validation.IsDNS1123Subdomain(c.NodeName)) > 0 {
+		return fmt.Errorf("%q cannot name a Node: set --node-name to the name of this machine's", c.NodeName)
 	}
 	return nil
 }

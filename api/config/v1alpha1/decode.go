@@ -1,7 +1,9 @@
 package v1alpha1
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -24,5 +26,13 @@ func Decode(data []byte, into runtime.Object) error {
 	if err != nil {
 		return err
 	}
-	return document.OneLine(d.Decode(scheme, kinds[0], into))
+	err = d.Decode(scheme, kinds[0], into)
+	if strict, ok := runtime.AsStrictDecodingError(err); ok {
+		texts := make([]string, len(strict.Errors()))
+		for i, e := range strict.Errors() {
+			texts[i] = e.Error()
+		}
+		err = errors.New(strings.Join(texts, ", "))
+	}
+	return document.OneLine(err)
 }

@@ -93,7 +93,7 @@ func (d *Document) Decode(scheme *runtime.Scheme, want schema.GroupVersionKind, 
 		return OneLine(err)
 	}
 	if wrong := (*stdjson.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
-		err = fmt.Errorf("a %s stands where a value of type %s belongs", wrong.Value, wrong.Type)
+		err = fmt.Errorf("found %s where a value of type %s belongs", wrong.Value, wrong.Type)
 	}
 	return OneLine(fmt.Errorf("%s: %w", field, err))
 }
