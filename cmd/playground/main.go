@@ -81,8 +81,10 @@ func run(args []string) int {
 	return code
 }
 
-// signals are those that end a playground.
+// signals are those that end a playground. A reader of our output that ends first, as tee does on Ctrl-C, must not kill
+// us before we have cleaned up: SIGPIPE is caught, and not ignored, which children would inherit.
 func signals() <-chan os.Signal {
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	c := make(chan os.Signal, 2)
 	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	return c

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -117,6 +118,34 @@ func TestThreeAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
+	if left := r.folders(t); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// TestReaderGone: `make playground | tee log` ends tee by the same Ctrl-C, and nobody reads how the playground ends.
+func TestReaderGone(t *testing.T) {
+	r := newRig(t)
+	cmd := r.up(t, "-demo=false")
+	out, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = in, in
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = in.Close()
+	for lines := bufio.NewScanner(out); lines.Scan() && !strings.Contains(lines.Text(), "KUBECONFIG="); {
+	}
+	if len(r.folders(t)) != 1 {
+		t.Errorf("it did not come up: run folders are %v", r.folders(t))
+	}
+	_ = out.Close()
+	_ = cmd.Process.Signal(syscall.SIGINT)
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
 	if left := r.folders(t); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
