@@ -159,7 +159,7 @@ func (r *results) print(w io.Writer, plots string) error {
 	}
 	var counts []string
 	for _, one := range all {
-		if text := fmt.Sprintf("%s %d times", one.size, runs[one.size]); !slices.Contains(counts, text) {
+		if text := fmt.Sprintf("%s (×%d)", one.size, runs[one.size]); !slices.Contains(counts, text) {
 			counts = append(counts, text)
 		}
 	}
