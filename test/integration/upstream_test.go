@@ -90,7 +90,9 @@ func startOurEndpoints(t *testing.T, ns string) *writer {
 	}
 	create(t, binding)
 	t.Cleanup(func() { remove(t, binding) })
-	m := startManager(t, "--leader-elect=false", "--controllers=endpointslice,endpoints")
+	// Endpoints wait for at most three times as long, which idle outlasts.
+	m := startManager(t, "--leader-elect=false", "--controllers=endpointslice,endpoints",
+		"--config", configuration(t, "endpoints: {maxBatchDelay: 500ms}"))
 	return &writer{
 		stop:    func() { _ = m.stop(t) }, // how it ended is checked when the test ends
 		metrics: m.metrics, token: token(t, ns, account.Name), queues: []string{"endpointslice", "endpoints"},
