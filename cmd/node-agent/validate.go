@@ -58,13 +58,16 @@ func (c *configuration) validateDetection(check checker) {
 	_, err := model.ParsePrefixes(c.LocalDetection.ClusterCIDRs)
 	check(err == nil, "localDetection.clusterCIDRs", "%v", err)
 	check(c.detections() <= 1, "localDetection", "set one of clusterCIDRs, nodeCIDR, interfacePrefixes and interfaces, not several")
-	for field, names := range map[string][]string{
-		"localDetection.interfacePrefixes": c.LocalDetection.InterfacePrefixes,
-		"localDetection.interfaces":        c.LocalDetection.Interfaces,
+	for _, list := range []struct {
+		field string
+		names []string
+	}{
+		{"localDetection.interfacePrefixes", c.LocalDetection.InterfacePrefixes},
+		{"localDetection.interfaces", c.LocalDetection.Interfaces},
 	} {
-		i := slices.IndexFunc(names, func(name string) bool { return !interfaceName(name) })
+		i := slices.IndexFunc(list.names, func(name string) bool { return !interfaceName(name) })
 		if i >= 0 {
-			check(false, field, "%q cannot be an interface's name or begin one (1 to 15 characters, no / * or blanks)", names[i])
+			check(false, list.field, "%q cannot be an interface's name or begin one (1 to 15 characters, no / * or blanks)", list.names[i])
 		}
 	}
 }
