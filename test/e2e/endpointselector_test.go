@@ -25,9 +25,7 @@ func TestPacketsEndpointSelector(t *testing.T) {
 		active[p.Name] = true
 	}
 	to := addrPort(t, svc.Spec.ClusterIP, 80)
-	served(t, nodeNS("n1"), to)
-	counts := spread(t, nodeNS("n1"), to, 3000)
-	even(t, counts, 3)
+	counts := even(t, nodeNS("n1"), to, 3000, 3)
 	for pod := range counts {
 		if !active[pod] {
 			t.Errorf("%s answers, which stands by", pod)

@@ -35,10 +35,8 @@ func TestPacketsClusterIP(t *testing.T) {
 	backends := pods(t, ns, "app", "nginx")
 	pod := podNS(t, netip.MustParseAddr(backends[0].Status.PodIP))
 	to := addrPort(t, svc.Spec.ClusterIP, 80)
-	served(t, pod, to)
 	for _, from := range []string{pod, nodeNS("n1"), nodeNS("n3")} {
-		served(t, from, to)
-		even(t, spread(t, from, to, 3000), 3)
+		even(t, from, to, 3000, 3)
 	}
 	t.Run("Hairpin", func(t *testing.T) {
 		own := netip.MustParseAddr(backends[0].Status.PodIP)
@@ -190,8 +188,7 @@ func TestPacketsNodePort(t *testing.T) {
 	svc := ready(t, ns, "webapp-nodeport", 3)
 	for _, addr := range nodeAddrs(t) {
 		to := netip.AddrPortFrom(addr, 30080)
-		served(t, internet, to)
-		even(t, spread(t, internet, to, 3000), 3)
+		even(t, internet, to, 3000, 3)
 	}
 	served(t, nodeNS("n1"), addrPort(t, svc.Spec.ClusterIP, svc.Spec.Ports[0].Port))
 	for name, tc := range map[string]struct{ port, want string }{
@@ -253,11 +250,10 @@ func TestPacketsLoadBalancerCluster(t *testing.T) {
 	if a := served(t, internet, to); clientAddr(t, a) == outside {
 		t.Errorf("the Pod saw the client's own address under policy Cluster")
 	}
-	even(t, spread(t, internet, to, 3000), 3)
+	even(t, internet, to, 3000, 3)
 	backend := pods(t, ns, "app", "webapp")[0]
 	for _, from := range []string{nodeNS("n1"), podNS(t, netip.MustParseAddr(backend.Status.PodIP))} {
-		served(t, from, to)
-		even(t, spread(t, from, to, 3000), 3)
+		even(t, from, to, 3000, 3)
 	}
 }
 
@@ -327,8 +323,7 @@ spec:
 	svc := ready(t, ns, "dual", 3)
 	for _, ip := range svc.Spec.ClusterIPs {
 		to := addrPort(t, ip, 80)
-		served(t, nodeNS("n1"), to)
-		even(t, spread(t, nodeNS("n1"), to, 900), 3)
+		even(t, nodeNS("n1"), to, 900, 3)
 		eventually(t, 20*time.Second, "an answer by UDP from "+ip, func() error {
 			conn, err := dial(nodeNS("n1"), "udp", addrPort(t, ip, 53))
 			if err != nil {

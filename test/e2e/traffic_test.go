@@ -99,10 +99,24 @@ func spread(t *testing.T, ns string, to netip.AddrPort, n int) map[string]int {
 	return counts
 }
 
-// even fails where a chi-square test says that the counts are not from equal chances: p below 1e-6. The number of
-// Pods must be odd: for an even number of degrees of freedom the distribution has a closed form.
-func even(t *testing.T, counts map[string]int, pods int) {
+// even makes n connections and fails where a chi-square test says that the counts are not from equal chances: p below
+// 1e-6. Before, it waits until that client has reached as many Pods: slices that are complete say nothing about the
+// node's rules. From the first answer on, no connection may fail. The number of Pods must be odd: for an even number of
+// degrees of freedom the distribution has a closed form.
+func even(t *testing.T, ns string, to netip.AddrPort, n, pods int) map[string]int {
 	t.Helper()
+	reached := map[string]bool{served(t, ns, to).Pod: true}
+	eventually(t, 20*time.Second, fmt.Sprintf("answers of %d Pods from %s to %s", pods, to, ns), func() error {
+		a, err := get(ns, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if reached[a.Pod] = true; len(reached) < pods {
+			return fmt.Errorf("%d answered", len(reached))
+		}
+		return nil
+	})
+	counts := spread(t, ns, to, n)
 	if len(counts) != pods {
 		t.Fatalf("%d Pods answered, want %d: %v", len(counts), pods, counts)
 	}
@@ -111,6 +125,7 @@ func even(t *testing.T, counts map[string]int, pods int) {
 	if p < 1e-6 {
 		t.Errorf("not even: %v, p = %.3g", counts, p)
 	}
+	return counts
 }
 
 // chiSquare returns the probability of counts at least this uneven where all chances are equal.
