@@ -40,8 +40,7 @@ func (p *Pace) After(now time.Time, pause time.Duration) time.Duration {
 	return max(0, p.last.Add(pause).Sub(now))
 }
 
-// Wrote notes that the write that began when Wait last returned zero was done: of how many objects, and 0 where one
-// object took several changes. Those come so fast that a short pause gathers enough of them.
+// Wrote notes that the write of so many objects that began when Wait last returned zero was done.
 func (p *Pace) Wrote(now time.Time, objects int) {
 	before := p.pause
 	if now.Sub(p.last) > slow {
@@ -51,14 +50,10 @@ func (p *Pace) Wrote(now time.Time, objects int) {
 	if p.Max <= 0 {
 		return
 	}
-	p.pause = p.Max * time.Duration(min(objects, p.Full)+1) / time.Duration(p.Full+1)
+	p.pause = p.Max
 	if p.Full > 0 {
-		// Up by steps, so that one write of little among many of much does not make the next change late.
-		shortest := p.Max / 10
-		if objects > 0 {
-			shortest = max(shortest, min(p.pause, 2*before))
-		}
-		p.pause = shortest
+		// Up by steps, so that one write of much among many of little does not make the next change late.
+		p.pause = min(p.Max*time.Duration(min(objects, p.Full)+1)/time.Duration(p.Full+1), max(p.Max/10, 2*before))
 	}
 	p.pause = max(p.pause, min(slow, now.Sub(p.began)))
 }

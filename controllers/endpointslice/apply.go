@@ -38,12 +38,7 @@ func (r *Reconciler) apply(ctx context.Context, service *corev1.Service, st *sta
 		}
 	}
 	if len(counts) > 0 {
-		objects := len(plan.Writes)
-		if objects == 1 && st.marked > 1 {
-			objects = 0
-		}
-		st.pace.Wrote(r.Clock.Now(), objects)
-		st.marked = 0
+		st.pace.Wrote(r.Clock.Now(), len(plan.Writes))
 		// Updates alone are too many to be news.
 		level := 1
 		if counts[endpoints.Create]+counts[endpoints.Delete] > 0 {

@@ -78,7 +78,6 @@ func (r *Reconciler) observe(ctx context.Context, service *corev1.Service, st *s
 		return nil
 	}
 	st.changed = now
-	st.marked += len(st.mail.pods)
 	if logger := log.FromContext(ctx).V(1); logger.Enabled() {
 		if waiting := st.set.Waiting(); len(waiting) > 0 {
 			logger.Info("Left out Pods whose nodes are not known", "pods", waiting)

@@ -33,8 +33,6 @@ type state struct {
 	// chosen is the EndpointSelector that has the Service; nil: none has.
 	chosen *chosen
 	known  knownSlices
-	// marked is how many Pods were looked at since the last write.
-	marked int
 	// changed is when an endpoint last changed.
 	changed time.Time
 	// rerouted says that something is not written yet that changes where traffic goes, and idleSince when the first of
