@@ -12,8 +12,8 @@ type Pace struct {
 	// Max is the longest pause after writes that did not take longer, and so the most that writing together can delay a
 	// change. Not positive: never wait.
 	Max time.Duration
-	// Full is from how many objects on the pause grows up to Max, twice as long after each write; fewer need less
-	// gathering. It begins with a tenth of Max, again so after two seconds without a write. 0: it is always Max.
+	// Full is from how many objects on the pause grows up to Max, twice as long after each write; fewer take their share
+	// of it. It begins with a tenth of Max, again so after two seconds without a write. 0: it is always Max.
 	Full int
 
 	pause time.Duration
@@ -53,7 +53,7 @@ func (p *Pace) Wrote(now time.Time, objects int) {
 	p.pause = p.Max
 	if p.Full > 0 {
 		// Up by steps, so that one write of much among many of little does not make the next change late.
-		p.pause = min(p.Max*time.Duration(min(objects, p.Full)+1)/time.Duration(p.Full+1), max(p.Max/10, 2*before))
+		p.pause = min(p.Max*time.Duration(min(objects, p.Full))/time.Duration(p.Full), max(p.Max/10, 2*before))
 	}
 	p.pause = max(p.pause, min(slow, now.Sub(p.began)))
 }

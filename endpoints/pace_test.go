@@ -16,10 +16,10 @@ func TestPace(t *testing.T) {
 		want time.Duration
 	}{
 		"Never":      {"The zero value never waits.", Pace{}, 5 * ms, 1, 0},
-		"Negative":   {"Nor does one that is told not to.", Pace{Max: -1, Full: 4}, 5 * ms, 1, 0},
+		"Negative":   {"Nor does one that is told not to.", Pace{Max: -1, Full: 5}, 5 * ms, 1, 0},
 		"Always":     {"The usual pause is the longest.", Pace{Max: 100 * ms}, 5 * ms, 1, 100 * ms},
-		"First":      {"It begins short.", Pace{Max: 250 * ms, Full: 4}, 5 * ms, 40, 25 * ms},
-		"SlowServer": {"A slow server is given as long again.", Pace{Max: 100 * ms, Full: 4}, 300 * ms, 1, 300 * ms},
+		"First":      {"It begins short.", Pace{Max: 250 * ms, Full: 5}, 5 * ms, 40, 25 * ms},
+		"SlowServer": {"A slow server is given as long again.", Pace{Max: 100 * ms, Full: 5}, 300 * ms, 1, 300 * ms},
 		"Stuck":      {"But not for ever.", Pace{Max: 100 * ms}, time.Minute, 1, slow},
 	}
 	for name, tc := range cases {
@@ -52,7 +52,7 @@ func TestPace(t *testing.T) {
 // TestPaceGrows: pauses grow with the objects written, by steps, and begin anew after a quiet time.
 func TestPaceGrows(t *testing.T) {
 	const ms = time.Millisecond
-	pace, now := Pace{Max: 250 * ms, Full: 4}, epoch
+	pace, now := Pace{Max: 250 * ms, Full: 5}, epoch
 	steps := []struct {
 		reason  string
 		after   time.Duration
@@ -61,12 +61,12 @@ func TestPaceGrows(t *testing.T) {
 	}{
 		{"The first pause is short.", 0, 1, 25 * ms},
 		{"It grows.", 0, 1, 50 * ms},
-		{"As far as one object goes.", 0, 1, 100 * ms},
-		{"As far as one object goes.", 0, 1, 100 * ms},
-		{"Further with several.", 0, 2, 150 * ms},
+		{"As far as one object goes.", 0, 1, 50 * ms},
+		{"Further with several.", 0, 2, 100 * ms},
+		{"By steps.", 0, 40, 200 * ms},
 		{"As far as it goes.", 0, 40, 250 * ms},
-		{"It shrinks at once with fewer.", time.Second, 1, 100 * ms},
-		{"From there it grows again.", 0, 40, 200 * ms},
+		{"It shrinks at once with fewer.", time.Second, 1, 50 * ms},
+		{"From there it grows again.", 0, 40, 100 * ms},
 		{"After a quiet time it begins anew.", 3 * time.Second, 40, 25 * ms},
 	}
 	for i, step := range steps {

@@ -42,7 +42,7 @@ const (
 	DefaultMaxBatchDelay = 250 * time.Millisecond
 
 	// fullPause is how many slices a pass has written where the longest pause follows.
-	fullPause = 4
+	fullPause = 5
 
 	defaultConcurrency = 5
 	// busy is for how long after a change of its endpoints a Service is expected to change again. Slices are not

@@ -81,7 +81,7 @@ type EndpointSlice struct {
 
 	// MaxBatchDelay bounds how long a change of a Service that changes over and over waits for others to be written
 	// with it: longer means fewer writes of each Service, and later. The first change after a quiet time never waits;
-	// after a write of one slice the next one waits up to two fifths of this, after one of several up to the whole. It
+	// after a write of one slice the next one waits up to a fifth of this, after one of five or more up to the whole. It
 	// waits longer only while the API server takes longer than this for a write. 0s writes every change by itself; at
 	// most 1m. Nil: 250ms.
 	MaxBatchDelay *metav1.Duration `json:"maxBatchDelay,omitempty"`
