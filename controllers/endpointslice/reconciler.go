@@ -39,7 +39,7 @@ const (
 	// nothing.
 	ManagedBy = "endpointslice-controller.k8s.io"
 	// DefaultMaxBatchDelay is the default of Reconciler.MaxBatchDelay.
-	DefaultMaxBatchDelay = 250 * time.Millisecond
+	DefaultMaxBatchDelay = 200 * time.Millisecond
 
 	// fullPause is how many slices a pass has written where the longest pause follows.
 	fullPause = 5

@@ -91,7 +91,7 @@ func parse(args []string) (options, error) {
 	// Theirs is the delay itself. Ours is its bound: after writes of one slice a fifth of it.
 	delays := map[string]*string{
 		theirs: fs.String("delays", "0s,100ms,500ms,1s", "`list` of kube-controller-manager's batch delays for the curves"),
-		ours:   fs.String("own-delays", "250ms,500ms,2s,4s", "`list` of as many batch delays of Fairlead's manager"),
+		ours:   fs.String("own-delays", "200ms,500ms,2s,4s", "`list` of as many batch delays of Fairlead's manager"),
 	}
 	quick := fs.Bool("quick", false, "a look in under 2 minutes: one run, 50x40 and 1x1000 at a quarter of their size")
 	fs.BoolVar(&o.memory, "memory", false, "measure memory with many Pods, and nothing else")

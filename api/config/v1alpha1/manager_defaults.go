@@ -17,7 +17,7 @@ const (
 	DefaultQPS                     float32 = 500
 
 	defaultMaxEndpointsPerSlice int32 = 100
-	defaultSliceBatchDelay            = 250 * time.Millisecond
+	defaultSliceBatchDelay            = 200 * time.Millisecond
 	defaultSliceSyncs           int32 = 5
 	defaultEndpointsBatchDelay        = 3 * time.Second
 	defaultEndpointsSyncs       int32 = 5

@@ -21,7 +21,7 @@ func TestDefault(t *testing.T) {
 		Controllers:   []string{"*"},
 		NodePortRange: "30000-32767",
 		EndpointSlice: EndpointSlice{MaxEndpointsPerSlice: new(int32(100)), ConcurrentSyncs: new(int32(5)),
-			MaxBatchDelay: &metav1.Duration{Duration: 250 * time.Millisecond}},
+			MaxBatchDelay: &metav1.Duration{Duration: 200 * time.Millisecond}},
 		Endpoints: Endpoints{ConcurrentSyncs: new(int32(5)), MaxBatchDelay: seconds(3)},
 		LeaderElection: LeaderElection{Enabled: new(true), Name: "fairlead-manager",
 			LeaseDuration: seconds(15), RenewDeadline: seconds(10), RetryPeriod: seconds(2)},

@@ -83,7 +83,7 @@ type EndpointSlice struct {
 	// with it: longer means fewer writes of each Service, and later. The first change after a quiet time never waits;
 	// after a write of one slice the next one waits up to a fifth of this, after one of five or more up to the whole. It
 	// waits longer only while the API server takes longer than this for a write. 0s writes every change by itself; at
-	// most 1m. Nil: 250ms.
+	// most 1m. Nil: 200ms.
 	MaxBatchDelay *metav1.Duration `json:"maxBatchDelay,omitempty"`
 
 	// ConcurrentSyncs is how many Services are worked on at once, 1 to 1000. Nil: 5.
