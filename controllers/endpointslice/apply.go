@@ -70,7 +70,6 @@ func (r *Reconciler) write(ctx context.Context, st *state, write endpoints.Write
 	if err != nil {
 		return fmt.Errorf("writing EndpointSlice %s: %w", write.Slice.Name, err)
 	}
-	slice.Labels = write.Slice.Labels // An admission webhook's, if it changed them, are its business as all that it does.
 	trimManagers(&slice)
 	st.inbox.written(slice.UID, slice.ResourceVersion)
 	if st.layout != nil {

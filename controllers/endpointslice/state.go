@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/fairlead/fairlead/controllers/work"
 	"github.com/fairlead/fairlead/endpoints"
 )
 
@@ -45,8 +46,7 @@ type state struct {
 	// cache does not show yet.
 	conditions   []metav1.Condition
 	conditionsAt string
-	// refusals counts the passes in a row of which the API server knew more.
-	refusals int
+	refusals     work.Refusals
 	// failing says that the last pass failed, so that only the first of several failures makes an event.
 	failing bool
 	share   share
@@ -83,19 +83,9 @@ func (s *state) wrote() {
 	s.rerouted, s.idleSince, s.unpublished = false, time.Time{}, time.Time{}
 }
 
-// maxRefusals is after how many refusals in a row, about a second of them, nothing is believed any more that was
-// remembered. A cache that lags behind catches up before; an etcd that was restored from a backup does not, since its
-// versions count from there again.
-const maxRefusals = 10
-
 // countRefusal notes whether the API server knew more than a pass.
 func (s *state) countRefusal(refused bool) {
-	if !refused {
-		s.refusals = 0
-		return
-	}
-	if s.refusals++; s.refusals == maxRefusals {
-		s.refusals = 0
+	if s.refusals.Count(refused) {
 		s.drop()
 		s.inbox.forgetWrites()
 	}

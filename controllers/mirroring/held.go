@@ -1,6 +1,8 @@
 package mirroring
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -75,12 +77,15 @@ func (h *held) observe(slice *discoveryv1.EndpointSlice) []types.NamespacedName 
 	return h.put(slice, before)
 }
 
-// wrote takes in a slice as the API server returned it after a write.
+// wrote takes in a slice as it was written, with the version that this made. It counts even where an event was faster
+// that shows the same version otherwise: an admission webhook changed it then, and writing it again would only have it
+// changed again.
 func (h *held) wrote(slice *discoveryv1.EndpointSlice) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	before := h.get(slice.UID)
-	if before == nil || !before.gone && endpoints.Newer(slice.ResourceVersion, before.slice.ResourceVersion) {
+	if before == nil || !before.gone &&
+		(slice.ResourceVersion == before.slice.ResourceVersion || endpoints.Newer(slice.ResourceVersion, before.slice.ResourceVersion)) {
 		h.put(slice, before)
 	}
 }
@@ -110,6 +115,26 @@ func (h *held) remove(uid types.UID) []types.NamespacedName {
 	}
 	before.gone = true
 	return []types.NamespacedName{key}
+}
+
+// relearn forgets the slices of an Endpoints object and takes those that the cache has, which list gives. Events wait
+// meanwhile, so that none falls between.
+func (h *held) relearn(key types.NamespacedName, list func() ([]discoveryv1.EndpointSlice, error)) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	cached, err := list()
+	if err != nil {
+		return err
+	}
+	for _, uid := range slices.Collect(maps.Keys(h.byKey[key])) {
+		h.drop(uid)
+	}
+	for i := range cached {
+		if of, ok := keyOf(&cached[i]); ok && of == key {
+			h.put(&cached[i], nil)
+		}
+	}
+	return nil
 }
 
 // slices returns the slices of an Endpoints object at the beginning of a pass; source is nil where there is none. They

@@ -131,6 +131,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	st.become(share{endpoints: plan.Endpoints, slices: plan.Slices})
+	if st.refusals.Count(outdated) {
+		if err := r.relearn(ctx, req.NamespacedName); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
 	if outdated {
 		return ctrl.Result{RequeueAfter: work.RetryConflict}, nil
 	}
@@ -180,6 +185,17 @@ func (r *Reconciler) plan(ctx context.Context, seen *observation) (plan endpoint
 		ManagedBy: ManagedBy,
 		Taken:     func(name string) bool { return r.exists(ctx, seen.key.Namespace, name) },
 	}), true
+}
+
+// relearn believes the cache instead of what is held.
+func (r *Reconciler) relearn(ctx context.Context, key types.NamespacedName) error {
+	return r.held.relearn(key, func() ([]discoveryv1.EndpointSlice, error) {
+		var list discoveryv1.EndpointSliceList
+		if err := r.Client.List(ctx, &list, client.InNamespace(key.Namespace), client.UnsafeDisableDeepCopy); err != nil {
+			return nil, fmt.Errorf("listing EndpointSlices: %w", err)
+		}
+		return list.Items, nil
+	})
 }
 
 // exists says whether the cache has a slice of this name, whoever's it is.

@@ -21,7 +21,8 @@ const metadataAlone = runtime.ContentTypeProtobuf + ";as=PartialObjectMetadata;g
 
 // Writer creates and updates objects of one kind as one field manager and is answered with their metadata alone. Where
 // objects are large and written often, decoding each again costs as much as anything else. What an admission webhook
-// made of an object it does not learn: that, as any change by others, is a watch's to tell.
+// made of an object it does not tell, labels and annotations included: who compares what should be with what was sent
+// does not write against the webhook for ever.
 type Writer struct {
 	client          rest.Interface
 	resource, owner string
@@ -59,7 +60,8 @@ type object interface {
 	metav1.ObjectMetaAccessor
 }
 
-// Create creates an object and gives it the metadata that the API server answers with. Errors are the API server's.
+// Create creates an object and gives it the metadata that the API server answers with, but for labels and annotations,
+// which stay as they were sent. Errors are the API server's.
 func (w *Writer) Create(ctx context.Context, obj object) error {
 	return w.do(ctx, obj, w.client.Post().VersionedParams(&metav1.CreateOptions{FieldManager: w.owner}, metav1.ParameterCodec))
 }
@@ -75,6 +77,7 @@ func (w *Writer) do(ctx context.Context, obj object, request *rest.Request) erro
 	if err != nil {
 		return err
 	}
+	answer.Labels, answer.Annotations = obj.GetLabels(), obj.GetAnnotations()
 	*obj.GetObjectMeta().(*metav1.ObjectMeta) = answer.ObjectMeta
 	return nil
 }
