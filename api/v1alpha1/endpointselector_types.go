@@ -41,6 +41,7 @@ type EndpointSelectorSpec struct {
 	// +required
 	// +kubebuilder:validation:XValidation:rule="has(self.matchLabels) && size(self.matchLabels) > 0 || has(self.matchExpressions) && size(self.matchExpressions) > 0",message="selector must not be empty, which would pick every Pod: write matchLabels or matchExpressions"
 	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || size(self.matchExpressions) <= 64",message="at most 64 matchExpressions"
+	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, !has(e.values) || size(e.values) <= 256)",message="at most 256 values in one of matchExpressions",fieldPath=".matchExpressions"
 	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, e.operator in ['In', 'NotIn'] ? has(e.values) && size(e.values) > 0 : e.operator in ['Exists', 'DoesNotExist'] && (!has(e.values) || size(e.values) == 0))",message="operator is one of In, NotIn (with values), Exists, DoesNotExist (without values)",fieldPath=".matchExpressions"
 	Selector metav1.LabelSelector `json:"selector"`
 
@@ -93,6 +94,7 @@ type EndpointGroup struct {
 	// a last group of everything else.
 	// +required
 	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || size(self.matchExpressions) <= 64",message="at most 64 matchExpressions"
+	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, !has(e.values) || size(e.values) <= 256)",message="at most 256 values in one of matchExpressions",fieldPath=".matchExpressions"
 	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, has(e.values) == (e.operator in ['In', 'NotIn']))",message="operator is one of In, NotIn (with values), Exists, DoesNotExist (without values)",fieldPath=".matchExpressions"
 	Selector metav1.LabelSelector `json:"selector"`
 }

@@ -45,7 +45,7 @@ func compile(es *v1alpha1.EndpointSelector, filter endpoints.AddressFilter) (*ch
 	case base.Empty():
 		return nil, &refusal{v1alpha1.ReasonInvalidSelector, "spec.selector is empty, which would pick every Pod: write matchLabels or matchExpressions"}
 	}
-	c := &choice{groups: []group{{selector: base}}}
+	c := &choice{groups: []group{{selector: inSets(base)}}}
 	if len(spec.Fairlead.Groups) > 0 {
 		c.groups = nil
 	}
@@ -55,7 +55,7 @@ func compile(es *v1alpha1.EndpointSelector, filter endpoints.AddressFilter) (*ch
 		if err != nil {
 			return nil, err
 		}
-		c.groups = append(c.groups, group{name: g.Name, selector: both(base, selector)})
+		c.groups = append(c.groups, group{name: g.Name, selector: inSets(both(base, selector))})
 	}
 	if spec.Fairlead.Network != "" {
 		if len(filter.Allowed) == 0 {
