@@ -17,27 +17,28 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/test/apiserver"
 )
 
 // editAs changes a slice under a field manager and returns what the API server made of it.
 func (w *world) editAs(manager, name string, mutate func(*discoveryv1.EndpointSlice)) *discoveryv1.EndpointSlice {
-	w.t.Helper()
+	w.Helper()
 	slice := &discoveryv1.EndpointSlice{}
-	w.eventually(func() error {
-		if err := w.client.Get(w.t.Context(), client.ObjectKey{Namespace: w.namespace, Name: name}, slice); err != nil {
+	w.Eventually(func() error {
+		if err := w.Get(w.Context(), client.ObjectKey{Namespace: w.Namespace, Name: name}, slice); err != nil {
 			return err
 		}
 		mutate(slice)
-		return w.client.Update(w.t.Context(), slice, client.FieldOwner(manager))
+		return w.Update(w.Context(), slice, client.FieldOwner(manager))
 	})
 	return slice
 }
 
 // conflict returns the condition SliceOwnershipConflict of a Service, or nil.
 func (w *world) conflict(service *corev1.Service) *metav1.Condition {
-	w.t.Helper()
-	if err := w.client.Get(w.t.Context(), client.ObjectKeyFromObject(service), service); err != nil {
-		w.t.Fatal(err)
+	w.Helper()
+	if err := w.Get(w.Context(), client.ObjectKeyFromObject(service), service); err != nil {
+		w.Fatal(err)
 	}
 	return meta.FindStatusCondition(service.Status.Conditions, v1alpha1.ConditionSliceOwnershipConflict)
 }
@@ -64,15 +65,15 @@ func TestSecondWriter(t *testing.T) {
 		t.Fatalf("two foreign writes are a conflict: %v", c)
 	}
 	last := w.editAs("rival", name, withoutEndpoints)
-	w.eventually(func() error {
+	w.Eventually(func() error {
 		if c := w.conflict(service); c == nil || c.Status != metav1.ConditionTrue || !strings.Contains(c.Message, "rival") {
 			return fmt.Errorf("want a conflict with the rival, got %v", c)
 		}
 		return nil
 	})
-	w.eventually(func() error {
+	w.Eventually(func() error {
 		var list eventsv1.EventList
-		if err := w.client.List(t.Context(), &list, client.InNamespace(w.namespace)); err != nil {
+		if err := w.List(t.Context(), &list, client.InNamespace(w.Namespace)); err != nil {
 			return err
 		}
 		if !slices.ContainsFunc(list.Items, func(e eventsv1.Event) bool { return e.Reason == EventConflict && e.Type == corev1.EventTypeWarning }) {
@@ -88,10 +89,10 @@ func TestSecondWriter(t *testing.T) {
 	// Almost ten minutes on it still rests, whatever happens to the Pods and whatever the rival does.
 	clock.SetTime(clock.Now().Add(conflictRest - time.Second))
 	last = w.editAs("rival", name, func(s *discoveryv1.EndpointSlice) { s.Endpoints = last.Endpoints; s.Labels["rival"] = "true" })
-	looked := passes(t, "requeue_after")
+	looked := apiserver.Passes(t, "requeue_after")
 	w.ready(pod, false)
-	w.eventually(func() error {
-		if passes(t, "requeue_after") == looked {
+	w.Eventually(func() error {
+		if apiserver.Passes(t, "requeue_after") == looked {
 			return fmt.Errorf("the change of the Pod was not looked at")
 		}
 		return nil
@@ -103,7 +104,7 @@ func TestSecondWriter(t *testing.T) {
 	clock.SetTime(clock.Now().Add(time.Second))
 	w.ready(pod, true)
 	w.expect(one)
-	w.eventually(func() error {
+	w.Eventually(func() error {
 		if c := w.conflict(service); c == nil || c.Status != metav1.ConditionFalse || c.Reason != v1alpha1.ReasonResumed {
 			return fmt.Errorf("want the end of the conflict, got %v", c)
 		}
@@ -144,11 +145,11 @@ func TestDeletedOverAndOver(t *testing.T) {
 	for range conflictWrites {
 		w.expect(one)
 		slice := w.slices()[0]
-		if err := w.client.Delete(t.Context(), &slice); err != nil {
+		if err := w.Delete(t.Context(), &slice); err != nil {
 			t.Fatal(err)
 		}
 	}
-	w.eventually(func() error {
+	w.Eventually(func() error {
 		if c := w.conflict(service); c == nil || c.Status != metav1.ConditionTrue {
 			return fmt.Errorf("want a conflict, got %v", c)
 		}

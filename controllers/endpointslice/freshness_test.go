@@ -9,6 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead/fairlead/test/apiserver"
 )
 
 // TestBlindCache: the controller goes on with what it wrote itself while no event of a slice reaches its cache.
@@ -33,12 +35,12 @@ func TestBlindCache(t *testing.T) {
 	w.pod("three", n.Name, "10.244.0.3")
 	w.expect(shown{"10.244.0.1", "one", "zone-a", down, ""}, shown{"10.244.0.2", "two", "zone-a", up, ""}, three)
 	for _, pod := range []*corev1.Pod{one, two} {
-		if err := w.client.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
+		if err := w.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	w.expect(three)
-	w.eventually(func() error {
+	w.Eventually(func() error {
 		if n := len(w.slices()); n != 1 {
 			return fmt.Errorf("one endpoint is in %d slices", n)
 		}
@@ -72,12 +74,12 @@ func TestTwoManagers(t *testing.T) {
 	}
 	w.expect(want...)
 	for _, pod := range pods[5:] {
-		if err := w.client.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
+		if err := w.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	w.expect(want[:5]...)
-	w.eventually(func() error {
+	w.Eventually(func() error {
 		if n := len(w.slices()); n != 2 {
 			return fmt.Errorf("5 endpoints in slices of 3 are in %d slices", n)
 		}
@@ -99,9 +101,9 @@ func TestCoalesced(t *testing.T) {
 		w.ready(pod, i%2 == 1)
 	}
 	w.ready(pod, false)
-	waited := passes(t, "requeue_after")
-	w.eventually(func() error {
-		if n := passes(t, "requeue_after") - waited; n < 3 {
+	waited := apiserver.Passes(t, "requeue_after")
+	w.Eventually(func() error {
+		if n := apiserver.Passes(t, "requeue_after") - waited; n < 3 {
 			return fmt.Errorf("the changes were not looked at: %v passes", n)
 		}
 		return nil
@@ -145,12 +147,12 @@ func TestIdle(t *testing.T) {
 			w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""}, shown{"10.244.0.2", "two", "zone-a", down, ""})
 			clock.SetTime(clock.Now().Add(time.Minute)) // So that nothing waits for a pause.
 
-			waited := passes(t, "requeue_after")
-			if err := w.client.Delete(t.Context(), two, client.GracePeriodSeconds(0)); err != nil {
+			waited := apiserver.Passes(t, "requeue_after")
+			if err := w.Delete(t.Context(), two, client.GracePeriodSeconds(0)); err != nil {
 				t.Fatal(err)
 			}
-			w.eventually(func() error {
-				if passes(t, "requeue_after") == waited {
+			w.Eventually(func() error {
+				if apiserver.Passes(t, "requeue_after") == waited {
 					return fmt.Errorf("the deletion was not looked at")
 				}
 				return nil

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/test/apiserver"
 )
 
 const (
@@ -26,12 +27,12 @@ const (
 
 // expect waits until the slices of the namespace hold exactly these endpoints.
 func (w *world) expect(want ...shown) {
-	w.t.Helper()
+	w.Helper()
 	byAddress := map[string]shown{}
 	for _, s := range want {
 		byAddress[s.Address] = s
 	}
-	w.eventually(func() error {
+	w.Eventually(func() error {
 		got, err := w.show()
 		if err != nil {
 			return err
@@ -48,7 +49,7 @@ func TestLifecycle(t *testing.T) {
 	w.start(&Reconciler{})
 	a, b := w.node("a", "zone-a"), w.node("b", "zone-b")
 	service := w.service(nil)
-	w.eventually(func() error {
+	w.Eventually(func() error {
 		if n := len(w.slices()); n != 1 {
 			return fmt.Errorf("want one empty slice, got %d", n)
 		}
@@ -75,11 +76,11 @@ func TestLifecycle(t *testing.T) {
 	w.ready(two, false)
 	w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""}, shown{"10.244.1.1", "two", "zone-b", down, ""})
 
-	if err := w.client.Delete(t.Context(), one); err != nil {
+	if err := w.Delete(t.Context(), one); err != nil {
 		t.Fatal(err)
 	}
 	w.expect(shown{"10.244.0.1", "one", "zone-a", going, ""}, shown{"10.244.1.1", "two", "zone-b", down, ""})
-	if err := w.client.Delete(t.Context(), one, client.GracePeriodSeconds(0)); err != nil {
+	if err := w.Delete(t.Context(), one, client.GracePeriodSeconds(0)); err != nil {
 		t.Fatal(err)
 	}
 	w.expect(shown{"10.244.1.1", "two", "zone-b", down, ""})
@@ -88,8 +89,8 @@ func TestLifecycle(t *testing.T) {
 	w.ready(two, false)
 	w.expect()
 
-	change(w, service, func(s *corev1.Service) { s.Labels = map[string]string{"team": "b"} })
-	w.eventually(func() error {
+	apiserver.Change(w.World, service, func(s *corev1.Service) { s.Labels = map[string]string{"team": "b"} })
+	w.Eventually(func() error {
 		if got := w.slices()[0].Labels["team"]; got != "b" {
 			return fmt.Errorf("the Service's label is %q on the slice", got)
 		}
@@ -107,12 +108,12 @@ func TestDualStack(t *testing.T) {
 	w.pod("one", n.Name, "10.244.0.1", "fd00:244::1")
 	v4, v6 := shown{"10.244.0.1", "one", "zone-a", up, ""}, shown{"fd00:244::1", "one", "zone-a", up, ""}
 	w.expect(v4, v6)
-	change(w, service, func(s *corev1.Service) {
+	apiserver.Change(w.World, service, func(s *corev1.Service) {
 		s.Spec.IPFamilyPolicy, s.Spec.IPFamilies = new(corev1.IPFamilyPolicySingleStack), s.Spec.IPFamilies[:1]
 		s.Spec.ClusterIPs = s.Spec.ClusterIPs[:1]
 	})
 	w.expect(v4)
-	w.eventually(func() error {
+	w.Eventually(func() error {
 		if n := len(w.slices()); n != 1 {
 			return fmt.Errorf("%d slices are left of one family", n)
 		}
@@ -129,24 +130,24 @@ func TestZones(t *testing.T) {
 	})
 	late := w.node("late", "")
 	w.pod("one", late.Name, "10.244.0.1")
-	w.pod("two", w.namespace+"-missing", "10.244.0.2")
+	w.pod("two", w.Namespace+"-missing", "10.244.0.2")
 	w.expect(shown{"10.244.0.1", "one", "", up, ""})
 
-	change(w, late, func(n *corev1.Node) { n.Labels = map[string]string{corev1.LabelTopologyZone: "zone-a"} })
+	apiserver.Change(w.World, late, func(n *corev1.Node) { n.Labels = map[string]string{corev1.LabelTopologyZone: "zone-a"} })
 	w.expect(shown{"10.244.0.1", "one", "zone-a", up, "zone zone-a"})
 
 	missing := w.node("missing", "zone-b")
 	one, two := shown{"10.244.0.1", "one", "zone-a", up, "zone zone-a"}, shown{"10.244.0.2", "two", "zone-b", up, "zone zone-b"}
 	w.expect(one, two)
 
-	change(w, service, func(s *corev1.Service) {
+	apiserver.Change(w.World, service, func(s *corev1.Service) {
 		s.Spec.TrafficDistribution = new(corev1.ServiceTrafficDistributionPreferSameNode)
 	})
 	one.Hints += " node " + late.Name
 	two.Hints += " node " + missing.Name
 	w.expect(one, two)
 
-	change(w, service, func(s *corev1.Service) { s.Spec.TrafficDistribution = nil })
+	apiserver.Change(w.World, service, func(s *corev1.Service) { s.Spec.TrafficDistribution = nil })
 	one.Hints, two.Hints = "", ""
 	w.expect(one, two)
 }
@@ -166,9 +167,9 @@ func TestReleased(t *testing.T) {
 			service := w.service(nil)
 			w.pod("one", n.Name, "10.244.0.1")
 			w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""})
-			w.create(foreignSlice(w, service))
-			change(w, service, mutate)
-			w.eventually(func() error {
+			w.Make(foreignSlice(w, service))
+			apiserver.Change(w.World, service, mutate)
+			w.Eventually(func() error {
 				if all := w.slices(); len(all) != 1 || all[0].Name != "foreign" {
 					return fmt.Errorf("want the foreign slice alone, got %d slices", len(all))
 				}
@@ -181,7 +182,7 @@ func TestReleased(t *testing.T) {
 func foreignSlice(w *world, service *corev1.Service) *discoveryv1.EndpointSlice {
 	return &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: w.namespace, Name: "foreign",
+			Namespace: w.Namespace, Name: "foreign",
 			Labels: map[string]string{discoveryv1.LabelServiceName: service.Name, discoveryv1.LabelManagedBy: "someone.example.com"},
 		},
 		AddressType: discoveryv1.AddressTypeIPv4, Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"192.0.2.1"}}},
@@ -198,7 +199,7 @@ func TestCoexist(t *testing.T) {
 	if n := len(w.slices()); n != 0 {
 		t.Errorf("%d slices were written", n)
 	}
-	if err := w.client.Get(t.Context(), client.ObjectKeyFromObject(service), service); err != nil {
+	if err := w.Get(t.Context(), client.ObjectKeyFromObject(service), service); err != nil {
 		t.Fatal(err)
 	}
 	if len(service.Status.Conditions) != 0 {
@@ -208,8 +209,8 @@ func TestCoexist(t *testing.T) {
 	// The same Service, the same state, in replace mode: the silence above was not for want of work.
 	stop = w.start(&Reconciler{})
 	w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""})
-	w.eventually(func() error {
-		if err := w.client.Get(t.Context(), client.ObjectKeyFromObject(service), service); err != nil {
+	w.Eventually(func() error {
+		if err := w.Get(t.Context(), client.ObjectKeyFromObject(service), service); err != nil {
 			return err
 		}
 		if len(service.Status.Conditions) != 1 {
@@ -234,8 +235,8 @@ func TestPortsResolved(t *testing.T) {
 	w.pod("one", n.Name, "10.244.0.1")
 	expect := func(status metav1.ConditionStatus, words ...string) {
 		t.Helper()
-		w.eventually(func() error {
-			if err := w.client.Get(t.Context(), client.ObjectKeyFromObject(service), service); err != nil {
+		w.Eventually(func() error {
+			if err := w.Get(t.Context(), client.ObjectKeyFromObject(service), service); err != nil {
 				return err
 			}
 			c := meta.FindStatusCondition(service.Status.Conditions, v1alpha1.ConditionPortsResolved)
@@ -251,11 +252,11 @@ func TestPortsResolved(t *testing.T) {
 		})
 	}
 	expect(metav1.ConditionFalse, `"http"`, `"htpp"`, "web/8080/TCP")
-	change(w, service, func(s *corev1.Service) { s.Spec.Ports[0].TargetPort = intstr.FromString("web") })
+	apiserver.Change(w.World, service, func(s *corev1.Service) { s.Spec.Ports[0].TargetPort = intstr.FromString("web") })
 	expect(metav1.ConditionTrue)
-	change(w, service, func(s *corev1.Service) { s.Spec.Selector = nil })
-	w.eventually(func() error {
-		if err := w.client.Get(t.Context(), client.ObjectKeyFromObject(service), service); err != nil {
+	apiserver.Change(w.World, service, func(s *corev1.Service) { s.Spec.Selector = nil })
+	w.Eventually(func() error {
+		if err := w.Get(t.Context(), client.ObjectKeyFromObject(service), service); err != nil {
 			return err
 		}
 		if len(service.Status.Conditions) > 0 {
@@ -269,12 +270,12 @@ func TestPortsResolved(t *testing.T) {
 func TestNamespaceTerminating(t *testing.T) {
 	w := newWorld(t)
 	w.service(nil)
-	if err := w.client.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}}); err != nil {
+	if err := w.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.Namespace}}); err != nil {
 		t.Fatal(err)
 	}
-	failed := passes(t, "error")
+	failed := apiserver.Passes(t, "error")
 	w.startAndLook(&Reconciler{})()
-	if n := passes(t, "error") - failed; n != 0 {
+	if n := apiserver.Passes(t, "error") - failed; n != 0 {
 		t.Errorf("%v passes failed", n)
 	}
 	if n := len(w.slices()); n != 0 {
@@ -291,9 +292,9 @@ func TestEvents(t *testing.T) {
 	w.pod("one", n.Name, "10.244.0.1")
 	events := func(want ...string) {
 		t.Helper()
-		w.eventually(func() error {
+		w.Eventually(func() error {
 			var list eventsv1.EventList
-			if err := w.client.List(t.Context(), &list, client.InNamespace(w.namespace)); err != nil {
+			if err := w.List(t.Context(), &list, client.InNamespace(w.Namespace)); err != nil {
 				return err
 			}
 			var got []string
@@ -310,12 +311,12 @@ func TestEvents(t *testing.T) {
 	missing, found := "Warning TargetPortMissing of web, seen again: false", "Normal TargetPortsResolved of web, seen again: false"
 	events(missing)
 	w.pod("two", n.Name, "10.244.0.2")
-	w.eventually(func() error {
+	w.Eventually(func() error {
 		if all, err := w.show(); err != nil || len(all) != 2 {
 			return fmt.Errorf("want two endpoints, got %v: %w", all, err)
 		}
 		return nil
 	})
-	change(w, service, func(s *corev1.Service) { s.Spec.Ports[0].TargetPort = intstr.FromString("web") })
+	apiserver.Change(w.World, service, func(s *corev1.Service) { s.Spec.Ports[0].TargetPort = intstr.FromString("web") })
 	events(found, missing)
 }

@@ -10,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fairlead/fairlead/test/apiserver"
 )
 
 func TestForeignEdits(t *testing.T) {
@@ -33,8 +35,8 @@ func TestForeignEdits(t *testing.T) {
 			w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""})
 			before := w.slices()[0]
 			edited := before.DeepCopy()
-			change(w, edited, mutate)
-			w.eventually(func() error {
+			apiserver.Change(w.World, edited, mutate)
+			w.Eventually(func() error {
 				all := w.slices()
 				if len(all) != 1 {
 					return fmt.Errorf("there are %d slices", len(all))
@@ -57,7 +59,7 @@ func TestForeignDeletion(t *testing.T) {
 	w.pod("one", n.Name, "10.244.0.1")
 	w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""})
 	before := w.slices()[0]
-	if err := w.client.Delete(t.Context(), &before); err != nil {
+	if err := w.Delete(t.Context(), &before); err != nil {
 		t.Fatal(err)
 	}
 	w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""})
@@ -71,9 +73,9 @@ func TestTakeOver(t *testing.T) {
 	service := w.service(nil)
 	pod := w.pod("one", n.Name, "10.244.0.1")
 	tcp := corev1.ProtocolTCP
-	w.create(&discoveryv1.EndpointSlice{
+	w.Make(&discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: w.namespace, Name: "web-x7k2p", GenerateName: "web-",
+			Namespace: w.Namespace, Name: "web-x7k2p", GenerateName: "web-",
 			Labels:          map[string]string{"team": "a", discoveryv1.LabelServiceName: "web", discoveryv1.LabelManagedBy: ManagedBy},
 			Annotations:     map[string]string{corev1.EndpointsLastChangeTriggerTime: "2026-01-02T03:04:05Z"},
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(service, corev1.SchemeGroupVersion.WithKind("Service"))},
@@ -83,7 +85,7 @@ func TestTakeOver(t *testing.T) {
 		Endpoints: []discoveryv1.Endpoint{{
 			Addresses:  []string{"10.244.0.1"},
 			Conditions: discoveryv1.EndpointConditions{Ready: new(true), Serving: new(true), Terminating: new(false)},
-			TargetRef:  &corev1.ObjectReference{Kind: "Pod", Namespace: w.namespace, Name: "one", UID: pod.UID},
+			TargetRef:  &corev1.ObjectReference{Kind: "Pod", Namespace: w.Namespace, Name: "one", UID: pod.UID},
 			NodeName:   &n.Name, Zone: new("zone-a"),
 		}},
 	})
@@ -106,11 +108,11 @@ func TestSecondService(t *testing.T) {
 	w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""})
 	old := w.slices()[0]
 	// Nothing collects garbage here, so that the first slice stays.
-	if err := w.client.Delete(t.Context(), first); err != nil {
+	if err := w.Delete(t.Context(), first); err != nil {
 		t.Fatal(err)
 	}
 	second := w.service(nil)
-	w.eventually(func() error {
+	w.Eventually(func() error {
 		all := w.slices()
 		if len(all) != 1 || all[0].UID == old.UID || !metav1.IsControlledBy(&all[0], second) {
 			return fmt.Errorf("want a new slice of the new Service, got %d", len(all))
@@ -125,8 +127,8 @@ func TestForeignEditsInARow(t *testing.T) {
 	cases := map[string]func(w *world, name string){
 		"Edited": func(w *world, name string) { w.editAs("rival", name, withoutEndpoints) },
 		"Deleted": func(w *world, name string) {
-			if err := w.client.Delete(w.t.Context(), &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name}}); err != nil {
-				w.t.Fatal(err)
+			if err := w.Delete(w.Context(), &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: name}}); err != nil {
+				w.Fatal(err)
 			}
 		},
 	}

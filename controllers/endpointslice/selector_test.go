@@ -21,11 +21,12 @@ import (
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/endpoints"
+	"github.com/fairlead/fairlead/test/apiserver"
 )
 
 // selectorless makes a Service without a selector.
 func (w *world) selectorless(mutate func(*corev1.Service)) *corev1.Service {
-	w.t.Helper()
+	w.Helper()
 	return w.service(func(s *corev1.Service) {
 		s.Spec.Selector = nil
 		if mutate != nil {
@@ -36,18 +37,18 @@ func (w *world) selectorless(mutate func(*corev1.Service)) *corev1.Service {
 
 // selector makes an EndpointSelector of Service web.
 func (w *world) selector(name string, selector metav1.LabelSelector, change func(*v1alpha1.EndpointSelectorExtension)) *v1alpha1.EndpointSelector {
-	w.t.Helper()
+	w.Helper()
 	es := newSelector(selector, change)
-	es.Namespace, es.Name = w.namespace, name
-	w.create(es)
+	es.Namespace, es.Name = w.Namespace, name
+	w.Make(es)
 	return es
 }
 
 // podOf makes a running, ready Pod with these labels.
 func (w *world) podOf(name, node string, labels map[string]string, ip ...string) *corev1.Pod {
-	w.t.Helper()
+	w.Helper()
 	pod := w.pod(name, node, ip...)
-	change(w, pod, func(p *corev1.Pod) { p.Labels = labels })
+	apiserver.Change(w.World, pod, func(p *corev1.Pod) { p.Labels = labels })
 	return pod
 }
 
@@ -74,8 +75,8 @@ func (w *world) served() (map[string]string, error) {
 
 // expectServed waits until exactly these are served.
 func (w *world) expectServed(want map[string]string) {
-	w.t.Helper()
-	w.eventually(func() error {
+	w.Helper()
+	w.Eventually(func() error {
 		got, err := w.served()
 		if err != nil {
 			return err
@@ -89,8 +90,8 @@ func (w *world) expectServed(want map[string]string) {
 
 // expectSlices waits until there are that many slices with this mark.
 func (w *world) expectSlices(managedBy string, n int) {
-	w.t.Helper()
-	w.eventually(func() error {
+	w.Helper()
+	w.Eventually(func() error {
 		got := 0
 		for _, s := range w.slices() {
 			if s.Labels[discoveryv1.LabelManagedBy] == managedBy {
@@ -106,9 +107,9 @@ func (w *world) expectSlices(managedBy string, n int) {
 
 // expectStatus waits until the conditions have these reasons and the status, in words, is want.
 func (w *world) expectStatus(es *v1alpha1.EndpointSelector, accepted, programmed, want string) {
-	w.t.Helper()
-	w.eventually(func() error {
-		if err := w.client.Get(w.t.Context(), client.ObjectKeyFromObject(es), es); err != nil {
+	w.Helper()
+	w.Eventually(func() error {
+		if err := w.Get(w.Context(), client.ObjectKeyFromObject(es), es); err != nil {
 			return err
 		}
 		for name, reason := range map[string]string{v1alpha1.ConditionAccepted: accepted, v1alpha1.ConditionProgrammed: programmed} {
@@ -143,10 +144,10 @@ func inWords(s *v1alpha1.EndpointSelectorStatus) string {
 
 // expectEvent waits for an event of a reason on an EndpointSelector.
 func (w *world) expectEvent(es *v1alpha1.EndpointSelector, reason string) {
-	w.t.Helper()
-	w.eventually(func() error {
+	w.Helper()
+	w.Eventually(func() error {
 		var list eventsv1.EventList
-		if err := w.client.List(w.t.Context(), &list, client.InNamespace(w.namespace)); err != nil {
+		if err := w.List(w.Context(), &list, client.InNamespace(w.Namespace)); err != nil {
 			return err
 		}
 		var reasons []string
@@ -171,7 +172,7 @@ func TestSelector(t *testing.T) {
 	n := w.node("a", "zone-a")
 	service := w.selectorless(func(s *corev1.Service) { s.Spec.Ports[0].TargetPort = intstr.FromString("web") })
 	users := foreignSlice(w, service)
-	w.create(users)
+	w.Make(users)
 	es := w.selector("web", blueOrGreen, nil)
 	w.expectStatus(es, "Accepted", "Programmed", "0 pods, 0 endpoints, 0 ready")
 
@@ -193,18 +194,18 @@ func TestSelector(t *testing.T) {
 	}
 
 	es.Status.ActiveGroup = "forged"
-	if err := w.client.Status().Update(t.Context(), es); err != nil {
+	if err := w.Status().Update(t.Context(), es); err != nil {
 		t.Fatal(err)
 	}
 	w.ready(blue, false)
 	w.expectServed(map[string]string{"10.244.0.1": "blue down", "10.244.0.2": "green"})
 	w.expectStatus(es, "Accepted", "Programmed", "2 pods, 2 endpoints, 1 ready")
 
-	change(w, es, func(es *v1alpha1.EndpointSelector) { es.Spec.Selector = matchLabels("track", "canary") })
+	apiserver.Change(w.World, es, func(es *v1alpha1.EndpointSelector) { es.Spec.Selector = matchLabels("track", "canary") })
 	w.expectServed(map[string]string{"10.244.0.3": "canary"})
 	w.expectStatus(es, "Accepted", "Programmed", "1 pods, 1 endpoints, 1 ready")
 
-	if err := w.client.Delete(t.Context(), es); err != nil {
+	if err := w.Delete(t.Context(), es); err != nil {
 		t.Fatal(err)
 	}
 	w.expectSlices(SelectorManagedBy, 0)
@@ -229,22 +230,22 @@ func TestSelectorService(t *testing.T) {
 	w.expectServed(map[string]string{"10.244.0.1": "blue"})
 	w.expectEvent(es, v1alpha1.ReasonAccepted)
 
-	change(w, service, func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": "web"} })
+	apiserver.Change(w.World, service, func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": "web"} })
 	w.expectStatus(es, v1alpha1.ReasonServiceHasSelector, v1alpha1.ReasonNotAccepted, "")
 	w.expect(shown{"10.244.0.2", "own", "zone-a", up, ""})
 	w.expectSlices(SelectorManagedBy, 0)
 
-	change(w, service, func(s *corev1.Service) { s.Spec.Selector = nil })
+	apiserver.Change(w.World, service, func(s *corev1.Service) { s.Spec.Selector = nil })
 	w.expectServed(map[string]string{"10.244.0.1": "blue"})
 	w.expectSlices(ManagedBy, 0)
 
-	change(w, service, func(s *corev1.Service) {
+	apiserver.Change(w.World, service, func(s *corev1.Service) {
 		s.Spec.Type, s.Spec.ExternalName, s.Spec.ClusterIP, s.Spec.ClusterIPs = corev1.ServiceTypeExternalName, "example.com", "", nil
 	})
 	w.expectStatus(es, v1alpha1.ReasonServiceIsExternalName, v1alpha1.ReasonNotAccepted, "")
 	w.expectSlices(SelectorManagedBy, 0)
 
-	if err := w.client.Delete(t.Context(), service); err != nil {
+	if err := w.Delete(t.Context(), service); err != nil {
 		t.Fatal(err)
 	}
 	w.expectStatus(es, v1alpha1.ReasonServiceNotFound, v1alpha1.ReasonNotAccepted, "")
@@ -256,8 +257,8 @@ func TestSelectorService(t *testing.T) {
 	stop()
 	w.startAndLook(&Reconciler{})
 	w.selectorless(func(s *corev1.Service) { s.Name = "other" })
-	change(w, es, func(es *v1alpha1.EndpointSelector) { es.Spec.Fairlead.ServiceName = "other" })
-	w.eventually(func() error {
+	apiserver.Change(w.World, es, func(es *v1alpha1.EndpointSelector) { es.Spec.Fairlead.ServiceName = "other" })
+	w.Eventually(func() error {
 		for _, s := range w.slices() {
 			if s.Labels[discoveryv1.LabelServiceName] != "other" {
 				return fmt.Errorf("slice %s is left behind", s.Name)
@@ -281,7 +282,7 @@ func TestSelectorHolds(t *testing.T) {
 	two := w.podOf("two", n.Name, map[string]string{"track": "blue"}, "10.244.0.2")
 	w.expectServed(map[string]string{"10.244.0.1": "one", "10.244.0.2": "two"})
 
-	change(w, es, func(es *v1alpha1.EndpointSelector) { es.Spec.Selector = expression("not a key", "Exists") })
+	apiserver.Change(w.World, es, func(es *v1alpha1.EndpointSelector) { es.Spec.Selector = expression("not a key", "Exists") })
 	w.expectStatus(es, v1alpha1.ReasonInvalidSelector, v1alpha1.ReasonNotAccepted, "2 endpoints, 2 ready")
 	w.expectEvent(es, v1alpha1.ReasonInvalidSelector)
 	w.podOf("three", n.Name, map[string]string{"track": "blue"}, "10.244.0.3")
@@ -292,19 +293,19 @@ func TestSelectorHolds(t *testing.T) {
 	stop = w.start(&Reconciler{})
 	w.ready(one, true)
 	w.expectServed(map[string]string{"10.244.0.1": "one", "10.244.0.2": "two"})
-	if err := w.client.Delete(t.Context(), two, client.GracePeriodSeconds(0)); err != nil {
+	if err := w.Delete(t.Context(), two, client.GracePeriodSeconds(0)); err != nil {
 		t.Fatal(err)
 	}
 	w.expectServed(map[string]string{"10.244.0.1": "one"})
 	w.expectStatus(es, v1alpha1.ReasonInvalidSelector, v1alpha1.ReasonNotAccepted, "1 endpoints, 1 ready")
 
-	change(w, es, func(es *v1alpha1.EndpointSelector) { es.Spec.Selector = blueOrGreen })
+	apiserver.Change(w.World, es, func(es *v1alpha1.EndpointSelector) { es.Spec.Selector = blueOrGreen })
 	w.expectServed(map[string]string{"10.244.0.1": "one", "10.244.0.3": "three"})
 	w.expectStatus(es, "Accepted", "Programmed", "2 pods, 2 endpoints, 2 ready")
 
 	// Deleted while nobody looks: the slices go at the next start.
 	stop()
-	if err := w.client.Delete(t.Context(), es); err != nil {
+	if err := w.Delete(t.Context(), es); err != nil {
 		t.Fatal(err)
 	}
 	w.start(&Reconciler{})
@@ -333,14 +334,18 @@ func TestSelectorValidation(t *testing.T) {
 		"RestGroup":   {blueOrGreen, inGroups(v1alpha1.EndpointGroup{Name: "a", Selector: matchLabels("x", "y")}, v1alpha1.EndpointGroup{Name: "rest"}), ""},
 		"SameGroup":   {blueOrGreen, inGroups(v1alpha1.EndpointGroup{Name: "a"}, v1alpha1.EndpointGroup{Name: "a"}), "Duplicate"},
 		"GroupValues": {blueOrGreen, inGroups(v1alpha1.EndpointGroup{Name: "a", Selector: expression("a", "DoesNotExist", "b")}), "operator is one of"},
+		"Values":      {expression("a", "In", values(256)...), nil, ""},
+		"TooMany":     {expression("a", "NotIn", values(257)...), nil, "at most 256 values"},
+		"GroupTooMany": {blueOrGreen, inGroups(v1alpha1.EndpointGroup{Name: "a", Selector: expression("a", "In", values(257)...)}),
+			"at most 256 values"},
 		"NamelessOne": {blueOrGreen, inGroups(v1alpha1.EndpointGroup{}), "name"},
 		"FiveGroups":  {blueOrGreen, inGroups(v1alpha1.EndpointGroup{Name: "a"}, v1alpha1.EndpointGroup{Name: "b"}, v1alpha1.EndpointGroup{Name: "c"}, v1alpha1.EndpointGroup{Name: "d"}, v1alpha1.EndpointGroup{Name: "e"}), "4"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			es := newSelector(tc.selector, tc.change)
-			es.Namespace, es.Name = w.namespace, strings.ToLower(name)
-			err := w.client.Create(t.Context(), es)
+			es.Namespace, es.Name = w.Namespace, strings.ToLower(name)
+			err := w.Create(t.Context(), es)
 			if tc.refused == "" {
 				if err != nil {
 					t.Errorf("refused: %v", err)
@@ -354,20 +359,28 @@ func TestSelectorValidation(t *testing.T) {
 	}
 }
 
+func values(n int) []string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprint("v", i)
+	}
+	return all
+}
+
 // onFast makes a Pod that claims these addresses on network fast.
 func (w *world) onFast(name, node string, ips ...string) *corev1.Pod {
-	w.t.Helper()
+	w.Helper()
 	pod := w.pod(name, node, "10.244.1."+name[len(name)-1:], "fd00:244::"+name[len(name)-1:])
 	w.claim(pod, "fast", ips...)
 	return pod
 }
 
 func (w *world) claim(pod *corev1.Pod, network string, ips ...string) {
-	w.t.Helper()
-	change(w, pod, func(p *corev1.Pod) {
+	w.Helper()
+	apiserver.Change(w.World, pod, func(p *corev1.Pod) {
 		p.Annotations = map[string]string{endpoints.NetworkStatusAnnotation: fmt.Sprintf(
 			`[{"name":"cbr0","ips":["%s"],"default":true},{"name":"%s/%s","interface":"net1","ips":["%s"]}]`,
-			p.Status.PodIP, w.namespace, network, strings.Join(ips, `","`))}
+			p.Status.PodIP, w.Namespace, network, strings.Join(ips, `","`))}
 	})
 }
 
@@ -399,7 +412,7 @@ func TestSelectorNetwork(t *testing.T) {
 	w.expectStatus(es, "Accepted", v1alpha1.ReasonPodsLeftOut, "2 pods, 1 endpoints, 1 ready, 0 excluded")
 
 	// A network that nobody is on: what is there stays, and goes with its Pod.
-	change(w, es, func(es *v1alpha1.EndpointSelector) { es.Spec.Fairlead.Network = "fsat" })
+	apiserver.Change(w.World, es, func(es *v1alpha1.EndpointSelector) { es.Spec.Fairlead.Network = "fsat" })
 	w.expectStatus(es, v1alpha1.ReasonNetworkUnknown, v1alpha1.ReasonNotAccepted, "2 pods, 1 endpoints, 1 ready, 0 excluded")
 	w.expectEvent(es, v1alpha1.ReasonNetworkUnknown)
 	w.expectServed(map[string]string{"10.20.0.1": "p1", "fd00:20::1": "p1"})
@@ -407,7 +420,7 @@ func TestSelectorNetwork(t *testing.T) {
 	w.expectServed(map[string]string{"10.20.0.2": "p2"})
 	w.expectStatus(es, "Accepted", v1alpha1.ReasonPodsLeftOut, "2 pods, 1 endpoints, 1 ready, 0 excluded")
 
-	change(w, es, func(es *v1alpha1.EndpointSelector) { es.Spec.Fairlead.Network = w.namespace + "/fast" })
+	apiserver.Change(w.World, es, func(es *v1alpha1.EndpointSelector) { es.Spec.Fairlead.Network = w.Namespace + "/fast" })
 	w.expectServed(map[string]string{"10.20.0.1": "p1", "fd00:20::1": "p1"})
 	w.claim(one, "gone", "10.20.0.1")
 	w.expectStatus(es, v1alpha1.ReasonNetworkUnknown, v1alpha1.ReasonNotAccepted, "2 pods, 1 endpoints, 1 ready, 0 excluded")
@@ -454,9 +467,9 @@ func TestSelectorServiceCIDR(t *testing.T) {
 	w.expectServed(map[string]string{"10.30.1.1": "p1"})
 	stop()
 	w.startAndLook(r()) // So that nothing but the range wakes the Service.
-	cidr := &networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{"10.30.1.0/24"}}}
-	w.create(cidr)
-	t.Cleanup(func() { _ = w.client.Delete(context.Background(), cidr) })
+	cidr := &networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: w.Namespace}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{"10.30.1.0/24"}}}
+	w.Make(cidr)
+	t.Cleanup(func() { _ = w.Delete(context.Background(), cidr) })
 	w.expectServed(map[string]string{})
 	w.expectStatus(es, "Accepted", v1alpha1.ReasonAddressesExcluded, "1 pods, 0 endpoints, 0 ready, 1 excluded")
 }
@@ -471,12 +484,12 @@ func TestSelectorTwo(t *testing.T) {
 	w.selectorless(nil)
 	older := w.selector("z", matchLabels("track", "blue"), nil)
 	var younger *v1alpha1.EndpointSelector
-	w.eventually(func() error { // The API server's times are whole seconds.
+	w.Eventually(func() error { // The API server's times are whole seconds.
 		younger = w.selector("a", matchLabels("track", "green"), nil)
 		if younger.CreationTimestamp.After(older.CreationTimestamp.Time) {
 			return nil
 		}
-		if err := w.client.Delete(t.Context(), younger); err != nil {
+		if err := w.Delete(t.Context(), younger); err != nil {
 			return err
 		}
 		return fmt.Errorf("both are of one second")
@@ -485,7 +498,7 @@ func TestSelectorTwo(t *testing.T) {
 	w.expectStatus(older, "Accepted", "Programmed", "1 pods, 1 endpoints, 1 ready")
 	w.expectServed(map[string]string{"10.244.0.1": "blue"})
 	before := w.slices()
-	if err := w.client.Delete(t.Context(), older); err != nil {
+	if err := w.Delete(t.Context(), older); err != nil {
 		t.Fatal(err)
 	}
 	w.expectServed(map[string]string{"10.244.0.2": "green"})
@@ -523,9 +536,9 @@ func TestSelectorStandby(t *testing.T) {
 
 	// The roles change places, by their labels.
 	w.ready(second, true)
-	change(w, second, func(p *corev1.Pod) { p.Labels["role"] = "active" })
+	apiserver.Change(w.World, second, func(p *corev1.Pod) { p.Labels["role"] = "active" })
 	w.expectServed(map[string]string{"10.244.0.1": "first", "10.244.0.2": "second"})
-	change(w, first, func(p *corev1.Pod) { delete(p.Labels, "role") })
+	apiserver.Change(w.World, first, func(p *corev1.Pod) { delete(p.Labels, "role") })
 	w.expectServed(map[string]string{"10.244.0.2": "second"})
 }
 
@@ -539,15 +552,15 @@ func TestSelectorCoexist(t *testing.T) {
 	theirs := foreignSlice(w, service)
 	theirs.Name, theirs.Labels[discoveryv1.LabelManagedBy] = "theirs", ManagedBy
 	theirs.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(service, corev1.SchemeGroupVersion.WithKind("Service"))}
-	w.create(theirs)
+	w.Make(theirs)
 	es := w.selector("web", blueOrGreen, nil)
 	w.expectStatus(es, "Accepted", "Programmed", "1 pods, 1 endpoints, 1 ready")
 	w.expectServed(map[string]string{"10.244.0.1": "blue"})
 
-	change(w, service, func(s *corev1.Service) { s.Spec.Selector = map[string]string{"track": "blue"} })
+	apiserver.Change(w.World, service, func(s *corev1.Service) { s.Spec.Selector = map[string]string{"track": "blue"} })
 	w.expectStatus(es, v1alpha1.ReasonServiceHasSelector, v1alpha1.ReasonNotAccepted, "")
 	w.expectSlices(SelectorManagedBy, 0)
-	change(w, service, func(s *corev1.Service) { s.Spec.Selector = nil })
+	apiserver.Change(w.World, service, func(s *corev1.Service) { s.Spec.Selector = nil })
 	w.expectServed(map[string]string{"10.244.0.1": "blue"})
 	if got := w.slices(); !slices.ContainsFunc(got, func(s discoveryv1.EndpointSlice) bool {
 		return s.UID == theirs.UID && s.ResourceVersion == theirs.ResourceVersion
@@ -567,13 +580,13 @@ func TestForgedStatus(t *testing.T) {
 	const want = "1 pods, 1 endpoints, 1 ready"
 	w.expectStatus(es, v1alpha1.ReasonAccepted, v1alpha1.ReasonProgrammed, want)
 	forge := func() {
-		w.eventually(func() error {
-			if err := w.client.Get(t.Context(), client.ObjectKeyFromObject(es), es); err != nil {
+		w.Eventually(func() error {
+			if err := w.Get(t.Context(), client.ObjectKeyFromObject(es), es); err != nil {
 				return err
 			}
 			es.Status.Endpoints, es.Status.ActiveGroup = new(int32(99)), "none"
 			es.Status.Conditions = es.Status.Conditions[:1]
-			return w.client.Status().Update(t.Context(), es)
+			return w.Status().Update(t.Context(), es)
 		})
 	}
 	for range 2 {

@@ -12,10 +12,11 @@ import (
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/cloud/fake"
+	"github.com/fairlead/fairlead/test/apiserver"
 )
 
 func TestClassesAreValidated(t *testing.T) {
-	c := needServer(t)
+	c := apiserver.New(t)
 	cases := map[string]struct {
 		reason string
 		spec   v1alpha1.LoadBalancerClassSpec
@@ -68,8 +69,8 @@ func TestClassCondition(t *testing.T) {
 	w := newWorld(t, fake.Options{}, nil)
 	accepted := func(class *v1alpha1.LoadBalancerClass, want string) {
 		t.Helper()
-		w.eventually(func() error {
-			w.must(w.Get(t.Context(), client.ObjectKeyFromObject(class), class))
+		w.Eventually(func() error {
+			w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(class), class))
 			c := meta.FindStatusCondition(class.Status.Conditions, v1alpha1.ConditionAccepted)
 			if c == nil || c.Reason != want {
 				return fmt.Errorf("the condition is %+v, want %s", c, want)
@@ -78,13 +79,13 @@ func TestClassCondition(t *testing.T) {
 		})
 	}
 	add := func(name string, spec v1alpha1.LoadBalancerClassSpec) *v1alpha1.LoadBalancerClass {
-		class := &v1alpha1.LoadBalancerClass{ObjectMeta: metav1.ObjectMeta{Name: w.namespace + "-" + name}, Spec: spec}
-		w.must(w.Create(t.Context(), class))
-		t.Cleanup(func() { w.must(client.IgnoreNotFound(w.Delete(context.Background(), class))) })
+		class := &v1alpha1.LoadBalancerClass{ObjectMeta: metav1.ObjectMeta{Name: w.Namespace + "-" + name}, Spec: spec}
+		w.Make(class)
+		t.Cleanup(func() { w.Must(client.IgnoreNotFound(w.Delete(context.Background(), class))) })
 		return class
 	}
 	accepted(w.class, v1alpha1.ReasonAccepted)
-	accepted(add("unknown", v1alpha1.LoadBalancerClassSpec{ClassName: w.namespace + "-x", Provider: "nobody"}), v1alpha1.ReasonProviderUnknown)
+	accepted(add("unknown", v1alpha1.LoadBalancerClassSpec{ClassName: w.Namespace + "-x", Provider: "nobody"}), v1alpha1.ReasonProviderUnknown)
 	twin := add("z", v1alpha1.LoadBalancerClassSpec{ClassName: w.class.Spec.ClassName, Provider: "fake"})
 	accepted(twin, v1alpha1.ReasonDuplicate)
 }

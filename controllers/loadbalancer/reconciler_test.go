@@ -18,13 +18,14 @@ import (
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/cloud/fake"
+	"github.com/fairlead/fairlead/test/apiserver"
 )
 
 // reason polls for the reason of the Service's condition.
 func (w *world) reason(svc *corev1.Service, want string) *metav1.Condition {
 	w.Helper()
 	var c *metav1.Condition
-	w.eventually(func() error {
+	w.Eventually(func() error {
 		if err := w.Get(w.Context(), client.ObjectKeyFromObject(svc), svc); err != nil {
 			return err
 		}
@@ -40,14 +41,14 @@ func (w *world) reason(svc *corev1.Service, want string) *metav1.Condition {
 func (w *world) record(svc *corev1.Service) *v1alpha1.LoadBalancerRecord {
 	w.Helper()
 	record := &v1alpha1.LoadBalancerRecord{}
-	w.must(w.Get(w.Context(), client.ObjectKeyFromObject(svc), record))
+	w.Must(w.Get(w.Context(), client.ObjectKeyFromObject(svc), record))
 	return record
 }
 
 // gone polls until a Service, its record and everything in the cloud are gone.
 func (w *world) gone(svc *corev1.Service) {
 	w.Helper()
-	w.eventually(func() error {
+	w.Eventually(func() error {
 		for _, object := range []client.Object{&corev1.Service{}, &v1alpha1.LoadBalancerRecord{}} {
 			if err := w.Get(w.Context(), client.ObjectKeyFromObject(svc), object); !apierrors.IsNotFound(err) {
 				return fmt.Errorf("%T is still there (%w)", object, err)
@@ -63,7 +64,7 @@ func (w *world) gone(svc *corev1.Service) {
 func (w *world) targets(want ...string) {
 	w.Helper()
 	slices.Sort(want)
-	w.eventually(func() error {
+	w.Eventually(func() error {
 		for _, o := range w.objects() {
 			if o.Kind == fake.KindTargetSet && !slices.Equal(o.Targets, want) {
 				return fmt.Errorf("%s has targets %q, want %q", o.Name, o.Targets, want)
@@ -76,14 +77,14 @@ func (w *world) targets(want ...string) {
 // node makes a Node that goes with the test.
 func (w *world) node(name, address string, edit func(*corev1.Node)) *corev1.Node {
 	w.Helper()
-	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: w.namespace + "-" + name}}
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: w.Namespace + "-" + name}}
 	if edit != nil {
 		edit(node)
 	}
-	w.must(w.Create(w.Context(), node))
-	w.Cleanup(func() { w.must(client.IgnoreNotFound(w.Delete(context.Background(), node))) })
+	w.Make(node)
+	w.Cleanup(func() { w.Must(client.IgnoreNotFound(w.Delete(context.Background(), node))) })
 	node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: address}}
-	w.must(w.Status().Update(w.Context(), node))
+	w.Must(w.Status().Update(w.Context(), node))
 	return node
 }
 
@@ -113,18 +114,18 @@ func TestLifeOfAService(t *testing.T) {
 	w.node("n3", "172.30.0.14", nil)
 	w.targets("172.30.0.11", "172.30.0.12", "172.30.0.14")
 	n1.Spec.Taints = []corev1.Taint{{Key: "ToBeDeletedByClusterAutoscaler", Effect: corev1.TaintEffectNoSchedule}}
-	w.must(w.Update(t.Context(), n1))
+	w.Must(w.Update(t.Context(), n1))
 	w.targets("172.30.0.12", "172.30.0.14")
 
 	// The policy, the ranges, the ports change; the address stays.
-	w.update(svc, func(s *corev1.Service) {
+	apiserver.Change(w.World, svc, func(s *corev1.Service) {
 		s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
 		s.Spec.LoadBalancerSourceRanges = []string{"203.0.113.0/24"}
 		s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
 		s.Spec.Ports = []corev1.ServicePort{{Name: "https", Port: 443}, {Name: "dns", Port: 53, Protocol: corev1.ProtocolUDP}}
 	})
-	w.eventually(func() error {
-		w.must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
+	w.Eventually(func() error {
+		w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
 		balancers := w.cloud.Balancers()
 		if len(balancers) != 1 || len(balancers[0].Listeners) != 2 || len(balancers[0].SourceRanges) != 1 || balancers[0].Affinity == 0 {
 			return fmt.Errorf("the cloud has %+v", balancers)
@@ -140,11 +141,11 @@ func TestLifeOfAService(t *testing.T) {
 		}
 		return nil
 	})
-	w.must(w.Delete(t.Context(), svc))
+	w.Must(w.Delete(t.Context(), svc))
 	w.gone(svc)
 
 	// What was told: each once or for each change, in upstream's words.
-	w.eventually(func() error {
+	w.Eventually(func() error {
 		counts := w.events("cart")
 		for _, reason := range []string{EventEnsuring, EventDeleting, EventDeleted} {
 			if counts[reason] != 1 {
@@ -161,7 +162,7 @@ func TestLifeOfAService(t *testing.T) {
 func (w *world) events(name string) map[string]int {
 	w.Helper()
 	var list eventsv1.EventList
-	w.must(w.List(w.Context(), &list, client.InNamespace(w.namespace)))
+	w.Must(w.List(w.Context(), &list, client.InNamespace(w.Namespace)))
 	counts := map[string]int{}
 	for _, e := range list.Items {
 		if e.Regarding.Name == name {
@@ -194,21 +195,21 @@ func TestTypeChangeReleasesEverything(t *testing.T) {
 	w := newWorld(t, fake.Options{SlowSteps: 2}, nil)
 	svc := w.service("cart", nil)
 	w.reason(svc, v1alpha1.ReasonEnsured)
-	w.update(svc, func(s *corev1.Service) {
+	apiserver.Change(w.World, svc, func(s *corev1.Service) {
 		s.Spec.Type, s.Spec.LoadBalancerClass = corev1.ServiceTypeClusterIP, nil
 		s.Spec.AllocateLoadBalancerNodePorts = nil
 		for i := range s.Spec.Ports {
 			s.Spec.Ports[i].NodePort = 0
 		}
 	})
-	w.eventually(func() error {
-		w.must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
+	w.Eventually(func() error {
+		w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
 		if left := w.objects(); len(left) > 0 || hasFinalizer(svc) || len(svc.Status.Conditions) > 0 || len(svc.Status.LoadBalancer.Ingress) > 0 {
 			return fmt.Errorf("left: %+v, the Service has %v %+v", left, svc.Finalizers, svc.Status)
 		}
 		return nil
 	})
-	w.eventually(func() error {
+	w.Eventually(func() error {
 		if err := w.Get(t.Context(), client.ObjectKeyFromObject(svc), &v1alpha1.LoadBalancerRecord{}); !apierrors.IsNotFound(err) {
 			return fmt.Errorf("the record is still there (%w)", err)
 		}
@@ -221,15 +222,15 @@ func TestBadAnnotationKeepsTheBalancer(t *testing.T) {
 	svc := w.service("cart", nil)
 	w.reason(svc, v1alpha1.ReasonEnsured)
 	before := w.objects()
-	w.update(svc, func(s *corev1.Service) {
+	apiserver.Change(w.World, svc, func(s *corev1.Service) {
 		s.Annotations = map[string]string{"fairlead.dev/polcy": "Plan", "fake.fairlead.dev/ip-mode": "Bridge"}
 	})
 	c := w.reason(svc, v1alpha1.ReasonInvalidService)
 	if !strings.Contains(c.Message, "fairlead.dev/polcy") {
 		t.Errorf("the message does not name the annotation: %s", c.Message)
 	}
-	w.update(svc, func(s *corev1.Service) { delete(s.Annotations, "fairlead.dev/polcy") })
-	w.eventually(func() error {
+	apiserver.Change(w.World, svc, func(s *corev1.Service) { delete(s.Annotations, "fairlead.dev/polcy") })
+	w.Eventually(func() error {
 		if c := w.reason(svc, v1alpha1.ReasonInvalidService); !strings.Contains(c.Message, "fake.fairlead.dev/ip-mode") {
 			return fmt.Errorf("the message does not name the provider's annotation: %s", c.Message)
 		}
@@ -241,7 +242,7 @@ func TestBadAnnotationKeepsTheBalancer(t *testing.T) {
 	if len(svc.Status.LoadBalancer.Ingress) != 1 {
 		t.Errorf("the address is no longer published: %+v", svc.Status.LoadBalancer)
 	}
-	w.update(svc, func(s *corev1.Service) { s.Annotations = nil })
+	apiserver.Change(w.World, svc, func(s *corev1.Service) { s.Annotations = nil })
 	w.reason(svc, v1alpha1.ReasonEnsured)
 }
 
@@ -255,11 +256,11 @@ func TestPlanWritesNothing(t *testing.T) {
 	if plan := w.record(svc).Status.Plan; len(plan) != 5 || plan[0].Action != "Create" {
 		t.Errorf("the plan is %+v", plan)
 	}
-	w.update(svc, func(s *corev1.Service) { s.Annotations = map[string]string{v1alpha1.AnnotationPolicy: "Apply"} })
+	apiserver.Change(w.World, svc, func(s *corev1.Service) { s.Annotations = map[string]string{v1alpha1.AnnotationPolicy: "Apply"} })
 	w.reason(svc, v1alpha1.ReasonEnsured)
-	w.update(svc, func(s *corev1.Service) { delete(s.Annotations, v1alpha1.AnnotationPolicy) })
-	w.must(w.Delete(t.Context(), svc))
-	w.eventually(func() error {
+	apiserver.Change(w.World, svc, func(s *corev1.Service) { delete(s.Annotations, v1alpha1.AnnotationPolicy) })
+	w.Must(w.Delete(t.Context(), svc))
+	w.Eventually(func() error {
 		for _, op := range w.record(svc).Status.Plan {
 			if op.Action == "Delete" {
 				return nil
@@ -270,7 +271,7 @@ func TestPlanWritesNothing(t *testing.T) {
 	if len(w.objects()) == 0 {
 		t.Error("the balancer was deleted under Plan")
 	}
-	w.update(svc, func(s *corev1.Service) { s.Annotations = map[string]string{v1alpha1.AnnotationPolicy: "Apply"} })
+	apiserver.Change(w.World, svc, func(s *corev1.Service) { s.Annotations = map[string]string{v1alpha1.AnnotationPolicy: "Apply"} })
 	w.gone(svc)
 }
 
@@ -279,8 +280,8 @@ func TestRetain(t *testing.T) {
 	svc := w.service("cart", func(s *corev1.Service) { s.Annotations = map[string]string{v1alpha1.AnnotationPolicy: "Retain"} })
 	w.reason(svc, v1alpha1.ReasonEnsured)
 	before := w.objects()
-	w.must(w.Delete(t.Context(), svc))
-	w.eventually(func() error {
+	w.Must(w.Delete(t.Context(), svc))
+	w.Eventually(func() error {
 		if err := w.Get(t.Context(), client.ObjectKeyFromObject(svc), &corev1.Service{}); !apierrors.IsNotFound(err) {
 			return fmt.Errorf("the Service is still there (%w)", err)
 		}
@@ -330,7 +331,7 @@ func TestErrorsOfTheCloud(t *testing.T) {
 			if c.Status != metav1.ConditionFalse || len(svc.Status.LoadBalancer.Ingress) != 0 {
 				t.Errorf("%s: the Service has %+v", tc.reason, svc.Status)
 			}
-			w.must(w.Delete(t.Context(), svc))
+			w.Must(w.Delete(t.Context(), svc))
 			w.gone(svc)
 		})
 	}
@@ -358,12 +359,12 @@ func TestClassGoneKeepsTheBalancer(t *testing.T) {
 	w := newWorld(t, fake.Options{}, nil)
 	svc := w.service("cart", nil)
 	w.reason(svc, v1alpha1.ReasonEnsured)
-	w.must(w.Delete(t.Context(), w.class))
+	w.Must(w.Delete(t.Context(), w.class))
 	w.reason(svc, v1alpha1.ReasonClassNotAccepted)
 	if len(w.objects()) == 0 || len(svc.Status.LoadBalancer.Ingress) != 1 {
 		t.Error("the balancer went with its class")
 	}
-	w.must(w.Delete(t.Context(), svc))
+	w.Must(w.Delete(t.Context(), svc))
 	w.gone(svc)
 }
 
@@ -371,15 +372,15 @@ func TestReplacementNeedsConsent(t *testing.T) {
 	w := newWorld(t, fake.Options{}, nil)
 	svc := w.service("cart", nil)
 	w.reason(svc, v1alpha1.ReasonEnsured)
-	w.update(svc, func(s *corev1.Service) { s.Spec.LoadBalancerIP = "198.51.100.77" })
+	apiserver.Change(w.World, svc, func(s *corev1.Service) { s.Spec.LoadBalancerIP = "198.51.100.77" })
 	w.reason(svc, v1alpha1.ReasonReplacementNeeded)
 	if got := svc.Status.LoadBalancer.Ingress[0].IP; got != "198.51.100.1" {
 		t.Errorf("the address changed to %s without consent", got)
 	}
-	w.update(svc, func(s *corev1.Service) { s.Annotations = map[string]string{v1alpha1.AnnotationReplacement: "Recreate"} })
+	apiserver.Change(w.World, svc, func(s *corev1.Service) { s.Annotations = map[string]string{v1alpha1.AnnotationReplacement: "Recreate"} })
 	w.reason(svc, v1alpha1.ReasonEnsured)
-	w.eventually(func() error {
-		w.must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
+	w.Eventually(func() error {
+		w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
 		if got := svc.Status.LoadBalancer.Ingress[0].IP; got != "198.51.100.77" {
 			return fmt.Errorf("the address is %s", got)
 		}
@@ -394,12 +395,12 @@ func TestForcedDeletion(t *testing.T) {
 	svc := w.service("cart", nil)
 	w.reason(svc, v1alpha1.ReasonEnsured)
 	w.stop()
-	w.update(svc, func(s *corev1.Service) { s.Finalizers = nil })
-	w.must(w.Delete(t.Context(), svc))
+	apiserver.Change(w.World, svc, func(s *corev1.Service) { s.Finalizers = nil })
+	w.Must(w.Delete(t.Context(), svc))
 	again := w.service("cart", nil)
 	w.start()
 	w.reason(again, v1alpha1.ReasonEnsured)
-	w.eventually(func() error {
+	w.Eventually(func() error {
 		if objects := w.objects(); len(objects) != 5 {
 			return fmt.Errorf("the cloud has %d objects, want those of one balancer", len(objects))
 		}
@@ -409,8 +410,8 @@ func TestForcedDeletion(t *testing.T) {
 		t.Errorf("the record is of %s, want %s", record.Status.ServiceUID, again.UID)
 	}
 	w.stop()
-	w.update(again, func(s *corev1.Service) { s.Finalizers = nil })
-	w.must(w.Delete(t.Context(), again))
+	apiserver.Change(w.World, again, func(s *corev1.Service) { s.Finalizers = nil })
+	w.Must(w.Delete(t.Context(), again))
 	w.start()
 	w.gone(again)
 }
@@ -420,9 +421,9 @@ func TestFinalizerComesBack(t *testing.T) {
 	w := newWorld(t, fake.Options{}, nil)
 	svc := w.service("cart", nil)
 	w.reason(svc, v1alpha1.ReasonEnsured)
-	w.update(svc, func(s *corev1.Service) { s.Finalizers = nil })
-	w.eventually(func() error {
-		w.must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
+	apiserver.Change(w.World, svc, func(s *corev1.Service) { s.Finalizers = nil })
+	w.Eventually(func() error {
+		w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
 		if !hasFinalizer(svc) {
 			return fmt.Errorf("the finalizer is still missing")
 		}

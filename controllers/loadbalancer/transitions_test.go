@@ -15,6 +15,7 @@ import (
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/cloud/fake"
+	"github.com/fairlead/fairlead/test/apiserver"
 )
 
 // TestRecordDeletedOfARefusedService: the condition still follows the Service, and the record comes back.
@@ -22,22 +23,22 @@ func TestRecordDeletedOfARefusedService(t *testing.T) {
 	w := newWorld(t, fake.Options{}, nil)
 	svc := w.service("cart", nil)
 	w.reason(svc, v1alpha1.ReasonEnsured)
-	w.update(svc, func(s *corev1.Service) { s.Annotations = map[string]string{v1alpha1.AnnotationPolicy: "Sometimes"} })
+	apiserver.Change(w.World, svc, func(s *corev1.Service) { s.Annotations = map[string]string{v1alpha1.AnnotationPolicy: "Sometimes"} })
 	w.reason(svc, v1alpha1.ReasonInvalidService)
-	w.must(w.Delete(t.Context(), w.record(svc)))
-	w.update(svc, func(s *corev1.Service) {
+	w.Must(w.Delete(t.Context(), w.record(svc)))
+	apiserver.Change(w.World, svc, func(s *corev1.Service) {
 		s.Annotations = map[string]string{v1alpha1.AnnotationReplacement: "Sometimes"}
 	})
-	w.eventually(func() error {
+	w.Eventually(func() error {
 		c := w.reason(svc, v1alpha1.ReasonInvalidService)
 		if want := `annotation fairlead.dev/replacement: "Sometimes" is not one of Never, Recreate`; c.Message != want {
 			return fmt.Errorf("the message is %q, want %q", c.Message, want)
 		}
 		return nil
 	})
-	w.update(svc, func(s *corev1.Service) { s.Annotations = nil })
+	apiserver.Change(w.World, svc, func(s *corev1.Service) { s.Annotations = nil })
 	w.reason(svc, v1alpha1.ReasonEnsured)
-	w.eventually(func() error {
+	w.Eventually(func() error {
 		return w.Get(t.Context(), client.ObjectKeyFromObject(svc), &v1alpha1.LoadBalancerRecord{})
 	})
 }
@@ -50,19 +51,19 @@ func TestEditedByHand(t *testing.T) {
 	want := w.record(svc).Status
 	record := w.record(svc)
 	record.Status = v1alpha1.LoadBalancerRecordStatus{}
-	w.must(w.Status().Update(t.Context(), record))
-	w.eventually(func() error {
+	w.Must(w.Status().Update(t.Context(), record))
+	w.Eventually(func() error {
 		if got := w.record(svc).Status; got.ServiceUID != want.ServiceUID || len(got.Resources) != len(want.Resources) || got.Provider != want.Provider {
 			return fmt.Errorf("the record's status is %+v, want %+v", got, want)
 		}
 		return nil
 	})
-	w.must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
+	w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
 	svc.Status.Conditions = nil
-	w.must(w.Status().Update(t.Context(), svc))
+	w.Must(w.Status().Update(t.Context(), svc))
 	w.reason(svc, v1alpha1.ReasonEnsured)
 	svc.Status = corev1.ServiceStatus{}
-	w.must(w.Status().Update(t.Context(), svc))
+	w.Must(w.Status().Update(t.Context(), svc))
 	w.reason(svc, v1alpha1.ReasonEnsured)
 	if len(svc.Status.LoadBalancer.Ingress) != 1 {
 		t.Errorf("the addresses are %+v", svc.Status.LoadBalancer)
@@ -74,9 +75,9 @@ func TestRefusedServiceLeavesTheType(t *testing.T) {
 	w := newWorld(t, fake.Options{}, nil)
 	svc := w.service("cart", func(s *corev1.Service) { s.Annotations = map[string]string{v1alpha1.AnnotationPolicy: "Sometimes"} })
 	w.reason(svc, v1alpha1.ReasonInvalidService)
-	w.update(svc, func(s *corev1.Service) { s.Spec.Type, s.Spec.LoadBalancerClass = corev1.ServiceTypeClusterIP, nil })
-	w.eventually(func() error {
-		w.must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
+	apiserver.Change(w.World, svc, func(s *corev1.Service) { s.Spec.Type, s.Spec.LoadBalancerClass = corev1.ServiceTypeClusterIP, nil })
+	w.Eventually(func() error {
+		w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
 		if c := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionLoadBalancerReady); c != nil {
 			return fmt.Errorf("a ClusterIP Service has the condition %+v", c)
 		}
@@ -92,13 +93,13 @@ func TestEmptyRecord(t *testing.T) {
 	plain := w.service("plain", func(s *corev1.Service) { s.Spec.Type, s.Spec.LoadBalancerClass = corev1.ServiceTypeClusterIP, nil })
 	var records []*v1alpha1.LoadBalancerRecord
 	for _, name := range []string{"gone", plain.Name} {
-		record := &v1alpha1.LoadBalancerRecord{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name}}
-		w.must(w.Create(t.Context(), record))
+		record := &v1alpha1.LoadBalancerRecord{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: name}}
+		w.Make(record)
 		records = append(records, record)
 	}
 	w.start()
 	for _, record := range records {
-		w.eventually(func() error {
+		w.Eventually(func() error {
 			if err := w.Get(t.Context(), client.ObjectKeyFromObject(record), record); !apierrors.IsNotFound(err) {
 				return fmt.Errorf("the record %s is still there (%w)", record.Name, err)
 			}
@@ -126,7 +127,7 @@ func TestServiceGoneBeforeTheFirstCall(t *testing.T) {
 	w := newWorld(t, fake.Options{}, nil)
 	w.stop()
 	svc := w.service("cart", nil)
-	w.must(w.Delete(t.Context(), svc))
+	w.Must(w.Delete(t.Context(), svc))
 	r := &Reconciler{Client: lagging{w.Client, svc}, Recorder: events.NewFakeRecorder(100), Providers: providers{fake.NewProvider(w.cloud)},
 		ClusterID: "test", Coexist: true}
 	if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(svc)}); err != nil && !apierrors.IsNotFound(err) {
@@ -144,9 +145,9 @@ func TestNamespaceGoes(t *testing.T) {
 	w := newWorld(t, fake.Options{SlowSteps: 1}, nil)
 	svc := w.service("cart", nil)
 	w.reason(svc, v1alpha1.ReasonEnsured)
-	w.must(w.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}}))
-	w.must(w.Delete(t.Context(), w.record(svc)))
-	w.must(w.Delete(t.Context(), svc))
+	w.Must(w.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.Namespace}}))
+	w.Must(w.Delete(t.Context(), w.record(svc)))
+	w.Must(w.Delete(t.Context(), svc))
 	w.gone(svc)
 }
 
@@ -155,7 +156,7 @@ func TestNamespaceTerminates(t *testing.T) {
 	w := newWorld(t, fake.Options{}, nil)
 	w.stop()
 	svc := w.service("cart", nil)
-	w.must(w.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}}))
+	w.Must(w.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.Namespace}}))
 	recorder := events.NewFakeRecorder(100)
 	r := &Reconciler{Client: w.Client, Recorder: recorder, Providers: providers{fake.NewProvider(w.cloud)}, ClusterID: "test", Coexist: true}
 	if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(svc)}); err != nil {
@@ -177,6 +178,6 @@ func TestOneAddressForTwo(t *testing.T) {
 	w.reason(first, v1alpha1.ReasonEnsured)
 	second := w.service("second", fixed)
 	w.reason(second, v1alpha1.ReasonCloudError)
-	w.must(w.Delete(t.Context(), first))
+	w.Must(w.Delete(t.Context(), first))
 	w.reason(second, v1alpha1.ReasonEnsured)
 }

@@ -3,6 +3,7 @@ package mirroring
 import (
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -76,5 +77,68 @@ func TestHeld(t *testing.T) {
 				t.Errorf("%s: held is version %q, want %q", tc.reason, version, tc.version)
 			}
 		})
+	}
+}
+
+// TestHeldAsSent: what an admission webhook made of our write does not count, whether its event comes before the answer or
+// after it, until somebody writes again.
+func TestHeldAsSent(t *testing.T) {
+	key := types.NamespacedName{Namespace: "ns", Name: "db"}
+	at := func(version, webhook string) *discoveryv1.EndpointSlice {
+		return &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{
+			Namespace: "ns", Name: "db-1", UID: "u", ResourceVersion: version,
+			Labels: map[string]string{discoveryv1.LabelServiceName: "db", discoveryv1.LabelManagedBy: ManagedBy, "webhook": webhook},
+		}}
+	}
+	h := newHeld()
+	holds := func(want string) {
+		t.Helper()
+		for _, slice := range h.slices(key, nil) {
+			if got := slice.Labels["webhook"]; got != want {
+				t.Errorf("held is what has %q, want %q", got, want)
+			}
+		}
+	}
+	h.observe(at("5", "added"))
+	h.wrote(at("5", ""))
+	holds("")
+	h.observe(at("5", "added"))
+	holds("")
+	h.observe(at("6", "added"))
+	holds("added")
+	h.wrote(at("6", "")) // The webhook took it back, so that there is no new version.
+	holds("")
+}
+
+// TestRelearn: what the cache has counts, however old it is, and what else was held is forgotten.
+func TestRelearn(t *testing.T) {
+	key := types.NamespacedName{Namespace: "ns", Name: "db"}
+	at := func(uid types.UID, of, version string) discoveryv1.EndpointSlice {
+		return discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{
+			Namespace: "ns", Name: string(uid), UID: uid, ResourceVersion: version,
+			Labels: map[string]string{discoveryv1.LabelServiceName: of, discoveryv1.LabelManagedBy: ManagedBy},
+		}}
+	}
+	h := newHeld()
+	for _, slice := range []discoveryv1.EndpointSlice{at("older", "db", "900"), at("gone", "db", "901"), at("else", "web", "902")} {
+		h.observe(&slice)
+	}
+	if err := h.relearn(key, func() ([]discoveryv1.EndpointSlice, error) {
+		return []discoveryv1.EndpointSlice{at("older", "db", "7"), at("else", "web", "8")}, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, key := range []types.NamespacedName{key, {Namespace: "ns", Name: "web"}} {
+		for _, slice := range h.slices(key, nil) {
+			got[slice.Name] = slice.ResourceVersion
+		}
+	}
+	if diff := cmp.Diff(map[string]string{"older": "7", "else": "902"}, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	later := at("older", "db", "8")
+	if woken := h.observe(&later); len(woken) == 0 {
+		t.Error("what is newer than the cache is no news")
 	}
 }

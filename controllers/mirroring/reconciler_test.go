@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/endpoints"
+	"github.com/fairlead/fairlead/test/apiserver"
 )
 
 // TestLife: Endpoints come, change and go, before and after their Service.
@@ -34,7 +35,7 @@ func TestLife(t *testing.T) {
 		}
 	}
 
-	change(w, e, func(e *corev1.Endpoints) {
+	apiserver.Change(w.World, e, func(e *corev1.Endpoints) {
 		e.Subsets = []corev1.EndpointSubset{subset("pg:5433", "192.0.2.1", "192.0.2.2", "2001:db8::1")}
 		e.Labels = map[string]string{"team": "a"}
 	})
@@ -45,15 +46,15 @@ func TestLife(t *testing.T) {
 		}
 	}
 
-	change(w, e, func(e *corev1.Endpoints) { e.Subsets = nil })
+	apiserver.Change(w.World, e, func(e *corev1.Endpoints) { e.Subsets = nil })
 	w.shows("db")
-	change(w, e, func(e *corev1.Endpoints) { e.Subsets = []corev1.EndpointSubset{subset("pg:1", "192.0.2.1")} })
+	apiserver.Change(w.World, e, func(e *corev1.Endpoints) { e.Subsets = []corev1.EndpointSubset{subset("pg:1", "192.0.2.1")} })
 	w.shows("db", "pg:1 192.0.2.1")
-	w.remove(e)
+	w.Remove(e)
 	w.shows("db")
 	w.endpoints("db", subset("pg:2", "192.0.2.1"))
 	w.shows("db", "pg:2 192.0.2.1")
-	w.remove(s)
+	w.Remove(s)
 	w.shows("db")
 	if n := len(w.slices("")); n != 2 {
 		t.Errorf("%d slices are left, want those of the two probes", n)
@@ -71,29 +72,31 @@ func TestNotMirrored(t *testing.T) {
 	for name, turn := range map[string]struct{ off, on func() }{
 		"Skip": {
 			func() {
-				change(w, e, func(e *corev1.Endpoints) { e.Labels = map[string]string{discoveryv1.LabelSkipMirror: "true"} })
+				apiserver.Change(w.World, e, func(e *corev1.Endpoints) { e.Labels = map[string]string{discoveryv1.LabelSkipMirror: "true"} })
 			},
-			func() { change(w, e, func(e *corev1.Endpoints) { e.Labels = nil }) },
+			func() { apiserver.Change(w.World, e, func(e *corev1.Endpoints) { e.Labels = nil }) },
 		},
 		"Lock": {
 			func() {
-				change(w, e, func(e *corev1.Endpoints) {
+				apiserver.Change(w.World, e, func(e *corev1.Endpoints) {
 					e.Annotations = map[string]string{"control-plane.alpha.kubernetes.io/leader": "{}"}
 				})
 			},
-			func() { change(w, e, func(e *corev1.Endpoints) { e.Annotations = nil }) },
+			func() { apiserver.Change(w.World, e, func(e *corev1.Endpoints) { e.Annotations = nil }) },
 		},
 		"Selector": {
-			func() { change(w, s, func(s *corev1.Service) { s.Spec.Selector = map[string]string{"a": "b"} }) },
-			func() { change(w, s, func(s *corev1.Service) { s.Spec.Selector = nil }) },
+			func() {
+				apiserver.Change(w.World, s, func(s *corev1.Service) { s.Spec.Selector = map[string]string{"a": "b"} })
+			},
+			func() { apiserver.Change(w.World, s, func(s *corev1.Service) { s.Spec.Selector = nil }) },
 		},
 		"ByController": {
 			func() {
-				change(w, e, func(e *corev1.Endpoints) {
+				apiserver.Change(w.World, e, func(e *corev1.Endpoints) {
 					e.Labels = map[string]string{endpoints.ClassicManagedByLabel: endpoints.ClassicManagedBy}
 				})
 			},
-			func() { change(w, e, func(e *corev1.Endpoints) { e.Labels = nil }) },
+			func() { apiserver.Change(w.World, e, func(e *corev1.Endpoints) { e.Labels = nil }) },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -111,12 +114,12 @@ func TestControllersEndpointsAlone(t *testing.T) {
 	w := newWorld(t)
 	w.service("db", nil)
 	e := &corev1.Endpoints{
-		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "db", Labels: map[string]string{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: "db", Labels: map[string]string{
 			endpoints.ClassicManagedByLabel: endpoints.ClassicManagedBy,
 		}},
 		Subsets: []corev1.EndpointSubset{subset("pg:1", "192.0.2.1")},
 	}
-	w.create(e)
+	w.Make(e)
 	w.start(&Reconciler{})
 	w.shows("db", "pg:1 192.0.2.1")
 }
@@ -131,7 +134,7 @@ func TestNothingToDo(t *testing.T) {
 	before := versions(w.shows("db", want...))
 	stop()
 	w.start(&Reconciler{})
-	change(w, e, func(e *corev1.Endpoints) {
+	apiserver.Change(w.World, e, func(e *corev1.Endpoints) {
 		e.Annotations = map[string]string{corev1.EndpointsLastChangeTriggerTime: "2026-01-01T00:00:00Z"}
 		e.Subsets[0], e.Subsets[1] = e.Subsets[1], e.Subsets[0]
 	})
@@ -161,10 +164,10 @@ func TestForeignEdits(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			edited := original.DeepCopy()
-			change(w, edited, edit)
-			w.eventually(func() error {
+			apiserver.Change(w.World, edited, edit)
+			w.Eventually(func() error {
 				now := &discoveryv1.EndpointSlice{}
-				if err := w.client.Get(t.Context(), client.ObjectKeyFromObject(&original), now); err != nil {
+				if err := w.Get(t.Context(), client.ObjectKeyFromObject(&original), now); err != nil {
 					return err
 				}
 				if now.ResourceVersion == edited.ResourceVersion {
@@ -179,13 +182,13 @@ func TestForeignEdits(t *testing.T) {
 		})
 	}
 	t.Run("Deleted", func(t *testing.T) {
-		w.remove(&original)
+		w.Remove(&original)
 		w.shows("db", shown)
 	})
 	t.Run("WhileAway", func(t *testing.T) {
 		stop()
 		slice := w.slices("db")[0]
-		change(w, &slice, func(s *discoveryv1.EndpointSlice) {
+		apiserver.Change(w.World, &slice, func(s *discoveryv1.EndpointSlice) {
 			delete(s.Labels, discoveryv1.LabelManagedBy)
 			s.Endpoints = nil
 		})
@@ -203,7 +206,7 @@ func TestSlicesOfOthers(t *testing.T) {
 	e := w.endpoints("db", subset("pg:5432", "192.0.2.1"))
 	for i, owner := range []*corev1.Endpoints{nil, e} {
 		other := &discoveryv1.EndpointSlice{
-			ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: fmt.Sprintf("db-other-%d", i), Labels: map[string]string{
+			ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: fmt.Sprintf("db-other-%d", i), Labels: map[string]string{
 				discoveryv1.LabelServiceName: "db", discoveryv1.LabelManagedBy: "example.com",
 			}},
 			AddressType: discoveryv1.AddressTypeIPv4,
@@ -211,11 +214,11 @@ func TestSlicesOfOthers(t *testing.T) {
 		if owner != nil {
 			other.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(owner, corev1.SchemeGroupVersion.WithKind("Endpoints"))}
 		}
-		w.create(other)
+		w.Make(other)
 	}
 	w.start(&Reconciler{})
 	w.shows("db", "pg:5432 192.0.2.1")
-	change(w, e, func(e *corev1.Endpoints) { e.Labels = map[string]string{discoveryv1.LabelSkipMirror: "true"} })
+	apiserver.Change(w.World, e, func(e *corev1.Endpoints) { e.Labels = map[string]string{discoveryv1.LabelSkipMirror: "true"} })
 	w.shows("db")
 	w.probe()
 	left := 0
@@ -247,9 +250,9 @@ func TestStaleCache(t *testing.T) {
 	w.service("db", nil)
 	e := w.endpoints("db", subset("pg:1", "192.0.2.1"))
 	first := w.shows("db", "pg:1 192.0.2.1")[0]
-	refused := passes(t, "requeue_after")
+	refused := apiserver.Passes(t, "requeue_after")
 	for i := range 10 {
-		change(w, e, func(e *corev1.Endpoints) {
+		apiserver.Change(w.World, e, func(e *corev1.Endpoints) {
 			e.Subsets = []corev1.EndpointSubset{subset("pg:1", "192.0.2.1", fmt.Sprintf("192.0.2.%d", 10+i))}
 		})
 		for _, s := range w.shows("db", fmt.Sprintf("pg:1 192.0.2.1 192.0.2.%d", 10+i)) {
@@ -258,9 +261,9 @@ func TestStaleCache(t *testing.T) {
 			}
 		}
 	}
-	change(w, e, func(e *corev1.Endpoints) { e.Subsets = nil })
+	apiserver.Change(w.World, e, func(e *corev1.Endpoints) { e.Subsets = nil })
 	w.shows("db")
-	change(w, e, func(e *corev1.Endpoints) { e.Subsets = []corev1.EndpointSubset{subset("pg:1", "192.0.2.1")} })
+	apiserver.Change(w.World, e, func(e *corev1.Endpoints) { e.Subsets = []corev1.EndpointSubset{subset("pg:1", "192.0.2.1")} })
 	again := w.shows("db", "pg:1 192.0.2.1")[0]
 	lag.Lock()
 	lagging = false
@@ -269,8 +272,47 @@ func TestStaleCache(t *testing.T) {
 	if now := w.slices("db"); len(now) != 1 || now[0].ResourceVersion != again.ResourceVersion {
 		t.Errorf("old events changed the slices: %v", now)
 	}
-	if got := passes(t, "requeue_after") - refused; got > 0 {
+	if got := apiserver.Passes(t, "requeue_after") - refused; got > 0 {
 		t.Errorf("%v passes planned from an old state", got)
+	}
+}
+
+// TestVersionsThatGoBack: where the API server's versions are older than what is held, as after etcd was restored from a
+// backup, every write is refused, until the cache is believed again.
+func TestVersionsThatGoBack(t *testing.T) {
+	w := newWorld(t)
+	r := &Reconciler{MaxBatchDelay: -1}
+	w.start(r)
+	w.service("db", nil)
+	e := w.endpoints("db", subset("pg:5432", "192.0.2.1"))
+	later := w.shows("db", "pg:5432 192.0.2.1")[0]
+	later.ResourceVersion = "999999999999"
+	r.held.observe(&later)
+	apiserver.Change(w.World, e, func(e *corev1.Endpoints) {
+		e.Subsets = []corev1.EndpointSubset{subset("pg:5432", "192.0.2.2")}
+	})
+	w.shows("db", "pg:5432 192.0.2.2")
+}
+
+// TestAdmissionLabels: where an admission policy adds a label to all slices, a change writes the slice that it concerns
+// and no other.
+func TestAdmissionLabels(t *testing.T) {
+	w := newWorld(t)
+	w.Admit(`[JSONPatch{op: "add", path: "/metadata/labels/policy", value: "was-here"}]`,
+		func(s *discoveryv1.EndpointSlice) bool { return s.Labels["policy"] == "was-here" })
+	w.start(&Reconciler{MaxBatchDelay: -1})
+	w.service("db", nil)
+	e := w.endpoints("db", subset("a:1", "192.0.2.1"), subset("b:2", "192.0.2.2"), subset("c:3", "192.0.2.3"))
+	w.shows("db", "a:1 192.0.2.1", "b:2 192.0.2.2", "c:3 192.0.2.3")
+	w.probe() // The pass is over that wrote these.
+	before := apiserver.Metric(t, subsystem+"_changes", "update")
+	apiserver.Change(w.World, e, func(e *corev1.Endpoints) {
+		e.Subsets = []corev1.EndpointSubset{subset("a:1", "192.0.2.1"), subset("b:2", "192.0.2.9"), subset("c:3", "192.0.2.3")}
+	})
+	w.shows("db", "a:1 192.0.2.1", "b:2 192.0.2.9", "c:3 192.0.2.3")
+	w.probe()
+	if n := apiserver.Metric(t, subsystem+"_changes", "update") - before; n != 1 {
+		t.Errorf("one slice of three has changed, and %v were written", n)
 	}
 }
 
@@ -283,7 +325,7 @@ func TestBatches(t *testing.T) {
 	w.shows("db", "pg:1 192.0.2.1")
 	const n = 60
 	for i := range n {
-		change(w, e, func(e *corev1.Endpoints) {
+		apiserver.Change(w.World, e, func(e *corev1.Endpoints) {
 			e.Subsets = []corev1.EndpointSubset{subset("pg:1", fmt.Sprintf("192.0.2.%d", 10+i))}
 		})
 	}
@@ -306,7 +348,7 @@ func TestLeftOut(t *testing.T) {
 		addresses = append(addresses, fmt.Sprintf("%s192.0.%d.%d", mark, i/200, i%200+1))
 	}
 	e := w.endpoints("db", subset("pg:1", addresses...))
-	w.eventually(func() error {
+	w.Eventually(func() error {
 		found := w.slices("db")
 		if len(found) != 1 || len(found[0].Endpoints) != endpoints.MirrorCapacity {
 			return fmt.Errorf("%d slices", len(found))
@@ -322,14 +364,14 @@ func TestLeftOut(t *testing.T) {
 		}
 		return nil
 	})
-	w.eventually(func() error {
+	w.Eventually(func() error {
 		if got := w.events(EventTooManyAddresses); len(got) != 1 || !strings.Contains(got[0], "Left out 3 ") {
 			return fmt.Errorf("events are %q", got)
 		}
 		return nil
 	})
-	change(w, e, func(e *corev1.Endpoints) { e.Labels = map[string]string{"a": "b"} })
-	w.eventually(func() error {
+	apiserver.Change(w.World, e, func(e *corev1.Endpoints) { e.Labels = map[string]string{"a": "b"} })
+	w.Eventually(func() error {
 		if w.slices("db")[0].Labels["a"] != "b" {
 			return fmt.Errorf("the label is not there")
 		}
@@ -349,10 +391,10 @@ func TestRefused(t *testing.T) {
 	w.service("db", nil)
 	twice := subset("pg:1", "192.0.2.1")
 	twice.Ports = append(twice.Ports, corev1.EndpointPort{Name: "pg", Port: 2})
-	failed := passes(t, "error")
+	failed := apiserver.Passes(t, "error")
 	e := w.endpoints("db", twice, subset("x:3", "192.0.2.9"))
 	w.shows("db", "x:3 192.0.2.9")
-	w.eventually(func() error {
+	w.Eventually(func() error {
 		if got := w.events(EventFailed); len(got) != 1 || !strings.Contains(got[0], "ports[1].name") {
 			return fmt.Errorf("events are %q", got)
 		}
@@ -362,10 +404,10 @@ func TestRefused(t *testing.T) {
 		w.probe() // long enough for many tries, were there any
 	}
 	// The events of what was written may wake it once more each.
-	if got := passes(t, "error") - failed; got > 3 {
+	if got := apiserver.Passes(t, "error") - failed; got > 3 {
 		t.Errorf("it was tried %v times", got)
 	}
-	change(w, e, func(e *corev1.Endpoints) { e.Subsets = []corev1.EndpointSubset{subset("pg:1", "192.0.2.1")} })
+	apiserver.Change(w.World, e, func(e *corev1.Endpoints) { e.Subsets = []corev1.EndpointSubset{subset("pg:1", "192.0.2.1")} })
 	w.shows("db", "pg:1 192.0.2.1")
 }
 
@@ -376,31 +418,31 @@ func TestNamespaceTerminating(t *testing.T) {
 	w.service("db", nil)
 	e := w.endpoints("db", subset("pg:1", "192.0.2.1"))
 	original := w.shows("db", "pg:1 192.0.2.1")[0]
-	w.remove(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}})
-	w.eventually(func() error {
+	w.Remove(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.Namespace}})
+	w.Eventually(func() error {
 		// The API server refuses once it has seen the deletion itself.
-		err := w.client.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, GenerateName: "x-"}})
+		err := w.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, GenerateName: "x-"}})
 		if !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 			return fmt.Errorf("creating a ConfigMap: %w", err)
 		}
 		return nil
 	})
-	done, failed := passes(t, "success"), passes(t, "error")
-	w.remove(&original)
-	w.eventually(func() error {
-		if passes(t, "success") == done && passes(t, "error") == failed {
+	done, failed := apiserver.Passes(t, "success"), apiserver.Passes(t, "error")
+	w.Remove(&original)
+	w.Eventually(func() error {
+		if apiserver.Passes(t, "success") == done && apiserver.Passes(t, "error") == failed {
 			return fmt.Errorf("nobody has looked at the deletion")
 		}
 		return nil
 	})
-	change(w, e, func(e *corev1.Endpoints) { e.Labels = map[string]string{"a": "b"} })
-	w.eventually(func() error {
-		if passes(t, "success") < done+2 && passes(t, "error") == failed {
+	apiserver.Change(w.World, e, func(e *corev1.Endpoints) { e.Labels = map[string]string{"a": "b"} })
+	w.Eventually(func() error {
+		if apiserver.Passes(t, "success") < done+2 && apiserver.Passes(t, "error") == failed {
 			return fmt.Errorf("nobody has looked at the change")
 		}
 		return nil
 	})
-	if got := passes(t, "error") - failed; got > 0 {
+	if got := apiserver.Passes(t, "error") - failed; got > 0 {
 		t.Errorf("%v passes failed", got)
 	}
 }
@@ -412,13 +454,13 @@ func TestDeletionProtected(t *testing.T) {
 	w.service("db", nil)
 	e := w.endpoints("db", subset("pg:1", "192.0.2.1"))
 	w.shows("db", "pg:1 192.0.2.1")
-	change(w, e, func(e *corev1.Endpoints) { e.Finalizers = []string{"example.com/wait"} })
-	w.remove(e)
-	change(w, e, func(e *corev1.Endpoints) {
+	apiserver.Change(w.World, e, func(e *corev1.Endpoints) { e.Finalizers = []string{"example.com/wait"} })
+	w.Remove(e)
+	apiserver.Change(w.World, e, func(e *corev1.Endpoints) {
 		e.Subsets = []corev1.EndpointSubset{subset("pg:1", "192.0.2.2", "2001:db8::1")}
 	})
 	w.shows("db", "pg:1 192.0.2.2")
-	change(w, e, func(e *corev1.Endpoints) { e.Finalizers = nil })
+	apiserver.Change(w.World, e, func(e *corev1.Endpoints) { e.Finalizers = nil })
 	w.shows("db")
 }
 
@@ -436,8 +478,8 @@ func TestCoexist(t *testing.T) {
 // TestMetrics: upstream's names, and gauges that sum up what is mirrored.
 func TestMetrics(t *testing.T) {
 	w := newWorld(t)
-	created, removed := metric(t, "changes", "create"), metric(t, "changes", "delete")
-	desired, slices := metric(t, "endpoints_desired", ""), metric(t, "num_endpoint_slices", "")
+	created, removed := apiserver.Metric(t, subsystem+"_changes", "create"), apiserver.Metric(t, subsystem+"_changes", "delete")
+	desired, slices := apiserver.Metric(t, subsystem+"_endpoints_desired", ""), apiserver.Metric(t, subsystem+"_num_endpoint_slices", "")
 	w.start(&Reconciler{})
 	w.service("db", nil)
 	e := w.endpoints("db", subset("pg:1", "192.0.2.1", "192.0.2.2", "2001:db8::1"))
@@ -447,19 +489,19 @@ func TestMetrics(t *testing.T) {
 		}
 		return nil
 	}
-	w.eventually(func() error {
+	w.Eventually(func() error {
 		return errors.Join(
-			want("changes by creation", metric(t, "changes", "create")-created, 2),
-			want("endpoints_desired", metric(t, "endpoints_desired", "")-desired, 3),
-			want("num_endpoint_slices", metric(t, "num_endpoint_slices", "")-slices, 2),
+			want("changes by creation", apiserver.Metric(t, subsystem+"_changes", "create")-created, 2),
+			want("endpoints_desired", apiserver.Metric(t, subsystem+"_endpoints_desired", "")-desired, 3),
+			want("num_endpoint_slices", apiserver.Metric(t, subsystem+"_num_endpoint_slices", "")-slices, 2),
 		)
 	})
-	w.remove(e)
-	w.eventually(func() error {
+	w.Remove(e)
+	w.Eventually(func() error {
 		return errors.Join(
-			want("changes by deletion", metric(t, "changes", "delete")-removed, 2),
-			want("endpoints_desired", metric(t, "endpoints_desired", "")-desired, 0),
-			want("num_endpoint_slices", metric(t, "num_endpoint_slices", "")-slices, 0),
+			want("changes by deletion", apiserver.Metric(t, subsystem+"_changes", "delete")-removed, 2),
+			want("endpoints_desired", apiserver.Metric(t, subsystem+"_endpoints_desired", "")-desired, 0),
+			want("num_endpoint_slices", apiserver.Metric(t, subsystem+"_num_endpoint_slices", "")-slices, 0),
 		)
 	})
 }

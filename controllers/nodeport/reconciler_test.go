@@ -4,154 +4,73 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/config"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/portalloc"
+	"github.com/fairlead/fairlead/test/apiserver"
 )
 
 // nodePorts is the range of the test's API server: small, so that it can be filled.
 var nodePorts = portalloc.Range{First: 30000, Last: 30039}
 
-var (
-	restConfig *rest.Config
-	scheme     = runtime.NewScheme()
-)
-
 func TestMain(m *testing.M) {
-	ctrl.SetLogger(logr.Discard())
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
-		if err := add(scheme); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-	}
-	stop := func() error { return nil }
-	if os.Getenv("KUBEBUILDER_ASSETS") != "" {
-		env := &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join("..", "..", "config", "crd", "bases")}, ErrorIfCRDPathMissing: true}
-		env.ControlPlane.GetAPIServer().Configure().Set("service-node-port-range", nodePorts.String())
-		var err error
-		if restConfig, err = env.Start(); err != nil {
-			fmt.Fprintln(os.Stderr, "starting the API server:", err)
-			os.Exit(1)
-		}
-		restConfig.QPS = -1
-		stop = env.Stop
-	}
-	code := m.Run()
-	if err := stop(); err != nil {
-		fmt.Fprintln(os.Stderr, "stopping the API server:", err)
-	}
-	os.Exit(code)
+	apiserver.Main(m, apiserver.Options{
+		CRDs: "../../config/crd/bases", Flags: map[string]string{"service-node-port-range": nodePorts.String()},
+	})
 }
 
 type world struct {
-	*testing.T
-	client.Client
-	namespace string
-	class     *v1alpha1.LoadBalancerClass
+	*apiserver.World
+	class *v1alpha1.LoadBalancerClass
 }
 
 func newWorld(t *testing.T, intn func(int) int) *world {
 	t.Helper()
-	if restConfig == nil {
-		t.Skip("KUBEBUILDER_ASSETS is not set: run `make controlplane` and set it to the folder that it prints")
-	}
-	c, err := client.New(restConfig, client.Options{Scheme: scheme})
-	w := &world{T: t, Client: c}
-	w.must(err)
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "np-"}}
-	w.must(c.Create(t.Context(), ns))
-	w.namespace = ns.Name
-	w.class = &v1alpha1.LoadBalancerClass{ObjectMeta: metav1.ObjectMeta{Name: ns.Name},
-		Spec: v1alpha1.LoadBalancerClassSpec{ClassName: "example.com/" + ns.Name, Provider: "fake", NodePorts: v1alpha1.NodePortsAuto}}
-	w.must(c.Create(t.Context(), w.class))
-
-	mgr, err := ctrl.NewManager(restConfig, ctrl.Options{Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"},
-		Controller: config.Controller{SkipNameValidation: ptr.To(true)}})
-	w.must(err)
-	w.must((&Reconciler{Range: nodePorts, Coexist: true, Intn: intn}).SetupWithManager(mgr))
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := mgr.Start(ctx); err != nil {
-			t.Errorf("the manager ended: %v", err)
-		}
-	}()
+	w := &world{World: apiserver.New(t)}
+	w.class = &v1alpha1.LoadBalancerClass{ObjectMeta: metav1.ObjectMeta{Name: w.Namespace},
+		Spec: v1alpha1.LoadBalancerClassSpec{ClassName: "example.com/" + w.Namespace, Provider: "fake", NodePorts: v1alpha1.NodePortsAuto}}
+	w.Make(w.class)
+	stop := w.Start(cache.Options{}, (&Reconciler{Range: nodePorts, Coexist: true, Intn: intn}).SetupWithManager)
 	t.Cleanup(func() {
-		cancel()
-		<-done
-		w.must(c.Delete(context.Background(), w.class))
+		stop()
+		w.Must(w.Delete(context.Background(), w.class))
 		var services corev1.ServiceList
-		w.must(c.List(context.Background(), &services, client.InNamespace(w.namespace)))
+		w.Must(w.List(context.Background(), &services, client.InNamespace(w.Namespace)))
 		for i := range services.Items { // their node ports are the next test's
-			w.must(client.IgnoreNotFound(c.Delete(context.Background(), &services.Items[i])))
+			w.Must(client.IgnoreNotFound(w.Delete(context.Background(), &services.Items[i])))
 		}
 	})
 	return w
 }
 
-func (w *world) must(err error) {
-	w.Helper()
-	if err != nil {
-		w.Fatal(err)
-	}
-}
-
-func (w *world) eventually(check func() error) {
-	w.Helper()
-	deadline := time.After(30 * time.Second)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		select {
-		case <-deadline:
-			w.Fatalf("after 30 s still: %v", err)
-		case <-tick.C:
-		}
-	}
-}
-
 // service makes a Service of the class that the API server does not number.
 func (w *world) service(name string, ports ...corev1.ServicePort) *corev1.Service {
 	w.Helper()
-	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name}, Spec: corev1.ServiceSpec{
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: name}, Spec: corev1.ServiceSpec{
 		Type: corev1.ServiceTypeLoadBalancer, LoadBalancerClass: &w.class.Spec.ClassName,
 		AllocateLoadBalancerNodePorts: ptr.To(false), Ports: ports}}
-	w.must(w.Create(w.Context(), svc))
+	w.Make(svc)
 	return svc
 }
 
 // reason polls for the condition, then returns the node ports.
 func (w *world) reason(svc *corev1.Service, want string) []int32 {
 	w.Helper()
-	w.eventually(func() error {
-		w.must(w.Get(w.Context(), client.ObjectKeyFromObject(svc), svc))
+	w.Eventually(func() error {
+		w.Must(w.Get(w.Context(), client.ObjectKeyFromObject(svc), svc))
 		if c := findCondition(svc); c == nil || c.Reason != want {
 			return fmt.Errorf("the condition is %+v, want reason %s", c, want)
 		}
@@ -176,12 +95,12 @@ func TestNumbersWhatTheClassAsksFor(t *testing.T) {
 	// Neither a Service of another class nor one that the API server numbers is touched.
 	other := w.service("other", corev1.ServicePort{Port: 80})
 	w.reason(other, v1alpha1.ReasonAllocated)
-	foreign := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "foreign"}, Spec: corev1.ServiceSpec{
+	foreign := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: "foreign"}, Spec: corev1.ServiceSpec{
 		Type: corev1.ServiceTypeLoadBalancer, LoadBalancerClass: ptr.To("example.com/unknown"),
 		AllocateLoadBalancerNodePorts: ptr.To(false), Ports: []corev1.ServicePort{{Port: 80}}}}
-	w.must(w.Create(t.Context(), foreign))
+	w.Make(foreign)
 	w.reason(w.service("after", corev1.ServicePort{Port: 80}), v1alpha1.ReasonAllocated)
-	w.must(w.Get(t.Context(), client.ObjectKeyFromObject(foreign), foreign))
+	w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(foreign), foreign))
 	if foreign.Spec.Ports[0].NodePort != 0 {
 		t.Error("a Service of an unknown class was numbered")
 	}
@@ -191,13 +110,13 @@ func TestFollowsTheClass(t *testing.T) {
 	w := newWorld(t, first)
 	svc := w.service("cart", corev1.ServicePort{Port: 80})
 	before := w.reason(svc, v1alpha1.ReasonAllocated)
-	w.eventually(func() error {
-		w.must(w.Get(t.Context(), client.ObjectKeyFromObject(w.class), w.class))
+	w.Eventually(func() error {
+		w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(w.class), w.class))
 		w.class.Spec.NodePorts = v1alpha1.NodePortsNone
 		return w.Update(t.Context(), w.class)
 	})
-	w.eventually(func() error {
-		w.must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
+	w.Eventually(func() error {
+		w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
 		if c := findCondition(svc); c != nil {
 			return fmt.Errorf("the condition is still %+v", c)
 		}
@@ -219,13 +138,13 @@ func TestRemovedPortStaysAway(t *testing.T) {
 		for _, p := range ports {
 			spec.WithPorts(corev1ac.ServicePort().WithName(fmt.Sprint("p", p)).WithPort(p).WithProtocol(corev1.ProtocolTCP))
 		}
-		w.must(w.Apply(t.Context(), corev1ac.Service("cart", w.namespace).WithSpec(spec), client.FieldOwner("user")))
+		w.Must(w.Apply(t.Context(), corev1ac.Service("cart", w.Namespace).WithSpec(spec), client.FieldOwner("user")))
 	}
-	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "cart"}}
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: "cart"}}
 	apply(80, 443)
 	ports := w.reason(svc, v1alpha1.ReasonAllocated)
 	apply(80)
-	w.must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
+	w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
 	if len(svc.Spec.Ports) != 1 || svc.Spec.Ports[0].NodePort != ports[0] {
 		t.Errorf("after the removal of port 443 the ports are %+v", svc.Spec.Ports)
 	}
@@ -236,16 +155,16 @@ func TestRenumbersWhatWasRemoved(t *testing.T) {
 	svc := w.service("cart", corev1.ServicePort{Port: 80})
 	w.reason(svc, v1alpha1.ReasonAllocated)
 	svc.Spec.Ports[0].NodePort = 0
-	w.eventually(func() error {
+	w.Eventually(func() error {
 		err := w.Update(t.Context(), svc)
 		if err != nil {
-			w.must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
+			w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
 			svc.Spec.Ports[0].NodePort = 0
 		}
 		return err
 	})
-	w.eventually(func() error {
-		w.must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
+	w.Eventually(func() error {
+		w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
 		if svc.Spec.Ports[0].NodePort == 0 {
 			return fmt.Errorf("there is no node port again")
 		}
@@ -258,12 +177,12 @@ func TestServerIsTheArbiter(t *testing.T) {
 	// The server's allocator has this port; the Service that holds it is gone from any cache as soon as it is read,
 	// since the reader below answers without it.
 	taken := w.service("taken", corev1.ServicePort{Port: 80, NodePort: 30016})
-	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "late"}, Spec: corev1.ServiceSpec{
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: "late"}, Spec: corev1.ServiceSpec{
 		Type: corev1.ServiceTypeLoadBalancer, LoadBalancerClass: ptr.To("example.com/nobody"),
 		AllocateLoadBalancerNodePorts: ptr.To(false), Ports: []corev1.ServicePort{{Port: 80}}}}
-	w.must(w.Create(t.Context(), svc))
+	w.Make(svc)
 	r := &Reconciler{Client: blind{w.Client, taken.Name}, Range: nodePorts, Intn: first}
-	w.must(r.number(t.Context(), svc))
+	w.Must(r.number(t.Context(), svc))
 	if svc.Spec.Ports[0].NodePort != 30017 {
 		t.Errorf("the node port is %d, want the next after the one that the server refused", svc.Spec.Ports[0].NodePort)
 	}
@@ -300,10 +219,10 @@ func TestExhausted(t *testing.T) {
 	full := w.service("full", ports...)
 	svc := w.service("cart", corev1.ServicePort{Port: 80})
 	w.reason(svc, v1alpha1.ReasonExhausted)
-	w.must(w.Delete(t.Context(), full))
+	w.Must(w.Delete(t.Context(), full))
 	// Nobody tells us of a port that is given back: an edit of the Service, or a minute, does.
-	w.eventually(func() error {
-		w.must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
+	w.Eventually(func() error {
+		w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
 		if c := findCondition(svc); c != nil && c.Reason == v1alpha1.ReasonAllocated {
 			return nil
 		}
@@ -319,9 +238,9 @@ func TestExhausted(t *testing.T) {
 // once, not with each port anew.
 func TestRefusedForGood(t *testing.T) {
 	w := newWorld(t, nil)
-	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "cart"}, Spec: corev1.ServiceSpec{
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: "cart"}, Spec: corev1.ServiceSpec{
 		Type: corev1.ServiceTypeLoadBalancer, AllocateLoadBalancerNodePorts: ptr.To(false), Ports: []corev1.ServicePort{{Port: 80}}}}
-	w.must(w.Create(t.Context(), svc))
+	w.Make(svc)
 	class := w.class.DeepCopy()
 	class.Spec.Default = true
 	r := &Reconciler{Client: served{w.Client, class}, Recorder: events.NewFakeRecorder(10), Range: portalloc.Range{First: 40000, Last: 40999}, Intn: rand.IntN}
@@ -330,7 +249,7 @@ func TestRefusedForGood(t *testing.T) {
 		if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(svc)}); err != nil {
 			t.Fatal(err)
 		}
-		w.must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
+		w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
 		if c := findCondition(svc); c == nil || c.Reason != v1alpha1.ReasonRefused || !strings.Contains(c.Message, nodePorts.String()) {
 			t.Fatalf("the condition is %+v, want a refusal that names the server's range", c)
 		}

@@ -2,9 +2,7 @@ package selection
 
 import (
 	"context"
-	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -15,64 +13,29 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
-	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/fairlead/fairlead/test/apiserver"
 )
 
-// api is the API server that all tests of the package share; each works in a namespace of its own.
-var api *rest.Config
+func TestMain(m *testing.M) { apiserver.Main(m, apiserver.Options{}) }
 
-func TestMain(m *testing.M) {
-	log.SetLogger(klog.Background())
-	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
-		os.Exit(m.Run())
-	}
-	env := &envtest.Environment{}
-	var err error
-	if api, err = env.Start(); err != nil {
-		fmt.Fprintln(os.Stderr, "starting the API server:", err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	if err := env.Stop(); err != nil {
-		fmt.Fprintln(os.Stderr, "stopping the API server:", err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// world is one test's namespace, a cache of it, and a Tracker on that.
+// world is an API server's namespace for one test, a cache of it, and a Tracker on that.
 type world struct {
-	t         *testing.T
-	client    client.Client
-	cache     cache.Cache
-	tracker   *Tracker
-	namespace string
+	*apiserver.World
+	cache   cache.Cache
+	tracker *Tracker
 }
 
 func newWorld(t *testing.T, opts Options) *world {
 	t.Helper()
-	// Asked here, not by way of api: only what is read after the tests began makes a cached result stale.
-	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
-		t.Skip("no API server: run `make controlplane` and set KUBEBUILDER_ASSETS to the folder that it prints")
-	}
-	w := &world{t: t, tracker: New(opts)}
+	w := &world{World: apiserver.New(t), tracker: New(opts)}
 	var err error
-	if w.client, err = client.New(api, client.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "t-"}}
-	w.create(namespace)
-	w.namespace = namespace.Name
-	if w.cache, err = cache.New(api, cache.Options{DefaultNamespaces: map[string]cache.Config{w.namespace: {}}}); err != nil {
-		t.Fatal(err)
-	}
+	w.cache, err = cache.New(w.Config, w.Alone())
+	w.Must(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- w.cache.Start(ctx) }()
@@ -85,30 +48,23 @@ func newWorld(t *testing.T, opts Options) *world {
 	return w
 }
 
-func (w *world) create(obj client.Object) {
-	w.t.Helper()
-	if err := w.client.Create(w.t.Context(), obj); err != nil {
-		w.t.Fatalf("creating %T: %v", obj, err)
-	}
-}
-
 func (w *world) service(name string, selector map[string]string) *corev1.Service {
-	w.t.Helper()
+	w.Helper()
 	s := &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name},
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: name},
 		Spec:       corev1.ServiceSpec{Selector: selector, Ports: []corev1.ServicePort{{Port: 80}}},
 	}
-	w.create(s)
+	w.Make(s)
 	return s
 }
 
 func (w *world) pod(name, node string, set map[string]string) *corev1.Pod {
-	w.t.Helper()
+	w.Helper()
 	p := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name, Labels: set},
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: name, Labels: set},
 		Spec:       corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Name: "c", Image: "none"}}},
 	}
-	w.create(p)
+	w.Make(p)
 	return p
 }
 
@@ -124,16 +80,16 @@ type listener struct {
 
 // subscribe starts a listener and waits until it has synced.
 func (w *world) subscribe(wake bool) *listener {
-	w.t.Helper()
+	w.Helper()
 	l := &listener{w: w, wake: wake, marks: map[string]struct{}{}}
 	l.queue = workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[reconcile.Request]())
-	w.t.Cleanup(l.queue.ShutDown)
+	w.Cleanup(l.queue.ShutDown)
 	source := w.tracker.Source(w.cache, l.mark)
-	if err := source.Start(w.t.Context(), l.queue); err != nil {
-		w.t.Fatal(err)
+	if err := source.Start(w.Context(), l.queue); err != nil {
+		w.Fatal(err)
 	}
-	if err := source.WaitForSync(w.t.Context()); err != nil {
-		w.t.Fatal(err)
+	if err := source.WaitForSync(w.Context()); err != nil {
+		w.Fatal(err)
 	}
 	return l
 }
@@ -147,7 +103,7 @@ func (l *listener) mark(service types.NamespacedName, pod string) bool {
 
 // expect waits until exactly these marks, Service/Pod, were given since the last call.
 func (l *listener) expect(want ...string) {
-	l.w.t.Helper()
+	l.w.Helper()
 	slices.Sort(want)
 	for deadline := time.Now().Add(time.Minute); ; {
 		l.mu.Lock()
@@ -161,7 +117,7 @@ func (l *listener) expect(want ...string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			l.w.t.Fatalf("still, after a minute: -want +got:\n%s", diff)
+			l.w.Fatalf("still, after a minute: -want +got:\n%s", diff)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -169,13 +125,13 @@ func (l *listener) expect(want ...string) {
 
 // has fails unless these are the Pods of a Service.
 func (w *world) has(service string, want ...string) {
-	w.t.Helper()
+	w.Helper()
 	var got []string
-	for _, pod := range w.tracker.Pods(types.NamespacedName{Namespace: w.namespace, Name: service}) {
+	for _, pod := range w.tracker.Pods(types.NamespacedName{Namespace: w.Namespace, Name: service}) {
 		got = append(got, pod.Name)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		w.t.Errorf("the Pods of %s: -want +got:\n%s", service, diff)
+		w.Errorf("the Pods of %s: -want +got:\n%s", service, diff)
 	}
 }
 
@@ -183,9 +139,9 @@ var web, other = map[string]string{"app": "web"}, map[string]string{"app": "othe
 
 func TestTracker(t *testing.T) {
 	w := newWorld(t, Options{})
-	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}}
-	w.create(node)
-	t.Cleanup(func() { _ = w.client.Delete(context.Background(), node) })
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: w.Namespace}}
+	w.Make(node)
+	t.Cleanup(func() { _ = w.Delete(context.Background(), node) })
 	service := w.service("web", web)
 	w.service("other", other)
 	w.pod("one", node.Name, web)
@@ -208,20 +164,20 @@ func TestTracker(t *testing.T) {
 	step("a new Pod", func() error { two = w.pod("two", node.Name, web); return nil }, "web/two")
 	step("a Pod that changes hands", func() error {
 		two.Labels = other
-		return w.client.Update(t.Context(), two)
+		return w.Update(t.Context(), two)
 	}, "web/two", "other/two")
 	w.has("web", "one")
 	w.has("other", "two")
 	step("a node that gets its zone", func() error {
 		node.Labels = map[string]string{corev1.LabelTopologyZone: "zone-a"}
-		return w.client.Update(t.Context(), node)
+		return w.Update(t.Context(), node)
 	}, "web/one", "other/two")
 	if zone := w.tracker.Zone(node.Name); zone.Name != "zone-a" {
 		t.Errorf("the node is in %q", zone.Name)
 	}
 	step("a Service whose selector changes", func() error {
 		service.Spec.Selector = other
-		return w.client.Update(t.Context(), service)
+		return w.Update(t.Context(), service)
 	}, "web/")
 	w.has("web", "two")
 	if s := w.tracker.Service(client.ObjectKeyFromObject(service)); s == nil || s.Spec.Selector["app"] != "other" {
@@ -229,17 +185,17 @@ func TestTracker(t *testing.T) {
 	}
 	// What concerns no endpoint marks nothing: had it done so, the step after it would show it.
 	service.Annotations = map[string]string{"example.com/note": "text"}
-	if err := w.client.Update(t.Context(), service); err != nil {
+	if err := w.Update(t.Context(), service); err != nil {
 		t.Fatal(err)
 	}
 	// A Pod goes by two events, of which the first gives the marks already: that the second has come, the next Pod shows.
 	step("a Pod that goes", func() error {
-		err := w.client.Delete(t.Context(), two, client.GracePeriodSeconds(0))
+		err := w.Delete(t.Context(), two, client.GracePeriodSeconds(0))
 		w.pod("three", node.Name, other)
 		return err
 	}, "web/two", "other/two", "web/three", "other/three")
 	w.has("other", "three")
-	step("a Service that goes", func() error { return w.client.Delete(t.Context(), service) }, "web/")
+	step("a Service that goes", func() error { return w.Delete(t.Context(), service) }, "web/")
 	if s := w.tracker.Service(client.ObjectKeyFromObject(service)); s != nil {
 		t.Errorf("it is still there: %v", s)
 	}
