@@ -170,6 +170,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		_, err := r.reportAll(ctx, nil, st, naming, nil)
 		return ctrl.Result{}, err
 	}
+	if len(naming) > 0 && !r.Tracker.Follow() {
+		st.drop() // With the mail. All Services are marked once their Pods are known.
+		return ctrl.Result{}, nil
+	}
 	res, err := r.pass(ctx, service, st, naming, now)
 	st.countRefusal(res.outdated)
 	if res.outdated {

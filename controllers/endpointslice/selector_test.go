@@ -569,6 +569,48 @@ func TestSelectorCoexist(t *testing.T) {
 	}
 }
 
+// TestCoexistWithoutSelectors: in coexist mode nobody asks for Pods and Nodes before there is an EndpointSelector, and
+// after a restart slices do not lose their endpoints while these are being learnt.
+func TestCoexistWithoutSelectors(t *testing.T) {
+	w := newWorld(t)
+	requests := w.Count()
+	n := w.node("a", "zone-a")
+	w.podOf("blue", n.Name, map[string]string{"track": "blue"}, "10.244.0.1")
+	w.service(func(s *corev1.Service) { s.Name = "theirs" })
+	before := apiserver.Passes(t, "success")
+	stop := w.start(&Reconciler{Coexist: true})
+	w.selectorless(nil)
+	w.Eventually(func() error {
+		if apiserver.Passes(t, "success") < before+2 {
+			return fmt.Errorf("the Services were not looked at")
+		}
+		return nil
+	})
+	for _, resource := range []string{"pods", "nodes"} {
+		if n := requests.Of("GET", resource); n > 0 {
+			t.Errorf("%d requests for %s were made, for nothing", n, resource)
+		}
+	}
+	es := w.selector("web", blueOrGreen, nil)
+	w.expectStatus(es, "Accepted", "Programmed", "1 pods, 1 endpoints, 1 ready")
+	w.expectServed(map[string]string{"10.244.0.1": "blue"})
+
+	stop()
+	generations := func() (all []int64) {
+		for _, slice := range w.slices() {
+			all = append(all, slice.Generation)
+		}
+		return all
+	}
+	written := generations()
+	w.start(&Reconciler{Coexist: true})
+	w.podOf("green", n.Name, map[string]string{"track": "green"}, "10.244.0.2")
+	w.expectServed(map[string]string{"10.244.0.1": "blue", "10.244.0.2": "green"})
+	if got := generations(); len(got) != 1 || got[0] != written[0]+1 {
+		t.Errorf("one endpoint came, and the slices went from generation %v to %v", written, got)
+	}
+}
+
 // TestForgedStatus: a status that somebody else writes is put right, at once and after a restart.
 func TestForgedStatus(t *testing.T) {
 	w := newWorld(t)

@@ -69,7 +69,9 @@ func (r *Reconciler) cidrHandler() handler.EventHandler {
 	})
 }
 
+// wake wakes the Service that an EndpointSelector names. The first one of all has Pods followed, by standbys as well.
 func (r *Reconciler) wake(q queue, es *v1alpha1.EndpointSelector) {
+	r.Tracker.Follow()
 	key := serviceOf(es)
 	if st := r.states.Find(key); st != nil {
 		st.inbox.rename()

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -25,6 +26,9 @@ import (
 
 	"github.com/fairlead/fairlead/endpoints"
 )
+
+// retryFill is when the caches of Pods and Nodes are asked for again where that failed.
+const retryFill = time.Second
 
 // Mark notes, for one controller, that a Service has to look at one of its Pods again or, where pod is empty, at
 // itself and all of them. It is called from the caches' event handlers, several at a time, and must not block. It
@@ -42,17 +46,22 @@ type Tracker struct {
 	mu          sync.RWMutex
 	services    map[types.NamespacedName]*corev1.Service
 	subscribers []*subscription
-	seeded      bool
+	// marking: all Services are known. Complete: so are Pods and Nodes.
+	marking, complete bool
 
 	start sync.Once
-	// synced is closed once the index is complete, or failed is set.
+	// synced is closed once all is known that is followed from the start, or failed is set.
 	synced chan struct{}
 	failed error
+	// wanted is closed once Pods are wanted.
+	want   sync.Once
+	wanted chan struct{}
 }
 
 // Options say what a Tracker follows.
 type Options struct {
-	// IgnoreSelectors leaves Services with a selector to someone else: they have no Pods here.
+	// IgnoreSelectors leaves Services with a selector to someone else: they have no Pods here. Then Pods and Nodes are
+	// not followed before Follow says so: a cache of all Pods is too much to hold for nothing.
 	IgnoreSelectors bool
 	// Annotations are the keys of the annotations of Pods that endpoints are made from.
 	Annotations []string
@@ -65,11 +74,13 @@ func New(opts Options) *Tracker {
 		index:           endpoints.NewIndex(opts.Annotations...),
 		services:        map[types.NamespacedName]*corev1.Service{},
 		synced:          make(chan struct{}),
+		wanted:          make(chan struct{}),
 	}
 }
 
 // Source subscribes a controller: Start gives it the queue, and it has synced once all Services, Pods and Nodes that
-// there are have been seen. Then, or at once where that has been before, every Service is marked.
+// there are have been seen, or the Services alone where Pods wait for Follow. Then, or at once where that has been
+// before, every Service is marked.
 func (t *Tracker) Source(informers cache.Informers, mark Mark) source.SyncingSource {
 	return &subscription{tracker: t, informers: informers, mark: mark}
 }
@@ -92,6 +103,15 @@ func (t *Tracker) Pod(service types.NamespacedName, name string) *corev1.Pod {
 // Zone returns what is known of a node.
 func (t *Tracker) Zone(node string) endpoints.Zone { return t.index.Zone(node) }
 
+// Follow says that Pods are wanted, and whether they and the Nodes are known: until then every Service seems to have no
+// Pods. Once they are, every Service is marked.
+func (t *Tracker) Follow() (known bool) {
+	t.want.Do(func() { close(t.wanted) })
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.complete
+}
+
 // PutSelectors gives a Service that has no selector of its own the Pods which any of these match; nil takes them away.
 // It marks the Service.
 func (t *Tracker) PutSelectors(service types.NamespacedName, selectors []labels.Selector) {
@@ -103,7 +123,7 @@ func (t *Tracker) PutSelectors(service types.NamespacedName, selectors []labels.
 func (t *Tracker) mark(service types.NamespacedName, pod string) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	if !t.seeded {
+	if !t.marking {
 		return
 	}
 	for _, s := range t.subscribers {
@@ -116,7 +136,7 @@ func (t *Tracker) subscribe(s *subscription) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.subscribers = append(t.subscribers, s)
-	if t.seeded {
+	if t.marking {
 		t.tellAll(s)
 	}
 }
@@ -127,35 +147,74 @@ func (t *Tracker) tellAll(s *subscription) {
 	}
 }
 
-// follow registers the event handlers, waits until they have seen what there is, and completes the index.
+// followed is a kind of objects and what is done with them.
+type followed struct {
+	object  client.Object
+	handler toolscache.ResourceEventHandler
+}
+
+// follow follows Services, Pods and Nodes: all at once, or Pods and Nodes once they are wanted.
 func (t *Tracker) follow(ctx context.Context, informers cache.Informers) {
-	defer close(t.synced)
-	handlers := []struct {
-		object  client.Object
-		handler toolscache.ResourceEventHandler
-	}{{&corev1.Service{}, t.serviceHandler()}, {&corev1.Pod{}, t.podHandler()}, {&corev1.Node{}, t.nodeHandler()}}
-	var synced []toolscache.InformerSynced
-	for _, h := range handlers {
-		informer, err := informers.GetInformer(ctx, h.object, cache.BlockUntilSynced(false)) // All fill at once.
-		if err != nil {
-			t.failed = fmt.Errorf("getting the informer of %T: %w", h.object, err)
-			return
-		}
-		registration, err := informer.AddEventHandler(h.handler)
-		if err != nil {
-			t.failed = fmt.Errorf("adding a handler for %T: %w", h.object, err)
-			return
-		}
-		synced = append(synced, registration.HasSynced)
+	services := followed{&corev1.Service{}, t.serviceHandler()}
+	rest := []followed{{&corev1.Pod{}, t.podHandler()}, {&corev1.Node{}, t.nodeHandler()}}
+	first := append(rest, services)
+	if t.ignoreSelectors {
+		first = []followed{services}
 	}
-	if !toolscache.WaitForCacheSync(ctx.Done(), synced...) {
-		t.failed = errors.New("the caches of Services, Pods and Nodes did not fill")
+	if t.failed = fill(ctx, informers, first); t.failed == nil {
+		t.begin(!t.ignoreSelectors)
+	}
+	close(t.synced)
+	if t.failed != nil || !t.ignoreSelectors {
 		return
 	}
-	t.index.Seed()
+	select {
+	case <-t.wanted:
+	case <-ctx.Done():
+		return
+	}
+	// Nobody waits for this who could be told of a failure, as one to reach the API server is.
+	for fill(ctx, informers, rest) != nil {
+		select {
+		case <-time.After(retryFill):
+		case <-ctx.Done():
+			return
+		}
+	}
+	t.begin(true)
+}
+
+// fill registers event handlers and waits until they have seen what there is.
+func fill(ctx context.Context, informers cache.Informers, kinds []followed) error {
+	all := make([]cache.Informer, len(kinds))
+	for i, kind := range kinds {
+		var err error
+		if all[i], err = informers.GetInformer(ctx, kind.object, cache.BlockUntilSynced(false)); err != nil { // All fill at once.
+			return fmt.Errorf("getting the informer of %T: %w", kind.object, err)
+		}
+	}
+	synced := make([]toolscache.InformerSynced, len(kinds))
+	for i, kind := range kinds {
+		registration, err := all[i].AddEventHandler(kind.handler)
+		if err != nil {
+			return fmt.Errorf("adding a handler for %T: %w", kind.object, err)
+		}
+		synced[i] = registration.HasSynced
+	}
+	if !toolscache.WaitForCacheSync(ctx.Done(), synced...) {
+		return errors.New("the caches of Services, Pods and Nodes did not fill")
+	}
+	return nil
+}
+
+// begin marks every Service, and from now on whatever changes. Complete: Pods and Nodes are known.
+func (t *Tracker) begin(complete bool) {
+	if complete {
+		t.index.Seed()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.seeded = true
+	t.marking, t.complete = true, complete
 	for _, s := range t.subscribers {
 		t.tellAll(s)
 	}

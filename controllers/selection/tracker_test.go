@@ -26,13 +26,15 @@ func TestMain(m *testing.M) { apiserver.Main(m, apiserver.Options{}) }
 // world is an API server's namespace for one test, a cache of it, and a Tracker on that.
 type world struct {
 	*apiserver.World
-	cache   cache.Cache
-	tracker *Tracker
+	cache    cache.Cache
+	tracker  *Tracker
+	requests *apiserver.Requests
 }
 
 func newWorld(t *testing.T, opts Options) *world {
 	t.Helper()
 	w := &world{World: apiserver.New(t), tracker: New(opts)}
+	w.requests = w.Count()
 	var err error
 	w.cache, err = cache.New(w.Config, w.Alone())
 	w.Must(err)
@@ -217,6 +219,14 @@ func TestGivenSelectors(t *testing.T) {
 	l := w.subscribe(true)
 	l.expect("web/", "given/")
 	w.has("web")
+	if pods, nodes := w.requests.Of("GET", "pods"), w.requests.Of("GET", "nodes"); pods+nodes > 0 {
+		t.Errorf("%d requests for Pods and %d for Nodes were made before anybody wanted them", pods, nodes)
+	}
+	w.tracker.Follow()
+	l.expect("web/", "given/") // Once more, since Pods are known now.
+	if !w.tracker.Follow() {
+		t.Error("Pods are not known after the marks that say so")
+	}
 	w.tracker.PutSelectors(given, []labels.Selector{labels.SelectorFromSet(web)})
 	l.expect("given/")
 	w.has("given", "one")
