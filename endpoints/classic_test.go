@@ -172,6 +172,13 @@ func TestClassicCapacity(t *testing.T) {
 	if again := Classic(two, pods, over, epoch); again != nil {
 		t.Error("a truncated object is written again, as upstream does on every sync")
 	}
+	foreign := over.DeepCopy()
+	foreign.Subsets = append(foreign.Subsets, corev1.EndpointSubset{
+		Addresses: []corev1.EndpointAddress{{IP: "192.0.2.1"}}, Ports: []corev1.EndpointPort{{Name: "x", Port: 1, Protocol: corev1.ProtocolTCP}},
+	})
+	if again := Classic(two, pods, foreign, epoch); again == nil || len(again.Subsets) != len(over.Subsets) {
+		t.Error("a subset that somebody added to a truncated object stays")
+	}
 	if under := Classic(two, newPods(0, 1000), over, epoch); under == nil || under.Annotations[corev1.EndpointsOverCapacity] != "" {
 		t.Errorf("the annotation goes when there is room again: %v", under)
 	}
@@ -191,6 +198,10 @@ func TestClassicLeftAlone(t *testing.T) {
 	deleted := newService(func(s *corev1.Service) { s.DeletionTimestamp = new(metav1.NewTime(epoch)) })
 	if got := Classic(deleted, newPods(0, 1), nil, epoch); got != nil {
 		t.Error("a Service that is being deleted gets a new object")
+	}
+	leaving := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: new(metav1.NewTime(epoch))}}
+	if got := Classic(newService(), newPods(0, 1), leaving, epoch); got != nil {
+		t.Error("an object that is being deleted is written")
 	}
 	if ClassicObsolete(&corev1.Endpoints{}) {
 		t.Error("an object without the label is someone else's")

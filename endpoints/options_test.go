@@ -8,6 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // names lists the endpoints of a set by Pod or, where there is none, address.
@@ -191,6 +193,90 @@ func TestObservations(t *testing.T) {
 				t.Error("the slice is not held")
 			}
 		})
+	}
+}
+
+// TestObservationsOfEmptySlice: a Service without endpoints has a slice, too, whose labels somebody may change.
+func TestObservationsOfEmptySlice(t *testing.T) {
+	layout := NewLayout(opts(10))
+	slice := packed(t, newService(), nil, 10)[0].DeepCopy()
+	slice.UID, slice.ResourceVersion = "a", "10"
+	layout.Observe(slice)
+	layout.Plan(setOf(newService(), nil), Pass{})
+	noted := slice.DeepCopy()
+	noted.ResourceVersion, noted.Annotations = "11", map[string]string{"a": "b"}
+	if got := layout.Observe(noted); got != Unchanged {
+		t.Errorf("an annotation is not what we write, got %s", got)
+	}
+	relabelled := slice.DeepCopy()
+	relabelled.ResourceVersion = "12"
+	delete(relabelled.Labels, "app")
+	if got := layout.Observe(relabelled); got != Changed {
+		t.Errorf("a label is, got %s", got)
+	}
+	if diff := cmp.Diff([]string{"Update 0"}, describe(layout.Plan(setOf(newService(), nil), Pass{}))); diff != "" {
+		t.Errorf("the label is put back: -want +got:\n%s", diff)
+	}
+}
+
+// TestLayoutForgets: what is gone leaves nothing behind in a layout that is kept.
+func TestLayoutForgets(t *testing.T) {
+	layout, version := NewLayout(opts(2)), 0
+	write := func(plan Plan) {
+		for _, w := range plan.Writes {
+			if w.Verb == Delete {
+				layout.Wrote(w, nil)
+				layout.Remove(w.Slice.UID)
+				continue
+			}
+			version++
+			made := w.Slice.DeepCopy()
+			if made.ResourceVersion = fmt.Sprint(version); made.UID == "" {
+				made.UID = types.UID(made.ResourceVersion)
+			}
+			layout.Wrote(w, made)
+		}
+	}
+	set := setOf(newService(withPorts(servicePort("http", 80, intstr.FromString("web")))), nil)
+	for port := int32(1); port <= 20; port++ {
+		for _, pod := range newPods(0, 10, withPodPorts(corev1.ContainerPort{Name: "web", ContainerPort: port, Protocol: corev1.ProtocolTCP})) {
+			set.Put(pod, zoneOf(pod))
+		}
+		write(layout.Plan(set, Pass{}))
+	}
+	for i := range 10 {
+		set.Delete(newPod(i).Name)
+	}
+	write(layout.Plan(set, Pass{}))
+	if plan := layout.Plan(set, Pass{}); len(plan.Writes) > 0 {
+		t.Errorf("more is to be written: %v", describe(plan))
+	}
+	if len(layout.bins) != 1 || len(layout.byUID) != 1 || len(layout.shelves)+len(layout.deleted)+len(layout.work)+len(set.groups) > 0 {
+		t.Errorf("a layout with one empty slice keeps %d slices, %d UIDs, %d shelves, %d deleted, %d pieces of work and %d groups",
+			len(layout.bins), len(layout.byUID), len(layout.shelves), len(layout.deleted), len(layout.work), len(set.groups))
+	}
+}
+
+// TestNamesOfAnother: a Service that takes the place of one of its name has slices of names of its own, by which they are
+// known as its.
+func TestNamesOfAnother(t *testing.T) {
+	layout := NewLayout(opts(10))
+	layout.Plan(setOf(newService(), newPods(0, 1)), Pass{})
+	other := newService(func(s *corev1.Service) { s.UID = "another" })
+	plan := layout.Plan(setOf(other, newPods(0, 1)), Pass{})
+	if len(plan.Writes) != 1 || !HasOwnName(other, plan.Writes[0].Slice) {
+		t.Errorf("want one slice with a name of its own, got %v", describe(plan))
+	}
+}
+
+// TestOverfull: from a slice that holds more than it may, as after a restart with a lower limit, no more is taken than
+// that: what leaves it anyway makes room.
+func TestOverfull(t *testing.T) {
+	layout := NewLayout(opts(3))
+	layout.Observe(packed(t, newService(), newPods(0, 5), 5)[0])
+	plan := layout.Plan(setOf(newService(), newPods(2, 5)), Pass{})
+	if diff := cmp.Diff([]string{"Update 3"}, describe(plan)); diff != "" || plan.Added != 0 || plan.Removed != 2 {
+		t.Errorf("want two removed and none added, got %d and %d: -want +got:\n%s", plan.Removed, plan.Added, diff)
 	}
 }
 

@@ -74,6 +74,20 @@ func TestSelectorIndexAgainstBruteForce(t *testing.T) {
 	}
 }
 
+// TestHooks: of the labels that a selector asks for, it hangs from the one with the fewest others, so that a lookup does
+// not compare all that share a label.
+func TestHooks(t *testing.T) {
+	index := NewSelectorIndex()
+	for i := range 100 {
+		index.Put(selecting("ns", fmt.Sprint("s", i), map[string]string{"app": "web", "instance": fmt.Sprint(i), "tier": "front"}))
+	}
+	for h, hanging := range index.hooks {
+		if len(hanging) > 2 {
+			t.Errorf("%d selectors hang from %s=%s", len(hanging), h.key, h.value)
+		}
+	}
+}
+
 func TestAffected(t *testing.T) {
 	index := NewSelectorIndex()
 	index.Put(selecting("ns", "web", map[string]string{"app": "web"}))
@@ -115,6 +129,14 @@ func TestAffected(t *testing.T) {
 		"Hostname": {
 			reason: "hostname and subdomain show in endpoints.",
 			old:    newPod(1), pod: newPod(1, func(p *corev1.Pod) { p.Spec.Subdomain = "web" }), want: []string{"web"},
+		},
+		"Replaced": {
+			reason: "Another Pod under the name, whose coming and the going before it were one event.",
+			old:    newPod(1), pod: newPod(1, func(p *corev1.Pod) { p.UID = "another" }), want: []string{"web"},
+		},
+		"Moved": {
+			reason: "The node shows in endpoints.",
+			old:    newPod(1, func(p *corev1.Pod) { p.Spec.NodeName = "" }), pod: newPod(1), want: []string{"web"},
 		},
 		"Relabelled": {
 			reason: "Only who gains or loses the Pod.",

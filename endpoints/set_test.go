@@ -312,6 +312,7 @@ func TestTriggerTimes(t *testing.T) {
 		{"The first call gives the Service's creation.", []*corev1.Pod{newPod(1, at(1))}, 0},
 		{"Nothing changed.", []*corev1.Pod{newPod(1, at(1))}, -1},
 		{"The earliest change counts.", []*corev1.Pod{newPod(1, at(9)), newPod(2, at(7))}, 7},
+		{"It does where a later one is noted after it.", []*corev1.Pod{newPod(1, at(9)), newPod(2, at(10)), newPod(3, at(11))}, 10},
 		{"A Pod that went away says nothing.", []*corev1.Pod{newPod(1, at(9))}, -1},
 		{"A Pod that comes back counts again.", []*corev1.Pod{newPod(1, at(9)), newPod(2, at(7))}, 7},
 	}
