@@ -318,3 +318,34 @@ func (s *stream) settle(t *testing.T) {
 		t.Fatalf("a fresh plan writes: %v", describe(plan))
 	}
 }
+
+// TestShelfTakesOff: of an endpoint that is in several bins, those are known in which it still is, whichever it leaves.
+func TestShelfTakesOff(t *testing.T) {
+	bins := make([]*bin, 4)
+	for i := range bins {
+		bins[i] = &bin{slice: &discoveryv1.EndpointSlice{}}
+	}
+	id := Identity{name: "pod"}
+	for _, leaves := range [][]int{{0, 1, 2, 3}, {3, 2, 1, 0}, {2, 0, 3, 1}, {1, 3, 0, 2}} {
+		sh := &shelf{at: map[Identity]place{}}
+		in := map[*bin]bool{}
+		for _, b := range bins {
+			sh.putOn(id, place{bin: b})
+			in[b] = true
+		}
+		for _, i := range leaves {
+			sh.takeOff(id, bins[i])
+			delete(in, bins[i])
+			known := map[*bin]bool{}
+			if p, ok := sh.at[id]; ok {
+				known[p.bin] = true
+			}
+			for _, b := range sh.more[id] {
+				known[b] = true
+			}
+			if !maps.Equal(in, known) {
+				t.Fatalf("%v: after it left %d, %d bins are known, not the %d that have it", leaves, i, len(known), len(in))
+			}
+		}
+	}
+}

@@ -294,6 +294,40 @@ func TestMirrorChange(t *testing.T) {
 	}
 }
 
+// TestMirrorKeepsHints: an endpoint that stays as it is keeps the hints that somebody gave it, while another changes.
+func TestMirrorKeepsHints(t *testing.T) {
+	source := newSource(sub("a:1", "1.1.1.1", "1.1.1.2"))
+	existing := carryOut(nil, Mirror(source, nil, mirrorOptions).Writes)
+	for i := range existing[0].Endpoints {
+		existing[0].Endpoints[i].Hints = &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: "z"}}}
+	}
+	source.Subsets = []corev1.EndpointSubset{sub("a:1", "1.1.1.1", "!1.1.1.2")}
+	plan := Mirror(source, existing, mirrorOptions)
+	if len(plan.Writes) != 1 {
+		t.Fatalf("writes are %q", verbs(plan.Writes))
+	}
+	for _, e := range plan.Writes[0].Slice.Endpoints {
+		if hinted := e.Hints != nil; hinted != *e.Conditions.Ready {
+			t.Errorf("%s has hints: %v", e.Addresses[0], hinted)
+		}
+	}
+}
+
+// TestMirrorSameEndpoint: of two addresses that make one endpoint, as a Pod and its successor do for a while, the later
+// one stands for both.
+func TestMirrorSameEndpoint(t *testing.T) {
+	address := func(uid types.UID, node string) corev1.EndpointAddress {
+		return corev1.EndpointAddress{IP: "1.1.1.1", NodeName: &node,
+			TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: "ns", Name: "db-0", UID: uid}}
+	}
+	subset := sub("a:1")
+	subset.Addresses = []corev1.EndpointAddress{address("a", "n1"), address("b", "n2")}
+	plan := Mirror(newSource(subset), nil, mirrorOptions)
+	if len(plan.Writes) != 1 || len(plan.Writes[0].Slice.Endpoints) != 1 || *plan.Writes[0].Slice.Endpoints[0].NodeName != "n2" {
+		t.Errorf("want the later one alone, got %+v", plan.Writes)
+	}
+}
+
 // reach returns what can be reached by slices, as address and port, and whether any endpoint of it is ready.
 func reach(all []*discoveryv1.EndpointSlice) map[string]int {
 	found := map[string]int{}

@@ -255,6 +255,21 @@ func TestUnresolvedPorts(t *testing.T) {
 	}
 }
 
+// TestPortsResolveInTheEnd: nothing is unresolved any more when the Pods that lacked a port have been replaced.
+func TestPortsResolveInTheEnd(t *testing.T) {
+	set := setOf(newService(withPorts(servicePort("http", 80, intstr.FromString("web")))), newPods(0, 3, withPodPorts()))
+	if unresolved, pods := set.UnresolvedPorts(); len(unresolved) != 1 || pods != 3 {
+		t.Errorf("want one port that 3 Pods lack, got %v of %d", unresolved, pods)
+	}
+	for _, pod := range newPods(0, 2) {
+		set.Put(pod, zoneOf(pod))
+	}
+	set.Delete(newPod(2).Name)
+	if unresolved, pods := set.UnresolvedPorts(); len(unresolved) != 0 || pods != 2 {
+		t.Errorf("want none and 2 Pods, got %v of %d", unresolved, pods)
+	}
+}
+
 func TestFamilies(t *testing.T) {
 	v4, v6 := discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6
 	cases := map[string]struct {
