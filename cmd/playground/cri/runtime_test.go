@@ -258,6 +258,27 @@ func TestManyPods(t *testing.T) {
 	h.nothingLeft()
 }
 
+// TestShortCommands runs commands that end as soon as they are started, side by side in one container: each is answered,
+// whichever comes first, the news of its start or that of its end.
+func TestShortCommands(t *testing.T) {
+	if !critest.Enter(t) {
+		return
+	}
+	h := startHost(t)
+	id := h.run(h.runPod("short", ownPID), ownPID, "sleep", "1000")
+	var wait sync.WaitGroup
+	for range 10 {
+		wait.Go(func() {
+			for range 100 {
+				if got := h.exec(id, "hostname"); got != "short\n" {
+					t.Errorf("%q", got)
+				}
+			}
+		})
+	}
+	wait.Wait()
+}
+
 // TestRefusals asks for what cannot be: each is refused with a word that says what to change, and leaves nothing.
 func TestRefusals(t *testing.T) {
 	if !critest.Enter(t) {

@@ -29,6 +29,9 @@ func Main(args []string) int {
 	// All signals are taken before anything else, so that none ends the init; which ones are passed on, forward decides.
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals)
+	// Deaths have a channel of their own: one that waits there stands for all, so that none is lost while others fill theirs.
+	deaths := make(chan os.Signal, 1)
+	signal.Notify(deaths, unix.SIGCHLD)
 	unix.CloseOnExec(controlFD)
 	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0) // should the runtime die while we do not listen
 	spec, conn, err := open(args)
@@ -53,13 +56,11 @@ func Main(args []string) int {
 		select {
 		case <-ended: // the runtime is gone, and with it whoever wants this container
 			return 1
-		case s := <-signals:
-			if s == unix.SIGCHLD {
-				if code, done := g.reap(); done {
-					return code
-				}
-				continue
+		case <-deaths:
+			if code, done := g.reap(); done {
+				return code
 			}
+		case s := <-signals:
 			g.forward(s)
 		}
 	}
@@ -95,7 +96,8 @@ type guest struct {
 	spec Spec
 	conn *net.UnixConn
 
-	// mu is held from before a command is started until it is known here: or reap could meet a child that it does not know.
+	// mu is held from before a command is started until it is known here and its start was told: or reap could meet a child
+	// that it does not know, or tell of the end of one before its start.
 	mu       sync.Mutex
 	commands map[int]uint64 // by process id
 	main     int            // process id of the container's own process; 0 before it is started
@@ -142,11 +144,9 @@ func (g *guest) run(r Request, files []*os.File) {
 		}
 		defer func() { _ = master.Close() }()
 		defer func() { _ = slave.Close() }()
-		if err := g.start(r, []*os.File{slave, slave, slave}); err != nil {
+		if err := g.start(r, []*os.File{slave, slave, slave}, master); err != nil {
 			_ = Send(g.conn, Reply{Event: "failed", ID: r.ID, Error: err.Error()})
-			return
 		}
-		_ = Send(g.conn, Reply{Event: "started", ID: r.ID}, master)
 		return
 	}
 	if len(files) != 3 {
@@ -155,13 +155,11 @@ func (g *guest) run(r Request, files []*os.File) {
 	}
 	if err := g.start(r, files); err != nil {
 		_ = Send(g.conn, Reply{Event: "failed", ID: r.ID, Error: err.Error()})
-		return
 	}
-	_ = Send(g.conn, Reply{Event: "started", ID: r.ID})
 }
 
-// start runs one command. It does not wait for it: reap does.
-func (g *guest) start(r Request, files []*os.File) error {
+// start runs one command and says so, with the open files in along. It does not wait for it: reap does.
+func (g *guest) start(r Request, files []*os.File, along ...*os.File) error {
 	if len(r.Argv) == 0 {
 		return errors.New("no command: neither the image nor the Pod names one")
 	}
@@ -191,6 +189,7 @@ func (g *guest) start(r Request, files []*os.File) error {
 	if r.Main {
 		g.main = pid
 	}
+	_ = Send(g.conn, Reply{Event: "started", ID: r.ID}, along...)
 	return nil
 }
 
@@ -207,7 +206,8 @@ func (g *guest) kill(id uint64) {
 // forward passes a signal on to the container's process.
 func (g *guest) forward(s os.Signal) {
 	number, ok := s.(syscall.Signal)
-	if !ok || number == unix.SIGPIPE || number == unix.SIGURG { // SIGURG is Go's own, to interrupt its threads
+	// SIGCHLD is for reap; SIGURG is Go's own, to interrupt its threads.
+	if !ok || number == unix.SIGCHLD || number == unix.SIGPIPE || number == unix.SIGURG {
 		return
 	}
 	g.mu.Lock()

@@ -59,7 +59,7 @@ type Request struct {
 }
 
 // Reply is what the init says. Events: "ready" (file system built), "failed" (with Error; ID 0 means that the container
-// cannot be), "started", "exited" (with Code, 128 + the signal's number for one that a signal ended).
+// cannot be), "started", then "exited" (with Code, 128 + the signal's number for one that a signal ended).
 type Reply struct {
 	Event string
 	ID    uint64
