@@ -31,7 +31,7 @@ type Answer struct {
 // SCTP is a network of Ask and AskFrom beside tcp and udp: see sctp.go.
 const SCTP = "sctp"
 
-// Serve answers TCP and UDP at an address until the test ends, with the server's name.
+// Serve answers TCP and UDP at an address until the test ends, with the server's name; in UDP behind the question.
 func (ns *Namespace) Serve(tb testing.TB, name string, at netip.AddrPort) {
 	tb.Helper()
 	var stream net.Listener
@@ -60,12 +60,12 @@ func (ns *Namespace) Serve(tb testing.TB, name string, at netip.AddrPort) {
 	go func() {
 		b := make([]byte, 100)
 		for {
-			_, from, err := packets.ReadFrom(b)
+			n, from, err := packets.ReadFrom(b)
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
 			if err == nil {
-				_, _ = packets.WriteTo(answer(name, from), from)
+				_, _ = packets.WriteTo(append(b[:n:n], answer(name, from)...), from)
 			}
 		}
 	}()
@@ -92,6 +92,9 @@ func answer(name string, from net.Addr) []byte {
 // Conn is a connection of a client.
 type Conn struct {
 	net.Conn
+	// datagrams are numbered by asked: an answer that comes after its time is none to a later question.
+	datagrams bool
+	asked     byte
 }
 
 // Dial connects from inside the namespace; network is tcp or udp.
@@ -119,7 +122,8 @@ func (ns *Namespace) dial(network string, from, to netip.AddrPort, timeout time.
 	if err != nil {
 		return nil, err
 	}
-	return &Conn{c}, nil
+	_, datagrams := c.(*net.UDPConn)
+	return &Conn{Conn: c, datagrams: datagrams}, nil
 }
 
 // Retransmits counts the segments of a TCP connection that were sent again: right after Dial, lost SYNs.
@@ -145,15 +149,22 @@ func (c *Conn) Ask(timeout time.Duration) (Answer, error) {
 	}
 	// A datagram that is refused or dropped on its way out of the host fails the write with EPERM either way; the
 	// refusal itself waits to be read.
-	if _, err := c.Write([]byte{'?'}); err != nil && !errors.Is(err, unix.EPERM) {
+	c.asked++
+	if _, err := c.Write([]byte{c.asked}); err != nil && !errors.Is(err, unix.EPERM) {
 		return Answer{}, err
 	}
 	b := make([]byte, 100)
-	n, err := c.Read(b)
-	if err != nil {
-		return Answer{}, err
+	for {
+		n, err := c.Read(b)
+		switch {
+		case err != nil:
+			return Answer{}, err
+		case !c.datagrams:
+			return readAnswer(b[:n])
+		case n > 0 && b[0] == c.asked:
+			return readAnswer(b[1:n])
+		}
 	}
-	return readAnswer(b[:n])
 }
 
 func readAnswer(text []byte) (Answer, error) {
