@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
 	"strconv"
 	"strings"
 
 	configv1alpha1 "github.com/fairlead/fairlead/api/config/v1alpha1"
+	"github.com/fairlead/fairlead/buildinfo"
 )
 
 // settings is all that the command line and the configuration file say.
@@ -44,7 +44,7 @@ func parse(args []string, stdout io.Writer) (*settings, error) {
 	}
 	switch {
 	case version:
-		fmt.Fprintln(stdout, programVersion())
+		fmt.Fprintln(stdout, buildinfo.Line("manager"))
 		return nil, nil
 	case fs.NArg() > 0:
 		return nil, fmt.Errorf("%q is not a flag: flags begin with --, see --help", fs.Arg(0))
@@ -134,19 +134,4 @@ func usage(fs *flag.FlagSet, w io.Writer) {
 	fmt.Fprintln(w, "manager runs Fairlead's controllers. A flag overrides the field of the configuration file that it names.")
 	fs.SetOutput(w)
 	fs.PrintDefaults()
-}
-
-// programVersion is the module's version and, for a build from a repository, its revision.
-func programVersion() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "fairlead manager (no build information)"
-	}
-	text := "fairlead manager " + info.Main.Version
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			text += " " + s.Value
-		}
-	}
-	return text + " " + info.GoVersion
 }

@@ -25,6 +25,7 @@ import (
 
 	configv1alpha1 "github.com/fairlead/fairlead/api/config/v1alpha1"
 	fairleadv1alpha1 "github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/buildinfo"
 )
 
 const (
@@ -57,7 +58,7 @@ func start(ctx context.Context, log logr.Logger, c *configv1alpha1.ManagerConfig
 			return err
 		}
 	}
-	log.Info("Starting", "version", programVersion(), "apiServerVersion", version, "mode", c.Mode,
+	log.Info("Starting", "version", buildinfo.Line("manager"), "apiServerVersion", version, "mode", c.Mode,
 		"controllers", strings.Join(names, ","), "clusterID", c.ClusterID)
 
 	mgr, err := newManager(cfg, log, c)

@@ -307,9 +307,11 @@ func TestCommandLine(t *testing.T) {
 			}
 		})
 	}
-	var help strings.Builder
-	if err := run(t.Context(), []string{"--help"}, &help); err != nil || !strings.Contains(help.String(), "-node-name") {
-		t.Errorf("help: %v, %q", err, help.String())
+	for arg, want := range map[string]string{"--help": "-node-name", "--version": "fairlead node-agent "} {
+		var out strings.Builder
+		if err := run(t.Context(), []string{arg}, &out); err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("%s: %v, %q", arg, err, out.String())
+		}
 	}
 }
 

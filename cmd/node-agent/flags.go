@@ -18,11 +18,12 @@ import (
 	"k8s.io/klog/v2"
 
 	configv1alpha1 "github.com/fairlead/fairlead/api/config/v1alpha1"
+	"github.com/fairlead/fairlead/buildinfo"
 	"github.com/fairlead/fairlead/dataplane/sysctl"
 )
 
-// errHelp is that of a command line that asks for help, and has got it.
-var errHelp = flag.ErrHelp
+// errAnswered is that of a command line that asks for help or the version, and has got it.
+var errAnswered = flag.ErrHelp
 
 type flags struct {
 	kubeconfig, nodeName, config, sysctls string
@@ -31,7 +32,7 @@ type flags struct {
 	given                                 map[string]bool
 }
 
-// parseFlags reads the command line; help goes to out, and is the error errHelp.
+// parseFlags reads the command line; help and the version go to out, with the error errAnswered.
 func parseFlags(args []string, out io.Writer) (*flags, error) {
 	f := &flags{given: map[string]bool{}}
 	set := flag.NewFlagSet(name, flag.ContinueOnError)
@@ -42,9 +43,10 @@ func parseFlags(args []string, out io.Writer) (*flags, error) {
 	set.StringVar(&f.config, "config", "", "`file` with a NodeAgentConfiguration, or a KubeProxyConfiguration as kube-proxy reads it; default: all defaults of the former")
 	set.StringVar(&f.sysctls, "sysctls", sysctl.Root, "`folder` of the kernel's settings, where "+sysctl.Root+" cannot be written to")
 	set.BoolVar(&f.cleanup, "cleanup", false, "remove our tables from the kernel, nothing else, and exit")
+	version := set.Bool("version", false, "print the version and exit")
 	set.IntVar(&f.verbosity, "v", 0, "log `level`; 1 tells of each write")
 	if err := set.Parse(args); err != nil {
-		if errors.Is(err, errHelp) {
+		if errors.Is(err, errAnswered) {
 			fmt.Fprintf(out, "Usage: %s [flags]\n\nPrograms this node for Services. SIGTERM ends it and leaves the rules in place.\n"+
 				"A flag comes before what the configuration says.\n\n", name)
 			set.SetOutput(out)
@@ -52,6 +54,10 @@ func parseFlags(args []string, out io.Writer) (*flags, error) {
 			return nil, err
 		}
 		return nil, fmt.Errorf("%w: see --help", err)
+	}
+	if *version {
+		fmt.Fprintln(out, buildinfo.Line(name))
+		return nil, errAnswered
 	}
 	if set.NArg() > 0 {
 		return nil, fmt.Errorf("%q is not a flag: flags begin with --, see --help", set.Arg(0))

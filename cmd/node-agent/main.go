@@ -18,7 +18,7 @@ import (
 
 	"github.com/go-logr/logr"
 
-	"github.com/fairlead/fairlead/dataplane/conntrack"
+	"github.com/fairlead/fairlead/buildinfo"
 	"github.com/fairlead/fairlead/dataplane/health"
 	"github.com/fairlead/fairlead/dataplane/listeners"
 	"github.com/fairlead/fairlead/dataplane/nftables"
@@ -41,18 +41,14 @@ func main() {
 // run returns when the context ends, or at once with an error that says what to change.
 func run(ctx context.Context, args []string, out io.Writer) error {
 	f, err := parseFlags(args, out)
-	if errors.Is(err, errHelp) {
+	if errors.Is(err, errAnswered) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	if f.cleanup {
-		err := errors.Join(nftables.Cleanup(nftables.Options{}), conntrack.Cleanup(0))
-		if errors.Is(err, syscall.EPERM) {
-			err = fmt.Errorf("removing our tables takes root or CAP_NET_ADMIN: %w", err)
-		}
-		return err
+		return cleanup()
 	}
 	config, err := loadConfiguration(f.config)
 	if err != nil {
@@ -74,11 +70,16 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	release, err := takeClaim(ctx, log)
+	if err != nil || release == nil {
+		return err
+	}
+	defer release()
 	backend, err := nftables.New(nftables.Options{MasqueradeMark: 1 << *config.MasqueradeBit})
 	if err != nil {
 		return fmt.Errorf("opening the kernel's nftables: %w", err)
 	}
-	log.Info("Starting", "node", config.NodeName, "server", restConfig.Host, "mode", config.Mode)
+	log.Info("Starting", "version", buildinfo.Line(name), "node", config.NodeName, "server", restConfig.Host, "mode", config.Mode)
 	damage, err := backend.Watch(ctx)
 	if err != nil {
 		log.Error(err, "Changes that others make to our rules are repaired late", "after", config.SyncPeriod.Duration)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/fairlead/fairlead/buildinfo"
 	"github.com/fairlead/fairlead/cmd/playground/applet"
 	"github.com/fairlead/fairlead/cmd/playground/balancer"
 	"github.com/fairlead/fairlead/cmd/playground/cri"
@@ -28,6 +29,7 @@ const usage = `Usage: playground [command] [flags]
   down [id]                 end one playground of this user, or all
   list                      list this user's running playgrounds and their namespaces
   exec NAMESPACE -- COMMAND run a command in a namespace: fl-root, fl-n1, fl-cloud, fl-internet, fl-pod-...
+  version                   print the version; --version does the same
 
 Run 'playground up -h' for the flags.
 `
@@ -46,7 +48,9 @@ func main() {
 
 func run(args []string) int {
 	command := "up"
-	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+	if len(args) > 0 && (args[0] == "--version" || args[0] == "-version") {
+		command = "version"
+	} else if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		command, args = args[0], args[1:]
 	}
 	var code int
@@ -60,6 +64,8 @@ func run(args []string) int {
 		code, err = list(args)
 	case "exec":
 		code, err = execute(args)
+	case "version":
+		fmt.Println(buildinfo.Line("playground"))
 	case "init": // the rest is what a playground starts itself as
 		return inside.Main()
 	case "cri":

@@ -322,7 +322,8 @@ func TestPacketsServerAway(t *testing.T) {
 	eventually(t, 60*time.Second, "the agent of n2 back", func() error { return healthy("n2") })
 }
 
-// TestPacketsForeignRules: nft reads our table on every node, and --cleanup removes it and nothing else.
+// TestPacketsForeignRules: nft reads our table on every node, and --cleanup removes it and nothing else, and tells of an
+// agent that would write it again.
 func TestPacketsForeignRules(t *testing.T) {
 	if _, err := exec.LookPath("nft"); err != nil {
 		t.Skip("nft is not installed: install the package nftables")
@@ -358,11 +359,15 @@ func TestPacketsForeignRules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := network.Enter(ns, func() error { return exec.Command(program, "--cleanup").Run() }); err != nil {
-		t.Fatalf("node-agent --cleanup: %v", err)
+	var said []byte
+	if err := network.Enter(ns, func() (err error) {
+		said, err = exec.Command(program, "--cleanup").CombinedOutput()
+		return err
+	}); err == nil || !strings.Contains(string(said), "written again") {
+		t.Errorf("node-agent --cleanup does not tell of the agent that would undo it: %v, %q", err, said)
 	}
 	out, err := nft(ns, "list", "tables")
-	if err != nil || strings.TrimSpace(out) != "table inet foreign" {
-		t.Errorf("after --cleanup nft list tables says %q, %v; want the foreign table alone", out, err)
+	if want := "table ip fairlead-agent\ntable inet foreign"; err != nil || strings.TrimSpace(out) != want {
+		t.Errorf("after --cleanup nft list tables says %q, %v; want the foreign table and the stopped agent's claim", out, err)
 	}
 }

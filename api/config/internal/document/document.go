@@ -80,7 +80,7 @@ func (d *Document) Decode(scheme *runtime.Scheme, want schema.GroupVersionKind, 
 		return OneLine(err)
 	}
 	header := map[string]any{"apiVersion": d.APIVersion, "kind": d.Kind}
-	field := blame(content, nil, func(fields map[string]any) bool {
+	bad := func(fields map[string]any) bool {
 		maps.Copy(fields, header)
 		text, err := stdjson.Marshal(fields)
 		if err != nil {
@@ -88,25 +88,32 @@ func (d *Document) Decode(scheme *runtime.Scheme, want schema.GroupVersionKind, 
 		}
 		_, _, err = decoder.Decode(text, nil, into.DeepCopyObject())
 		return err != nil && !runtime.IsStrictDecodingError(err)
-	})
-	if field == "" {
+	}
+	path := blame(content, nil, bad)
+	if path == nil {
 		return OneLine(err)
 	}
 	if wrong := (*stdjson.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
 		err = fmt.Errorf("found %s where a value of type %s belongs", wrong.Value, wrong.Type)
+		// A duration's own decoder asks for text, of which it does not take all.
+		if !bad(alone(path, "1s")) && bad(alone(path, "")) {
+			err = fmt.Errorf("found %s where a duration belongs: write a number and its unit, such as 30s or 5m", wrong.Value)
+		}
 	}
-	return OneLine(fmt.Errorf("%s: %w", field, err))
+	return OneLine(fmt.Errorf("%s: %w", strings.Join(path, "."), err))
+}
+
+// alone is a document with one field.
+func alone(path []string, value any) map[string]any {
+	for _, name := range slices.Backward(path) {
+		value = map[string]any{name: value}
+	}
+	return value.(map[string]any)
 }
 
 // blame finds the field that cannot be read by reading each alone: what a type's own decoder (of a duration, for
-// one) complains about does not tell where it stood. Empty: no field alone is to blame.
-func blame(fields map[string]any, path []string, bad func(map[string]any) bool) string {
-	alone := func(path []string, value any) map[string]any {
-		for _, name := range slices.Backward(path) {
-			value = map[string]any{name: value}
-		}
-		return value.(map[string]any)
-	}
+// one) complains about does not tell where it stood. nil: no field alone is to blame.
+func blame(fields map[string]any, path []string, bad func(map[string]any) bool) []string {
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		here := append(slices.Clone(path), name)
 		if !bad(alone(here, fields[name])) {
@@ -114,13 +121,13 @@ func blame(fields map[string]any, path []string, bad func(map[string]any) bool) 
 		}
 		inner, nested := fields[name].(map[string]any)
 		if nested && !bad(alone(here, map[string]any{})) {
-			if found := blame(inner, here, bad); found != "" {
+			if found := blame(inner, here, bad); found != nil {
 				return found
 			}
 		}
-		return strings.Join(here, ".")
+		return here
 	}
-	return ""
+	return nil
 }
 
 // OneLine keeps the chain of err but prints it on one line: YAML errors come with line breaks. nil stays nil.
