@@ -119,9 +119,17 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, nil
 	}
 	st := r.states.Get(req.NamespacedName)
-	if wait := st.pace.Wait(r.Clock.Now()); wait > 0 {
+	now := r.Clock.Now()
+	if wait := max(st.pace.Wait(now), st.backoff.Wait(now, st.inbox.news())); wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
+	res, err := r.reconcile(ctx, req, st)
+	st.backoff.Note(r.Clock.Now(), err)
+	return res, err
+}
+
+// reconcile is a pass that has not to wait.
+func (r *Reconciler) reconcile(ctx context.Context, req ctrl.Request, st *state) (ctrl.Result, error) {
 	st.inbox.take()
 	service := r.Tracker.Service(req.NamespacedName)
 	if service == nil || !endpoints.Selected(service) {

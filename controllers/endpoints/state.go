@@ -5,6 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/fairlead/fairlead/controllers/work"
 	"github.com/fairlead/fairlead/endpoints"
 )
 
@@ -14,6 +15,7 @@ type state struct {
 
 	pace    endpoints.Pace
 	trigger endpoints.TriggerTimes
+	backoff work.Backoff
 	failing bool
 }
 
@@ -35,6 +37,13 @@ func (b *inbox) take() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.waiting = false
+}
+
+// news says that a pass is wanted.
+func (b *inbox) news() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.waiting
 }
 
 // want says that a pass is wanted, and whether that is news.

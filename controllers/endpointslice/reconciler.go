@@ -153,9 +153,16 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	st := r.states.Get(req.NamespacedName)
 	now := r.Clock.Now()
-	if wait := st.pace.Wait(now); wait > 0 {
+	if wait := max(st.pace.Wait(now), st.backoff.Wait(now, st.inbox.news())); wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
+	res, err := r.reconcile(ctx, req, st, now)
+	st.backoff.Note(r.Clock.Now(), err)
+	return res, err
+}
+
+// reconcile is a pass that has not to wait.
+func (r *Reconciler) reconcile(ctx context.Context, req ctrl.Request, st *state, now time.Time) (ctrl.Result, error) {
 	st.mail = st.inbox.take() // Before anything is read, so that what comes meanwhile is another pass's.
 	naming, err := r.naming(ctx, req.NamespacedName, st)
 	if err != nil {

@@ -47,6 +47,7 @@ type state struct {
 	conditions   []metav1.Condition
 	conditionsAt string
 	refusals     work.Refusals
+	backoff      work.Backoff
 	// failing says that the last pass failed, so that only the first of several failures makes an event.
 	failing bool
 	share   share
@@ -122,6 +123,13 @@ type mail struct {
 type sliceEvent struct {
 	slice   *discoveryv1.EndpointSlice
 	deleted bool
+}
+
+// news says that something wants a pass.
+func (b *inbox) news() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.waiting
 }
 
 // take empties the inbox.

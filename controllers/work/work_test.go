@@ -1,7 +1,9 @@
 package work
 
 import (
+	"errors"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -48,5 +50,34 @@ func TestStates(t *testing.T) {
 	s.Forget(a)
 	if s.Find(a) != nil || s.Get(a) == first || made != 3 {
 		t.Errorf("what was forgotten is there; %d states were made, not 3", made)
+	}
+}
+
+// TestBackoff: pauses double up to a minute, news cuts them to a second, and a success ends them.
+func TestBackoff(t *testing.T) {
+	var b Backoff
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	if wait := b.Wait(now, false); wait != 0 {
+		t.Errorf("nothing has failed, and it waits for %s", wait)
+	}
+	pause := 5 * time.Millisecond
+	for range 20 {
+		b.Note(now, errors.New("refused"))
+		if wait, news := b.Wait(now, false), b.Wait(now, true); wait != pause || news != min(pause, time.Second) {
+			t.Fatalf("want %s and, with news, a second at most, got %s and %s", pause, wait, news)
+		}
+		if wait := b.Wait(now.Add(pause), false); wait != 0 {
+			t.Fatalf("the pause of %s is over, and it waits for %s", pause, wait)
+		}
+		now = now.Add(pause)
+		pause = min(2*pause, time.Minute)
+	}
+	b.Note(now, nil)
+	if wait := b.Wait(now, false); wait != 0 {
+		t.Errorf("it went well, and it waits for %s", wait)
+	}
+	b.Note(now, errors.New("refused"))
+	if wait := b.Wait(now, false); wait != 5*time.Millisecond {
+		t.Errorf("after that it begins with %s", wait)
 	}
 }
