@@ -1,8 +1,15 @@
 // Package topology decides which zones and nodes each endpoint of a Service serves: the hints on EndpointSlices, by
 // which a proxy chooses endpoints near to the client.
 //
-// It is pure: endpoints and a policy in, hints out, in whatever order the endpoints come. It neither watches nodes nor
-// writes slices, and it does not enforce anything: a proxy uses hints only where every ready endpoint has one.
+// Parse reads what a Service asks for. Under a policy of trafficDistribution the hints of an endpoint depend on it alone
+// (Local). Under topology-mode Auto, and under values of that annotation of our own, they depend on all ready endpoints of
+// one family and on the zones' capacities: as little traffic as possible crosses zones under a bound on overload, and of
+// all ways to have that, the hints that stand are changed least. Assign computes them from nothing; an Assignment is kept
+// up to date endpoint by endpoint and gives the same.
+//
+// It is pure: endpoints, capacities and a policy in, hints and a Report out, in whatever order the endpoints come. It
+// neither watches nodes nor writes slices, and it does not enforce anything: a proxy uses hints only where every ready
+// endpoint has one.
 package topology
 
 import (
@@ -10,66 +17,42 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
-// Policy is what a Service asks for.
-type Policy string
-
-const (
-	// None: the whole cluster is equally near, and endpoints have no hints.
-	None Policy = ""
-	// SameZone: an endpoint serves the zone that it is in.
-	SameZone Policy = "SameZone"
-	// SameNode: an endpoint serves the node that it is on, and its zone where a node has none.
-	SameNode Policy = "SameNode"
-)
-
-// PolicyOf returns the policy of a Service's spec.trafficDistribution. PreferClose is the old name of PreferSameZone;
-// a value that is not known means None, as upstream.
-func PolicyOf(service *corev1.Service) Policy {
-	if service.Spec.TrafficDistribution == nil {
-		return None
-	}
-	switch *service.Spec.TrafficDistribution {
-	case corev1.ServiceTrafficDistributionPreferClose, corev1.ServiceTrafficDistributionPreferSameZone:
-		return SameZone
-	case corev1.ServiceTrafficDistributionPreferSameNode:
-		return SameNode
-	default:
-		return None
-	}
+// Endpoint is a ready endpoint of one family of a Service. Those that are not ready have no hints and are not given.
+type Endpoint struct {
+	// Key tells the endpoints of a family apart. Where some of several equals must change, it is those with the least.
+	Key string
+	// Zone is where it is; empty: not known, which is far from everybody.
+	Zone string
+	// Hints are those that it has. Nil: none.
+	Hints *discoveryv1.EndpointHints
 }
 
-// Input is what an assignment is made from: the endpoints of one Service in one family. Hints are given per family,
-// since a client chooses among the endpoints of one.
-type Input struct {
-	Policy Policy
-	// Endpoints are not changed.
-	Endpoints []*discoveryv1.Endpoint
+// Change is what an endpoint's hints become. Nil: none. Hints are shared and must not be changed.
+type Change struct {
+	Key   string
+	Hints *discoveryv1.EndpointHints
 }
 
-// Result is an assignment.
-type Result struct {
-	// Hints has one element for each endpoint of the input; nil means no hints.
-	Hints []*discoveryv1.EndpointHints
-}
-
-// Assign returns the hints that endpoints should have. Under SameZone and SameNode the hints of one endpoint depend on
-// it alone, so that a change of one never changes another's; endpoints that are not ready have none, and so have those
-// whose zone, or node, is not known.
-func Assign(in Input) Result {
-	hints := make([]*discoveryv1.EndpointHints, len(in.Endpoints))
-	if in.Policy == None {
-		return Result{Hints: hints}
+// Assign returns the hints that the ready endpoints of one family should have under a policy for the whole of them
+// (Policy.Whole), one for each endpoint, and the report. Endpoints are not changed. It costs O(n log n).
+func Assign(policy Policy, capacities Capacities, endpoints []Endpoint) ([]*discoveryv1.EndpointHints, Report) {
+	a := NewAssignment(policy, capacities)
+	for _, e := range endpoints {
+		a.Put(e)
 	}
-	for i, endpoint := range in.Endpoints {
-		hints[i] = local(in.Policy, endpoint)
+	_, report := a.Update()
+	hints := make([]*discoveryv1.EndpointHints, len(endpoints))
+	for i, e := range endpoints {
+		hints[i] = a.Hints(e.Key)
 	}
-	return Result{Hints: hints}
+	return hints, report
 }
 
-// Local returns the assignment of one endpoint, for policies under which it depends on that endpoint alone: SameZone
-// and SameNode. It is nil for None.
+// Local returns the assignment of one endpoint, for policies under which it depends on that endpoint alone: those of
+// trafficDistribution. It is nil for others. Endpoints that are not ready get no hints, and neither do those whose zone,
+// or node, is not known.
 func Local(policy Policy) func(*discoveryv1.Endpoint) *discoveryv1.EndpointHints {
-	if policy == None {
+	if policy.Mode != ModeSameZone && policy.Mode != ModeSameNode {
 		return nil
 	}
 	return func(endpoint *discoveryv1.Endpoint) *discoveryv1.EndpointHints { return local(policy, endpoint) }
@@ -83,11 +66,20 @@ func local(policy Policy, endpoint *discoveryv1.Endpoint) *discoveryv1.EndpointH
 	if endpoint.Zone != nil {
 		hints.ForZones = []discoveryv1.ForZone{{Name: *endpoint.Zone}}
 	}
-	if endpoint.NodeName != nil && policy == SameNode {
+	if endpoint.NodeName != nil && policy.Mode == ModeSameNode {
 		hints.ForNodes = []discoveryv1.ForNode{{Name: *endpoint.NodeName}}
 	}
 	if hints.ForZones == nil && hints.ForNodes == nil {
 		return nil
 	}
 	return &hints
+}
+
+// PolicyOf returns the policy of a Service where it is one of trafficDistribution, and else None.
+func PolicyOf(service *corev1.Service) Policy {
+	policy, err := Parse(service)
+	if err != nil || policy.Whole() {
+		return None
+	}
+	return policy
 }

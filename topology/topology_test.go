@@ -19,7 +19,7 @@ func endpoint(ready *bool, zone, node string) *discoveryv1.Endpoint {
 	return e
 }
 
-func TestAssign(t *testing.T) {
+func TestLocal(t *testing.T) {
 	zone := []discoveryv1.ForZone{{Name: "a"}}
 	node := []discoveryv1.ForNode{{Name: "n1"}}
 	cases := map[string]struct {
@@ -34,42 +34,40 @@ func TestAssign(t *testing.T) {
 		},
 		"Zone": {
 			reason: "SameZone names the zone alone.",
-			policy: SameZone, endpoint: endpoint(new(true), "a", "n1"), want: &discoveryv1.EndpointHints{ForZones: zone},
+			policy: Policy{Mode: ModeSameZone}, endpoint: endpoint(new(true), "a", "n1"), want: &discoveryv1.EndpointHints{ForZones: zone},
 		},
 		"Node": {
 			reason: "SameNode names both, so that a client on a node without endpoints stays in its zone.",
-			policy: SameNode, endpoint: endpoint(new(true), "a", "n1"), want: &discoveryv1.EndpointHints{ForZones: zone, ForNodes: node},
+			policy: Policy{Mode: ModeSameNode}, endpoint: endpoint(new(true), "a", "n1"), want: &discoveryv1.EndpointHints{ForZones: zone, ForNodes: node},
 		},
 		"NodeWithoutZone": {
 			reason: "A node without a zone can still be preferred.",
-			policy: SameNode, endpoint: endpoint(new(true), "", "n1"), want: &discoveryv1.EndpointHints{ForNodes: node},
+			policy: Policy{Mode: ModeSameNode}, endpoint: endpoint(new(true), "", "n1"), want: &discoveryv1.EndpointHints{ForNodes: node},
 		},
 		"NoZone": {
 			reason: "What is not known is not hinted.",
-			policy: SameZone, endpoint: endpoint(new(true), "", "n1"),
+			policy: Policy{Mode: ModeSameZone}, endpoint: endpoint(new(true), "", "n1"),
 		},
 		"NotReady": {
 			reason: "Endpoints that are not ready carry no hints.",
-			policy: SameZone, endpoint: endpoint(new(false), "a", "n1"),
+			policy: Policy{Mode: ModeSameZone}, endpoint: endpoint(new(false), "a", "n1"),
 		},
 		"ReadyUnknown": {
 			reason: "Ready that is not set is not ready here.",
-			policy: SameZone, endpoint: endpoint(nil, "a", "n1"),
+			policy: Policy{Mode: ModeSameZone}, endpoint: endpoint(nil, "a", "n1"),
 		},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			before := tc.endpoint.DeepCopy()
-			got := Assign(Input{Policy: tc.policy, Endpoints: []*discoveryv1.Endpoint{tc.endpoint}})
-			if diff := cmp.Diff([]*discoveryv1.EndpointHints{tc.want}, got.Hints); diff != "" {
-				t.Errorf("%s\n-want +got:\n%s", tc.reason, diff)
-			}
+			var got *discoveryv1.EndpointHints
 			if local := Local(tc.policy); local != nil {
-				if diff := cmp.Diff(tc.want, local(tc.endpoint)); diff != "" {
-					t.Errorf("alone it has other hints than among all\n-want +got:\n%s", diff)
-				}
+				got = local(tc.endpoint)
 			} else if tc.policy != None {
 				t.Error("there is no function of one endpoint")
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("%s\n-want +got:\n%s", tc.reason, diff)
 			}
 			if diff := cmp.Diff(before, tc.endpoint); diff != "" {
 				t.Errorf("the input was changed:\n%s", diff)
@@ -84,16 +82,16 @@ func TestPolicyOf(t *testing.T) {
 		want  Policy
 	}{
 		"Unset":          {want: None},
-		"PreferClose":    {value: new("PreferClose"), want: SameZone},
-		"PreferSameZone": {value: new("PreferSameZone"), want: SameZone},
-		"PreferSameNode": {value: new("PreferSameNode"), want: SameNode},
+		"PreferClose":    {value: new("PreferClose"), want: Policy{Mode: ModeSameZone}},
+		"PreferSameZone": {value: new("PreferSameZone"), want: Policy{Mode: ModeSameZone}},
+		"PreferSameNode": {value: new("PreferSameNode"), want: Policy{Mode: ModeSameNode}},
 		"Unknown":        {value: new("PreferSameRack"), want: None},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			service := &corev1.Service{Spec: corev1.ServiceSpec{TrafficDistribution: tc.value}}
 			if got := PolicyOf(service); got != tc.want {
-				t.Errorf("want %q, got %q", tc.want, got)
+				t.Errorf("want %+v, got %+v", tc.want, got)
 			}
 		})
 	}
