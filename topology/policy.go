@@ -1,8 +1,6 @@
 package topology
 
 import (
-	"fmt"
-
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -28,14 +26,14 @@ const (
 	ByCPU Measure = "CPU"
 	// ByNodes: how many nodes it has.
 	ByNodes Measure = "Nodes"
-	// ByWeights: what the Service says.
+	// ByWeights: what the Service says, for the zones that have nodes at all.
 	ByWeights Measure = "Weights"
 )
 
 const (
 	// Prefix is the domain of our values of topology-mode.
 	Prefix = "fairlead.dev/"
-	// AnnotationWeights has the zones' weights for capacity by weights: "zone-a=3,zone-b=1".
+	// AnnotationWeights has the zones' weights for demand by weights: "zone-a=3,zone-b=1".
 	AnnotationWeights = Prefix + "topology-weights"
 	// DefaultBound is the bound of Auto in per cent, which is upstream's.
 	DefaultBound = 20
@@ -63,25 +61,18 @@ type Policy struct {
 // None is no policy: endpoints have no hints.
 var None = Policy{}
 
+// auto is the policy of "Auto", and what our own values begin with.
+var auto = Policy{Mode: ModeAuto, Bound: DefaultBound, By: ByCPU}
+
 // Whole says that hints depend on all endpoints together and on the zones' capacities: what Assign and Assignment are
 // for. Under other policies they are Local's, or none.
 func (p Policy) Whole() bool { return p.Mode == ModeAuto }
 
-// Parse returns what a Service asks for by its annotations and spec.trafficDistribution. An error is one line that names
-// the value and says what is wrong; the Service is to have no hints then, as under None.
-//
-// The annotation service.kubernetes.io/topology-aware-hints, where there is one, counts instead of topology-mode. An
-// annotation that turns topology on overrides trafficDistribution; "Disabled" leaves it in force, as upstream.
-func Parse(service *corev1.Service) (Policy, error) {
-	if service.Spec.TrafficDistribution == nil {
-		return None, nil
+// PolicyOf returns the policy of a Service where it is one of trafficDistribution, and else None.
+func PolicyOf(service *corev1.Service) Policy {
+	policy, err := Parse(service)
+	if err != nil || policy.Whole() {
+		return None
 	}
-	switch value := *service.Spec.TrafficDistribution; value {
-	case corev1.ServiceTrafficDistributionPreferClose, corev1.ServiceTrafficDistributionPreferSameZone:
-		return Policy{Mode: ModeSameZone}, nil
-	case corev1.ServiceTrafficDistributionPreferSameNode:
-		return Policy{Mode: ModeSameNode}, nil
-	default:
-		return None, fmt.Errorf("spec.trafficDistribution %q is not known", value)
-	}
+	return policy
 }

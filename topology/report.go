@@ -1,5 +1,11 @@
 package topology
 
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
 // Reason is why a Service has the hints that it has, or has none. Reasons are stable: conditions and metrics use them.
 type Reason string
 
@@ -38,7 +44,7 @@ type Report struct {
 	// Overload is how much more than an even share the endpoint with most traffic gets: 0.2 is 20% more.
 	Overload float64
 	// Bound is the bound on Overload that the best assignment was found under: the policy's, or the smallest that can be
-	// met. Policy.Keep is beside it.
+	// met, which under a strict policy stands beside no hints. Policy.Keep is beside it.
 	Bound float64
 	// Kept says that the hints are not the best ones, but stand by Policy.Keep.
 	Kept bool
@@ -59,3 +65,61 @@ type ZoneReport struct {
 	// Serving is how many its clients are sent to, and Local how many of those are in it.
 	Serving, Local int
 }
+
+// describe reports what is, after the moves of a finding.
+func (a *Assignment) describe(found finding, changed int) Report {
+	groups := a.sorted()
+	f := a.figures(after(groups, nil))
+	r := Report{
+		Reason: found.reason, Hinted: f.hinted && len(groups) > 0, Endpoints: len(a.members),
+		CrossZone: f.cross, Overload: f.overload, Kept: found.kept, Changed: changed,
+	}
+	if found.bound.den > 0 {
+		r.Bound = float64(found.bound.num)/float64(found.bound.den)/float64(a.total) - 1
+	}
+	placed := map[string]int{}
+	for _, g := range groups {
+		placed[g.place] += g.size
+	}
+	for z, zone := range a.zones {
+		r.Zones = append(r.Zones, ZoneReport{
+			Name: zone.zone, Share: float64(zone.weight) / float64(a.total), Endpoints: placed[zone.zone],
+			Serving: f.serving[z], Local: f.local[z],
+		})
+		delete(placed, zone.zone)
+	}
+	for name, size := range placed {
+		r.Zones = append(r.Zones, ZoneReport{Name: name, Endpoints: size})
+	}
+	slices.SortFunc(r.Zones, func(x, y ZoneReport) int { return cmp.Compare(x.Name, y.Name) })
+	r.Message = a.message(r, found.optimum)
+	return r
+}
+
+// message explains a report in one line.
+func (a *Assignment) message(r Report, optimum figures) string {
+	figures := fmt.Sprintf("%s of the traffic crosses zones and no endpoint gets more than %s above an even share",
+		percent(r.CrossZone), percent(r.Overload))
+	if r.Kept {
+		figures += fmt.Sprintf("; hints that stand are kept, the best would have %s cross zones", percent(optimum.cross))
+	}
+	switch r.Reason {
+	case BoundMet:
+		return fmt.Sprintf("The bound of %d%% is met: %s", a.policy.Bound, figures)
+	case BoundRaised:
+		return fmt.Sprintf("%d endpoints in %d zones cannot meet the bound of %d%%, but one of %s: %s",
+			r.Endpoints, len(a.zones), a.policy.Bound, percent(r.Bound), figures)
+	case TooFewEndpoints:
+		return fmt.Sprintf("%d endpoints are too few for %d zones, and the clients of some zones are sent to all: %s",
+			r.Endpoints, len(a.zones), figures)
+	case BoundNotMet:
+		return fmt.Sprintf("Hints are off: %d endpoints in %d zones cannot meet the bound of %d%%, but one of %s",
+			r.Endpoints, len(a.zones), a.policy.Bound, percent(r.Bound))
+	case NoEndpoints:
+		return "No endpoint is ready"
+	default:
+		return "Hints are off: no zone has a node that is ready, takes ordinary Pods, and has a zone label and CPU"
+	}
+}
+
+func percent(share float64) string { return fmt.Sprintf("%.1f%%", share*100) }

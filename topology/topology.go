@@ -13,7 +13,6 @@
 package topology
 
 import (
-	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
@@ -73,13 +72,4 @@ func local(policy Policy, endpoint *discoveryv1.Endpoint) *discoveryv1.EndpointH
 		return nil
 	}
 	return &hints
-}
-
-// PolicyOf returns the policy of a Service where it is one of trafficDistribution, and else None.
-func PolicyOf(service *corev1.Service) Policy {
-	policy, err := Parse(service)
-	if err != nil || policy.Whole() {
-		return None
-	}
-	return policy
 }
