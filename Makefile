@@ -140,6 +140,10 @@ bench-dataplane: ## Measure the node agent against kube-proxy (BENCH_FLAGS=-quic
 	go build -o $(BIN)/dataplane ./test/peers/dataplane
 	@assets=$(PEERS) && exec $(BIN)/dataplane -assets "$$assets" -agent $(BIN)/measured-node-agent $(BENCH_FLAGS)
 
+.PHONY: bench-topology
+bench-topology: ## Play random Services to upstream's topology hints and to ours; write docs/topology-figures.md and its plots.
+	cd test/oracle && go run ./topology -docs ../../docs
+
 ##@ Build and deploy
 
 .PHONY: build

@@ -17,7 +17,7 @@ type Assignment struct {
 	zones  []demand
 	total  uint64
 
-	members map[string]member
+	members map[string]*member
 	groups  map[groupKey]*group
 	// hints are all that were given, by their text.
 	hints map[string]*discoveryv1.EndpointHints
@@ -30,7 +30,7 @@ type Assignment struct {
 func NewAssignment(policy Policy, capacities Capacities) *Assignment {
 	a := &Assignment{
 		policy:  policy,
-		members: map[string]member{},
+		members: map[string]*member{},
 		groups:  map[groupKey]*group{},
 		hints:   map[string]*discoveryv1.EndpointHints{},
 	}
@@ -41,14 +41,17 @@ func NewAssignment(policy Policy, capacities Capacities) *Assignment {
 // Put adds a ready endpoint, or makes it what it is now. For a key that the assignment has, the hints of e do not count:
 // it knows those that it gave. So a caller puts what stands on slices at first, and later leaves Hints nil.
 func (a *Assignment) Put(e Endpoint) {
-	hints := e.Hints
-	if m, known := a.members[e.Key]; known {
-		if m.group.place == e.Zone {
-			return
-		}
-		hints = m.hints
+	m, known := a.members[e.Key]
+	switch {
+	case !known:
+		m = &member{key: e.Key, hints: e.Hints}
+		a.members[e.Key] = m
+	case m.group.place == e.Zone:
+		return
+	default:
+		a.leave(m)
 	}
-	a.move(e.Key, e.Zone, hints)
+	a.group(e.Zone, m.hints).join(m)
 	a.settled = false
 }
 
@@ -72,7 +75,12 @@ func (a *Assignment) SetCapacities(capacities Capacities) {
 
 // Hints returns what an endpoint has since the last Update, nil where it has none or is not known. They are shared and
 // must not be changed.
-func (a *Assignment) Hints(key string) *discoveryv1.EndpointHints { return a.members[key].hints }
+func (a *Assignment) Hints(key string) *discoveryv1.EndpointHints {
+	if m, known := a.members[key]; known {
+		return m.hints
+	}
+	return nil
+}
 
 // Update returns the endpoints whose hints become others, sorted by key, and the report. New endpoints that have already
 // the hints that they should have are not among them. A second Update at once returns none.
@@ -92,26 +100,20 @@ func (a *Assignment) Update() ([]Change, Report) {
 	return changes, a.report
 }
 
-// move puts an endpoint into the group of its place and hints, and out of the one it is in.
-func (a *Assignment) move(key, place string, hints *discoveryv1.EndpointHints) {
-	if m, known := a.members[key]; known {
-		a.leave(m)
-	}
-	id := groupKey{place, hintsText(hints)}
-	g := a.groups[id]
+// group returns the group of a place and hints, a new one if need be.
+func (a *Assignment) group(place string, hints *discoveryv1.EndpointHints) *group {
+	key := groupKey{place, hintsText(hints)}
+	g := a.groups[key]
 	if g == nil {
-		g = &group{groupKey: id, zones: hintedZones(hints)}
-		a.groups[id] = g
+		g = &group{groupKey: key, zones: hintedZones(hints)}
+		a.groups[key] = g
 	}
-	g.size++
-	g.fresh = append(g.fresh, key)
-	a.members[key] = member{g, hints}
-	g.tidy(a.members)
+	return g
 }
 
-func (a *Assignment) leave(m member) {
-	if m.group.size--; m.group.size == 0 {
-		delete(a.groups, m.group.groupKey)
+func (a *Assignment) leave(m *member) {
+	if key := m.group.groupKey; m.leave() {
+		delete(a.groups, key)
 	}
 }
 
@@ -133,9 +135,12 @@ func (a *Assignment) apply(changes []Change, m move) []Change {
 		a.hints[text] = hints
 	}
 	hints := a.hints[text]
-	for _, key := range m.from.take(m.count, a.members) {
-		a.move(key, m.from.place, hints)
-		changes = append(changes, Change{key, hints})
+	to := a.group(m.from.place, hints)
+	for _, one := range m.from.take(m.count) {
+		a.leave(one)
+		one.hints = hints
+		to.join(one)
+		changes = append(changes, Change{one.key, hints})
 	}
 	return changes
 }

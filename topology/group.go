@@ -11,66 +11,85 @@ import (
 // groupKey is what endpoints have in common that are alike to a search: where they are and what hints they have.
 type groupKey struct{ place, hints string }
 
-// group is the endpoints of one key. It gives out the one with the least key in O(log n).
+// group is the endpoints of one key. It gives out those with the least keys, each in O(log n).
 type group struct {
 	groupKey
 	// zones are those that the hints name; nil where there are no hints, or none of the kind that we give.
 	zones []string
 	size  int
-	// ordered is a heap of members' keys, and fresh has those that are not in it yet. Both may have keys that have left.
-	ordered keyHeap
-	fresh   []string
+	// ordered is a heap of members, and fresh has those that are not in it yet. Both may have some that have left, and one
+	// that has left and come back twice.
+	ordered memberHeap
+	fresh   []*member
 }
 
-// member is one endpoint.
+// member is one endpoint. Its group is nil when it is gone.
 type member struct {
+	key   string
 	group *group
 	hints *discoveryv1.EndpointHints
 }
 
-type keyHeap []string
+func compareMembers(a, b *member) int { return strings.Compare(a.key, b.key) }
 
-func (h keyHeap) Len() int           { return len(h) }
-func (h keyHeap) Less(i, j int) bool { return h[i] < h[j] }
-func (h keyHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *keyHeap) Push(key any)      { *h = append(*h, key.(string)) }
-func (h *keyHeap) Pop() any {
+type memberHeap []*member
+
+func (h memberHeap) Len() int           { return len(h) }
+func (h memberHeap) Less(i, j int) bool { return h[i].key < h[j].key }
+func (h memberHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *memberHeap) Push(m any)        { *h = append(*h, m.(*member)) }
+func (h *memberHeap) Pop() any {
 	last := len(*h) - 1
-	key := (*h)[last]
+	m := (*h)[last]
 	*h = (*h)[:last]
-	return key
+	return m
 }
 
-// tidy takes keys out that have left, once they are most of all, so that the group does not grow with every endpoint
-// that comes back.
-func (g *group) tidy(members map[string]member) {
-	if len(g.ordered)+len(g.fresh) <= 2*g.size+16 {
-		return
+// join adds a member that is in no group.
+func (g *group) join(m *member) {
+	m.group = g
+	g.size++
+	g.fresh = append(g.fresh, m)
+	if len(g.ordered)+len(g.fresh) > 2*g.size+16 {
+		g.sort() // else it would grow with every endpoint that comes back
 	}
-	keys := slices.DeleteFunc(append(g.ordered, g.fresh...), func(key string) bool { return members[key].group != g })
-	slices.Sort(keys)
-	g.ordered, g.fresh = slices.Compact(keys), nil // sorted is a heap
+}
+
+// leave takes a member out of its group, and says whether the group is empty now.
+func (m *member) leave() bool {
+	m.group.size--
+	empty := m.group.size == 0
+	m.group = nil
+	return empty
+}
+
+// sort leaves the group's members alone, in their order, which is a heap.
+func (g *group) sort() {
+	all := slices.DeleteFunc(append(g.ordered, g.fresh...), func(m *member) bool { return m.group != g })
+	slices.SortFunc(all, compareMembers)
+	g.ordered, g.fresh = slices.Compact(all), nil
 }
 
 // take returns the members with the least keys. They must leave the group before it is asked again.
-func (g *group) take(count int, members map[string]member) []string {
-	if len(g.fresh) > len(g.ordered)/8 {
-		g.ordered = append(g.ordered, g.fresh...)
-		heap.Init(&g.ordered)
-	} else {
-		for _, key := range g.fresh {
-			heap.Push(&g.ordered, key)
-		}
+func (g *group) take(count int) []*member {
+	if count+len(g.fresh) > g.size/8 {
+		g.sort()
+		taken := slices.Clone(g.ordered[:count])
+		g.ordered = slices.Delete(g.ordered, 0, count)
+		return taken
+	}
+	for _, m := range g.fresh {
+		heap.Push(&g.ordered, m)
 	}
 	g.fresh = nil
-	var keys []string
-	for len(keys) < count {
-		key := heap.Pop(&g.ordered).(string)
-		if members[key].group == g && (len(keys) == 0 || keys[len(keys)-1] != key) {
-			keys = append(keys, key)
+	var taken []*member
+	for len(taken) < count {
+		m := heap.Pop(&g.ordered).(*member)
+		if m.group == g && (len(taken) == 0 || taken[len(taken)-1] != m) {
+			taken = append(taken, m)
 		}
 	}
-	return keys
+	return taken
 }
 
 // hintsText is the same for the same hints, and empty for none.

@@ -1,0 +1,200 @@
+package topology
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// stream plays events to an Assignment and holds what a caller holds beside it.
+type stream struct {
+	t          *testing.T
+	policy     Policy
+	capacities Capacities
+	assignment *Assignment
+	endpoints  map[string]Endpoint
+}
+
+func newStream(t *testing.T, policy Policy, capacities Capacities) *stream {
+	return &stream{t, policy, capacities, NewAssignment(policy, capacities), map[string]Endpoint{}}
+}
+
+func (s *stream) put(e Endpoint) {
+	s.assignment.Put(e)
+	if old, ok := s.endpoints[e.Key]; ok {
+		e.Hints = old.Hints
+	}
+	s.endpoints[e.Key] = e
+}
+
+func (s *stream) delete(key string) {
+	s.assignment.Delete(key)
+	delete(s.endpoints, key)
+}
+
+func (s *stream) resize(c Capacities) {
+	s.assignment.SetCapacities(c)
+	s.capacities = c
+}
+
+// update compares an Update with Assign, which knows no history, and with what must always hold.
+func (s *stream) update() Report {
+	s.t.Helper()
+	all := slices.SortedFunc(maps.Values(s.endpoints), func(a, b Endpoint) int { return cmpKeys(b.Key, a.Key) })
+	want, wantReport := Assign(s.policy, s.capacities, all)
+	changes, report := s.assignment.Update()
+	if diff := cmp.Diff(wantReport, report); diff != "" {
+		s.t.Fatalf("the reports of Assign and Update differ (-Assign +Update):\n%s", diff)
+	}
+	if report.Changed != len(changes) || !slices.IsSortedFunc(changes, func(a, b Change) int { return cmpKeys(a.Key, b.Key) }) {
+		s.t.Fatalf("%d changes are reported, these are made: %v", report.Changed, changes)
+	}
+	for _, c := range changes {
+		e, ok := s.endpoints[c.Key]
+		if !ok || hintsText(e.Hints) == hintsText(c.Hints) {
+			s.t.Fatalf("%s had %q and changes to %q", c.Key, hintsText(e.Hints), hintsText(c.Hints))
+		}
+		e.Hints = c.Hints
+		s.endpoints[c.Key] = e
+	}
+	for i, e := range all {
+		e = s.endpoints[e.Key]
+		is := s.assignment.Hints(e.Key)
+		if hintsText(is) != hintsText(want[i]) || hintsText(is) != hintsText(e.Hints) {
+			s.t.Fatalf("%s: Assign gives %q, Update %q, and changes come to %q", e.Key, hintsText(want[i]), hintsText(is), hintsText(e.Hints))
+		}
+		if report.Hinted != (is != nil) || report.Hinted && !s.policy.Several && len(is.ForZones) != 1 {
+			s.t.Fatalf("%s has hints %v under %+v", e.Key, is, report)
+		}
+	}
+	if again, r := s.assignment.Update(); again != nil || r.Changed != 0 {
+		s.t.Fatalf("a second Update changes %v", again)
+	}
+	report.Changed = 0
+	s.settled(report)
+	return report
+}
+
+// settled: what was found best is still best when asked again, of an Assignment that knows nothing else.
+func (s *stream) settled(report Report) {
+	s.t.Helper()
+	_, again := Assign(s.policy, s.capacities, slices.Collect(maps.Values(s.endpoints)))
+	if again.Changed != 0 || again.CrossZone != report.CrossZone || again.Reason != report.Reason {
+		s.t.Fatalf("what stands as\n%+v\nbecomes\n%+v", report, again)
+	}
+}
+
+func cmpKeys(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// play decodes events from bytes: two each.
+func (s *stream) play(events []byte) {
+	zones := len(s.capacities.zones) + 2 // one without capacity, and none
+	for len(events) >= 2 {
+		what, which := events[0], events[1]
+		events = events[2:]
+		e := Endpoint{Key: fmt.Sprintf("10.0.0.%d", which&31), Zone: zoneName(int(which>>5) % zones)}
+		if e.Zone == zoneName(zones-1) {
+			e.Zone = ""
+		}
+		switch what % 8 {
+		case 0, 1, 2:
+			s.put(e)
+		case 3:
+			e.Hints = zonesHint(zoneName(int(what>>3) % zones))
+			s.put(e)
+		case 4, 5:
+			s.delete(e.Key)
+		case 6:
+			s.update()
+		case 7:
+			weights := []int64{1 + int64(which&3), int64(which >> 2 & 3), int64(which >> 4 & 3), int64(which >> 6)}
+			s.resize(weighted(weights...))
+			zones = 6
+		}
+	}
+	s.update()
+}
+
+var streamPolicies = []Policy{
+	auto,
+	{Mode: ModeAuto, Bound: 0, By: ByCPU, Keep: 10},
+	{Mode: ModeAuto, Bound: 20, By: ByCPU, Keep: 100},
+	{Mode: ModeAuto, Bound: 50, By: ByCPU, Several: true},
+	{Mode: ModeAuto, Bound: 20, By: ByCPU, Several: true, Keep: 20},
+	{Mode: ModeAuto, Bound: 10, By: ByCPU, Strict: true},
+}
+
+func TestStream(t *testing.T) {
+	for i, policy := range streamPolicies {
+		for seed := range uint64(40) {
+			r := rand.New(rand.NewPCG(seed, uint64(i)))
+			events := make([]byte, 200+r.IntN(400))
+			for j := range events {
+				events[j] = byte(r.Uint32())
+			}
+			newStream(t, policy, weighted(1, 1, 1)).play(events)
+		}
+	}
+}
+
+func FuzzAssignment(f *testing.F) {
+	f.Add(byte(0), []byte{0, 0, 0, 33, 0, 66, 6, 0, 4, 66, 6, 0, 0, 66})
+	f.Add(byte(3), []byte{0, 0, 0, 1, 0, 130, 7, 255, 6, 0, 7, 1})
+	f.Add(byte(4), []byte{3, 7, 11, 8, 3, 105, 6, 0, 4, 7, 0, 40, 6, 0})
+	f.Fuzz(func(t *testing.T, policy byte, events []byte) {
+		newStream(t, streamPolicies[int(policy)%len(streamPolicies)], weighted(2, 1, 1)).play(events)
+	})
+}
+
+// TestKeep: a Service whose endpoint goes and comes back keeps the hints of the others.
+func TestKeep(t *testing.T) {
+	keep := auto
+	keep.Keep = 25
+	changed := map[int]int{}
+	for _, policy := range []Policy{auto, keep} {
+		for seed := range uint64(100) {
+			r := rand.New(rand.NewPCG(seed, 9))
+			s := newStream(t, policy, weighted(3, 2, 1))
+			for i := range 12 + r.IntN(40) {
+				s.put(Endpoint{Key: fmt.Sprintf("10.0.0.%d", i), Zone: zoneName(r.IntN(3))})
+			}
+			s.update()
+			key := fmt.Sprintf("10.0.0.%d", r.IntN(12))
+			was := s.endpoints[key]
+			s.delete(key)
+			down := s.update()
+			was.Hints = nil
+			before := maps.Clone(s.endpoints)
+			s.put(was)
+			up := s.update()
+			for other, e := range before {
+				if hintsText(s.endpoints[other].Hints) != hintsText(e.Hints) {
+					changed[policy.Keep]++
+				}
+			}
+			_, best := Assign(auto, s.capacities, slices.Collect(maps.Values(s.endpoints)))
+			spare := float64(policy.Keep)/100 + tolerance
+			if up.CrossZone > best.CrossZone+spare || up.Overload > best.Bound+spare {
+				t.Errorf("seed %d: %+v is worse than %+v by more than the policy allows", seed, up, best)
+			}
+			if down.Kept && policy.Keep == 0 || up.Kept != (up.CrossZone > best.CrossZone+tolerance || up.Overload > best.Bound+tolerance) {
+				t.Errorf("seed %d: kept is %t and %t, %+v stands beside %+v", seed, down.Kept, up.Kept, up, best)
+			}
+		}
+	}
+	if changed[0] == 0 || changed[25] != 0 {
+		t.Errorf("hints of others changed by Policy.Keep: %v", changed)
+	}
+}
