@@ -155,11 +155,10 @@ type followed struct {
 
 // follow follows Services, Pods and Nodes: all at once, or Pods and Nodes once they are wanted.
 func (t *Tracker) follow(ctx context.Context, informers cache.Informers) {
-	services := followed{&corev1.Service{}, t.serviceHandler()}
-	rest := []followed{{&corev1.Pod{}, t.podHandler()}, {&corev1.Node{}, t.nodeHandler()}}
-	first := append(rest, services)
+	first := []followed{{&corev1.Service{}, t.serviceHandler()}, {&corev1.Pod{}, t.podHandler()}, {&corev1.Node{}, t.nodeHandler()}}
+	var rest []followed
 	if t.ignoreSelectors {
-		first = []followed{services}
+		first, rest = first[:1], first[1:]
 	}
 	if t.failed = fill(ctx, informers, first); t.failed == nil {
 		t.begin(!t.ignoreSelectors)
