@@ -277,7 +277,7 @@ func (a *Assignment) rows(groups []*group, wanted [][]string) []row {
 		}
 		r := &rows[len(rows)-1]
 		r.size += g.size
-		if z := slices.IndexFunc(wanted, func(zones []string) bool { return zones != nil && slices.Equal(zones, g.zones) }); z >= 0 {
+		if z := g.serves(wanted); z >= 0 {
 			r.standing[z] += g.size
 		}
 	}
@@ -287,22 +287,22 @@ func (a *Assignment) rows(groups []*group, wanted [][]string) []row {
 // moves turns a division into moves: what does not keep its hints is dealt out to the zones, both in order.
 func (a *Assignment) moves(groups []*group, wanted [][]string, d division) []move {
 	var moves []move
-	row, z := -1, 0
+	row, to := -1, 0
 	for i, g := range groups {
 		if i == 0 || groups[i-1].place != g.place {
-			row, z = row+1, 0
+			row, to = row+1, 0
 		}
 		loose := g.size
-		if own := slices.IndexFunc(wanted, func(zones []string) bool { return zones != nil && slices.Equal(zones, g.zones) }); own >= 0 {
-			loose -= d.kept[row][own]
+		if z := g.serves(wanted); z >= 0 {
+			loose -= d.kept[row][z]
 		}
 		for loose > 0 {
-			for d.given[row][z] == 0 {
-				z++
+			for d.given[row][to] == 0 {
+				to++
 			}
-			count := min(loose, d.given[row][z])
-			moves = append(moves, move{from: g, zones: wanted[z], count: count})
-			d.given[row][z] -= count
+			count := min(loose, d.given[row][to])
+			moves = append(moves, move{from: g, zones: wanted[to], count: count})
+			d.given[row][to] -= count
 			loose -= count
 		}
 	}

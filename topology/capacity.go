@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 )
 
 // Exclusion says why a node is left out of its zone's capacity. Empty: it is not.
@@ -47,7 +48,7 @@ type Node struct {
 
 // NodeOf returns what a node counts for.
 func NodeOf(node *corev1.Node) Node {
-	zone, cpu := node.Labels[corev1.LabelTopologyZone], node.Status.Allocatable.Cpu().MilliValue()
+	zone, cpu := node.Labels[corev1.LabelTopologyZone], milliCPU(node.Status.Allocatable.Cpu())
 	switch {
 	case !ready(node):
 		return Node{Exclusion: NotReady}
@@ -62,7 +63,15 @@ func NodeOf(node *corev1.Node) Node {
 	case cpu <= 0:
 		return Node{Exclusion: NoCPU}
 	}
-	return Node{Zone: zone, MilliCPU: min(cpu, maxMilliCPU)}
+	return Node{Zone: zone, MilliCPU: cpu}
+}
+
+// milliCPU returns at most maxMilliCPU: more may not fit into its type.
+func milliCPU(cpu *resource.Quantity) int64 {
+	if cpu.CmpInt64(maxMilliCPU/1000) >= 0 {
+		return maxMilliCPU
+	}
+	return cpu.MilliValue()
 }
 
 func ready(node *corev1.Node) bool {

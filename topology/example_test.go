@@ -39,4 +39,8 @@ func Example() {
 	}
 	fmt.Println(report.Message)
 	// Output:
+	// BoundRaised 11
+	// 11 endpoints in 3 zones cannot meet the bound of 20%, but one of 22.2%: 0.0% of the traffic crosses zones and no endpoint gets more than 22.2% above an even share
+	// 10.0.0.1 [{zone-a}]
+	// 8 endpoints in 3 zones cannot meet the bound of 20%, but one of 33.3%: 16.7% of the traffic crosses zones and no endpoint gets more than 33.3% above an even share
 }

@@ -63,6 +63,11 @@ func (m *member) leave() bool {
 	return empty
 }
 
+// serves returns the number of the zone whose wanted hints are the group's, and -1 where they are none's.
+func (g *group) serves(wanted [][]string) int {
+	return slices.IndexFunc(wanted, func(zones []string) bool { return zones != nil && slices.Equal(zones, g.zones) })
+}
+
 // sort leaves the group's members alone, in their order, which is a heap.
 func (g *group) sort() {
 	all := slices.DeleteFunc(append(g.ordered, g.fresh...), func(m *member) bool { return m.group != g })

@@ -42,7 +42,7 @@ func (a *Assignment) standing(groups []*group) [][]bool {
 	return slices.DeleteFunc(all, func(shared []bool) bool {
 		wanted := a.wanted(shared)
 		return slices.ContainsFunc(groups, func(g *group) bool {
-			return g.hints != "" && !slices.ContainsFunc(wanted, func(zones []string) bool { return zones != nil && slices.Equal(zones, g.zones) })
+			return g.hints != "" && g.serves(wanted) < 0
 		})
 	})
 }
@@ -59,8 +59,7 @@ func (a *Assignment) settle(s *search, shared []bool, limit ratio, groups []*gro
 	var loose []*group
 	left := map[*group]int{}
 	for _, g := range groups {
-		z := slices.IndexFunc(wanted, func(zones []string) bool { return zones != nil && slices.Equal(zones, g.zones) })
-		if z >= 0 {
+		if z := g.serves(wanted); z >= 0 {
 			serving[z] += g.size
 			lacking[z] -= g.size
 		} else {

@@ -4,6 +4,6 @@
 // its reason and with a test that shows it.
 //
 // It is a nested module, so that upstream's code does not reach the product's go.sum, and it holds tests alone, beside
-// the simulation of topology hints in topology/. It needs neither an API server nor a network: a small store stands for the one, and that the other writes what is said
-// here is tested in test/integration with the real programs.
+// the simulation of topology hints in topology/. It needs neither an API server nor a network: a small store stands for
+// the one, and that the other writes what is said here is tested in test/integration with the real programs.
 package oracle

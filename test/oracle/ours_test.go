@@ -87,7 +87,11 @@ func (o *ours) isOurs(service types.NamespacedName, slice *discoveryv1.EndpointS
 }
 
 func newSet(service *corev1.Service) *endpoints.Set {
-	return endpoints.NewSet(service, endpoints.SetOptions{Hints: topology.Local(topology.PolicyOf(service))})
+	policy, err := topology.Parse(service)
+	if err != nil {
+		policy = topology.None
+	}
+	return endpoints.NewSet(service, endpoints.SetOptions{Hints: topology.Local(policy)})
 }
 
 // scratch makes everything anew from what there is, at every step.

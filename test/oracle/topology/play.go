@@ -24,7 +24,7 @@ type contestant struct {
 const (
 	theirs = iota
 	ours
-	_
+	keeping
 	_
 	sameZone
 )
@@ -34,7 +34,7 @@ func contestants() ([]contestant, error) {
 		{name: "Auto, upstream", giver: func() giver { return upstreamAuto() }},
 		{name: "Auto, ours", policy: "Auto"},
 		{name: "ours, keep-10", policy: "fairlead.dev/auto.keep-10"},
-		{name: "ours, keep-25", policy: "fairlead.dev/auto.keep-25"},
+		{name: "ours, keep-100", policy: "fairlead.dev/auto.keep-100"},
 		{name: "PreferSameZone", giver: func() giver { return upstreamSameZone() }},
 	}
 	for i, c := range all {
@@ -53,6 +53,8 @@ func contestants() ([]contestant, error) {
 // outcome is what one giver did for one Service.
 type outcome struct {
 	figures
+	// away is what hints come to while one endpoint is away.
+	away figures
 	// changed are hints of other endpoints that changed when one went and came back.
 	changed int
 	// unstable: the same endpoints again, in another order, got other hints.
@@ -121,6 +123,7 @@ func playOne(g giver, s service) outcome {
 	down := g.update(s.ready(false))
 	back := g.update(s.ready(true))
 	o.flap = time.Since(begun)
+	o.away = judge(s, s.ready(false), down)
 	for e := range s.places {
 		if e != s.flaps {
 			o.changed += differ(up[e], down[e]) + differ(down[e], back[e])

@@ -40,7 +40,8 @@ func (p population) services(count int) []service {
 	r := rand.New(rand.NewPCG(1, 11)) //nolint:gosec // the same Services each time is what is wanted
 	all := make([]service, count)
 	for i := range all {
-		n := fewestEndpoints + r.IntN(mostEndpoints-fewestEndpoints+1)
+		fewest := max(fewestEndpoints, len(p.weights)) // else no hints serve every zone, and there is no optimum to compare with
+		n := fewest + r.IntN(mostEndpoints-fewest+1)
 		s := service{weights: p.weights, places: make([]int, n), flaps: r.IntN(n), order: r.Perm(n)}
 		for e := range s.places {
 			s.places[e] = e % len(p.weights)

@@ -18,8 +18,8 @@ Made by
 
     make bench-topology
 
-which plays %d random Services of each population, with %d to %d endpoints, to kube-controller-manager's code
-(k8s.io/endpointslice/topologycache and trafficdist, v0.37.2), and to ours. In "3:2:1" the zones' nodes have CPU in these
+which plays %d random Services of each population, with %d to %d endpoints (but no fewer than zones), to kube-controller-manager's
+code (k8s.io/endpointslice/topologycache and trafficdist, v0.37.2), and to ours. In "3:2:1" the zones' nodes have CPU in these
 proportions, and demand is in proportion to that. "Balanced" endpoints are in each zone in turn, "random" ones anywhere.
 
 * **No hints**: the share of Services whose endpoints have none.
@@ -27,13 +27,14 @@ proportions, and demand is in proportion to that. "Balanced" endpoints are in ea
   gives hints to, and how much less that is than upstream's.
 * **Overload**: what the most loaded endpoint of any Service gets above an even share.
 * **Changed**: one endpoint stops being ready and comes back; so many hints of other endpoints change on the way, in the mean.
+  **One away** is the traffic across zones, and the overload, meanwhile.
 * **Another order**: the share of Services that get other hints when the same endpoints are given in another order (the same
   order is as good upstream: it goes through a map).
 
 The optimum is the least traffic across zones with one zone an endpoint under a bound of 20%%, or the smallest bound that can be
 met. It is found by dynamic programming that has nothing to do with the library; that "Auto, ours" is at the optimum, and gives
 hints, is checked for each Service. "keep-N" is a setting of ours: hints that stand are kept while they are at most N points
-worse than the best.
+worse than the best. With keep-100 others change only where a zone would be left without any endpoint to serve it.
 
 ![Traffic across zones by the number of endpoints](img/topology-cross-zone.svg)
 
@@ -71,20 +72,21 @@ func (r result) hinted(i int) bool { return r.outcomes[theirs][i].hinted }
 
 func writePage(w io.Writer, results []result, count int) {
 	fmt.Fprintf(w, preface, count, fewestEndpoints, mostEndpoints)
-	fmt.Fprintln(w, "| population | hints | no hints | across zones | where upstream hints | less | overload | changed | another order |")
-	fmt.Fprintln(w, "| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+	fmt.Fprintln(w, "| population | hints | no hints | across zones | where upstream hints | less | overload | changed | one away | another order |")
+	fmt.Fprintln(w, "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
 	for _, r := range results {
 		theirMean := mean(pick(r.outcomes[theirs], r.hinted, crossing))
 		for i, outcomes := range r.outcomes {
 			where := mean(pick(outcomes, r.hinted, crossing))
-			worst := 0.0
+			worst, worstAway := 0.0, 0.0
 			for _, o := range outcomes {
-				worst = max(worst, o.overload)
+				worst, worstAway = max(worst, o.overload), max(worstAway, o.away.overload)
 			}
-			fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s | %s | %.2f | %s |\n", r.population.name, r.names[i],
+			fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s | %s | %.2f | %s, %s | %s |\n", r.population.name, r.names[i],
 				percent(1-mean(pick(outcomes, everyOne, yes(func(o outcome) bool { return o.hinted })))),
 				percent(mean(pick(outcomes, everyOne, crossing))), percent(where), less(where, theirMean), percent(worst),
-				mean(pick(outcomes, everyOne, changes)), percent(mean(pick(outcomes, everyOne, yes(func(o outcome) bool { return o.unstable })))))
+				mean(pick(outcomes, everyOne, changes)),
+				percent(mean(pick(outcomes, everyOne, func(o outcome) float64 { return o.away.cross }))), percent(worstAway), percent(mean(pick(outcomes, everyOne, yes(func(o outcome) bool { return o.unstable })))))
 		}
 		best := pick(r.outcomes[theirs], r.hinted, crossing)[:0]
 		for i, cross := range r.best {
@@ -92,7 +94,7 @@ func writePage(w io.Writer, results []result, count int) {
 				best = append(best, cross)
 			}
 		}
-		fmt.Fprintf(w, "| %s | the optimum |  | %s | %s | %s |  |  |  |\n", r.population.name,
+		fmt.Fprintf(w, "| %s | the optimum |  | %s | %s | %s |  |  |  |  |\n", r.population.name,
 			percent(mean(r.best)), percent(mean(best)), less(mean(best), theirMean))
 	}
 	writeBounds(w, results)
@@ -168,10 +170,14 @@ func writePlots(folder string, results []result) error {
 		if r.population.name != plotted {
 			continue
 		}
-		for i, name := range r.names {
-			colour, dashed := look(i)
-			cross.Series = append(cross.Series, plot.Series{Name: name, Colour: colour, Dashed: dashed, Points: r.points(i, func(o outcome) float64 { return 100 * o.cross })})
-			changed.Series = append(changed.Series, plot.Series{Name: name, Colour: colour, Dashed: dashed, Points: r.points(i, changes)})
+		for _, i := range []int{theirs, ours, sameZone, keeping} {
+			series := plot.Series{Name: r.names[i], Colour: colours[i], Dashed: i == keeping}
+			series.Points = r.points(i, changes)
+			changed.Series = append(changed.Series, series)
+			if i != keeping { // which begins as ours does
+				series.Points = r.points(i, func(o outcome) float64 { return 100 * o.cross })
+				cross.Series = append(cross.Series, series)
+			}
 		}
 	}
 	if err := os.MkdirAll(folder, 0o755); err != nil { //nolint:gosec // pictures for everybody
@@ -189,19 +195,7 @@ func writePlots(folder string, results []result) error {
 	return nil
 }
 
-// look tells upstream's, ours and PreferSameZone apart by colour, and settings of ours by dashes.
-func look(i int) (plot.Colour, bool) {
-	switch {
-	case i == theirs:
-		return plot.Orange, false
-	case i == ours:
-		return plot.Blue, false
-	case i == sameZone:
-		return plot.Grey, false
-	default:
-		return plot.Blue, true
-	}
-}
+var colours = map[int]plot.Colour{theirs: plot.Orange, ours: plot.Blue, keeping: plot.Blue, sameZone: plot.Grey}
 
 // points are means by the number of endpoints, rounded so that the next is about a quarter more.
 func (r result) points(giver int, value func(outcome) float64) []plot.Point {
