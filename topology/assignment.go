@@ -28,9 +28,14 @@ type Assignment struct {
 
 // NewAssignment returns an assignment without endpoints. The policy must be one for the whole (Policy.Whole).
 func NewAssignment(policy Policy, capacities Capacities) *Assignment {
+	return newAssignment(policy, capacities, 0)
+}
+
+// newAssignment has room for so many endpoints.
+func newAssignment(policy Policy, capacities Capacities, room int) *Assignment {
 	a := &Assignment{
 		policy:  policy,
-		members: map[string]*member{},
+		members: make(map[string]*member, room),
 		groups:  map[groupKey]*group{},
 		hints:   map[string]*discoveryv1.EndpointHints{},
 	}
@@ -85,6 +90,13 @@ func (a *Assignment) Hints(key string) *discoveryv1.EndpointHints {
 // Update returns the endpoints whose hints become others, sorted by key, and the report. New endpoints that have already
 // the hints that they should have are not among them. A second Update at once returns none.
 func (a *Assignment) Update() ([]Change, Report) {
+	changes, report := a.update()
+	slices.SortFunc(changes, func(x, y Change) int { return cmp.Compare(x.Key, y.Key) })
+	return changes, report
+}
+
+// update is Update, but that changes are in no order.
+func (a *Assignment) update() ([]Change, Report) {
 	if a.settled {
 		a.report.Changed = 0
 		return nil, a.report
@@ -94,7 +106,6 @@ func (a *Assignment) Update() ([]Change, Report) {
 	for _, move := range found.moves {
 		changes = a.apply(changes, move)
 	}
-	slices.SortFunc(changes, func(x, y Change) int { return cmp.Compare(x.Key, y.Key) })
 	a.settled = true
 	a.report = a.describe(found, len(changes))
 	return changes, a.report

@@ -102,6 +102,9 @@ func hintsText(hints *discoveryv1.EndpointHints) string {
 	if hints == nil || len(hints.ForZones)+len(hints.ForNodes) == 0 {
 		return ""
 	}
+	if len(hints.ForZones) == 1 && len(hints.ForNodes) == 0 {
+		return hints.ForZones[0].Name
+	}
 	var text strings.Builder
 	for i, zone := range hints.ForZones {
 		if i > 0 {

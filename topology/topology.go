@@ -35,11 +35,11 @@ type Change struct {
 // Assign returns the hints that the ready endpoints of one family should have under a policy for the whole of them
 // (Policy.Whole), one for each endpoint, and the report. Endpoints are not changed. It costs O(n log n).
 func Assign(policy Policy, capacities Capacities, endpoints []Endpoint) ([]*discoveryv1.EndpointHints, Report) {
-	a := NewAssignment(policy, capacities)
+	a := newAssignment(policy, capacities, len(endpoints))
 	for _, e := range endpoints {
 		a.Put(e)
 	}
-	_, report := a.Update()
+	_, report := a.update()
 	hints := make([]*discoveryv1.EndpointHints, len(endpoints))
 	for i, e := range endpoints {
 		hints[i] = a.Hints(e.Key)
