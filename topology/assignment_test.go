@@ -74,9 +74,25 @@ func (s *stream) update() Report {
 	if again, r := s.assignment.Update(); again != nil || r.Changed != 0 {
 		s.t.Fatalf("a second Update changes %v", again)
 	}
+	s.tolerated(all, report)
 	report.Changed = 0
 	s.settled(report)
 	return report
+}
+
+// tolerated: what stands by Policy.Keep is no worse than that allows, and says that it is not the best.
+func (s *stream) tolerated(before []Endpoint, report Report) {
+	s.t.Helper()
+	strictly := s.policy
+	strictly.Keep = 0
+	_, best := Assign(strictly, s.capacities, before)
+	spare := float64(s.policy.Keep)/100 + 2*tolerance
+	if report.Reason != best.Reason || report.CrossZone > best.CrossZone+spare || report.Hinted && report.Overload > best.Bound+spare {
+		s.t.Fatalf("within %d points of\n%+v\nis not\n%+v", s.policy.Keep, best, report)
+	}
+	if worse := report.CrossZone > best.CrossZone+tolerance || report.Hinted && report.Overload > best.Bound+tolerance; report.Kept != worse {
+		s.t.Fatalf("beside the best\n%+v\nkept is not told right:\n%+v", best, report)
+	}
 }
 
 // settled: what was found best is still best when asked again, of an Assignment that knows nothing else.
@@ -196,5 +212,74 @@ func TestKeep(t *testing.T) {
 	}
 	if changed[0] == 0 || changed[25] != 0 {
 		t.Errorf("hints of others changed by Policy.Keep: %v", changed)
+	}
+}
+
+// TestKeepPlaces: what is new serves its own zone where that lacks endpoints, before those of other zones do, and the
+// endpoint of zone b that serves a, which the best hints would change, goes on with that.
+func TestKeepPlaces(t *testing.T) {
+	keep := auto
+	keep.Keep = 25
+	a := NewAssignment(keep, weighted(1, 1))
+	put := func(count int, zone, serves string) {
+		for i := range count {
+			e := Endpoint{Key: fmt.Sprintf("%s-for-%s-%d", zone, serves, i), Zone: zone}
+			if serves != "new" {
+				e.Hints = zonesHint(serves)
+			}
+			a.Put(e)
+		}
+	}
+	put(6, "a", "a")
+	put(1, "b", "a")
+	put(5, "b", "b")
+	put(1, "a", "new")
+	put(1, "b", "new")
+	changes, report := a.Update()
+	want := []Change{{"a-for-new-0", zonesHint("a")}, {"b-for-new-0", zonesHint("b")}}
+	if diff := cmp.Diff(want, changes); diff != "" || !report.Kept {
+		t.Errorf("%+v\n%s", report, diff)
+	}
+}
+
+// TestGroup: a large group gives out the least of those that are in it, each once, however often they left and came.
+func TestGroup(t *testing.T) {
+	g := &group{}
+	members := make([]*member, 200)
+	for i := range members {
+		members[i] = &member{key: fmt.Sprintf("%03d", i)}
+	}
+	for i := range members {
+		g.join(members[(i*7)%len(members)])
+	}
+	take := func(count int) (keys []string) {
+		for _, m := range g.take(count) {
+			m.leave()
+			keys = append(keys, m.key)
+		}
+		return keys
+	}
+	got := [][]string{take(1)}
+	for range 3 {
+		members[2].leave()
+		g.join(members[2])
+	}
+	members[1].leave()
+	got = append(got, take(2))
+	g.join(members[0])
+	got = append(got, take(2), take(40), take(3))
+	want := [][]string{{"000"}, {"002", "003"}, {"000", "004"}, nil, {"045", "046", "047"}}
+	for i := 5; i < 45; i++ {
+		want[3] = append(want[3], members[i].key)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	for range 1000 {
+		members[100].leave()
+		g.join(members[100])
+	}
+	if size := len(g.ordered) + len(g.fresh); size > 2*g.size+16 {
+		t.Errorf("a group of %d holds %d", g.size, size)
 	}
 }
