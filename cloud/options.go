@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/topology"
 )
 
 // Options are what the core itself, rather than a provider, heeds for one Service.
@@ -39,6 +40,8 @@ func parseOptions(svc *corev1.Service, class *v1alpha1.LoadBalancerClassSpec, ca
 	var adopt, share string
 	a.String(v1alpha1.AnnotationAdopt, &adopt)
 	a.String(v1alpha1.AnnotationShare, &share)
+	var weights string // Not a balancer's, and read elsewhere.
+	a.String(topology.AnnotationWeights, &weights)
 	errs := a.errors()
 	if adopt != "" && !caps.Adopt {
 		errs = append(errs, fmt.Errorf("annotation %s: the provider cannot adopt a balancer: remove it", v1alpha1.AnnotationAdopt))

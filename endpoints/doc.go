@@ -19,7 +19,7 @@
 // between two plans calls Pack. Classic returns the same endpoints as the older Endpoints object, Mirror the slices of
 // Endpoints objects that people write, Attachments the addresses of Pods on a secondary network. Pace says when to
 // write, TriggerTimes since when consumers have waited. Package topology gives the hints: those that depend on one
-// endpoint alone through SetOptions.Hints, the others between events and plan through SetHints.
+// endpoint alone through SetOptions.Hints, the others between events and plan through Set.Hint.
 //
 // It is a library of pure decisions over plain data: no client, no clock, no logger, and nothing that it is given is
 // changed. It neither watches nor writes; package controllers/endpointslice does that for Kubernetes itself, and

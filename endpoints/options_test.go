@@ -122,31 +122,46 @@ func TestSameEndpointTwice(t *testing.T) {
 	}
 }
 
-// TestSetHints: hints that change rewrite the slices of their endpoints and no others.
-func TestSetHints(t *testing.T) {
+// TestHint: hints that change rewrite the slice of their endpoint and no others.
+func TestHint(t *testing.T) {
 	set := setOf(newService(), newPods(0, 30))
 	layout := NewLayout(opts(10))
 	for _, write := range layout.Plan(set, Pass{}).Writes {
 		layout.Wrote(write, write.Slice)
 	}
-	before := set.Endpoints(discoveryv1.AddressTypeIPv4)
-	hints := make([]*discoveryv1.EndpointHints, 30)
-	hints[15] = &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: "z"}}}
-	set.SetHints(discoveryv1.AddressTypeIPv4, hints)
+	set.Rerouted()
+	ipv4 := discoveryv1.AddressTypeIPv4
+	before := set.Endpoints(ipv4)[15]
+	name := before.TargetRef.Name
+	hints := &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: "z"}}}
+	set.Hint(name, discoveryv1.AddressTypeIPv6, hints)
+	set.Hint("missing", ipv4, hints)
+	if plan := layout.Plan(set, Pass{}); len(plan.Writes) > 0 || set.Rerouted() {
+		t.Errorf("hints of nobody are written: %v", describe(plan))
+	}
+	set.Hint(name, ipv4, hints)
+	if !set.Rerouted() {
+		t.Error("hints of a ready endpoint do not reroute")
+	}
 	plan := layout.Plan(set, Pass{})
 	if diff := cmp.Diff([]string{"Update 10"}, describe(plan)); diff != "" {
 		t.Fatalf("-want +got:\n%s", diff)
 	}
-	if got := plan.Writes[0].Slice.Endpoints[5].Hints; got != hints[15] {
+	if got := plan.Writes[0].Slice.Endpoints[5].Hints; got != hints {
 		t.Errorf("want the hint, got %v", got)
 	}
-	if before[15].Hints != nil {
+	if before.Hints != nil {
 		t.Error("an endpoint that was handed out was changed")
 	}
 	layout.Wrote(plan.Writes[0], plan.Writes[0].Slice)
-	set.SetHints(discoveryv1.AddressTypeIPv4, hints)
-	if plan := layout.Plan(set, Pass{}); len(plan.Writes) > 0 {
+	set.Hint(name, ipv4, hints.DeepCopy())
+	if plan := layout.Plan(set, Pass{}); len(plan.Writes) > 0 || set.Rerouted() {
 		t.Errorf("the same hints are written again: %v", describe(plan))
+	}
+	set.Delete(name)
+	set.Hint(name, ipv4, nil)
+	if set.Endpoint(name, ipv4) != nil {
+		t.Error("an endpoint came back for a hint")
 	}
 }
 

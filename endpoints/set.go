@@ -41,7 +41,7 @@ type Set struct {
 type SetOptions struct {
 	// Addresses returns the addresses of a Pod, of all families. Nil: those of status.podIPs.
 	Addresses func(pod *corev1.Pod) []string
-	// Hints returns the hints of an endpoint, which depend on it alone (topology.Local). Nil: no hints.
+	// Hints returns the hints of an endpoint, which depend on it alone (topology.Local). Nil: no hints but those of Hint.
 	Hints func(endpoint *discoveryv1.Endpoint) *discoveryv1.EndpointHints
 	// Rank says which group of Pods a Pod belongs to, active or standby: the Pods of a rank are endpoints only while
 	// no lower rank has a ready one. Nil: 0.
@@ -383,30 +383,40 @@ func (s *Set) Endpoints(family discoveryv1.AddressType) []*discoveryv1.Endpoint 
 	return all
 }
 
-// SetHints gives the endpoints of one family hints that depend on all of them: one for each that Endpoints returns, in
-// its order. A Put afterwards takes those of its endpoint off again.
-func (s *Set) SetHints(family discoveryv1.AddressType, hints []*discoveryv1.EndpointHints) {
-	for _, key := range s.keys(family) {
-		g := s.groups[key]
-		for _, endpoint := range g.sorted() {
-			hint := hints[0]
-			hints = hints[1:]
-			if equalHints(endpoint.Hints, hint) {
-				continue
-			}
-			hinted := *endpoint
-			hinted.Hints = hint
-			id := IdentityOf(endpoint)
-			m := g.endpoints[id].member
-			for i := range m.endpoints {
-				if m.endpoints[i].endpoint == endpoint {
-					m.endpoints[i].endpoint = &hinted
-				}
-			}
-			g.endpoints[id] = wanted{member: m, endpoint: &hinted}
-			s.rerouted = s.rerouted || s.reroutes(m)
-			s.note(key, id)
+// Endpoint returns what the set holds under a name in one family: nil where that is nothing, or no endpoint as long as a
+// lower rank serves.
+func (s *Set) Endpoint(name string, family discoveryv1.AddressType) *discoveryv1.Endpoint {
+	m := s.members[name]
+	if m == nil || !m.wanted {
+		return nil
+	}
+	for _, e := range m.endpoints {
+		if e.group.key.family == family {
+			return e.endpoint
 		}
+	}
+	return nil
+}
+
+// Hint gives what the set holds under a name in one family other hints: such as depend on other endpoints, too
+// (topology.Assignment). The next Put of that name takes them off again.
+func (s *Set) Hint(name string, family discoveryv1.AddressType, hints *discoveryv1.EndpointHints) {
+	m := s.members[name]
+	if m == nil {
+		return
+	}
+	for i := range m.endpoints {
+		e := &m.endpoints[i]
+		if e.group.key.family != family || equalHints(e.endpoint.Hints, hints) {
+			continue
+		}
+		hinted := *e.endpoint
+		hinted.Hints = hints
+		was := m.wanted
+		s.setWanted(m, false)
+		e.endpoint = &hinted
+		s.setWanted(m, was)
+		s.rerouted = s.rerouted || s.reroutes(m)
 	}
 }
 

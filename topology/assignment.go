@@ -13,9 +13,10 @@ import (
 // Assign would, given the endpoints with the hints that they have now: neither order nor history counts. A Put or Delete
 // costs O(log n), an Update what changes, beside a search over zones. It is not safe for concurrent use.
 type Assignment struct {
-	policy Policy
-	zones  []demand
-	total  uint64
+	policy     Policy
+	capacities Capacities
+	zones      []demand
+	total      uint64
 
 	members map[string]*member
 	groups  map[groupKey]*group
@@ -71,6 +72,7 @@ func (a *Assignment) Delete(key string) {
 
 // SetCapacities changes the capacities; the next Update goes by them.
 func (a *Assignment) SetCapacities(capacities Capacities) {
+	a.capacities = capacities
 	zones, total := demandOf(a.policy, capacities)
 	if !slices.Equal(zones, a.zones) {
 		a.zones, a.total = zones, total

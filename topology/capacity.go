@@ -31,6 +31,9 @@ const (
 	NoCPU Exclusion = "NoCPU"
 )
 
+// Exclusions are all reasons to leave a node out.
+var Exclusions = []Exclusion{NotReady, Cordoned, Tainted, ControlPlane, NoZone, NoCPU}
+
 // controlPlaneLabels are those that upstream leaves nodes out by.
 var controlPlaneLabels = []string{"node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"}
 

@@ -1,8 +1,5 @@
 package topology
 
-import (
-	corev1 "k8s.io/api/core/v1"
-)
 
 // Mode is the kind of a policy.
 type Mode string
@@ -67,12 +64,3 @@ var auto = Policy{Mode: ModeAuto, Bound: DefaultBound, By: ByCPU}
 // Whole says that hints depend on all endpoints together and on the zones' capacities: what Assign and Assignment are
 // for. Under other policies they are Local's, or none.
 func (p Policy) Whole() bool { return p.Mode == ModeAuto }
-
-// PolicyOf returns the policy of a Service where it is one of trafficDistribution, and else None.
-func PolicyOf(service *corev1.Service) Policy {
-	policy, err := Parse(service)
-	if err != nil || policy.Whole() {
-		return None
-	}
-	return policy
-}

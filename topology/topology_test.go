@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
@@ -71,27 +70,6 @@ func TestLocal(t *testing.T) {
 			}
 			if diff := cmp.Diff(before, tc.endpoint); diff != "" {
 				t.Errorf("the input was changed:\n%s", diff)
-			}
-		})
-	}
-}
-
-func TestPolicyOf(t *testing.T) {
-	cases := map[string]struct {
-		value *string
-		want  Policy
-	}{
-		"Unset":          {want: None},
-		"PreferClose":    {value: new("PreferClose"), want: Policy{Mode: ModeSameZone}},
-		"PreferSameZone": {value: new("PreferSameZone"), want: Policy{Mode: ModeSameZone}},
-		"PreferSameNode": {value: new("PreferSameNode"), want: Policy{Mode: ModeSameNode}},
-		"Unknown":        {value: new("PreferSameRack"), want: None},
-	}
-	for name, tc := range cases {
-		t.Run(name, func(t *testing.T) {
-			service := &corev1.Service{Spec: corev1.ServiceSpec{TrafficDistribution: tc.value}}
-			if got := PolicyOf(service); got != tc.want {
-				t.Errorf("want %+v, got %+v", tc.want, got)
 			}
 		})
 	}

@@ -2,8 +2,8 @@ package v1alpha1
 
 // Annotations on Services. What a Service says overrides what its class says.
 const (
-	// AnnotationPrefix begins every annotation of ours. One that begins so and is not listed here is an error, since
-	// it can only be a typing mistake.
+	// AnnotationPrefix begins every annotation of ours. One that begins so and is not listed here, or in package topology,
+	// is an error, since it can only be a typing mistake.
 	AnnotationPrefix = "fairlead.dev/"
 	// AnnotationPolicy is Apply, Plan or Retain (see Policy). In force before the first call to the cloud.
 	AnnotationPolicy = "fairlead.dev/policy"
@@ -16,6 +16,11 @@ const (
 	// AnnotationSourceRanges is upstream's older form of spec.loadBalancerSourceRanges: CIDRs separated by commas.
 	AnnotationSourceRanges = "service.beta.kubernetes.io/load-balancer-source-ranges"
 )
+
+// LabelTopologyHints, with the value "true" on a Service, has its topology mode served in coexist mode, where
+// kube-controller-manager writes the Service's EndpointSlices and copies the label to them. In replace mode it means
+// nothing.
+const LabelTopologyHints = "fairlead.dev/topology-hints"
 
 // FinalizerLoadBalancer is the finalizer that upstream's service controller uses. Ours takes the same one, so that
 // either can take over from the other without an edit.
@@ -38,6 +43,8 @@ const (
 	// ConditionPortsResolved, on a Service: False while a named targetPort is on none, or not on all, of its Pods. A
 	// Service that never had such a port has no such condition.
 	ConditionPortsResolved = "fairlead.dev/PortsResolved"
+	// ConditionTopologyHints, on a Service with a topology mode: True while its endpoints have hints.
+	ConditionTopologyHints = "fairlead.dev/TopologyHints"
 	// ConditionSliceOwnershipConflict, on a Service: True while its EndpointSlices are not written for ten minutes,
 	// because someone else overwrote one of them three times within a minute. A Service to which that never happened
 	// has no such condition.
@@ -140,4 +147,13 @@ const (
 	ReasonOverwritten = "Overwritten"
 	// ReasonResumed: the slices are written again.
 	ReasonResumed = "Resumed"
+)
+
+// Reasons of ConditionTopologyHints, beside those of package topology.
+const (
+	// ReasonNotLabelled: in coexist mode the Service needs LabelTopologyHints.
+	ReasonNotLabelled = "NotLabelled"
+	// ReasonHintsRemoved: in coexist mode someone takes hints off again, so that the webhook cannot be in place. Nothing is
+	// written for ten minutes.
+	ReasonHintsRemoved = "HintsRemoved"
 )

@@ -1,9 +1,11 @@
 package main
 
 import (
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -12,7 +14,7 @@ import (
 
 // cacheOptions keeps in memory what the controllers read and no more. Pods are by far the most and the largest
 // objects; managedFields are often half of any other, and read of Services and EndpointSlices alone.
-func cacheOptions() cache.Options {
+func cacheOptions(namespace string) cache.Options {
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
@@ -22,6 +24,13 @@ func cacheOptions() cache.Options {
 			&discoveryv1.EndpointSlice{}: {Transform: endpointslice.SliceTransform},
 			// The controller nodeport gives up its ownership of the ports that it numbered, which it finds there.
 			&corev1.Service{}: {Transform: func(object any) (any, error) { return object, nil }},
+			// The manager may read no other Secret, and no other webhook configuration.
+			&corev1.Secret{}: {Namespaces: map[string]cache.Config{
+				namespace: {FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, certificateSecret)},
+			}},
+			&admissionregistrationv1.MutatingWebhookConfiguration{}: {
+				Field: fields.OneTermEqualSelector(metav1.ObjectNameField, hookConfiguration),
+			},
 		},
 	}
 }

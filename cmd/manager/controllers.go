@@ -17,6 +17,7 @@ import (
 	"github.com/fairlead/fairlead/controllers/mirroring"
 	"github.com/fairlead/fairlead/controllers/nodeport"
 	"github.com/fairlead/fairlead/controllers/selection"
+	"github.com/fairlead/fairlead/controllers/topology"
 	"github.com/fairlead/fairlead/portalloc"
 )
 
@@ -30,6 +31,8 @@ type wiring struct {
 	*configv1alpha1.ManagerConfiguration
 	// selection says which Pods each Service has.
 	selection *selection.Tracker
+	// topology is the controller of that name, of which endpointslice asks what zones can take. Nil: it is turned off.
+	topology *topology.Reconciler
 }
 
 func (c wiring) coexist() bool { return c.Mode == configv1alpha1.ModeCoexist }
@@ -49,14 +52,18 @@ var constructors = map[string]func(wiring) (reconciler, error){
 		if err != nil {
 			return nil, fmt.Errorf("endpointSelector.allowedCIDRs: %w", err)
 		}
-		return &endpointslice.Reconciler{
+		r := &endpointslice.Reconciler{
 			Coexist:              c.coexist(),
 			AllowedCIDRs:         allowed,
 			MaxEndpointsPerSlice: int(*c.EndpointSlice.MaxEndpointsPerSlice),
 			MaxBatchDelay:        batchDelay(c.EndpointSlice.MaxBatchDelay),
 			Concurrency:          int(*c.EndpointSlice.ConcurrentSyncs),
 			Tracker:              c.selection,
-		}, nil
+		}
+		if c.topology != nil {
+			r.Topology = c.topology
+		}
+		return r, nil
 	},
 	configv1alpha1.ControllerLoadBalancer: func(c wiring) (reconciler, error) {
 		providers := cloud.NewProviders(func(name string) (cloud.Config, error) { return cloudConfig(name, c.ManagerConfiguration) })
@@ -90,6 +97,7 @@ var constructors = map[string]func(wiring) (reconciler, error){
 			Coexist: c.coexist(),
 		}, nil
 	},
+	configv1alpha1.ControllerTopology: func(c wiring) (reconciler, error) { return c.topology, nil },
 }
 
 // needCustomResources tells whether one of the controllers reads our own kinds.
@@ -121,6 +129,9 @@ func batchDelay(d *metav1.Duration) time.Duration {
 // wire adds the named controllers to mgr.
 func wire(mgr ctrl.Manager, configuration *configv1alpha1.ManagerConfiguration, names []string) error {
 	c := wiring{ManagerConfiguration: configuration, selection: selection.New(endpointslice.TrackerOptions(configuration.Mode == configv1alpha1.ModeCoexist))}
+	if slices.Contains(names, configv1alpha1.ControllerTopology) {
+		c.topology = topology.New(c.coexist())
+	}
 	for _, name := range names {
 		r, err := constructors[name](c)
 		if err != nil {

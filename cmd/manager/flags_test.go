@@ -96,7 +96,6 @@ func TestRefused(t *testing.T) {
 		"NoFile":            {"named", []string{"--config=/nowhere/at/all"}, []string{"/nowhere/at/all"}},
 		"UnknownField":      {"named, with its file", []string{"--config", writeFile(t, header+"nodePorts: 1-2\n")}, []string{`config.yaml: unknown field "nodePorts"`}},
 		"UnknownController": {"named", []string{"--controllers=*,-proxy"}, []string{`there is no "proxy"`}},
-		"PlannedController": {"named", []string{"--controllers=topology"}, []string{`"topology" does not exist yet`}},
 		"UpsideDown":        {"named, with what to write", []string{"--node-port-range=32767-30000"}, []string{"nodePortRange: \"32767-30000\" is upside down: write 30000-32767"}},
 		"LogFormat":         {"named, with what to write", []string{"--log-format=xml"}, []string{"write json or text"}},
 		"Together":          {"one line each", []string{"--mode=x", "--node-port-range=2-1"}, []string{"mode:", "nodePortRange:"}},

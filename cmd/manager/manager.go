@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -61,8 +62,12 @@ func start(ctx context.Context, log logr.Logger, c *configv1alpha1.ManagerConfig
 	log.Info("Starting", "version", buildinfo.Line("manager"), "apiServerVersion", version, "mode", c.Mode,
 		"controllers", strings.Join(names, ","), "clusterID", c.ClusterID)
 
-	mgr, err := newManager(cfg, log, c)
+	hooks := newHooks(c, names)
+	mgr, err := newManager(cfg, log, c, hooks)
 	if err != nil {
+		return err
+	}
+	if err := hooks.setup(mgr); err != nil {
 		return err
 	}
 	if err := wire(mgr, c, names); err != nil {
@@ -76,7 +81,7 @@ func start(ctx context.Context, log logr.Logger, c *configv1alpha1.ManagerConfig
 }
 
 // newManager makes a manager without controllers.
-func newManager(cfg *rest.Config, log logr.Logger, c *configv1alpha1.ManagerConfiguration) (ctrl.Manager, error) {
+func newManager(cfg *rest.Config, log logr.Logger, c *configv1alpha1.ManagerConfiguration, hooks *hooks) (ctrl.Manager, error) {
 	scheme, err := newScheme()
 	if err != nil {
 		return nil, err
@@ -91,14 +96,16 @@ func newManager(cfg *rest.Config, log logr.Logger, c *configv1alpha1.ManagerConf
 	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
 		Scheme:  scheme,
 		Logger:  log,
-		Cache:   cacheOptions(),
+		Cache:   cacheOptions(ownNamespace(c)),
 		Metrics: metrics,
+
+		WebhookServer: hooks.server(),
 
 		HealthProbeBindAddress:  c.Health.BindAddress,
 		GracefulShutdownTimeout: new(stopWithin),
 
 		LeaderElection:          *c.LeaderElection.Enabled,
-		LeaderElectionNamespace: leaseNamespace(c.LeaderElection.Namespace),
+		LeaderElectionNamespace: ownNamespace(c),
 		LeaderElectionID:        c.LeaderElection.Name,
 		LeaderElectionConfig:    unlimited(cfg),
 		LeaseDuration:           &c.LeaderElection.LeaseDuration.Duration,
@@ -130,7 +137,7 @@ func newManager(cfg *rest.Config, log logr.Logger, c *configv1alpha1.ManagerConf
 func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme, fairleadv1alpha1.AddToScheme,
+		admissionregistrationv1.AddToScheme, corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme, fairleadv1alpha1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("registering kinds: %w", err)
@@ -152,8 +159,9 @@ func synced(c cache.Cache) healthz.Checker {
 	}
 }
 
-func leaseNamespace(configured string) string {
-	if configured != "" {
+// ownNamespace is where the lease is, and the certificate of the webhooks.
+func ownNamespace(c *configv1alpha1.ManagerConfiguration) string {
+	if configured := c.LeaderElection.Namespace; configured != "" {
 		return configured
 	}
 	if own, err := os.ReadFile(inPodNamespace); err == nil {

@@ -124,11 +124,14 @@ func countPass(service *corev1.Service, st *state, plan endpoints.Plan, verbs ma
 		return
 	}
 	syncs.WithLabelValues(resultSuccess).Inc()
-	distribution := ""
-	if topology.PolicyOf(service) != topology.None {
+	mode, distribution := "Disabled", ""
+	switch policy := st.hints.policy; {
+	case policy.Whole():
+		mode = "Auto"
+	case policy != topology.None:
 		distribution = *service.Spec.TrafficDistribution
 	}
-	slicesChanged.WithLabelValues("Disabled", distribution).Observe(float64(written))
+	slicesChanged.WithLabelValues(mode, distribution).Observe(float64(written))
 	endpointsAdded.Observe(float64(plan.Added))
 	endpointsRemoved.Observe(float64(plan.Removed))
 	st.share.become(share{endpoints: plan.Endpoints, slices: plan.Slices, desired: plan.Ideal, distribution: distribution})

@@ -26,16 +26,23 @@ type demand struct {
 	// options are for the set; version tells two demands apart whose options differ, for one Service as it is.
 	options endpoints.SetOptions
 	version string
+	// policy is what hints go by.
+	policy topology.Policy
 }
 
 // demandOf returns what a Service is to have: by its own selector, or else by the oldest EndpointSelector of those that
 // name it.
 func (r *Reconciler) demandOf(ctx context.Context, service *corev1.Service, st *state, naming []*v1alpha1.EndpointSelector) (demand, error) {
 	d, err := r.selectorDemand(ctx, service, st, naming)
-	if err != nil || r.Coexist || !endpoints.Selected(service) {
+	if err != nil {
 		return d, err
 	}
-	return demand{managedBy: ManagedBy, options: endpoints.SetOptions{Hints: topology.Local(topology.PolicyOf(service))}}, nil
+	if !r.Coexist && endpoints.Selected(service) {
+		d = demand{managedBy: ManagedBy}
+	}
+	d.policy = r.policyOf(service)
+	d.options.Hints = topology.Local(d.policy)
+	return d, nil
 }
 
 // manages says whether a slice has a mark of ours. In coexist mode upstream's is upstream's.
@@ -64,11 +71,12 @@ func (r *Reconciler) observe(ctx context.Context, service *corev1.Service, st *s
 			st.layout.Observe(slice)
 			st.known.put(slice)
 		}
+		st.hints.standOn(ours)
 	} else {
 		r.observeSlices(service, st, st.mail.slices, now)
 	}
 	switch {
-	case st.set == nil, st.version != d.version, st.mail.service && differs(st.set.Service(), service):
+	case st.set == nil, st.version != d.version, st.hints.policy != d.policy, st.mail.service && differs(st.set.Service(), service):
 		r.fill(service, st, d)
 	case len(st.mail.pods) > 0:
 		for name := range st.mail.pods {
@@ -95,6 +103,8 @@ func differs(old, service *corev1.Service) bool {
 
 // fill makes a new set of all Pods of a Service.
 func (r *Reconciler) fill(service *corev1.Service, st *state, d demand) {
+	st.hints.begin(st.set, d.policy)
+	st.inbox.goByCapacities(d.policy.Whole())
 	st.set, st.version = endpoints.NewSet(service, d.options), d.version
 	pods := r.Tracker.Pods(client.ObjectKeyFromObject(service))
 	st.trigger.Only(pods)
@@ -105,6 +115,7 @@ func (r *Reconciler) fill(service *corev1.Service, st *state, d demand) {
 
 // put makes one Pod in the set what it is; nil where the Service does not have it any more.
 func (r *Reconciler) put(st *state, name string, pod *corev1.Pod) {
+	st.hints.touch(name)
 	if pod == nil {
 		st.set.Delete(name)
 		st.trigger.Gone(name)

@@ -28,6 +28,7 @@ import (
 	"github.com/fairlead/fairlead/controllers/selection"
 	"github.com/fairlead/fairlead/controllers/work"
 	"github.com/fairlead/fairlead/endpoints"
+	"github.com/fairlead/fairlead/topology"
 )
 
 const (
@@ -78,6 +79,9 @@ type Reconciler struct {
 
 	// Tracker tells which Pods a Service has, and may be shared with other controllers. Nil: one of its own.
 	Tracker *selection.Tracker
+	// Topology tells what zones can take, and is told what hints come to. Nil: Services get hints of
+	// spec.trafficDistribution alone.
+	Topology Topology
 
 	states  *work.States[state]
 	reports *reports
@@ -86,7 +90,11 @@ type Reconciler struct {
 
 // TrackerOptions are what a Tracker needs that is to be shared with this controller.
 func TrackerOptions(coexist bool) selection.Options {
-	return selection.Options{IgnoreSelectors: coexist, Annotations: []string{endpoints.NetworkStatusAnnotation}}
+	return selection.Options{
+		IgnoreSelectors:    coexist,
+		Annotations:        []string{endpoints.NetworkStatusAnnotation},
+		ServiceAnnotations: []string{corev1.AnnotationTopologyMode, corev1.DeprecatedAnnotationTopologyAwareHints, topology.AnnotationWeights},
+	}
 }
 
 // SetupWithManager adds the controller, named endpointslice, to mgr.
@@ -131,6 +139,9 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		WatchesRawSource(r.Tracker.Source(mgr.GetCache(), r.mark)).
 		Watches(&discoveryv1.EndpointSlice{}, r.sliceHandler()).
 		Watches(&v1alpha1.EndpointSelector{}, r.selectorHandler())
+	if r.Topology != nil {
+		build.WatchesRawSource(r.Topology.Source(mgr.GetCache(), r.capacitiesChanged))
+	}
 	if len(r.AllowedCIDRs) > 0 {
 		build.Watches(&networkingv1.ServiceCIDR{}, r.cidrHandler())
 	}
@@ -249,6 +260,7 @@ func (r *Reconciler) plan(ctx context.Context, service *corev1.Service, st *stat
 	if err := r.observe(ctx, service, st, d, now); err != nil {
 		return endpoints.Plan{}, nil, err
 	}
+	r.hint(service, st)
 	plan := st.layout.Plan(st.set, endpoints.Pass{Trigger: st.nextTrigger(service), Busy: st.busyFor(now) > 0})
 	return plan, []wantedCondition{portsCondition(st.set), conflictCondition(&st.ownership, now)}, nil
 }

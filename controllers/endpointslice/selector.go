@@ -15,7 +15,6 @@ import (
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/endpoints"
-	"github.com/fairlead/fairlead/topology"
 )
 
 // SelectorManagedBy marks the slices of Services that an EndpointSelector has, in either mode.
@@ -85,21 +84,16 @@ func (r *Reconciler) selectorDemand(ctx context.Context, service *corev1.Service
 		c.holding = hold(last, filter)
 		r.Tracker.PutSelectors(key, c.selectors())
 	}
-	return c.demand(service), nil
+	return c.demand(), nil
 }
 
 // demand is what the EndpointSelector demands for its Service.
-func (c *chosen) demand(service *corev1.Service) demand {
-	hints := topology.Local(topology.PolicyOf(service))
+func (c *chosen) demand() demand {
 	switch {
 	case c.holding == nil:
-		d := demand{managedBy: SelectorManagedBy, options: c.choice.options(), version: c.version}
-		d.options.Hints = hints
-		return d
+		return demand{managedBy: SelectorManagedBy, options: c.choice.options(), version: c.version}
 	case len(c.holding.pods) > 0:
-		d := demand{managedBy: SelectorManagedBy, options: c.holding.options(), version: c.version + "/held"}
-		d.options.Hints = hints
-		return d
+		return demand{managedBy: SelectorManagedBy, options: c.holding.options(), version: c.version + "/held"}
 	}
 	return demand{}
 }

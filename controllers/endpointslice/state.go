@@ -29,6 +29,8 @@ type state struct {
 	// layout is what the slices hold, which managedBy marks. Nil: nothing is known yet.
 	layout    *endpoints.Layout
 	managedBy string
+	// hints are those that depend on all endpoints.
+	hints hinting
 	// named says that EndpointSelectors may name the Service.
 	named bool
 	// chosen is the EndpointSelector that has the Service; nil: none has.
@@ -94,7 +96,7 @@ func (s *state) countRefusal(refused bool) {
 
 // drop forgets what slices hold and what they should hold.
 func (s *state) drop() {
-	s.set, s.layout, s.trigger = nil, nil, endpoints.TriggerTimes{}
+	s.set, s.layout, s.hints, s.trigger = nil, nil, hinting{}, endpoints.TriggerTimes{}
 	s.known.forgetAll()
 }
 
@@ -104,6 +106,8 @@ type inbox struct {
 	mail
 	// renamed says that the EndpointSelectors that name the Service have changed. They have for a Service not seen before.
 	renamed bool
+	// byCapacities says that the Service's hints go by the capacities of zones.
+	byCapacities bool
 	// wrote are our writes whose events have not come, by the resourceVersion that they made; "" where we delete.
 	wrote map[types.UID]string
 }
@@ -177,6 +181,20 @@ func (b *inbox) mark(pod string) (news bool) {
 	}
 	b.pods[pod] = struct{}{}
 	return b.want()
+}
+
+// goByCapacities notes whether the Service is to be woken when capacities change.
+func (b *inbox) goByCapacities(is bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.byCapacities = is
+}
+
+// measure notes that capacities have changed, and says whether the Service has to be queued.
+func (b *inbox) measure() (news bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.byCapacities && b.want()
 }
 
 // event notes an event of a slice. The events of our own writes, and older ones, wake nobody.

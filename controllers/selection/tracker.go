@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,8 +41,9 @@ type Mark func(service types.NamespacedName, pod string) (wake bool)
 // What it hands out belongs to the cache and must not be changed. It is never older than a mark that came before.
 type Tracker struct {
 	// ignoreSelectors: the selectors of Services count for nothing, those of PutSelectors alone do.
-	ignoreSelectors bool
-	index           *endpoints.Index
+	ignoreSelectors    bool
+	serviceAnnotations []string
+	index              *endpoints.Index
 
 	mu          sync.RWMutex
 	services    map[types.NamespacedName]*corev1.Service
@@ -63,18 +65,19 @@ type Options struct {
 	// IgnoreSelectors leaves Services with a selector to someone else: they have no Pods here. Then Pods and Nodes are
 	// not followed before Follow says so: a cache of all Pods is too much to hold for nothing.
 	IgnoreSelectors bool
-	// Annotations are the keys of the annotations of Pods that endpoints are made from.
-	Annotations []string
+	// Annotations are the keys of the annotations of Pods that endpoints are made from, ServiceAnnotations those of Services.
+	Annotations, ServiceAnnotations []string
 }
 
 // New returns a Tracker that follows nothing before its first subscriber's source is started.
 func New(opts Options) *Tracker {
 	return &Tracker{
-		ignoreSelectors: opts.IgnoreSelectors,
-		index:           endpoints.NewIndex(opts.Annotations...),
-		services:        map[types.NamespacedName]*corev1.Service{},
-		synced:          make(chan struct{}),
-		wanted:          make(chan struct{}),
+		ignoreSelectors:    opts.IgnoreSelectors,
+		serviceAnnotations: opts.ServiceAnnotations,
+		index:              endpoints.NewIndex(opts.Annotations...),
+		services:           map[types.NamespacedName]*corev1.Service{},
+		synced:             make(chan struct{}),
+		wanted:             make(chan struct{}),
 	}
 }
 
@@ -252,18 +255,19 @@ func (t *Tracker) putService(old, service *corev1.Service) {
 	t.mu.Lock()
 	t.services[key] = service
 	t.mu.Unlock()
-	if old == nil || relevant(old, service) {
+	if old == nil || t.relevant(old, service) {
 		t.mark(key, "")
 	}
 }
 
 // relevant says whether a change of a Service concerns its endpoints. Its status does not, but for the conditions, of
 // which some are the controllers' to repair.
-func relevant(old, service *corev1.Service) bool {
+func (t *Tracker) relevant(old, service *corev1.Service) bool {
 	if old.ResourceVersion == service.ResourceVersion {
 		return false
 	}
 	return old.UID != service.UID || !maps.Equal(old.Labels, service.Labels) ||
+		slices.ContainsFunc(t.serviceAnnotations, func(key string) bool { return old.Annotations[key] != service.Annotations[key] }) ||
 		(old.DeletionTimestamp == nil) != (service.DeletionTimestamp == nil) ||
 		!apiequality.Semantic.DeepEqual(old.Spec, service.Spec) ||
 		!apiequality.Semantic.DeepEqual(old.Status.Conditions, service.Status.Conditions)

@@ -140,7 +140,8 @@ func (w *world) has(service string, want ...string) {
 var web, other = map[string]string{"app": "web"}, map[string]string{"app": "other"}
 
 func TestTracker(t *testing.T) {
-	w := newWorld(t, Options{})
+	const counts = "example.com/counts"
+	w := newWorld(t, Options{ServiceAnnotations: []string{counts}})
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: w.Namespace}}
 	w.Make(node)
 	t.Cleanup(func() { _ = w.Delete(context.Background(), node) })
@@ -185,8 +186,12 @@ func TestTracker(t *testing.T) {
 	if s := w.tracker.Service(client.ObjectKeyFromObject(service)); s == nil || s.Spec.Selector["app"] != "other" {
 		t.Errorf("the Service is not what its mark was for: %v", s)
 	}
+	step("an annotation that endpoints are made from", func() error {
+		service.Annotations = map[string]string{counts: "yes"}
+		return w.Update(t.Context(), service)
+	}, "web/")
 	// What concerns no endpoint marks nothing: had it done so, the step after it would show it.
-	service.Annotations = map[string]string{"example.com/note": "text"}
+	service.Annotations["example.com/note"] = "text"
 	if err := w.Update(t.Context(), service); err != nil {
 		t.Fatal(err)
 	}

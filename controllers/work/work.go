@@ -56,6 +56,15 @@ func (s *States[T]) Find(key types.NamespacedName) *T {
 	return s.byKey[key]
 }
 
+// Each calls f for every object that is known and its state.
+func (s *States[T]) Each(f func(types.NamespacedName, *T)) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for key, st := range s.byKey {
+		f(key, st)
+	}
+}
+
 // Forget drops the state of an object. An event that comes to it meanwhile queues the object, and its next pass begins
 // with a new state that knows nothing and reads everything.
 func (s *States[T]) Forget(key types.NamespacedName) {

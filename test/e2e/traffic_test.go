@@ -211,6 +211,13 @@ func (l *load) reach(t *testing.T, n int) {
 	})
 }
 
+// soFar is how many connections the load has made.
+func (l *load) soFar() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.made
+}
+
 func (l *load) one(from source) {
 	start := time.Now()
 	a, err := get(from.ns, from.to)

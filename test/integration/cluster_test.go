@@ -115,10 +115,13 @@ func convert(t *testing.T, from *unstructured.Unstructured, to any) {
 // lastAddress numbers the Pods of the suite.
 var lastAddress atomic.Uint32
 
-// runPods makes n Pods of a template. With a subdomain they are called and numbered as those of a StatefulSet.
-func runPods(t *testing.T, ns string, template corev1.PodTemplateSpec, n int, subdomain string) []*corev1.Pod {
+// runPods makes n Pods of a template, on nodes in turn: those of withNodes where none are named. With a subdomain they
+// are called and numbered as those of a StatefulSet.
+func runPods(t *testing.T, ns string, template corev1.PodTemplateSpec, n int, subdomain string, nodes ...string) []*corev1.Pod {
 	t.Helper()
-	nodes := []string{"node-a", "node-b"}
+	if len(nodes) == 0 {
+		nodes = []string{"node-a", "node-b"}
+	}
 	var pods []*corev1.Pod
 	for i := range n {
 		pod := &corev1.Pod{ObjectMeta: *template.ObjectMeta.DeepCopy(), Spec: *template.Spec.DeepCopy()}

@@ -78,8 +78,8 @@ func startUpstreamEndpoints(t *testing.T) *writer {
 	return startUpstream(t, "endpointslice-controller,endpoints-controller", "endpoint_slice", "endpoint")
 }
 
-// startOurEndpoints runs the manager with the same controllers; an account of the namespace may read its metrics.
-func startOurEndpoints(t *testing.T, ns string) *writer {
+// scraper returns the token of a new account of the namespace that may read the manager's metrics.
+func scraper(t *testing.T, ns string) string {
 	t.Helper()
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns, GenerateName: "scraper-"}}
 	create(t, account)
@@ -90,12 +90,18 @@ func startOurEndpoints(t *testing.T, ns string) *writer {
 	}
 	create(t, binding)
 	t.Cleanup(func() { remove(t, binding) })
+	return token(t, ns, account.Name)
+}
+
+// startOurEndpoints runs the manager with the same controllers; an account of the namespace may read its metrics.
+func startOurEndpoints(t *testing.T, ns string) *writer {
+	t.Helper()
 	// Endpoints wait for at most three times as long, which idle outlasts.
 	m := startManager(t, "--leader-elect=false", "--controllers=endpointslice,endpoints",
 		"--config", configuration(t, "endpoints: {maxBatchDelay: 500ms}"))
 	return &writer{
 		stop:    func() { _ = m.stop(t) }, // how it ended is checked when the test ends
-		metrics: m.metrics, token: token(t, ns, account.Name), queues: []string{"endpointslice", "endpoints"},
+		metrics: m.metrics, token: scraper(t, ns), queues: []string{"endpointslice", "endpoints"},
 	}
 }
 

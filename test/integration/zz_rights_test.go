@@ -32,8 +32,9 @@ type auditEvent struct {
 	ObjectRef *struct {
 		APIGroup, Resource, Subresource, Namespace, Name string
 	}
-	RequestURI  string
-	Annotations map[string]string
+	RequestURI     string
+	ResponseStatus struct{ Code int }
+	Annotations    map[string]string
 }
 
 // asked returns what an account asked for so far.
@@ -80,6 +81,7 @@ var unseen = map[string]string{
 	"update endpoints/finalizers":             "admission asks for it where a slice's owner reference blocks its owner's deletion (OwnerReferencesPermissionEnforcement)",
 	"update services/finalizers":              "admission asks for it where a slice's owner reference blocks its owner's deletion (OwnerReferencesPermissionEnforcement)",
 	"create loadbalancerrecords.fairlead.dev": "a record is created by server-side apply, a patch, which asks for both rights",
+	"update secrets":                          "the certificate of the webhooks is renewed after 60 days",
 	"patch events":                            "an event that is repeated is counted up",
 	"patch events.events.k8s.io":              "an event that is repeated is counted up",
 }
@@ -141,11 +143,14 @@ func rights(t *testing.T, account string, rules []rbacv1.PolicyRule) {
 func TestRights(t *testing.T) {
 	needsAPIServer(t)
 	role, election, metrics := &rbacv1.ClusterRole{}, &rbacv1.Role{}, &rbacv1.ClusterRole{}
+	hooks, certificate := &rbacv1.ClusterRole{}, &rbacv1.Role{}
 	get(t, "", "fairlead-manager", role)
 	get(t, "", "fairlead-metrics-auth", metrics)
 	get(t, "fairlead-system", "fairlead-manager-leader-election", election)
+	get(t, "", "fairlead-manager-webhook", hooks)
+	get(t, "fairlead-system", "fairlead-manager-webhook", certificate)
 	var rules []rbacv1.PolicyRule
-	for _, more := range [][]rbacv1.PolicyRule{role.Rules, metrics.Rules, election.Rules} {
+	for _, more := range [][]rbacv1.PolicyRule{role.Rules, metrics.Rules, election.Rules, hooks.Rules, certificate.Rules} {
 		rules = append(rules, more...)
 	}
 	rights(t, "fairlead-system:fairlead-manager", rules)

@@ -13,16 +13,13 @@ const (
 	ControllerLoadBalancer  = "loadbalancer"
 	ControllerMirroring     = "mirroring"
 	ControllerNodePort      = "nodeport"
+	ControllerTopology      = "topology"
 )
 
 // Controllers returns the names of all controllers, sorted.
 func Controllers() []string {
-	return []string{ControllerEndpoints, ControllerEndpointSlice, ControllerLoadBalancer, ControllerMirroring, ControllerNodePort}
+	return []string{ControllerEndpoints, ControllerEndpointSlice, ControllerLoadBalancer, ControllerMirroring, ControllerNodePort, ControllerTopology}
 }
-
-// plannedControllers have a name and nothing behind it yet. Asking for one, or for its absence, is a mistake
-// that deserves a better answer than "unknown".
-var plannedControllers = []string{"topology"}
 
 // SelectControllers reads a list such as "*", "-nodeport": it returns the sorted names of the controllers to
 // run, or every mistake in the list, one line each. Spaces around an entry do not count.
@@ -35,8 +32,6 @@ func SelectControllers(list []string) ([]string, []error) {
 		switch {
 		case name == "*" && !disable:
 			all = true
-		case slices.Contains(plannedControllers, name):
-			mistakes = append(mistakes, fmt.Errorf("controllers: %q does not exist yet: take it out of the list", name))
 		case !slices.Contains(Controllers(), name):
 			mistakes = append(mistakes, fmt.Errorf("controllers: there is no %q: choose from %s, or * for all, each with a leading - to turn it off",
 				name, strings.Join(Controllers(), ", ")))

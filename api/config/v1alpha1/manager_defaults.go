@@ -14,6 +14,7 @@ const (
 	DefaultLeaderElectionName              = "fairlead-manager"
 	DefaultMetricsBindAddress              = ":8443"
 	DefaultHealthBindAddress               = ":8081"
+	DefaultWebhookBindAddress              = ":9443"
 	DefaultQPS                     float32 = 500
 
 	defaultMaxEndpointsPerSlice int32 = 100
@@ -49,6 +50,7 @@ func (c *ManagerConfiguration) Default() {
 	orDefault(&c.Metrics.BindAddress, DefaultMetricsBindAddress)
 	orDefault(&c.Metrics.Secure, new(true))
 	orDefault(&c.Health.BindAddress, DefaultHealthBindAddress)
+	orDefault(&c.Webhook.BindAddress, DefaultWebhookBindAddress)
 	orDefault(&c.ClientConnection.QPS, new(DefaultQPS))
 	orDefault(&c.ClientConnection.Burst, new(defaultBurst(*c.ClientConnection.QPS)))
 }

@@ -27,6 +27,7 @@ func TestDefault(t *testing.T) {
 			LeaseDuration: seconds(15), RenewDeadline: seconds(10), RetryPeriod: seconds(2)},
 		Metrics:          Metrics{BindAddress: ":8443", Secure: new(true)},
 		Health:           Health{BindAddress: ":8081"},
+		Webhook:          Webhook{BindAddress: ":9443"},
 		ClientConnection: ClientConnection{QPS: new(float32(500)), Burst: new(int32(1000))},
 	}
 	given := full.DeepCopy()
@@ -40,6 +41,7 @@ func TestDefault(t *testing.T) {
 		LeaseDuration: seconds(9), RenewDeadline: seconds(6), RetryPeriod: seconds(3)}
 	given.Metrics = Metrics{BindAddress: "0", Secure: new(false)}
 	given.Health.BindAddress = "0"
+	given.Webhook.BindAddress = "127.0.0.1:9444"
 	given.ClientConnection = ClientConnection{QPS: new(float32(-1)), Burst: new(int32(7))}
 
 	cases := map[string]struct {
@@ -81,7 +83,6 @@ func TestValidate(t *testing.T) {
 	}{
 		"Mode":           {"modes are named", func(c *ManagerConfiguration) { c.Mode = "replace" }, [][2]string{{"mode:", "Replace"}}},
 		"UnknownName":    {"known names are listed", func(c *ManagerConfiguration) { c.Controllers = []string{"*", "-nodeprot"} }, [][2]string{{"controllers:", "nodeport"}}},
-		"PlannedName":    {"not yet is not never", func(c *ManagerConfiguration) { c.Controllers = []string{"topology"} }, [][2]string{{"controllers:", "does not exist yet"}}},
 		"ClusterIDChars": {"clouds would refuse it in a tag", func(c *ManagerConfiguration) { c.ClusterID = "a/b" }, [][2]string{{"clusterID:", "letters"}}},
 		"ClusterIDLong":  {"clouds would cut it", func(c *ManagerConfiguration) { c.ClusterID = strings.Repeat("a", 64) }, [][2]string{{"clusterID:", "63"}}},
 		"UpsideDown":     {"the right way up is named", func(c *ManagerConfiguration) { c.NodePortRange = "32767-30000" }, [][2]string{{"nodePortRange:", "30000-32767"}}},
@@ -101,6 +102,9 @@ func TestValidate(t *testing.T) {
 		"EndpointSocket": {"an absolute path", func(c *ManagerConfiguration) { c.Cloud.Fake = &FakeCloud{Endpoint: "unix://run/x"} }, [][2]string{{"cloud.fake.endpoint:", "unix:///path"}}},
 		"MetricsAddress": {"forms are named", func(c *ManagerConfiguration) { c.Metrics.BindAddress = "8443" }, [][2]string{{"metrics.bindAddress:", ":port"}}},
 		"SameAddress":    {"the second would fail to listen", func(c *ManagerConfiguration) { c.Health.BindAddress = ":8443" }, [][2]string{{"health.bindAddress:", "another port"}}},
+		"WebhookAddress": {"what is configured must be answered", func(c *ManagerConfiguration) { c.Webhook.BindAddress = "0" }, [][2]string{{"webhook.bindAddress:", ":port"}}},
+		"WebhookAnyPort": {"nobody could know it", func(c *ManagerConfiguration) { c.Webhook.BindAddress = ":0" }, [][2]string{{"webhook.bindAddress:", "host:port"}}},
+		"WebhookTaken":   {"the second would fail to listen", func(c *ManagerConfiguration) { c.Webhook.BindAddress = ":8081" }, [][2]string{{"webhook.bindAddress:", "another port"}}},
 		"CertWithoutTLS": {"it would not be used", func(c *ManagerConfiguration) { c.Metrics.Secure, c.Metrics.CertDir = new(false), "/c" }, [][2]string{{"metrics.certDir:", "metrics.secure"}}},
 		"QPSZero":        {"nothing would be sent", func(c *ManagerConfiguration) { c.ClientConnection.QPS = new(float32(0)) }, [][2]string{{"clientConnection.qps:", "positive"}}},
 		"BurstBelowQPS":  {"it would be the QPS", func(c *ManagerConfiguration) { c.ClientConnection.Burst = new(int32(1)) }, [][2]string{{"clientConnection.burst:", "at least"}}},
@@ -144,13 +148,12 @@ func TestSelectControllers(t *testing.T) {
 		want   []string
 		wrong  int
 	}{
-		"All":         {reason: "sorted", list: []string{"*"}, want: []string{"endpoints", "endpointslice", "loadbalancer", "mirroring", "nodeport"}},
-		"AllButOne":   {reason: "order does not count", list: []string{"-nodeport", " * "}, want: []string{"endpoints", "endpointslice", "loadbalancer", "mirroring"}},
+		"All":         {reason: "sorted", list: []string{"*"}, want: []string{"endpoints", "endpointslice", "loadbalancer", "mirroring", "nodeport", "topology"}},
+		"AllButOne":   {reason: "order does not count", list: []string{"-nodeport", " * "}, want: []string{"endpoints", "endpointslice", "loadbalancer", "mirroring", "topology"}},
 		"Two":         {reason: "only what is named", list: []string{"nodeport", "endpoints"}, want: []string{"endpoints", "nodeport"}},
 		"OnlyOff":     {reason: "nothing would run", list: []string{"-nodeport"}, wrong: 1},
 		"OnAndOff":    {reason: "neither can be guessed", list: []string{"nodeport", "-nodeport"}, wrong: 1},
 		"Unknown":     {reason: "every one is named", list: []string{"*", "a", "-b"}, wrong: 2},
-		"PlannedOff":  {reason: "it cannot be off either", list: []string{"*", "-topology"}, wrong: 1},
 		"NotAll":      {reason: "-* is not a name", list: []string{"-*"}, wrong: 1},
 		"EmptyString": {reason: "--controllers= is a slip", list: []string{""}, wrong: 1},
 	}

@@ -50,6 +50,9 @@ type ManagerConfiguration struct {
 	// Health is the endpoint of /healthz and /readyz.
 	Health Health `json:"health,omitempty"`
 
+	// Webhook is where the API server reaches the manager's webhooks, which there are in mode Coexist.
+	Webhook Webhook `json:"webhook,omitempty"`
+
 	// ClientConnection is how the manager reaches the API server.
 	ClientConnection ClientConnection `json:"clientConnection,omitempty"`
 }
@@ -158,6 +161,13 @@ type Metrics struct {
 // Health is the endpoint of /healthz and /readyz, plain HTTP.
 type Health struct {
 	// BindAddress is host:port to listen on; "0" turns the endpoint off. Default: ":8081".
+	BindAddress string `json:"bindAddress,omitempty"`
+}
+
+// Webhook is the endpoint of the webhooks, HTTPS with a certificate that the manager keeps by itself. It is made for the
+// hosts that the MutatingWebhookConfiguration fairlead-manager names.
+type Webhook struct {
+	// BindAddress is host:port to listen on. Default: ":9443".
 	BindAddress string `json:"bindAddress,omitempty"`
 }
 

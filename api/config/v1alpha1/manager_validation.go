@@ -42,8 +42,13 @@ func (c *ManagerConfiguration) Validate() error {
 	mistakes = append(mistakes, c.LeaderElection.validate()...)
 	add(wrapField("metrics.bindAddress", checkBindAddress(c.Metrics.BindAddress)))
 	add(wrapField("health.bindAddress", checkBindAddress(c.Health.BindAddress)))
-	if c.Metrics.BindAddress != "0" && c.Metrics.BindAddress == c.Health.BindAddress && !strings.HasSuffix(c.Metrics.BindAddress, ":0") {
-		add(fmt.Errorf("health.bindAddress: %q is taken by metrics.bindAddress: choose another port", c.Health.BindAddress))
+	add(taken("health.bindAddress", c.Health.BindAddress, "metrics.bindAddress", c.Metrics.BindAddress))
+	if address := c.Webhook.BindAddress; address == "0" || strings.HasSuffix(address, ":0") {
+		add(fmt.Errorf("webhook.bindAddress: %q is no place where the API server could ask: write host:port or :port", address))
+	} else {
+		add(wrapField("webhook.bindAddress", checkBindAddress(c.Webhook.BindAddress)))
+		add(taken("webhook.bindAddress", c.Webhook.BindAddress, "metrics.bindAddress", c.Metrics.BindAddress))
+		add(taken("webhook.bindAddress", c.Webhook.BindAddress, "health.bindAddress", c.Health.BindAddress))
 	}
 	if c.Metrics.CertDir != "" && !*c.Metrics.Secure {
 		add(errors.New("metrics.certDir: there is no certificate without HTTPS: set metrics.secure to true or leave certDir out"))
@@ -167,6 +172,14 @@ func checkBindAddress(address string) error {
 		return fmt.Errorf("%q cannot be listened on: write host:port or :port, or 0 for none", address)
 	}
 	return nil
+}
+
+// taken refuses an address that another field has already.
+func taken(field, address, other, otherAddress string) error {
+	if address == "0" || address != otherAddress || strings.HasSuffix(address, ":0") {
+		return nil
+	}
+	return fmt.Errorf("%s: %q is taken by %s: choose another port", field, address, other)
 }
 
 func wrapField(field string, err error) error {
