@@ -172,6 +172,13 @@ func TestClassicCapacity(t *testing.T) {
 	if again := Classic(two, pods, over, epoch); again != nil {
 		t.Error("a truncated object is written again, as upstream does on every sync")
 	}
+	theirs, all := over.DeepCopy(), classicSubsets(two, pods)
+	for i, n := range []int{251, 749} { // Rounded otherwise, as upstream may.
+		theirs.Subsets[i].Addresses = all[i].Addresses[:n]
+	}
+	if again := Classic(two, pods, theirs, epoch); again != nil {
+		t.Error("an object that upstream truncated as fairly is written again")
+	}
 	foreign := over.DeepCopy()
 	foreign.Subsets = append(foreign.Subsets, corev1.EndpointSubset{
 		Addresses: []corev1.EndpointAddress{{IP: "192.0.2.1"}}, Ports: []corev1.EndpointPort{{Name: "x", Port: 1, Protocol: corev1.ProtocolTCP}},

@@ -1,6 +1,5 @@
 package topology
 
-
 // Mode is the kind of a policy.
 type Mode string
 

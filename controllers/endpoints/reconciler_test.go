@@ -264,6 +264,21 @@ func TestNothingToWrite(t *testing.T) {
 	}
 }
 
+// TestNamespaceTerminating: that nothing can be created any more is no error.
+func TestNamespaceTerminating(t *testing.T) {
+	w := newWorld(t)
+	w.service()
+	w.Must(w.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.Namespace}}))
+	failed := apiserver.Passes(t, "error")
+	w.startAndLook(&Reconciler{})()
+	if n := apiserver.Passes(t, "error") - failed; n != 0 {
+		t.Errorf("%v passes failed", n)
+	}
+	if e := w.get(); e != nil {
+		t.Errorf("Endpoints were created: %v", e)
+	}
+}
+
 func TestCoexist(t *testing.T) {
 	w := newWorld(t)
 	service := w.service()

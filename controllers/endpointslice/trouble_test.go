@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -62,7 +63,9 @@ func (tr *trouble) choose(request *http.Request) (kind string) {
 func (tr *trouble) between(request *http.Request, next http.RoundTripper) (*http.Response, error) {
 	switch kind := tr.choose(request); kind {
 	case "busy":
-		return answer(request, http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests), nil
+		response := answer(request, http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests)
+		response.Header.Set("Retry-After", "1") // The client waits, as long as priority and fairness tell it to.
+		return response, nil
 	case "broken":
 		return answer(request, http.StatusInternalServerError, metav1.StatusReasonInternalError), nil
 	case "gone":
@@ -123,7 +126,7 @@ func answer(request *http.Request, code int, reason metav1.StatusReason) *http.R
 	}
 }
 
-// TestTroubledServer: while two requests of three are refused, delayed or lost, and watches are cut off and found to be
+// TestTroubledServer: while more than half of all requests are refused, delayed or lost, and watches are cut off and found to be
 // too old, what is tried stays within bounds, and when it is over the slices are right.
 func TestTroubledServer(t *testing.T) {
 	w := newWorld(t)
@@ -195,13 +198,11 @@ func TestTroubledServer(t *testing.T) {
 // each, and once it does they do not wait for long.
 func TestRefusingServer(t *testing.T) {
 	w := newWorld(t)
-	var mu sync.Mutex
-	refusing, refused := false, 0
+	var refusing atomic.Bool
+	var refused atomic.Int32
 	w.Intercept(func(request *http.Request, next http.RoundTripper) (*http.Response, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if refusing && request.Method != http.MethodGet && apiserver.Resource(request) == "endpointslices" {
-			refused++
+		if refusing.Load() && request.Method != http.MethodGet && apiserver.Resource(request) == "endpointslices" {
+			refused.Add(1)
 			return answer(request, http.StatusInternalServerError, metav1.StatusReasonInternalError), nil
 		}
 		return next.RoundTrip(request)
@@ -211,12 +212,7 @@ func TestRefusingServer(t *testing.T) {
 	one, two := w.pod("one", n.Name, "10.244.0.1"), w.pod("two", n.Name, "10.244.0.2")
 	w.start(&Reconciler{})
 	w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""}, shown{"10.244.0.2", "two", "zone-a", up, ""})
-	turn := func(on bool) {
-		mu.Lock()
-		defer mu.Unlock()
-		refusing = on
-	}
-	turn(true)
+	refusing.Store(true)
 	begin := time.Now()
 	w.ready(two, false) // So that there is always something to write.
 	const changes = 400
@@ -225,12 +221,12 @@ func TestRefusingServer(t *testing.T) {
 	}
 	w.ready(one, false)
 	took := time.Since(begin)
-	turn(false)
+	refusing.Store(false)
 	w.expect(shown{"10.244.0.1", "one", "zone-a", down, ""}, shown{"10.244.0.2", "two", "zone-a", down, ""})
-	t.Logf("%d changes within %s, %d requests", changes, took, refused)
+	t.Logf("%d changes within %s, %d requests", changes, took, refused.Load())
 	// 5 ms, 10, 20, …, half a second, and then one a second.
-	if most := 9 + int(took/time.Second); refused < 3 || refused > most {
-		t.Errorf("%d requests were made within %s, want some and %d at most", refused, took, most)
+	if n, most := int(refused.Load()), 9+int(took/time.Second); n < 3 || n > most {
+		t.Errorf("%d requests were made within %s, want some and %d at most", n, took, most)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -108,6 +109,30 @@ func TestHeldAsSent(t *testing.T) {
 	holds("added")
 	h.wrote(at("6", "")) // The webhook took it back, so that there is no new version.
 	holds("")
+}
+
+// TestHeldWithoutLabel: a slice whose label somebody takes off stays ours, whatever its name, as upstream gave it one.
+func TestHeldWithoutLabel(t *testing.T) {
+	source := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "db", UID: "endpoints"}}
+	at := func(version string, labels map[string]string) *discoveryv1.EndpointSlice {
+		return &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{
+			Namespace: "ns", Name: "db-x7k2p", UID: "u", ResourceVersion: version, Labels: labels,
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(source, corev1.SchemeGroupVersion.WithKind("Endpoints"))},
+		}}
+	}
+	h := newHeld()
+	held := func() int {
+		return len(h.slices(types.NamespacedName{Namespace: "ns", Name: "db"}, source))
+	}
+	h.observe(at("4", nil))
+	if held() != 0 {
+		t.Error("a slice that never had the label is ours")
+	}
+	h.observe(at("5", map[string]string{discoveryv1.LabelServiceName: "db", discoveryv1.LabelManagedBy: ManagedBy}))
+	h.observe(at("6", nil))
+	if held() != 1 {
+		t.Error("a slice that lost the label is not ours any more")
+	}
 }
 
 // TestRelearn: what the cache has counts, however old it is, and what else was held is forgotten.

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -314,6 +316,47 @@ func TestAdmissionLabels(t *testing.T) {
 	if n := apiserver.Metric(t, subsystem+"_changes", "update") - before; n != 1 {
 		t.Errorf("one slice of three has changed, and %v were written", n)
 	}
+}
+
+// TestMovesWait: while a slice cannot be created that is to take addresses over, they stay where they are.
+func TestMovesWait(t *testing.T) {
+	w := newWorld(t)
+	var refusing atomic.Bool
+	var refused atomic.Int32
+	w.Intercept(func(request *http.Request, next http.RoundTripper) (*http.Response, error) {
+		if refusing.Load() && request.Method == http.MethodPost && apiserver.Resource(request) == "endpointslices" {
+			refused.Add(1)
+			return nil, errors.New("the connection is lost")
+		}
+		return next.RoundTrip(request)
+	})
+	w.start(&Reconciler{MaxBatchDelay: -1})
+	w.service("db", nil)
+	both := subset("a:1", "192.0.2.1")
+	both.Ports = append(both.Ports, corev1.EndpointPort{Name: "b", Port: 2})
+	e := w.endpoints("db", both)
+	var before []discoveryv1.EndpointSlice
+	w.Eventually(func() error {
+		if before = w.slices("db"); len(before) != 1 || len(before[0].Endpoints) != 1 {
+			return fmt.Errorf("the slices are %v", before)
+		}
+		return nil
+	})
+	refusing.Store(true)
+	apiserver.Change(w.World, e, func(e *corev1.Endpoints) {
+		e.Subsets = []corev1.EndpointSubset{subset("a:1", "192.0.2.1"), subset("b:2", "!192.0.2.1")}
+	})
+	w.Eventually(func() error {
+		if n := refused.Load(); n < 3 {
+			return fmt.Errorf("%d attempts", n)
+		}
+		return nil
+	})
+	if after := w.slices("db"); !maps.Equal(versions(after), versions(before)) {
+		t.Errorf("port b has no slice, and this was made of the one that had it: %v", after)
+	}
+	refusing.Store(false)
+	w.shows("db", "a:1 192.0.2.1", "b:2 !192.0.2.1")
 }
 
 // TestBatches: of many changes in a row, far fewer writes are made, and the last one is there in the end.

@@ -186,6 +186,10 @@ func TestTracker(t *testing.T) {
 	if s := w.tracker.Service(client.ObjectKeyFromObject(service)); s == nil || s.Spec.Selector["app"] != "other" {
 		t.Errorf("the Service is not what its mark was for: %v", s)
 	}
+	step("a Service whose conditions somebody writes", func() error {
+		service.Status.Conditions = []metav1.Condition{{Type: "x", Status: metav1.ConditionTrue, Reason: "X", LastTransitionTime: metav1.Now()}}
+		return w.Status().Update(t.Context(), service)
+	}, "web/")
 	step("an annotation that endpoints are made from", func() error {
 		service.Annotations = map[string]string{counts: "yes"}
 		return w.Update(t.Context(), service)
