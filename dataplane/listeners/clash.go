@@ -36,8 +36,6 @@ type place struct {
 
 func (c *Clash) place() place { return place{c.Service, c.Protocol, c.Listener} }
 
-var protocols = map[model.Protocol]string{model.TCP: "TCP", model.UDP: "UDP", model.SCTP: "SCTP"}
-
 // port is a node port or a healthCheckNodePort.
 type port struct {
 	dpsync.NodePort
@@ -74,7 +72,7 @@ func Clashes(uses []dpsync.NodePort, checks []model.HealthCheck, on model.NodePo
 			if !s.takes(p.Family, on) {
 				continue
 			}
-			c := Clash{Service: p.Service, Protocol: protocols[p.Protocol], Port: p.Port, HealthCheck: p.healthCheck,
+			c := Clash{Service: p.Service, Protocol: p.Protocol.String(), Port: p.Port, HealthCheck: p.healthCheck,
 				Listener: netip.AddrPortFrom(s.Addr, s.Port), UID: s.UID, inode: s.Inode}
 			if _, known := found[c.place()]; !known {
 				found[c.place()] = c

@@ -157,7 +157,7 @@ func TestSockets(t *testing.T) {
 		if s.UID != uint32(os.Getuid()) {
 			t.Errorf("%+v belongs to user %d", s, os.Getuid())
 		}
-		got[fmt.Sprintf("%s %s only6=%v", protocols[s.Protocol], netip.AddrPortFrom(s.Addr, s.Port), s.Only6)] = true
+		got[fmt.Sprintf("%s %s only6=%v", s.Protocol, netip.AddrPortFrom(s.Addr, s.Port), s.Only6)] = true
 	}
 	want := map[string]bool{
 		"TCP 0.0.0.0:30001 only6=false": true, "TCP 127.0.0.1:30002 only6=false": true, "TCP [::]:30003 only6=true": true,

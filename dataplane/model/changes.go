@@ -1,6 +1,7 @@
 package model
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -35,14 +36,40 @@ func (t *Tracker) Changes() *Changes {
 	// Not cleared: that would cost as much as the largest change there ever was.
 	t.dirty = map[types.NamespacedName]*entry{}
 	t.settle(contested, c)
+	t.giveBack()
 
 	slices.SortFunc(c.Frontends, func(a, b *Frontend) int { return compareFrontendKeys(a.Key, b.Key) })
 	slices.SortFunc(c.FrontendsGone, compareFrontendKeys)
 	slices.SortFunc(c.Groups, func(a, b *Group) int { return compareGroupKeys(a.Key, b.Key) })
 	slices.SortFunc(c.GroupsGone, compareGroupKeys)
+	slices.SortFunc(c.Conflicts, func(a, b Conflict) int { return compareFrontendKeys(a.Key, b.Key) })
 	slices.SortFunc(c.ClusterIPs, netip.Addr.Compare)
 	slices.SortFunc(c.ClusterIPsGone, netip.Addr.Compare)
 	return c
+}
+
+// giveBack frees the memory that was taken for far more than there is now: Go's maps keep it when their elements go.
+func (t *Tracker) giveBack() {
+	t.services = fit(t.services, &t.peaks.services)
+	t.sliceOwner = fit(t.sliceOwner, &t.peaks.sliceOwner)
+	t.claims = fit(t.claims, &t.peaks.claims)
+	t.state.Frontends = fit(t.state.Frontends, &t.peaks.frontends)
+	t.state.Groups = fit(t.state.Groups, &t.peaks.groups)
+	t.state.ClusterIPs = fit(t.state.ClusterIPs, &t.peaks.clusterIPs)
+}
+
+// fit returns a map, a copy if it holds less than a quarter of what it held at its peak. Each element that went pays for at
+// most one third of a copy, so that changes cost what they did.
+func fit[K comparable, V any](m map[K]V, peak *int) map[K]V {
+	const small = 1024 // not worth it
+	*peak = max(*peak, len(m))
+	if *peak < small || len(m) > *peak/4 {
+		return m
+	}
+	*peak = len(m)
+	fitting := make(map[K]V, len(m))
+	maps.Copy(fitting, m)
+	return fitting
 }
 
 func (t *Tracker) updateNode(c *Changes) {
@@ -99,6 +126,7 @@ func (t *Tracker) settle(contested map[FrontendKey]struct{}, c *Changes) {
 		t.state.ClusterIPs[f.Key.Addr] += by
 	}
 	for key := range contested {
+		t.noteConflict(key, c)
 		old := t.state.Frontends[key]
 		claims := t.claims[key]
 		switch {

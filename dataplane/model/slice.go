@@ -152,7 +152,10 @@ func gather(sorted []*slice, port ServicePortName, f uint8) []candidate {
 		}
 	}
 	slices.SortStableFunc(out, func(a, b candidate) int {
-		return cmp.Or(a.to.Compare(b.to), falseFirst(a.at.terminating, b.at.terminating),
+		if c := a.to.Compare(b.to); c != 0 {
+			return c // mostly, so the rest is not to cost anything
+		}
+		return cmp.Or(falseFirst(a.at.terminating, b.at.terminating),
 			falseFirst(b.at.ready, a.at.ready), falseFirst(b.at.serving, a.at.serving))
 	})
 	return slices.CompactFunc(out, func(a, b candidate) bool { return a.to == b.to })

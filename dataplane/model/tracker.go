@@ -24,12 +24,17 @@ type Tracker struct {
 	// claims are all frontends that Services want, in order of precedence: the first one is served.
 	claims map[FrontendKey][]*Frontend
 	dirty  map[types.NamespacedName]*entry
+	// conflicts are the claims of several Services each.
+	conflicts map[FrontendKey][]types.NamespacedName
 
 	node    nodeFacts
 	machine []netip.Addr
 	cidrs   map[string][]netip.Prefix
 	// nodeDirty asks for a new State.Node, allDirty for a look at every Service.
 	nodeDirty, allDirty bool
+
+	// peaks are what the maps' memory was made for.
+	peaks struct{ services, sliceOwner, claims, frontends, groups, clusterIPs int }
 
 	suspects    *Suspects
 	unserved    [2]Unserved // by familyIndex
@@ -67,6 +72,7 @@ func NewTracker(opts Options) *Tracker {
 		sliceOwner: map[types.NamespacedName]types.NamespacedName{},
 		claims:     map[FrontendKey][]*Frontend{},
 		dirty:      map[types.NamespacedName]*entry{},
+		conflicts:  map[FrontendKey][]types.NamespacedName{},
 		cidrs:      map[string][]netip.Prefix{},
 		nodeDirty:  true,
 		suspects:   &Suspects{All: true},

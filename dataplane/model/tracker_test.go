@@ -3,10 +3,13 @@ package model
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
+	"runtime"
 	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -70,16 +73,26 @@ func TestConflicts(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			// Whatever the order in which they come, and whether they come in one go or one by one.
+			var both []types.NamespacedName
+			for _, svc := range tc.services {
+				both = append(both, types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name})
+			}
 			for _, order := range [][]int{{0, 1}, {1, 0}} {
 				for _, together := range []bool{true, false} {
 					tracker := NewTracker(testOptions)
+					var told []Conflict
 					for _, i := range order {
 						set(t, tracker, tc.services[i])
 						if !together {
-							tracker.Changes()
+							told = append(told, tracker.Changes().Conflicts...)
 						}
 					}
-					tracker.Changes()
+					told = append(told, tracker.Changes().Conflicts...)
+					set(t, tracker, tc.services[0], tc.services[1]) // as they are
+					told = append(told, tracker.Changes().Conflicts...)
+					if diff := cmp.Diff([]Conflict{{tc.key, both}}, told, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+						t.Errorf("conflicts told (-want +got):\n%s", diff)
+					}
 					if got := tracker.State().Frontends[tc.key]; got == nil || got.Port.Name != tc.services[0].Name {
 						t.Fatalf("%s: %v has %+v, want Service %s", tc.reason, tc.key, got, tc.services[0].Name)
 					}
@@ -87,6 +100,9 @@ func TestConflicts(t *testing.T) {
 					c := tracker.Changes()
 					if got := tracker.State().Frontends[tc.key]; got == nil || got.Port.Name != tc.services[1].Name {
 						t.Fatalf("after the first left, %v has %+v, want Service %s", tc.key, got, tc.services[1].Name)
+					}
+					if diff := cmp.Diff([]Conflict{{tc.key, both[1:]}}, c.Conflicts, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+						t.Errorf("conflicts told after the first left (-want +got):\n%s", diff)
 					}
 					if slices.Contains(c.FrontendsGone, tc.key) {
 						t.Errorf("%v is reported as gone though another Service took over", tc.key)
@@ -343,4 +359,36 @@ func checkSorted(t *testing.T, c *Changes) {
 		!slices.IsSortedFunc(c.GroupsGone, compareGroupKeys) {
 		t.Errorf("changes are not sorted: %+v", c)
 	}
+}
+
+// TestMemoryAfterBurst: what Services took that are gone is given back.
+func TestMemoryAfterBurst(t *testing.T) {
+	const many, left = 20000, 10
+	heap := func() int {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	empty := heap()
+	tracker, _ := load(t, many, 1)
+	tracker.TakeSuspects()
+	full := heap()
+	for i := left; i < many; i++ {
+		tracker.DeleteService(types.NamespacedName{Namespace: "default", Name: fmt.Sprint("svc-", i)})
+		tracker.DeleteSlice(types.NamespacedName{Namespace: "default", Name: fmt.Sprintf("svc-%d-0", i)})
+		if i%1000 == 0 {
+			tracker.Changes()
+		}
+	}
+	tracker.Changes()
+	tracker.TakeSuspects()
+	after := heap()
+	if n := len(tracker.State().Frontends); n != left || len(tracker.ServiceKeys()) != left || len(tracker.SliceKeys()) != left {
+		t.Fatalf("%d frontends, %d Services, %d slices are left, want %d of each", n, len(tracker.ServiceKeys()), len(tracker.SliceKeys()), left)
+	}
+	if kept, took := after-empty, full-empty; kept > took/20 {
+		t.Errorf("%d bytes are kept of %d", kept, took)
+	}
+	runtime.KeepAlive(tracker)
 }

@@ -6,6 +6,7 @@ package model
 
 import (
 	"net/netip"
+	"strconv"
 	"time"
 )
 
@@ -18,6 +19,19 @@ const (
 	UDP  Protocol = 17
 	SCTP Protocol = 132
 )
+
+// String is the API's name.
+func (p Protocol) String() string {
+	switch p {
+	case TCP:
+		return "TCP"
+	case UDP:
+		return "UDP"
+	case SCTP:
+		return "SCTP"
+	}
+	return strconv.Itoa(int(p))
+}
 
 // ServicePortName names one port of one Service. Port is empty for an unnamed port.
 type ServicePortName struct {
@@ -163,9 +177,12 @@ type Changes struct {
 	ClusterIPsGone []netip.Addr
 	// Node is true when State.Node differs.
 	Node bool
+	// Conflicts are those that began, changed or ended. They tell people why an address is not served as they asked, and
+	// are nothing to a backend.
+	Conflicts []Conflict
 }
 
-// Empty is true when nothing differs.
+// Empty is true when nothing differs for packets.
 func (c *Changes) Empty() bool {
 	return c == nil || len(c.Frontends) == 0 && len(c.FrontendsGone) == 0 && len(c.Groups) == 0 &&
 		len(c.GroupsGone) == 0 && len(c.ClusterIPs) == 0 && len(c.ClusterIPsGone) == 0 && !c.Node

@@ -99,6 +99,37 @@ func BenchmarkChange(b *testing.B) {
 	}
 }
 
+// BenchmarkLargeChange replaces one endpoint of a Service that has many: what is looked at grows with them, what is written
+// does not.
+func BenchmarkLargeChange(b *testing.B) {
+	for _, n := range []int{10, 100, 1000} {
+		b.Run(fmt.Sprintf("endpoints=%d", n), func(b *testing.B) {
+			w := &network{node: nstest.New(b, "node")}
+			c := newCluster()
+			key := c.group("large", model.TCP, 4, model.Cluster, model.Reject)
+			endpoint := func(i, instance int) model.Endpoint {
+				a := netip.AddrFrom4([4]byte{10, 128 + byte(instance), byte(i >> 8), byte(i)})
+				return model.Endpoint{Addr: netip.AddrPortFrom(a, 8080)}
+			}
+			for i := range n {
+				c.Groups[key].Endpoints = append(c.Groups[key].Endpoints, endpoint(i, 0))
+			}
+			c.frontend(model.ClusterIP, "10.96.0.1", 80, key, key, outsideOnly)
+			backend := w.backend(b)
+			mustSync(b, backend, c.State, nil)
+			instance := 0
+			for b.Loop() {
+				instance ^= 1
+				g := *c.Groups[key]
+				g.Endpoints = slices.Clone(g.Endpoints)
+				g.Endpoints[n/2] = endpoint(n/2, instance)
+				c.Groups[key] = &g
+				mustSync(b, backend, c.State, &model.Changes{Groups: []*model.Group{&g}})
+			}
+		})
+	}
+}
+
 // BenchmarkResident tells the memory of tracker and backend together, fed with objects that are decoded one by one as
 // watches do. peak-MB is that of the whole process: run it alone, with -benchtime=1x, and GOGC as the agent has it.
 func BenchmarkResident(b *testing.B) {

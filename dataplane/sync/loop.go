@@ -241,6 +241,7 @@ func (l *Loop) step(ctx context.Context, now time.Time) time.Duration {
 	}
 	full := l.pace.fullDue(now)
 	changes := l.tracker.Changes()
+	l.tellConflicts(changes.Conflicts)
 	result := Result{Full: full, Wrote: full || !changes.Empty()}
 	if full {
 		changes = nil
@@ -261,6 +262,19 @@ func (l *Loop) step(ctx context.Context, now time.Time) time.Duration {
 	l.report(ctx, end, &result)
 	l.cleanFlows(&result)
 	return l.pace.wait(end)
+}
+
+// tellConflicts logs whose addresses are another's: nothing in Kubernetes prevents that, nor tells of it.
+func (l *Loop) tellConflicts(conflicts []model.Conflict) {
+	for _, c := range conflicts {
+		address := fmt.Sprintf("%s/%s", netip.AddrPortFrom(c.Key.Addr, c.Key.Port), c.Key.Protocol)
+		switch {
+		case len(c.Services) > 1:
+			l.log.Info("Several Services ask for one address, the first is served", "address", address, "services", c.Services)
+		case len(c.Services) == 1:
+			l.log.Info("One Service alone asks for the address now", "address", address, "services", c.Services)
+		}
+	}
 }
 
 // cleanFlows hands over where flows may be stale, once no rule would lead them there again.
