@@ -99,6 +99,18 @@ var masqueradeCases = []Case{
 		},
 	},
 	{
+		Name: "hairpin of an endpoint of two Services", Config: standard,
+		Reason: "one of them may lose it: it still is the other's",
+		Steps: func(f Family) []Step {
+			first, second := f.service("first", 1), f.service("second", 2)
+			back := probe(podA, f.clusterIP(1), Reach(Masqueraded, "a"))
+			return []Step{
+				{Name: "both have it", Apply: append(f.served(first, "a"), f.served(second, "a")...), Probes: []Probe{back}},
+				{Name: "one of them goes", Delete: []Object{second}, Probes: []Probe{back}},
+			}
+		},
+	},
+	{
 		Name: "hairpin without local detection", Config: Config{Detection: NoDetection},
 		Reason: "a client is masqueraded when the chosen endpoint is itself, however Pods are told",
 		Steps: func(f Family) []Step {

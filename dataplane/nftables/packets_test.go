@@ -92,3 +92,24 @@ func TestOtherProxy(t *testing.T) {
 		}
 	}
 }
+
+// TestMarkOfOthers: connections that are no Service's are not masqueraded, though another program uses our bit of the mark.
+func TestMarkOfOthers(t *testing.T) {
+	w := newNetwork(t, 1)
+	b := w.backend(t)
+	mustSync(t, b, packetsState().State, nil)
+	for _, family := range []string{"ip", "ip6"} {
+		nft(t, w.node, "add table "+family+" marker")
+		nft(t, w.node, "add chain "+family+" marker prerouting { type filter hook prerouting priority -150 ; }")
+		nft(t, w.node, "add rule "+family+" marker prerouting meta mark set 0x4000")
+	}
+	for _, family := range []uint8{4, 6} {
+		// From Pod to Pod, and to a Service that masquerades nobody but marked ones.
+		if a := mustAsk(t, w.pods[9], "tcp", netip.AddrPortFrom(podAddr(family, 1), 8080)); a.Saw != podAddr(family, 9) {
+			t.Errorf("IPv%d: the server saw %v of a marked connection to a Pod, want the client's own %v", family, a.Saw, podAddr(family, 9))
+		}
+		if a := mustAsk(t, w.pods[9], "tcp", at(vip(family, "external", 9), 80)); a.Saw == podAddr(family, 9) {
+			t.Errorf("IPv%d: the mark does not masquerade a Service's connection, so that this test shows nothing", family)
+		}
+	}
+}
