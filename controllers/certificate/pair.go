@@ -18,9 +18,10 @@ import (
 )
 
 const (
-	// Lifetime is how long a certificate is valid, and RenewAfter at what age the next one is made. What lies between is
-	// how long two are trusted, and how long nobody need notice that renewal fails.
-	Lifetime   = 90 * 24 * time.Hour
+	// Lifetime is how long a certificate is valid.
+	Lifetime = 90 * 24 * time.Hour
+	// RenewAfter is at what age the next one is made. From then on two are trusted, and until the first expires nobody need
+	// notice that renewal fails.
 	RenewAfter = 60 * 24 * time.Hour
 	// Settle is for how long a certificate has been trusted before it is served, so that every API server has heard of it.
 	Settle = 5 * time.Minute

@@ -225,7 +225,7 @@ func (v *victims) wrong() error {
 				got, err := v.client.Ask("tcp", victimAddr(i), 2*time.Second)
 				if want := fmt.Sprint("pod", v.pod(i)); err != nil || got.Server != want {
 					mu.Lock()
-					problems = append(problems, fmt.Errorf("Service %d: %v, %v; want %s", i, got, err, want))
+					problems = append(problems, fmt.Errorf("Service %d answers as %q, want %s", i, got.Server, want), err)
 					mu.Unlock()
 					return
 				}
