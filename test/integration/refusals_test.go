@@ -53,11 +53,6 @@ func TestRefusals(t *testing.T) {
 			args:   func(*testing.T) []string { return []string{"--controllers=*,-nodeprot"} },
 			code:   2, says: []string{`"nodeprot"`, "nodeport"},
 		},
-		"ControllerToCome": {
-			reason: "it is not stubbed",
-			args:   func(*testing.T) []string { return []string{"--controllers=topology"} },
-			code:   2, says: []string{`"topology" does not exist yet`},
-		},
 		"UnknownField": {
 			reason: "the field and the file are named",
 			args: func(t *testing.T) []string {
