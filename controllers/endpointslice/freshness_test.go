@@ -142,17 +142,23 @@ func TestIdle(t *testing.T) {
 			n := w.node("a", "zone-a")
 			one, two := w.pod("one", n.Name, "10.244.0.1"), w.pod("two", n.Name, "10.244.0.2")
 			w.ready(two, false)
-			w.service(nil)
-			w.startAndLook(&Reconciler{Clock: clock}) // The write shows before the pass is over, and its pause begins.
+			service := w.service(nil)
+			r := &Reconciler{Clock: clock}
+			w.startAndLook(r) // The write shows before the pass is over, and its pause begins.
 			w.expect(shown{"10.244.0.1", "one", "zone-a", up, ""}, shown{"10.244.0.2", "two", "zone-a", down, ""})
 			clock.SetTime(clock.Now().Add(time.Minute)) // So that nothing waits for a pause.
 
-			waited := apiserver.Passes(t, "requeue_after")
-			if err := w.Delete(t.Context(), two, client.GracePeriodSeconds(0)); err != nil {
-				t.Fatal(err)
-			}
+			w.Remove(two)
 			w.Eventually(func() error {
-				if apiserver.Passes(t, "requeue_after") == waited {
+				if r.Tracker.Pod(client.ObjectKeyFromObject(service), two.Name) != nil {
+					return fmt.Errorf("the deletion is not known")
+				}
+				return nil
+			})
+			waited := apiserver.Passes(t, "requeue_after")
+			w.Eventually(func() error {
+				// One may have begun before it was known.
+				if apiserver.Passes(t, "requeue_after") < waited+2 {
 					return fmt.Errorf("the deletion was not looked at")
 				}
 				return nil
