@@ -26,6 +26,8 @@ type trouble struct {
 	mu     sync.Mutex
 	random *rand.Rand
 	on     bool
+	// bags are what is to happen to requests of one sort, in an order of chance: each once, before any happens again.
+	bags map[string][]string
 	// kinds counts what it did, and writes the writes of slices that were tried.
 	kinds   map[string]int
 	writes  int
@@ -49,13 +51,17 @@ func (tr *trouble) choose(request *http.Request) (kind string) {
 	if !tr.on {
 		return ""
 	}
-	kinds := []string{"", "gone"}
+	sort, kinds := "watch", []string{"", "gone"}
 	if write {
-		kinds = []string{"", "", "busy", "broken", "lost", "slow"}
+		sort, kinds = "write", []string{"", "", "busy", "broken", "lost", "slow"}
 	} else if !watches(request) {
-		kinds = []string{"", "", "busy", "broken", "slow"}
+		sort, kinds = "read", []string{"", "", "busy", "broken", "slow"}
 	}
-	kind = kinds[tr.random.IntN(len(kinds))]
+	if len(tr.bags[sort]) == 0 {
+		tr.random.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
+		tr.bags[sort] = kinds
+	}
+	kind, tr.bags[sort] = tr.bags[sort][0], tr.bags[sort][1:]
 	tr.kinds[kind]++
 	return kind
 }
@@ -130,7 +136,7 @@ func answer(request *http.Request, code int, reason metav1.StatusReason) *http.R
 // too old, what is tried stays within bounds, and when it is over the slices are right.
 func TestTroubledServer(t *testing.T) {
 	w := newWorld(t)
-	tr := &trouble{random: rand.New(rand.NewPCG(1, 3)), kinds: map[string]int{}}
+	tr := &trouble{random: rand.New(rand.NewPCG(1, 3)), bags: map[string][]string{}, kinds: map[string]int{}}
 	w.Intercept(tr.between)
 	nodes := []*corev1.Node{w.node("a", "zone-a"), w.node("b", "zone-b")}
 	w.service(nil)
@@ -155,8 +161,8 @@ func TestTroubledServer(t *testing.T) {
 
 	tr.turn(true)
 	random := rand.New(rand.NewPCG(1, 4))
-	changes := 0
-	for ; changes < 300 || !tr.complete() && changes < 3000; changes++ {
+	changes, began := 0, time.Now()
+	for ; changes < 300 || !tr.complete() && time.Since(began) < time.Minute; changes++ {
 		name := fmt.Sprint("p", random.IntN(30))
 		switch pod := pods[name]; {
 		case pod == nil:
