@@ -132,6 +132,12 @@ func sooner(a, b time.Duration) time.Duration {
 	return a
 }
 
+// there says whether the cache has an EndpointSelector, and no other of its name.
+func (r *Reconciler) there(ctx context.Context, es *v1alpha1.EndpointSelector) bool {
+	var now v1alpha1.EndpointSelector
+	return r.Client.Get(ctx, client.ObjectKeyFromObject(es), &now, client.UnsafeDisableDeepCopy) == nil && now.UID == es.UID
+}
+
 // report writes the status of one EndpointSelector, if it differs, and makes events of what changed. It returns when to
 // look again.
 func (r *Reconciler) report(ctx context.Context, es *v1alpha1.EndpointSelector, o outcome) (time.Duration, error) {
@@ -153,6 +159,9 @@ func (r *Reconciler) report(ctx context.Context, es *v1alpha1.EndpointSelector, 
 		return 0, fmt.Errorf("applying the status of EndpointSelector %s: %w", es.Name, err)
 	}
 	r.reports.wrote(es.UID, report{status: next, at: now, version: ptr.Deref(object.ResourceVersion, "")})
+	if !r.there(ctx, es) {
+		r.reports.forget(es.UID) // The event of its deletion came before we had something to forget.
+	}
 	for _, c := range changes(last, next) {
 		kind := corev1.EventTypeNormal
 		if c.warning {
