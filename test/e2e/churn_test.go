@@ -318,13 +318,18 @@ func TestPacketsLocalReplacement(t *testing.T) {
 			t.Fatalf("%v: %s", err, out)
 		}
 		note()
-		eventually(t, 60*time.Second, "the end of the old Pods", func() error {
+		eventually(t, 60*time.Second, "the end of the old Pods, and that the new ones serve", func() error {
 			var list corev1.PodList
 			if err := cluster.List(t.Context(), &list, client.InNamespace(ns)); err != nil {
 				return err
 			}
 			if len(list.Items) != 3 {
 				return fmt.Errorf("%d Pods", len(list.Items))
+			}
+			for _, p := range list.Items {
+				if !l.reached(p.Name) { // The balancer looks at each node's health first.
+					return fmt.Errorf("%s has not served yet", p.Name)
+				}
 			}
 			return nil
 		})

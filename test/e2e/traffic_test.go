@@ -164,6 +164,13 @@ type load struct {
 	took     time.Duration
 }
 
+// reached says whether a Pod has answered.
+func (l *load) reached(pod string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.pods[pod] > 0
+}
+
 // failure is a connection that was lost, and when it began.
 type failure struct {
 	at  time.Time
