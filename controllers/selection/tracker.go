@@ -7,8 +7,6 @@ package selection
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -25,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
+	"github.com/fairlead/fairlead/controllers/work"
 	"github.com/fairlead/fairlead/endpoints"
 )
 
@@ -150,20 +149,21 @@ func (t *Tracker) tellAll(s *subscription) {
 	}
 }
 
-// followed is a kind of objects and what is done with them.
-type followed struct {
-	object  client.Object
-	handler toolscache.ResourceEventHandler
-}
+// caches are what is followed, as errors name it.
+const caches = "the caches of Services, Pods and Nodes"
 
 // follow follows Services, Pods and Nodes: all at once, or Pods and Nodes once they are wanted.
 func (t *Tracker) follow(ctx context.Context, informers cache.Informers) {
-	first := []followed{{&corev1.Service{}, t.serviceHandler()}, {&corev1.Pod{}, t.podHandler()}, {&corev1.Node{}, t.nodeHandler()}}
-	var rest []followed
+	first := []work.Followed{
+		{Object: &corev1.Service{}, Handler: t.serviceHandler()},
+		{Object: &corev1.Pod{}, Handler: t.podHandler()},
+		{Object: &corev1.Node{}, Handler: t.nodeHandler()},
+	}
+	var rest []work.Followed
 	if t.ignoreSelectors {
 		first, rest = first[:1], first[1:]
 	}
-	if t.failed = fill(ctx, informers, first); t.failed == nil {
+	if t.failed = work.Fill(ctx, informers, caches, first...); t.failed == nil {
 		t.begin(!t.ignoreSelectors)
 	}
 	close(t.synced)
@@ -176,7 +176,7 @@ func (t *Tracker) follow(ctx context.Context, informers cache.Informers) {
 		return
 	}
 	// Nobody waits for this who could be told of a failure, as one to reach the API server is.
-	for fill(ctx, informers, rest) != nil {
+	for work.Fill(ctx, informers, caches, rest...) != nil {
 		select {
 		case <-time.After(retryFill):
 		case <-ctx.Done():
@@ -184,29 +184,6 @@ func (t *Tracker) follow(ctx context.Context, informers cache.Informers) {
 		}
 	}
 	t.begin(true)
-}
-
-// fill registers event handlers and waits until they have seen what there is.
-func fill(ctx context.Context, informers cache.Informers, kinds []followed) error {
-	all := make([]cache.Informer, len(kinds))
-	for i, kind := range kinds {
-		var err error
-		if all[i], err = informers.GetInformer(ctx, kind.object, cache.BlockUntilSynced(false)); err != nil { // All fill at once.
-			return fmt.Errorf("getting the informer of %T: %w", kind.object, err)
-		}
-	}
-	synced := make([]toolscache.InformerSynced, len(kinds))
-	for i, kind := range kinds {
-		registration, err := all[i].AddEventHandler(kind.handler)
-		if err != nil {
-			return fmt.Errorf("adding a handler for %T: %w", kind.object, err)
-		}
-		synced[i] = registration.HasSynced
-	}
-	if !toolscache.WaitForCacheSync(ctx.Done(), synced...) {
-		return errors.New("the caches of Services, Pods and Nodes did not fill")
-	}
-	return nil
 }
 
 // begin marks every Service, and from now on whatever changes. Complete: Pods and Nodes are known.
@@ -229,7 +206,7 @@ func (t *Tracker) serviceHandler() toolscache.ResourceEventHandler {
 			t.putService(oldObj.(*corev1.Service), obj.(*corev1.Service))
 		},
 		DeleteFunc: func(obj any) {
-			service, ok := deleted[*corev1.Service](obj)
+			service, ok := work.Deleted[*corev1.Service](obj)
 			if !ok {
 				return
 			}
@@ -282,7 +259,7 @@ func (t *Tracker) podHandler() toolscache.ResourceEventHandler {
 		AddFunc:    put,
 		UpdateFunc: func(_, obj any) { put(obj) },
 		DeleteFunc: func(obj any) {
-			if pod, ok := deleted[*corev1.Pod](obj); ok {
+			if pod, ok := work.Deleted[*corev1.Pod](obj); ok {
 				t.markAll(pod, t.index.DeletePod(client.ObjectKeyFromObject(pod)))
 			}
 		},
@@ -305,20 +282,11 @@ func (t *Tracker) nodeHandler() toolscache.ResourceEventHandler {
 		AddFunc:    put,
 		UpdateFunc: func(_, obj any) { put(obj) },
 		DeleteFunc: func(obj any) {
-			if node, ok := deleted[*corev1.Node](obj); ok {
+			if node, ok := work.Deleted[*corev1.Node](obj); ok {
 				t.index.DeleteNode(node.Name)
 			}
 		},
 	}
-}
-
-// deleted returns the object of an event of deletion, as it was last seen where the event itself was missed.
-func deleted[T any](obj any) (T, bool) {
-	if unknown, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
-		obj = unknown.Obj
-	}
-	object, ok := obj.(T)
-	return object, ok
 }
 
 // subscription is the source of one controller.
@@ -341,18 +309,7 @@ func (s *subscription) Start(ctx context.Context, queue workqueue.TypedRateLimit
 
 // WaitForSync waits until every Service that there is has been marked.
 func (s *subscription) WaitForSync(ctx context.Context) error {
-	select {
-	case <-s.tracker.synced:
-		if ctx.Err() != nil {
-			return nil // Stopped; what has failed has failed for that.
-		}
-		return s.tracker.failed
-	case <-ctx.Done():
-		if errors.Is(ctx.Err(), context.Canceled) {
-			return nil
-		}
-		return errors.New("timed out waiting for the caches of Services, Pods and Nodes")
-	}
+	return work.WaitForSync(ctx, s.tracker.synced, &s.tracker.failed, caches)
 }
 
 // String names the source in logs.

@@ -2,8 +2,6 @@ package topology
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -53,32 +51,22 @@ func (z *Zones) Source(informers cache.Informers, changed func(work.Queue)) sour
 	return &subscription{zones: z, informers: informers, changed: changed}
 }
 
+// caches are what is followed, as errors name it.
+const caches = "the cache of Nodes"
+
 // follow registers a handler and waits until it has seen every node.
 func (z *Zones) follow(ctx context.Context, informers cache.Informers) {
 	defer close(z.synced)
-	informer, err := informers.GetInformer(ctx, &corev1.Node{}, cache.BlockUntilSynced(false))
-	if err != nil {
-		z.failed = fmt.Errorf("getting the informer of Nodes: %w", err)
-		return
-	}
-	registration, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+	z.failed = work.Fill(ctx, informers, caches, work.Followed{Object: &corev1.Node{}, Handler: toolscache.ResourceEventHandlerFuncs{
 		AddFunc:    func(obj any) { z.put(obj.(*corev1.Node)) },
 		UpdateFunc: func(_, obj any) { z.put(obj.(*corev1.Node)) },
 		DeleteFunc: func(obj any) {
-			if unknown, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
-				obj = unknown.Obj
-			}
-			if node, ok := obj.(*corev1.Node); ok {
+			if node, ok := work.Deleted[*corev1.Node](obj); ok {
 				z.delete(node.Name)
 			}
 		},
-	})
-	if err != nil {
-		z.failed = fmt.Errorf("adding a handler for Nodes: %w", err)
-		return
-	}
-	if !toolscache.WaitForCacheSync(ctx.Done(), registration.HasSynced) {
-		z.failed = errors.New("the cache of Nodes did not fill")
+	}})
+	if z.failed != nil {
 		return
 	}
 	z.change(func() bool {
@@ -149,18 +137,7 @@ func (s *subscription) Start(ctx context.Context, queue workqueue.TypedRateLimit
 
 // WaitForSync waits until every node has been seen.
 func (s *subscription) WaitForSync(ctx context.Context) error {
-	select {
-	case <-s.zones.synced:
-		if ctx.Err() != nil {
-			return nil // Stopped; what has failed has failed for that.
-		}
-		return s.zones.failed
-	case <-ctx.Done():
-		if errors.Is(ctx.Err(), context.Canceled) {
-			return nil
-		}
-		return errors.New("timed out waiting for the cache of Nodes")
-	}
+	return work.WaitForSync(ctx, s.zones.synced, &s.zones.failed, caches)
 }
 
 // String names the source in logs.

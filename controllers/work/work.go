@@ -1,6 +1,6 @@
 // Package work is what controllers share that pass over one object after another: what they remember of each between
-// passes, how soon they come again after a failure, and how they write what is large. It is no controller and decides
-// nothing.
+// passes, how soon they come again after a failure, how they follow what the cache sees, and how they write what is
+// large. It is no controller and decides nothing.
 package work
 
 import (
