@@ -1,9 +1,7 @@
 package main
 
 import (
-	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,8 +11,6 @@ import (
 	"github.com/go-logr/logr/funcr"
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/klog/v2"
 	"sigs.k8s.io/yaml"
 
 	configv1alpha1 "github.com/fairlead/fairlead/api/config/v1alpha1"
@@ -312,16 +308,5 @@ func TestCommandLine(t *testing.T) {
 		if err := run(t.Context(), []string{arg}, &out); err != nil || !strings.Contains(out.String(), want) {
 			t.Errorf("%s: %v, %q", arg, err, out.String())
 		}
-	}
-}
-
-// TestErrorsOfClients: what never reached the API server is told elsewhere, refusals are logged.
-func TestErrorsOfClients(t *testing.T) {
-	var lines []string
-	ctx := klog.NewContext(t.Context(), funcr.New(func(_, args string) { lines = append(lines, args) }, funcr.Options{}))
-	logUnlessTold(ctx, fmt.Errorf("listing: %w", &url.Error{Op: "Get", URL: "https://127.0.0.1:1", Err: io.EOF}), "Failed to watch")
-	logUnlessTold(ctx, apierrors.NewUnauthorized("no token"), "Failed to watch", "type", "Service")
-	if len(lines) != 1 || !strings.Contains(lines[0], "no token") || !strings.Contains(lines[0], "Service") {
-		t.Errorf("logged %q, want the refusal alone", lines)
 	}
 }

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"strings"
 
@@ -101,6 +99,9 @@ func loadKubeconfig(client configv1alpha1.ClientConnection) (*rest.Config, error
 		}
 	} else {
 		config, err = clientcmd.BuildConfigFromFlags("", client.Kubeconfig)
+		if clientcmd.IsEmptyConfig(err) {
+			err = fmt.Errorf("%s names no cluster: write one, with a user and a current-context", client.Kubeconfig)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading how to reach the API server: %w", err)
@@ -122,15 +123,6 @@ func newLogger(verbosity int32) logr.Logger {
 	// Both flags exist in every klog.
 	_ = set.Set("v", fmt.Sprint(verbosity))
 	_ = set.Set("logtostderr", "true")
-	utilruntime.ErrorHandlers = []utilruntime.ErrorHandler{logUnlessTold}
+	utilruntime.ErrorHandlers = []utilruntime.ErrorHandler{(&refusals{}).log}
 	return klog.Background()
-}
-
-// logUnlessTold logs what client-go could not do, but for requests that never reached the API server: dataplane/sync
-// tells of those once, for all watches together.
-func logUnlessTold(ctx context.Context, err error, msg string, keysAndValues ...any) {
-	if unreached := (*url.Error)(nil); errors.As(err, &unreached) {
-		return
-	}
-	klog.FromContext(ctx).Error(err, msg, keysAndValues...)
 }

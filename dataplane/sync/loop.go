@@ -128,6 +128,8 @@ type Loop struct {
 	triggers  map[uint8][]time.Time
 	problems  map[string]string // last logged, by object
 	nodePorts nodePorts
+	// unreachable is true when it was told that node ports have no address.
+	unreachable bool
 
 	// Of the reports of damage since the last pass, the first and their number. For step alone.
 	damage  string
@@ -241,7 +243,7 @@ func (l *Loop) step(ctx context.Context, now time.Time) time.Duration {
 	}
 	full := l.pace.fullDue(now)
 	changes := l.tracker.Changes()
-	l.tellConflicts(changes.Conflicts)
+	l.tell(changes)
 	result := Result{Full: full, Wrote: full || !changes.Empty()}
 	if full {
 		changes = nil
@@ -264,17 +266,29 @@ func (l *Loop) step(ctx context.Context, now time.Time) time.Duration {
 	return l.pace.wait(end)
 }
 
-// tellConflicts logs whose addresses are another's: nothing in Kubernetes prevents that, nor tells of it.
-func (l *Loop) tellConflicts(conflicts []model.Conflict) {
-	for _, c := range conflicts {
+// tell logs what people would look for in vain elsewhere: whose addresses are another's, which nothing in Kubernetes
+// prevents, and that node ports have no address.
+func (l *Loop) tell(changes *model.Changes) {
+	for _, c := range changes.Conflicts {
 		address := fmt.Sprintf("%s/%s", netip.AddrPortFrom(c.Key.Addr, c.Key.Port), c.Key.Protocol)
+		names := make([]string, len(c.Services))
+		for i, service := range c.Services {
+			names[i] = service.String()
+		}
 		switch {
-		case len(c.Services) > 1:
-			l.log.Info("Several Services ask for one address, the first is served", "address", address, "services", c.Services)
-		case len(c.Services) == 1:
-			l.log.Info("One Service alone asks for the address now", "address", address, "services", c.Services)
+		case len(names) > 1:
+			l.log.Info("Several Services ask for one address, the first is served", "address", address, "services", names)
+		case len(names) == 1:
+			l.log.Info("One Service alone asks for the address now", "address", address, "service", names[0])
 		}
 	}
+	n := &l.tracker.State().Node.NodePorts
+	unreachable := l.node && !n.AllIPv4 && !n.AllIPv6 && len(n.Addrs) == 0
+	if unreachable && !l.unreachable {
+		l.log.Info("Node ports are served on no address", "node", l.opts.Model.NodeName,
+			"remedy", "give the Node an address in status.addresses, or choose others with nodePortAddresses")
+	}
+	l.unreachable = unreachable
 }
 
 // cleanFlows hands over where flows may be stale, once no rule would lead them there again.

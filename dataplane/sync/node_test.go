@@ -1,8 +1,10 @@
 package sync
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -166,4 +168,42 @@ func TestNodePortUse(t *testing.T) {
 	r.eventually(t, "the second one gone", ports(30080))
 	server.remove("services", "default", "web")
 	r.eventually(t, "none left", func() bool { return last() != nil && ports()() })
+}
+
+// TestTellsOfAddresses: a Node without addresses, and Services that ask for one address, are told once, and when it is over.
+func TestTellsOfAddresses(t *testing.T) {
+	server := newAPIServer(t)
+	bare := node("zone-a")
+	bare.Status.Addresses = nil
+	server.put("nodes", bare)
+	for i, name := range []string{"a", "b"} {
+		s := service(name, fmt.Sprintf("10.96.0.%d", i+1))
+		s.Spec.ExternalIPs = []string{"203.0.113.9"}
+		server.put("services", s)
+	}
+	r := start(t, server)
+	lines := func(words ...string) func() int {
+		return func() (n int) {
+			for _, line := range r.log {
+				if !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) }) {
+					n++
+				}
+			}
+			return n
+		}
+	}
+	conflict := lines("Several Services", "203.0.113.9:80/TCP", "default/a", "default/b")
+	unreachable := lines("on no address", "status.addresses")
+	r.eventually(t, "both are told", func() bool { return conflict() == 1 && unreachable() == 1 })
+	server.put("services", service("c", "10.96.0.3"))
+	r.eventually(t, "another change", r.serves("10.96.0.1:80", "10.96.0.2:80", "10.96.0.3:80", "203.0.113.9:80"))
+	server.put("nodes", node("zone-a"))
+	r.eventually(t, "the Node's address", func() bool { return len(r.node.NodePorts.Addrs) == 1 })
+	server.remove("services", "default", "a")
+	r.eventually(t, "the end of the conflict", func() bool { return lines("One Service alone", "203.0.113.9:80/TCP", "default/b")() == 1 })
+	if c, u := see(r, conflict), see(r, unreachable); c != 1 || u != 1 {
+		t.Errorf("told %d times of the conflict, %d times of the address", c, u)
+	}
+	server.put("nodes", bare.DeepCopy())
+	r.eventually(t, "told again", func() bool { return unreachable() == 2 })
 }
