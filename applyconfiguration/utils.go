@@ -44,12 +44,22 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.LoadBalancerRecordApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("LoadBalancerRecordStatus"):
 		return &apiv1alpha1.LoadBalancerRecordStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("NodePortPool"):
+		return &apiv1alpha1.NodePortPoolApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("NodePortPoolSpec"):
+		return &apiv1alpha1.NodePortPoolSpecApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("NodePortPoolStatus"):
+		return &apiv1alpha1.NodePortPoolStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("OwnedResource"):
 		return &apiv1alpha1.OwnedResourceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Parameters"):
 		return &apiv1alpha1.ParametersApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PlannedOperation"):
 		return &apiv1alpha1.PlannedOperationApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("PortRange"):
+		return &apiv1alpha1.PortRangeApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("PortReservation"):
+		return &apiv1alpha1.PortReservationApplyConfiguration{}
 
 	}
 	return nil

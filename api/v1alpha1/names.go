@@ -29,8 +29,14 @@ const FinalizerLoadBalancer = "service.kubernetes.io/load-balancer-cleanup"
 // Condition types.
 const (
 	// ConditionAccepted, on a LoadBalancerClass: its provider is known and its parameters are understood. On an
-	// EndpointSelector: it is understood and it has the Service that it names.
+	// EndpointSelector: it is understood and it has the Service that it names. On a NodePortPool: it has every port of
+	// its ranges.
 	ConditionAccepted = "Accepted"
+	// ConditionAvailable, on a NodePortPool: there is a port for the next Service.
+	ConditionAvailable = "Available"
+	// ConditionExclusive, on a NodePortPool: only Services of its namespaces have its ports, those have no others, and no
+	// two have the same.
+	ConditionExclusive = "Exclusive"
 	// ConditionProgrammed, on an EndpointSelector: every Pod that it picks is in the Service's EndpointSlices, with the
 	// exception of groups that stand by.
 	ConditionProgrammed = "Programmed"
@@ -38,6 +44,9 @@ const (
 	ConditionReady = "Ready"
 	// ConditionLoadBalancerReady, on a Service: the same as ConditionReady of its record, where users look first.
 	ConditionLoadBalancerReady = "fairlead.dev/LoadBalancerReady"
+	// ConditionNodePortsUnique, on a Service: False while an older Service has one of its node ports. A Service to which
+	// that never happened has no such condition.
+	ConditionNodePortsUnique = "fairlead.dev/NodePortsUnique"
 	// ConditionNodePortsAllocated, on a Service of a class with nodePorts Auto: every port has a node port.
 	ConditionNodePortsAllocated = "fairlead.dev/NodePortsAllocated"
 	// ConditionPortsResolved, on a Service: False while a named targetPort is on none, or not on all, of its Pods. A
@@ -131,6 +140,49 @@ const (
 	ReasonExhausted = "Exhausted"
 	// ReasonRefused: the API server refused the ports that were chosen for another reason than being taken.
 	ReasonRefused = "Refused"
+)
+
+// Reasons of ConditionAccepted on a NodePortPool, beside ReasonAccepted. Ports that the pool does not have are left out;
+// Services that have them keep them.
+const (
+	// ReasonOutsideRange: the API server does not hand out some of the ports.
+	ReasonOutsideRange = "OutsideRange"
+	// ReasonOverlap: an older pool has some of the ports.
+	ReasonOverlap = "Overlap"
+	// ReasonNotEnforced: the manager serves no webhook, and the pool is best effort, whatever it says.
+	ReasonNotEnforced = "NotEnforced"
+	// ReasonNoPorts: both, or either, leave none.
+	ReasonNoPorts = "NoPorts"
+)
+
+// Reasons of ConditionAvailable, beside ReasonExhausted.
+const (
+	ReasonAvailable = "Available"
+	// ReasonNearlyExhausted: four of five ports are taken. The condition is True.
+	ReasonNearlyExhausted = "NearlyExhausted"
+	// ReasonNamedOnly: the allocation is Static. The condition is True.
+	ReasonNamedOnly = "NamedOnly"
+)
+
+// Reasons of ConditionExclusive.
+const (
+	ReasonExclusive = "Exclusive"
+	// ReasonForeignServices: Services of other namespaces have ports of the pool. They keep them.
+	ReasonForeignServices = "ForeignServices"
+	// ReasonPortsElsewhere: Services of the pool's namespaces have ports that are in none of their pools, such as those
+	// that a pool had before it was narrowed. They keep them.
+	ReasonPortsElsewhere = "PortsElsewhere"
+	// ReasonDuplicates: two Services have one port.
+	ReasonDuplicates = "Duplicates"
+)
+
+// Reasons of ConditionNodePortsUnique.
+const (
+	// ReasonDuplicate, see above: the message names the port and the Service that keeps it.
+	// ReasonMoved: the Service got other node ports.
+	ReasonMoved = "Moved"
+	// ReasonUnique: the other Service is gone or has another port.
+	ReasonUnique = "Unique"
 )
 
 // Reasons of ConditionPortsResolved.

@@ -15,6 +15,7 @@ var schemeBuilder = runtime.NewSchemeBuilder(func(s *runtime.Scheme) error {
 		&EndpointSelector{}, &EndpointSelectorList{},
 		&LoadBalancerClass{}, &LoadBalancerClassList{},
 		&LoadBalancerRecord{}, &LoadBalancerRecordList{},
+		&NodePortPool{}, &NodePortPoolList{},
 	)
 	metav1.AddToGroupVersion(s, SchemeGroupVersion)
 	return nil

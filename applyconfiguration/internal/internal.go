@@ -56,6 +56,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: subnet
       type:
         scalar: string
+- name: com.github.fairlead.fairlead.api.v1alpha1.DuplicateRepair
+  scalar: string
 - name: com.github.fairlead.fairlead.api.v1alpha1.EndpointGroup
   map:
     fields:
@@ -135,6 +137,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: readyEndpoints
       type:
         scalar: numeric
+- name: com.github.fairlead.fairlead.api.v1alpha1.Enforcement
+  scalar: string
 - name: com.github.fairlead.fairlead.api.v1alpha1.FakeParameters
   map:
     fields:
@@ -285,6 +289,86 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: serviceUID
       type:
         namedType: io.k8s.apimachinery.pkg.types.UID
+- name: com.github.fairlead.fairlead.api.v1alpha1.NodePortPool
+  map:
+    fields:
+    - name: apiVersion
+      type:
+        scalar: string
+    - name: kind
+      type:
+        scalar: string
+    - name: metadata
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta
+    - name: spec
+      type:
+        namedType: com.github.fairlead.fairlead.api.v1alpha1.NodePortPoolSpec
+    - name: status
+      type:
+        namedType: com.github.fairlead.fairlead.api.v1alpha1.NodePortPoolStatus
+- name: com.github.fairlead.fairlead.api.v1alpha1.NodePortPoolSpec
+  map:
+    fields:
+    - name: allocation
+      type:
+        namedType: com.github.fairlead.fairlead.api.v1alpha1.PortAllocation
+      default: Dynamic
+    - name: duplicates
+      type:
+        namedType: com.github.fairlead.fairlead.api.v1alpha1.DuplicateRepair
+      default: Report
+    - name: enforcement
+      type:
+        namedType: com.github.fairlead.fairlead.api.v1alpha1.Enforcement
+      default: BestEffort
+    - name: namespaceSelector
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector
+    - name: ranges
+      type:
+        list:
+          elementType:
+            namedType: com.github.fairlead.fairlead.api.v1alpha1.PortRange
+          elementRelationship: atomic
+    - name: reclaimDelay
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+    - name: sticky
+      type:
+        scalar: boolean
+      default: false
+- name: com.github.fairlead.fairlead.api.v1alpha1.NodePortPoolStatus
+  map:
+    fields:
+    - name: conditions
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Condition
+          elementRelationship: associative
+          keys:
+          - type
+    - name: free
+      type:
+        scalar: numeric
+    - name: reservations
+      type:
+        list:
+          elementType:
+            namedType: com.github.fairlead.fairlead.api.v1alpha1.PortReservation
+          elementRelationship: associative
+          keys:
+          - port
+    - name: reserved
+      type:
+        scalar: numeric
+    - name: size
+      type:
+        scalar: numeric
+    - name: used
+      type:
+        scalar: numeric
 - name: com.github.fairlead.fairlead.api.v1alpha1.NodePortsMode
   scalar: string
 - name: com.github.fairlead.fairlead.api.v1alpha1.OwnedResource
@@ -336,6 +420,38 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: string
 - name: com.github.fairlead.fairlead.api.v1alpha1.Policy
   scalar: string
+- name: com.github.fairlead.fairlead.api.v1alpha1.PortAllocation
+  scalar: string
+- name: com.github.fairlead.fairlead.api.v1alpha1.PortRange
+  map:
+    fields:
+    - name: first
+      type:
+        scalar: numeric
+    - name: last
+      type:
+        scalar: numeric
+- name: com.github.fairlead.fairlead.api.v1alpha1.PortReservation
+  map:
+    fields:
+    - name: name
+      type:
+        scalar: string
+    - name: namespace
+      type:
+        scalar: string
+    - name: port
+      type:
+        scalar: numeric
+    - name: until
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: uses
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
 - name: com.github.fairlead.fairlead.api.v1alpha1.Replacement
   scalar: string
 - name: com.github.fairlead.fairlead.api.v1alpha1.Scheme
@@ -364,6 +480,8 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: string
 - name: io.k8s.apimachinery.pkg.apis.meta.v1.ConditionStatus
+  scalar: string
+- name: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
   scalar: string
 - name: io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1
   map:

@@ -115,7 +115,7 @@ func hopeless(err error) bool {
 var errNoCustomResources = errors.New("the API server does not have the CustomResourceDefinitions")
 
 func haveCustomResources(ctx context.Context, client discovery.ServerResourcesInterfaceWithContext) error {
-	missing := []string{"endpointselectors", "loadbalancerclasses", "loadbalancerrecords"}
+	missing := []string{"endpointselectors", "loadbalancerclasses", "loadbalancerrecords", "nodeportpools"}
 	list, err := client.ServerResourcesForGroupVersionWithContext(ctx, fairleadv1alpha1.SchemeGroupVersion.String())
 	if err != nil && !apierrors.IsNotFound(err) {
 		return err

@@ -89,7 +89,7 @@ func TestReach(t *testing.T) {
 				}
 				json(w, http.StatusOK, `{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"fairlead.dev/v1alpha1","resources":[{"name":"endpointselectors"},{"name":"loadbalancerclasses"}]}`)
 			},
-			custom: true, refused: []string{"CustomResourceDefinitions loadbalancerrecords of"},
+			custom: true, refused: []string{"CustomResourceDefinitions loadbalancerrecords and nodeportpools of"},
 		},
 	}
 	for name, tc := range cases {
