@@ -2,49 +2,26 @@ package portalloc
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Duplicate is a port that two Services hold.
-type Duplicate struct {
-	Port int
-	// Services as namespace/name: the one that keeps it (the older, then the first by name), then the others.
-	Services []string
-}
+// HealthCheck is what the healthCheckNodePort of a Service is kept for, beside its ports.
+const HealthCheck = "healthCheck"
 
-// FromServices makes an allocator in which every node port and health check node port of the Services is in use, and
-// returns the ports that more than one Service holds, sorted. Ports outside the range are left out: they were given out
-// when the range was another. Nothing of the Services is changed or kept.
-func FromServices(ports Range, services []*corev1.Service) (*Allocator, []Duplicate) {
-	sorted := slices.Clone(services)
-	slices.SortFunc(sorted, func(a, b *corev1.Service) int {
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time),
-			cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
-	})
-	a := New(ports)
-	holders := map[int][]string{}
-	for _, svc := range sorted {
-		for _, port := range PortsOf(svc) {
-			if !ports.Contains(port) {
-				continue
-			}
-			if !a.Has(port) {
-				// It cannot fail: the port is in the range and free.
-				_ = a.Reserve(port)
-			}
-			holders[port] = append(holders[port], svc.Namespace+"/"+svc.Name)
-		}
-	}
-	var duplicates []Duplicate
-	for port, names := range holders {
-		if len(names) > 1 {
-			duplicates = append(duplicates, Duplicate{Port: port, Services: names})
-		}
-	}
-	slices.SortFunc(duplicates, func(x, y Duplicate) int { return cmp.Compare(x.Port, y.Port) })
-	return a, duplicates
+// Key names a Service.
+type Key struct{ Namespace, Name string }
+
+// KeyOf returns the name of a Service.
+func KeyOf(svc *corev1.Service) Key { return Key{svc.Namespace, svc.Name} }
+
+// String returns "namespace/name".
+func (k Key) String() string { return k.Namespace + "/" + k.Name }
+
+func (k Key) compare(other Key) int {
+	return cmp.Or(cmp.Compare(k.Namespace, other.Namespace), cmp.Compare(k.Name, other.Name))
 }
 
 // PortsOf returns the node ports and the health check node port of a Service, each once, sorted. TCP and UDP may share
@@ -63,47 +40,85 @@ func PortsOf(svc *corev1.Service) []int {
 	return slices.Compact(ports)
 }
 
-// Assign chooses node ports for the ports of a Service that have none, and returns them by index into spec.ports; those
-// that have one are not in it. Ports with the same number and different protocols share one, as they do when the API
-// server creates a Service. What it returns is reserved in the allocator; after an error, an *ExhaustedError, nothing
-// is. The Service is not changed.
-func Assign(a *Allocator, svc *corev1.Service, intn func(n int) int) (map[int]int32, error) {
-	chosen := map[int]int32{}
-	var reserved []int
-	nodePort := func(i int) int32 { return cmp.Or(svc.Spec.Ports[i].NodePort, chosen[i]) }
-	// free reports whether no port of the protocol has the node port yet.
-	free := func(port int32, protocol corev1.Protocol) bool {
-		for i, p := range svc.Spec.Ports {
-			if nodePort(i) == port && protocolOf(p) == protocol {
-				return false
-			}
-		}
+// NeedsNodePorts reports whether the API server gives every port of the Service a node port.
+func NeedsNodePorts(svc *corev1.Service) bool {
+	switch svc.Spec.Type {
+	case corev1.ServiceTypeNodePort:
 		return true
+	case corev1.ServiceTypeLoadBalancer:
+		return svc.Spec.AllocateLoadBalancerNodePorts == nil || *svc.Spec.AllocateLoadBalancerNodePorts
 	}
-	for i, p := range svc.Spec.Ports {
-		if p.NodePort != 0 {
-			continue
+	return false
+}
+
+// NeedsHealthCheck reports whether the Service has a healthCheckNodePort. allocateLoadBalancerNodePorts says nothing
+// about it.
+func NeedsHealthCheck(svc *corev1.Service) bool {
+	return svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+}
+
+// Restore returns what an update of a Service leaves out and the API server puts back from the Service as it was: node
+// ports by the name of the port, unless another port has them now, and the healthCheckNodePort. A Service that needed no
+// node ports before, or needs none now, gets none back. Neither is changed.
+func Restore(svc, old *corev1.Service) Assignment {
+	restored := Assignment{Ports: map[int]int32{}}
+	if NeedsNodePorts(svc) && NeedsNodePorts(old) {
+		byName, kept := map[string]int32{}, map[int32]bool{}
+		for _, p := range old.Spec.Ports {
+			byName[p.Name] = p.NodePort
 		}
-		for j, other := range svc.Spec.Ports {
-			if shared := nodePort(j); shared != 0 && other.Port == p.Port && free(shared, protocolOf(p)) {
-				chosen[i] = shared
-				break
+		for _, p := range svc.Spec.Ports {
+			kept[p.NodePort] = true
+		}
+		for i, p := range svc.Spec.Ports {
+			if before := byName[p.Name]; p.NodePort == 0 && before != 0 && !kept[before] {
+				restored.Ports[i] = before
 			}
 		}
-		if chosen[i] != 0 {
-			continue
-		}
-		port, err := a.Allocate(intn)
-		if err != nil {
-			for _, port := range reserved {
-				a.Release(port)
-			}
-			return nil, err
-		}
-		reserved = append(reserved, port)
-		chosen[i] = int32(port)
 	}
-	return chosen, nil
+	if NeedsHealthCheck(svc) && NeedsHealthCheck(old) && svc.Spec.HealthCheckNodePort == 0 {
+		restored.HealthCheck = old.Spec.HealthCheckNodePort
+	}
+	return restored
+}
+
+// Assignment is what a Service lacked and gets.
+type Assignment struct {
+	// Ports are node ports by index into spec.ports.
+	Ports map[int]int32
+	// HealthCheck is the healthCheckNodePort; 0: none is needed, or it is there.
+	HealthCheck int32
+}
+
+// Empty reports whether there is nothing to write.
+func (a Assignment) Empty() bool { return len(a.Ports) == 0 && a.HealthCheck == 0 }
+
+// Apply writes the assignment into the Service that it was made for.
+func (a Assignment) Apply(svc *corev1.Service) {
+	for i, port := range a.Ports {
+		svc.Spec.Ports[i].NodePort = port
+	}
+	if a.HealthCheck != 0 {
+		svc.Spec.HealthCheckNodePort = a.HealthCheck
+	}
+}
+
+// use names a port of a Service: "53/UDP". By that a name that comes back gets the node port that it had.
+func use(p corev1.ServicePort) string { return fmt.Sprintf("%d/%s", p.Port, protocolOf(p)) }
+
+// UsesOf returns what the Service has a node port for: "53/UDP", HealthCheck. Sorted.
+func UsesOf(svc *corev1.Service, port int) []string {
+	var uses []string
+	for _, p := range svc.Spec.Ports {
+		if int(p.NodePort) == port {
+			uses = append(uses, use(p))
+		}
+	}
+	if int(svc.Spec.HealthCheckNodePort) == port {
+		uses = append(uses, HealthCheck)
+	}
+	slices.Sort(uses)
+	return uses
 }
 
 func protocolOf(p corev1.ServicePort) corev1.Protocol {

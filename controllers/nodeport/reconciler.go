@@ -1,10 +1,13 @@
-// Package nodeport numbers the node ports of LoadBalancer Services that switched the API server's numbering off
-// (allocateLoadBalancerNodePorts: false) and whose LoadBalancerClass asks for node ports all the same (nodePorts: Auto).
+// Package nodeport is about the node ports that the API server's allocator leaves to people. It keeps the NodePortPools,
+// numbers the Services that draw from them, mends ports that two Services have, and numbers the LoadBalancer Services
+// that switched the API server's numbering off (allocateLoadBalancerNodePorts: false) and whose LoadBalancerClass asks
+// for node ports all the same (nodePorts: Auto).
 //
 // The API server stays the arbiter: a port is chosen by package portalloc from the Services that the cache knows, and
-// where the server refuses it another one is tried. It never takes a port away and never renumbers one that is there. A
-// node port that a user removes is followed by another one, not by the same, since it may have been in the way; who
-// wants none uses a class with nodePorts: None.
+// where the server refuses it another one is tried. No Service loses a port that it has, but for a duplicate whose pool
+// wants that. A node port that a user removes is followed by another one, not by the same, since it may have been in
+// the way; who wants none uses a class with nodePorts: None. Programs of a node that listen where a node port is served
+// are found by the node agent.
 package nodeport
 
 import (
@@ -12,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -44,14 +48,21 @@ type Reconciler struct {
 	Client client.Client
 	// Recorder gets the events on Services. SetupWithManager sets it where it is nil.
 	Recorder events.EventRecorder
+	// Reader reads from the API server. SetupWithManager sets it where it is nil.
+	Reader client.Reader
 	// Range is the API server's --service-node-port-range. Zero: portalloc.DefaultRange.
 	Range portalloc.Range
+	// Book knows who has which port. SetupWithManager makes it of Range where it is nil.
+	Book *Book
+	// ServesWebhook says that the manager serves Webhook. Without it no pool is enforced: every Service would be refused.
+	ServesWebhook bool
 	// Coexist says that somebody else serves Services without a class.
 	Coexist bool
 	// Intn returns a random number from 0 to n-1. Nil: math/rand/v2.
 	Intn func(n int) int
 }
 
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=list;watch
 // +kubebuilder:rbac:groups="",resources=services,verbs=list;watch;patch
 // +kubebuilder:rbac:groups="",resources=services/status,verbs=patch
 // +kubebuilder:rbac:groups=fairlead.dev,resources=loadbalancerclasses;loadbalancerrecords,verbs=list;watch
@@ -62,6 +73,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	svc := &corev1.Service{}
 	if err := r.Client.Get(ctx, req.NamespacedName, svc); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if !r.Book.ready() { // what it does not know it would hand out again
+		return ctrl.Result{RequeueAfter: statusEvery}, nil
 	}
 	asked, err := r.asked(ctx, svc)
 	if err != nil {
@@ -76,9 +90,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, r.report(ctx, svc, &metav1.Condition{Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAllocated,
 			Message: "Every port has a node port"})
 	case full:
-		message := exhausted.Error() + ": delete Services that need none, or widen the API server's --service-node-port-range"
 		return ctrl.Result{RequeueAfter: waitExhausted}, r.report(ctx, svc, &metav1.Condition{Status: metav1.ConditionFalse,
-			Reason: v1alpha1.ReasonExhausted, Message: message})
+			Reason: v1alpha1.ReasonExhausted, Message: exhausted.Error()})
 	case apierrors.IsInvalid(err):
 		return ctrl.Result{RequeueAfter: waitExhausted}, r.report(ctx, svc, &metav1.Condition{Status: metav1.ConditionFalse,
 			Reason: v1alpha1.ReasonRefused, Message: "The API server refused the node ports: " + causes(err)})
@@ -138,23 +151,24 @@ func (r *Reconciler) number(ctx context.Context, svc *corev1.Service) error {
 	if !slices.ContainsFunc(svc.Spec.Ports, func(p corev1.ServicePort) bool { return p.NodePort == 0 }) {
 		return nil
 	}
-	var services corev1.ServiceList
-	if err := r.Client.List(ctx, &services); err != nil {
-		return fmt.Errorf("listing Services: %w", err)
+	namespace := &corev1.Namespace{}
+	if err := r.Client.Get(ctx, client.ObjectKey{Name: svc.Namespace}, namespace); err != nil {
+		return fmt.Errorf("reading the Namespace: %w", err)
 	}
-	all := make([]*corev1.Service, len(services.Items))
-	for i := range services.Items {
-		all[i] = &services.Items[i]
-	}
-	allocator, _ := portalloc.FromServices(r.Range, all)
 	var refusal error
-	for range attempts {
-		// What was refused stays reserved in the allocator, so that the next choice is another.
-		chosen, err := portalloc.Assign(allocator, svc, r.Intn)
+	for i := range attempts {
+		// What was refused stays promised to a name of its own, so that the next choice is another.
+		name := portalloc.Key{Namespace: svc.Namespace, Name: svc.Name + "#" + strconv.Itoa(i)}
+		chosen, err := r.Book.assign(portalloc.Request{Service: svc, Name: name, NodePorts: true, Recall: true}, namespace.Labels, r.Intn)
 		if err != nil {
 			return err
 		}
-		if refusal = r.write(ctx, svc, chosen); refusal == nil || !apierrors.IsInvalid(refusal) {
+		if refusal = r.write(ctx, svc, chosen); refusal == nil {
+			allocations.WithLabelValues(r.Book.poolOf(chosen), scopeDynamic).Add(float64(len(chosen.Ports)))
+			return nil
+		}
+		if !apierrors.IsInvalid(refusal) {
+			r.Book.withdraw(name)
 			return refusal
 		}
 	}
@@ -162,11 +176,9 @@ func (r *Reconciler) number(ctx context.Context, svc *corev1.Service) error {
 }
 
 // write sends the chosen ports.
-func (r *Reconciler) write(ctx context.Context, svc *corev1.Service, chosen map[int]int32) error {
+func (r *Reconciler) write(ctx context.Context, svc *corev1.Service, chosen portalloc.Assignment) error {
 	changed := svc.DeepCopy()
-	for i, port := range chosen {
-		changed.Spec.Ports[i].NodePort = port
-	}
+	chosen.Apply(changed)
 	patch := client.MergeFromWithOptions(svc, client.MergeFromWithOptimisticLock{})
 	if err := r.Client.Patch(ctx, changed, patch, client.FieldOwner(FieldManager)); err != nil {
 		return fmt.Errorf("writing node ports: %w", err)

@@ -4,17 +4,22 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"time"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
+	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/portalloc"
@@ -28,11 +33,21 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	if r.Recorder == nil {
 		r.Recorder = mgr.GetEventRecorder(FieldManager)
 	}
+	if r.Reader == nil {
+		r.Reader = mgr.GetAPIReader()
+	}
 	if r.Range == (portalloc.Range{}) {
 		r.Range = portalloc.DefaultRange
 	}
+	if r.Book == nil {
+		r.Book = NewBook(r.Range, time.Now)
+	}
+	r.Book.numbers = r.ServesWebhook
 	if r.Intn == nil {
 		r.Intn = rand.IntN
+	}
+	if err := r.setupPools(mgr); err != nil {
+		return err
 	}
 	concerned := predicate.NewPredicateFuncs(func(object client.Object) bool {
 		svc, ok := object.(*corev1.Service)
@@ -44,6 +59,39 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&v1alpha1.LoadBalancerClass{}, handler.EnqueueRequestsFromMapFunc(r.candidates),
 			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Complete(r)
+}
+
+// Webhook returns the handler of WebhookPath. It goes by the controller's book, which SetupWithManager makes.
+func (r *Reconciler) Webhook(mgr ctrl.Manager) *Webhook {
+	return &Webhook{Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Book: r.Book, Intn: r.Intn}
+}
+
+// setupPools has the book follow the manager's cache, on every replica, and adds the controller nodeportpool.
+func (r *Reconciler) setupPools(mgr ctrl.Manager) error {
+	changes := make(chan event.GenericEvent, 1)
+	r.Book.changed = func() {
+		select {
+		case changes <- event.GenericEvent{Object: &v1alpha1.NodePortPool{}}:
+		default: // it knows already
+		}
+	}
+	if err := r.Book.follow(context.Background(), mgr.GetCache()); err != nil {
+		return err
+	}
+	// All pools are one request, which waits for more to happen.
+	soon := handler.Funcs{GenericFunc: func(_ context.Context, _ event.GenericEvent, q workqueue.TypedRateLimitingInterface[ctrl.Request]) {
+		q.AddAfter(allPools, statusEvery)
+	}}
+	one := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []ctrl.Request { return []ctrl.Request{allPools} })
+	b := ctrl.NewControllerManagedBy(mgr).Named("nodeportpool").
+		WatchesRawSource(source.Channel(changes, soon)).
+		Watches(&corev1.Namespace{}, one, builder.WithPredicates(predicate.LabelChangedPredicate{}))
+	if r.ServesWebhook {
+		ours := builder.WithPredicates(predicate.NewPredicateFuncs(func(object client.Object) bool { return object.GetName() == PolicyName }))
+		b = b.Watches(&admissionregistrationv1.ValidatingAdmissionPolicy{}, one, ours).
+			Watches(&admissionregistrationv1.ValidatingAdmissionPolicyBinding{}, one, ours)
+	}
+	return b.Complete(&poolReconciler{client: r.Client, reader: r.Reader, recorder: r.Recorder, book: r.Book, intn: r.Intn})
 }
 
 // candidates returns every Service whose node ports the API server leaves alone.

@@ -65,6 +65,7 @@ func Main(m *testing.M, opts Options) {
 		fmt.Fprintln(os.Stderr, "starting the API server:", err)
 		os.Exit(1)
 	}
+	storage = env.ControlPlane.Etcd.URL.String()
 	code := m.Run()
 	if err := env.Stop(); err != nil {
 		fmt.Fprintln(os.Stderr, "stopping the API server:", err)

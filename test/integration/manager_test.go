@@ -37,6 +37,7 @@ func TestServices(t *testing.T) {
 		"DualStack":           testDualStack,
 		"EndpointSelector":    testEndpointSelector,
 		"Mirrored":            testMirrored,
+		"NodePortPool":        testNodePortPool,
 		"TrafficDistribution": testTrafficDistribution,
 		"UnresolvablePort":    testUnresolvablePort,
 		"LoadBalancer":        testLoadBalancer,

@@ -82,6 +82,7 @@ var unseen = map[string]string{
 	"update services/finalizers":              "admission asks for it where a slice's owner reference blocks its owner's deletion (OwnerReferencesPermissionEnforcement)",
 	"create loadbalancerrecords.fairlead.dev": "a record is created by server-side apply, a patch, which asks for both rights",
 	"update secrets":                          "the certificate of the webhooks is renewed after 60 days",
+	"get services":                            "one of two Services with one node port, which only a write past the API server can make, is read again before it is moved",
 	"patch events":                            "an event that is repeated is counted up",
 	"patch events.events.k8s.io":              "an event that is repeated is counted up",
 }
