@@ -13,7 +13,7 @@ AGENT_IMG ?= fairlead/node-agent:$(VERSION)
 BIN     := bin
 TOOL    := go tool -modfile=go.tools.mod
 KUBECTL ?= kubectl
-PROGRAMS := manager node-agent playground
+PROGRAMS := manager node-agent playground kubectl-fairlead
 
 # The manifests with the images of this build.
 RENDER = $(TOOL) kustomize build config/default | sed -e 's|image: fairlead/manager:latest|image: $(IMG)|' -e 's|image: fairlead/node-agent:latest|image: $(AGENT_IMG)|'
