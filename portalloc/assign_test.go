@@ -234,3 +234,45 @@ func BenchmarkAssign(b *testing.B) {
 		})
 	}
 }
+
+// TestRecallsOnlyWhatWasTaken: what a Service names itself is not recalled for another of its ports although the old one
+// was not seen to go, and what it gave up itself does not come back.
+func TestRecallsOnlyWhatWasTaken(t *testing.T) {
+	l := NewLedger(DefaultRange)
+	l.SetPools([]Pool{sticky}, at(0))
+	l.Set(service("dns", 0, corev1.ServicePort{Port: 53, NodePort: 30101}), at(0))
+	again := service("dns", 1, corev1.ServicePort{Port: 53}, corev1.ServicePort{Port: 80, NodePort: 30101})
+	again.UID = ""
+	request := Request{Service: again, Pools: []string{"sticky"}, NodePorts: true, Recall: true}
+	if given, err := l.Assign(request, at(1), first); err != nil || given.Ports[0] == 30101 {
+		t.Errorf("beside a port that it names it got %+v, %v", given, err)
+	}
+	request.Service = service("dns", 0, corev1.ServicePort{Port: 53})
+	if given, err := l.Assign(request, at(1), first); err != nil || given.Ports[0] == 30101 {
+		t.Errorf("what it gave up came back: %+v, %v", given, err)
+	}
+}
+
+// TestNamedIsPromised: a Service that names the port which is kept for it has it, although the time is over before it is
+// seen.
+func TestNamedIsPromised(t *testing.T) {
+	l := NewLedger(DefaultRange)
+	l.SetPools([]Pool{{Name: "one", Ranges: Ranges{{30100, 30100}}, Keep: time.Minute}}, at(0))
+	l.Set(service("a", 0, corev1.ServicePort{Port: 80, NodePort: 30100}), at(0))
+	l.Delete(key("a"), at(0))
+	named := Request{Service: service("a", 0, corev1.ServicePort{Port: 80, NodePort: 30100}), Pools: []string{"one"}, NodePorts: true, Strict: true}
+	if _, err := l.Assign(named, at(59), first); err != nil {
+		t.Fatal(err)
+	}
+	other := Request{Service: service("b", 0, corev1.ServicePort{Port: 80}), Pools: []string{"one"}, NodePorts: true}
+	if given, err := l.Assign(other, at(61), first); err == nil {
+		t.Errorf("another got %+v", given)
+	}
+	// Somebody else has it after all: when that one goes, it is nobody's.
+	l.Set(service("c", 0, corev1.ServicePort{Port: 80, NodePort: 30100}), at(62))
+	l.SetPools([]Pool{{Name: "one", Ranges: Ranges{{30100, 30100}}}}, at(63))
+	l.Delete(key("c"), at(64))
+	if given, err := l.Assign(other, at(65), first); err != nil || given.Ports[0] != 30100 {
+		t.Errorf("then another got %+v, %v", given, err)
+	}
+}

@@ -199,6 +199,18 @@ func TestKeep(t *testing.T) {
 	}
 }
 
+// TestKeepsTheLater: a status that is read late does not shorten what is kept since.
+func TestKeepsTheLater(t *testing.T) {
+	l := NewLedger(DefaultRange)
+	l.SetPools([]Pool{sticky}, at(0))
+	late := Hold{Port: 30100, Service: key("a"), Until: at(30)}
+	l.Keep([]Hold{late}, at(0))
+	l.Keep([]Hold{{Port: 30100, Service: key("b"), Until: at(20)}}, at(0))
+	if diff := cmp.Diff([]Hold{late}, l.Holds()); diff != "" {
+		t.Errorf("holds (-want +got):\n%s", diff)
+	}
+}
+
 // TestSetPools: what pools there are changes whose the ports are, and nobody loses one.
 func TestSetPools(t *testing.T) {
 	l := NewLedger(DefaultRange)
