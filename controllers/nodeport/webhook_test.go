@@ -221,11 +221,16 @@ func TestOutage(t *testing.T) {
 	if got := odd.Spec.Ports[0].NodePort; 31000 <= got && got <= 31009 {
 		t.Errorf("a Service of no pool got %d", got)
 	}
+	had, rest := running.Spec.Ports[0].NodePort, int32(30500)
+	free := func(n int32) int32 { return 31000 + (had-31000+n)%10 } // the n-th after what runs
+	if got := odd.Spec.Ports[0].NodePort; got == rest || got == rest+1 {
+		rest += 10
+	}
 	h.Eventually(func() error {
 		return h.Get(t.Context(), client.ObjectKey{Name: PolicyName}, &admissionregistrationv1.ValidatingAdmissionPolicyBinding{})
 	})
 	stop()
-	probe := nodePort("probe", 30500)
+	probe := nodePort("probe", rest)
 	probe.Namespace = "web"
 	h.Eventually(func() error { // the API server takes its time to read the policy
 		if err := h.Create(t.Context(), probe.DeepCopy(), client.DryRunAll); err == nil || !strings.Contains(err.Error(), PolicyName) {
@@ -239,10 +244,10 @@ func TestOutage(t *testing.T) {
 		port              int32
 		refused           string
 	}{
-		"Named":      {"in the range", "web", 31009, ""},
-		"Outside":    {"not its range", "web", 30500, "31000-31009"},
-		"Others":     {"the pool's", "other", 31008, "30000-30999, 31010-32767"},
-		"NamedOther": {"in what pools leave", "other", 30501, ""},
+		"Named":      {"in the range", "web", free(1), ""},
+		"Outside":    {"not its range", "web", rest, "31000-31009"},
+		"Others":     {"the pool's", "other", free(2), "30000-30999, 31010-32767"},
+		"NamedOther": {"in what pools leave", "other", rest + 1, ""},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -266,7 +271,6 @@ func TestOutage(t *testing.T) {
 	}
 	// What runs can be changed, with and without its number, and made another type and deleted.
 	put := running.DeepCopy()
-	had := put.Spec.Ports[0].NodePort
 	put.Labels, put.Spec.Ports[0].NodePort = map[string]string{"a": "b"}, 0
 	h.Must(h.Update(t.Context(), put))
 	if put.Spec.Ports[0].NodePort != had {
@@ -284,8 +288,10 @@ func TestOutage(t *testing.T) {
 	apiserver.Change(h.World, &v1alpha1.NodePortPool{ObjectMeta: metav1.ObjectMeta{Name: "web"}}, func(p *v1alpha1.NodePortPool) {
 		p.Spec.Enforcement = v1alpha1.EnforcementBestEffort
 	})
+	port := int32(30600)
 	h.Eventually(func() error {
-		outside := nodePort("outside", 30600)
+		port++ // one may be taken by an unnumbered Service
+		outside := nodePort("outside", port)
 		outside.Namespace = "web"
 		return h.Create(t.Context(), outside, client.DryRunAll)
 	})
