@@ -152,7 +152,7 @@ func sameSet(a, b *nftables.Set) bool {
 
 // adopt numbers the groups of a state, their endpoints and the fates as the kernel has them, as far as it does,
 // so that a restart of the agent finds nothing to write and remembered clients stay where they are.
-func (t *table) adopt(state *model.State) {
+func (t *table) adopt(frontends []*model.Frontend) {
 	for key, chain := range t.elements[setFates] {
 		if f, ok := parseFate(chain); ok {
 			t.fates[f] = parseWord(key)
@@ -189,7 +189,7 @@ func (t *table) adopt(state *model.State) {
 			t.groups[key] = owned[id]
 		}
 	}
-	for _, f := range sortedFrontends(state) {
+	for _, f := range frontends {
 		if f.Key.Addr.BitLen() != 8*t.addrLen {
 			continue
 		}

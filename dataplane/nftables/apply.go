@@ -2,6 +2,7 @@ package nftables
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -50,9 +51,9 @@ func (b *Backend) applyChanges(state *model.State, c *model.Changes) error {
 	return nil
 }
 
-// applyAll puts everything that a state has.
-func (b *Backend) applyAll(state *model.State) error {
-	for _, g := range sortedGroups(state) {
+// applyAll puts everything that a state has, of which frontends and groups are the sorted parts.
+func (b *Backend) applyAll(state *model.State, frontends []*model.Frontend, groups []*model.Group) error {
+	for _, g := range groups {
 		b.tableOf(g.Key.Family).updateGroup(g.Key, state)
 	}
 	for _, t := range b.tables {
@@ -62,12 +63,12 @@ func (b *Backend) applyAll(state *model.State) error {
 			t.put(setFates, t.word(n), lastResort.chain())
 		}
 	}
-	for _, f := range sortedFrontends(state) {
+	for _, f := range frontends {
 		if err := b.tableFor(f.Key.Addr).setFrontend(f, state); err != nil {
 			return err
 		}
 	}
-	for a := range state.ClusterIPs {
+	for _, a := range slices.SortedFunc(maps.Keys(state.ClusterIPs), netip.Addr.Compare) {
 		t := b.tableFor(a)
 		t.put(setClusterIPs, t.addr(a), "")
 	}

@@ -70,6 +70,8 @@ type Backend struct {
 	watch *watch
 	// synced is true when the tables' elements are known to be what the kernel holds.
 	synced bool
+	// census is there while the watch hears nothing.
+	census *census
 	// committed, in tests, is called after each transaction; an error ends the sync there.
 	committed func() error
 }
@@ -134,7 +136,8 @@ func (b *Backend) partialSync(state *model.State, c *model.Changes) error {
 //  3. send the difference;
 //  4. delete chains and sets that nothing uses any more.
 func (b *Backend) fullSync(state *model.State) error {
-	if err := validate(sortedFrontends(state), sortedGroups(state)); err != nil {
+	frontends, groups := sortedFrontends(state), sortedGroups(state)
+	if err := validate(frontends, groups); err != nil {
 		return err
 	}
 	if err := b.catchUp(); err != nil {
@@ -146,24 +149,33 @@ func (b *Backend) fullSync(state *model.State) error {
 		if found[i], err = b.read(t); err != nil {
 			return fmt.Errorf("reading table %s %s: %w", t.familyName(), t.table.Name, err)
 		}
-		t.adopt(state)
+		t.adopt(frontends)
 		t.want()
 	}
-	if err := b.applyAll(state); err != nil {
+	if err := b.applyAll(state, frontends, groups); err != nil {
 		return err
 	}
 	for _, t := range b.tables {
 		t.sweep()
 		t.forgetFates()
 	}
-	err := b.send(b.conn.bulk, func(tx *transaction) error {
-		for i, t := range b.tables {
-			if err := b.writeProgram(tx, t, found[i]); err != nil {
-				return err
+	write := func() error {
+		return b.send(b.conn.bulk, func(tx *transaction) error {
+			for i, t := range b.tables {
+				if err := b.writeProgram(tx, t, found[i]); err != nil {
+					return err
+				}
 			}
-		}
-		return nil
-	})
+			return nil
+		})
+	}
+	const many = 1000
+	var err error
+	if b.tables[0].differences()+b.tables[1].differences() > many {
+		err = b.unheard(write)
+	} else {
+		err = write()
+	}
 	if err != nil {
 		return err
 	}

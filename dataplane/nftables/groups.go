@@ -282,7 +282,7 @@ func (t *table) retireFates() {
 		for _, data := range t.elements[s] {
 			used[parseWord(data)&fateMask] = true
 		}
-		for _, old := range t.changed[s] {
+		for _, old := range t.changed[s].entries {
 			if old.there {
 				used[parseWord(old.data)&fateMask] = true
 			}

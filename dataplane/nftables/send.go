@@ -58,7 +58,7 @@ func (b *Backend) phases() []func() []change {
 	add := func(cs []change, now bool, sets []setID) []change {
 		for _, t := range b.tables {
 			for _, s := range sets {
-				cs = append(cs, t.pending(s, now)...)
+				cs = t.pending(cs, s, now)
 			}
 		}
 		return cs
@@ -119,9 +119,18 @@ func (b *Backend) commit(tx *transaction) error {
 			return fmt.Errorf("encoding elements of set %s: %w", set.Name, err)
 		}
 	}
+	ours := uint32(0)
+	if tx.bytes > 0 { // without content there is no transaction
+		ours = 1
+	}
 	*tx = transaction{limit: tx.limit}
 	if err := b.conn.Flush(); err != nil {
 		return fmt.Errorf("writing to the kernel: %w", err)
+	}
+	if b.census != nil {
+		if err := b.census.count(ours); err != nil {
+			return err
+		}
 	}
 	if b.committed != nil {
 		return b.committed()

@@ -20,7 +20,7 @@ type table struct {
 	// elements is what the sets hold once changed has been sent.
 	elements [setCount]map[string]string
 	// changed has what the kernel holds of elements that differ.
-	changed [setCount]map[string]prior
+	changed [setCount]journal
 	// wanted has, during a full sync, what belongs into the sets that were not empty; nil otherwise.
 	wanted *[setCount]map[string]struct{}
 
@@ -48,6 +48,17 @@ type prior struct {
 	there bool
 }
 
+// journal has priors in the order in which their keys were first changed, which is that of writing.
+type journal struct {
+	noted   map[string]struct{}
+	entries []entry
+}
+
+type entry struct {
+	key string
+	prior
+}
+
 func newTable(f *family, o Options) *table {
 	t := &table{
 		program: program{family: f, sets: f.sets(), masqueradeMark: o.MasqueradeMark, randomFully: !o.MasqueradePredictable},
@@ -64,7 +75,7 @@ func newTable(f *family, o Options) *table {
 func (t *table) reset() {
 	for i := range t.elements {
 		t.elements[i] = map[string]string{}
-		t.changed[i] = map[string]prior{}
+		t.changed[i] = journal{}
 	}
 	t.groups = map[model.GroupKey]*group{}
 	t.frontends = map[model.FrontendKey]*model.Frontend{}
@@ -101,9 +112,15 @@ func (t *table) remove(s setID, key string) {
 }
 
 func (t *table) note(s setID, key string, p prior) {
-	if _, noted := t.changed[s][key]; !noted {
-		t.changed[s][key] = p
+	j := &t.changed[s]
+	if _, noted := j.noted[key]; noted {
+		return
 	}
+	if j.noted == nil {
+		j.noted = map[string]struct{}{}
+	}
+	j.noted[key] = struct{}{}
+	j.entries = append(j.entries, entry{key, p})
 }
 
 // replace sees to it that a set holds exactly some keys.
@@ -111,7 +128,7 @@ func (t *table) replace(s setID, keys []string) {
 	for _, key := range keys {
 		t.put(s, key, "")
 	}
-	for key := range t.elements[s] {
+	for _, key := range slices.Sorted(maps.Keys(t.elements[s])) {
 		if !slices.Contains(keys, key) {
 			t.remove(s, key)
 		}
@@ -134,10 +151,15 @@ func (t *table) sweep() {
 		if t.wanted[s] == nil {
 			continue // what is there was put
 		}
+		var unwanted []string
 		for key := range t.elements[s] {
 			if _, ok := t.wanted[s][key]; !ok {
-				t.remove(setID(s), key)
+				unwanted = append(unwanted, key)
 			}
+		}
+		slices.Sort(unwanted)
+		for _, key := range unwanted {
+			t.remove(setID(s), key)
 		}
 	}
 	t.wanted = nil
@@ -166,28 +188,32 @@ func (c change) size() int {
 	return n
 }
 
-// pending returns the changes to one set in the order of keys, and of those only the ones that leave an element
-// behind, or only the ones that do not.
-func (t *table) pending(s setID, now bool) []change {
-	var cs []change
-	for _, key := range slices.Sorted(maps.Keys(t.changed[s])) {
-		old := t.changed[s][key]
-		data, is := t.elements[s][key]
-		if is != now || !is && !old.there || is && old.there && old.data == data {
+// pending appends the changes to one set, and of those only the ones that leave an element behind, or only the ones that
+// do not.
+func (t *table) pending(cs []change, s setID, now bool) []change {
+	for _, e := range t.changed[s].entries {
+		data, is := t.elements[s][e.key]
+		if is != now || !is && !e.there || is && e.there && e.data == data {
 			continue
 		}
-		cs = append(cs, change{t: t, set: s, key: key, old: old, data: data, now: is})
+		cs = append(cs, change{t: t, set: s, key: e.key, old: e.prior, data: data, now: is})
 	}
 	return cs
+}
+
+// differences counts the elements that pending has, about.
+func (t *table) differences() int {
+	n := 0
+	for _, j := range t.changed {
+		n += len(j.entries)
+	}
+	return n
 }
 
 // sent is called when the kernel holds what elements says.
 func (t *table) sent() {
 	for s := range t.changed {
-		// Not cleared: that would cost as much as the largest sync there ever was.
-		if len(t.changed[s]) > 0 {
-			t.changed[s] = map[string]prior{}
-		}
+		t.changed[s] = journal{} // not cleared: that would cost as much as the largest sync there ever was
 	}
 	t.newFates, t.interfacesChanged = nil, false
 	t.freeGroups = append(t.freeGroups, t.leaving...)

@@ -15,6 +15,7 @@ import (
 // watch hears of changes to a network namespace's nftables.
 type watch struct {
 	table string
+	conn  *netlink.Conn
 	// seen is the generation of the ruleset that was read last: what was changed up to it is known.
 	seen atomic.Uint32
 	// changes holds one report; while it waits, more of them say nothing more.
@@ -32,7 +33,7 @@ func (b *Backend) Watch(ctx context.Context) (<-chan string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("subscribing to changes of nftables: %w", err)
 	}
-	b.watch = &watch{table: b.options.Table, changes: make(chan string, 1)}
+	b.watch = &watch{table: b.options.Table, conn: c.netlink, changes: make(chan string, 1)}
 	context.AfterFunc(ctx, func() { _ = c.netlink.Close() })
 	go b.watch.run(ctx, c)
 	return b.watch.changes, nil
@@ -69,6 +70,50 @@ func except(port uint32) []bpf.RawInstruction {
 		panic(err) // it is the same program each time
 	}
 	return filter
+}
+
+// unheard writes while notifications are off: to make them takes the kernel longer than what they tell of. Whether others
+// change something meanwhile shows in the generations of the ruleset, of which each transaction makes one.
+func (b *Backend) unheard(write func() error) error {
+	if b.watch == nil || b.watch.conn.LeaveGroup(unix.NFNLGRP_NFTABLES) != nil {
+		return write()
+	}
+	b.census = &census{conn: b.conn}
+	defer func() { b.census = nil }()
+	err := b.census.count(0)
+	b.census.others = false // until now
+	if err == nil {
+		err = write()
+	}
+	if err := b.watch.conn.JoinGroup(unix.NFNLGRP_NFTABLES); err != nil {
+		b.watch.report(fmt.Sprintf("changes are no longer heard of: %v", err))
+	}
+	if err := errors.Join(err, b.census.count(0)); err != nil {
+		return err
+	}
+	if b.census.others {
+		b.watch.report("somebody changed nftables, perhaps our tables, while many rules were written")
+	}
+	return nil
+}
+
+// census counts the transactions of a network namespace.
+type census struct {
+	conn *connection
+	last uint32
+	// others is true when somebody else made one.
+	others bool
+}
+
+// count looks how many there were since it was called last, of which so many are ours.
+func (c *census) count(ours uint32) error {
+	generation, err := c.conn.GetGen()
+	if err != nil {
+		return fmt.Errorf("asking for the generation of the ruleset: %w", err)
+	}
+	c.others = c.others || generation.ID-c.last > ours
+	c.last = generation.ID
+	return nil
 }
 
 // run reads notifications. A transaction is the messages of its changes, then one with its generation and its author.

@@ -157,6 +157,48 @@ func TestWatchSeen(t *testing.T) {
 	}
 }
 
+// TestWatchUnheard: while many rules are written nothing is heard of, but that others wrote meanwhile is reported, and
+// afterwards everything is heard of again.
+func TestWatchUnheard(t *testing.T) {
+	w := newNetwork(t, 1)
+	b, changes := watched(t, w, newCluster())
+	transactions := 0
+	b.committed = func() error {
+		transactions++
+		if b.census == nil {
+			t.Error("what many rules are written with is heard of")
+		}
+		return nil
+	}
+	mustSync(t, b, scaleState(2000).State, nil)
+	if transactions < 3 {
+		t.Fatalf("%d transactions: this tests nothing", transactions)
+	}
+	sentinel(t, w.node, changes)
+	mustSync(t, b, newCluster().State, nil) // takes the sentinel away, and all Services
+	for _, command := range []string{"delete element ip fairlead cluster-ips { 10.96.0.1 }", "add table ip stranger"} {
+		state := scaleState(2000)
+		done := 0
+		b.committed = func() error {
+			if done++; done == 3 {
+				b.committed = nil
+				nft(t, w.node, "add element ip fairlead cluster-ips { 10.96.0.1 } ; "+command)
+			}
+			return nil
+		}
+		mustSync(t, b, state.State, nil)
+		if what := nextReport(t, changes); !strings.HasPrefix(what, "somebody changed nftables") {
+			t.Errorf("after %q: reported %q", command, what)
+		}
+		mustSync(t, b, state.State, nil)
+		if diff := cmp.Diff(held(b), contents(t, b)); diff != "" {
+			t.Errorf("after %q: believed, in the kernel:\n%s", command, diff)
+		}
+		sentinel(t, w.node, changes)
+		mustSync(t, b, newCluster().State, nil)
+	}
+}
+
 // TestWatchOverrun: more changes than the subscription can hold count as damage.
 func TestWatchOverrun(t *testing.T) {
 	w := &network{node: nstest.New(t, "node")}
