@@ -198,31 +198,38 @@ func (t *trial) watchMemory(ctx context.Context) (most func() int64) {
 	}
 }
 
+// turns are how often it is changed between packets through Services and past them: the machine is faster at times.
+const turns = 8
+
 // traffic measures packets through Services and, by turns, past them.
 func (t *trial) traffic() (*Traffic, error) {
 	var r Traffic
 	var err error
 	e, service := t.effort, t.fleet.service(0)
-	stream := netip.AddrPortFrom(t.fleet.endpoint(t.fleet.size.Services, t.fleet.size.Endpoints-1, false), streamTargetPort)
-	for _, step := range []func() error{
-		func() error { r.DirectConnections, err = t.connections(e.Lasting, t.fleet.target(0)); return err },
-		func() error { r.Connections, err = t.connections(e.Lasting, service); return err },
-		func() error { r.DirectStream, err = t.throughput(e.Lasting, stream); return err },
-		func() error { r.Stream, err = t.throughput(e.Lasting, t.fleet.last(streamPort)); return err },
-		func() error {
-			r.DirectFirst, err = t.firstPackets(e.FirstPackets, t.fleet.target, t.fleet.size.Services)
-			return err
-		},
-		func() error {
-			r.First, err = t.firstPackets(e.FirstPackets, t.fleet.service, t.fleet.size.Services)
-			return err
-		},
-	} {
-		if err := step(); err != nil {
-			return nil, err
+	direct := netip.AddrPortFrom(t.fleet.endpoint(t.fleet.size.Services, t.fleet.size.Endpoints-1, false), streamTargetPort)
+	for range turns {
+		for _, rate := range []struct {
+			sum     *float64
+			measure func(lasting time.Duration, to netip.AddrPort) (float64, error)
+			to      netip.AddrPort
+		}{
+			{&r.DirectConnections, t.connections, t.fleet.target(0)},
+			{&r.Connections, t.connections, service},
+			{&r.DirectStream, t.throughput, direct},
+			{&r.Stream, t.throughput, t.fleet.last(streamPort)},
+		} {
+			now, err := rate.measure(e.Lasting/turns, rate.to)
+			if err != nil {
+				return nil, err
+			}
+			*rate.sum += now / turns
 		}
 	}
-	return &r, nil
+	if r.DirectFirst, err = t.firstPackets(e.FirstPackets, t.fleet.target, t.fleet.size.Services); err != nil {
+		return nil, err
+	}
+	r.First, err = t.firstPackets(e.FirstPackets, t.fleet.service, t.fleet.size.Services)
+	return &r, err
 }
 
 // changes measures changes one by one, each after a while without any; and then, if wanted, under load.

@@ -90,18 +90,19 @@ func mustsAt(size Size, t, o row) []must {
 			ours: fmt.Sprintf("%.0f MB", resident), ratio: "-", promise: "< 80 MB", kept: resident < 80,
 		})
 	}
+	// What the machine could do meanwhile is in both figures of a share.
 	for _, c := range []struct {
-		what, format string
-		figure       func(*Traffic) float64
+		what  string
+		share func(*Traffic) float64
 	}{
-		{"connections a second", "%.0f", func(t *Traffic) float64 { return t.Connections }},
-		{"one stream", "%.2f GB/s", func(t *Traffic) float64 { return t.Stream / 1e9 }},
+		{"connections a second, of those past Services,", func(t *Traffic) float64 { return t.Connections / t.DirectConnections }},
+		{"one stream, of one past Services,", func(t *Traffic) float64 { return t.Stream / t.DirectStream }},
 	} {
-		their, ok := t.of(inTraffic(c.figure))
-		mine, both := o.of(inTraffic(c.figure))
+		their, ok := t.of(inTraffic(c.share))
+		mine, both := o.of(inTraffic(c.share))
 		if ok && both {
 			result = append(result, must{
-				what: c.what + " at " + size.String(), theirs: fmt.Sprintf(c.format, their), ours: fmt.Sprintf(c.format, mine),
+				what: c.what + " at " + size.String(), theirs: fmt.Sprintf("%.2f", their), ours: fmt.Sprintf("%.2f", mine),
 				ratio: fmt.Sprintf("%.2f", mine/their), promise: "≥ 1", kept: mine >= their,
 			})
 		}

@@ -92,7 +92,7 @@ func TestPromises(t *testing.T) {
 	_, broken = promises(bad)
 	for _, want := range []string{
 		"all rules at 10000x3", "all rules at 30000x3", "one change written, p99, at 1000x3", "one change written, p50, at 10000x3",
-		"resident memory at 10000x3", "connections a second at 10000x3", "one stream at 10000x3",
+		"resident memory at 10000x3", "connections a second, of those past Services, at 10000x3", "one stream, of one past Services, at 10000x3",
 		"one change written, p50, 30000x3 against 1000x3", "first packet, p50, 30000x3 against 1000x3",
 	} {
 		if !broken.Has(want) {
