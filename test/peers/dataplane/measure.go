@@ -198,13 +198,18 @@ func (t *trial) watchMemory(ctx context.Context) (most func() int64) {
 	}
 }
 
-// turns are how often it is changed between packets through Services and past them: the machine is faster at times.
+// turns are how often it is changed between packets through Services, past them and on another node: the machine is faster at
+// times.
 const turns = 8
 
-// traffic measures packets through Services and, by turns, past them.
+// traffic measures packets through Services and, by turns, past them, and on a node where nobody has written any rules.
 func (t *trial) traffic() (*Traffic, error) {
 	var r Traffic
-	var err error
+	bare, err := newStage(nil)
+	defer bare.close()
+	if err != nil {
+		return nil, err
+	}
 	e, service := t.effort, t.fleet.service(0)
 	direct := netip.AddrPortFrom(t.fleet.endpoint(t.fleet.size.Services, t.fleet.size.Endpoints-1, false), streamTargetPort)
 	for range turns {
@@ -213,8 +218,10 @@ func (t *trial) traffic() (*Traffic, error) {
 			measure func(lasting time.Duration, to netip.AddrPort) (float64, error)
 			to      netip.AddrPort
 		}{
+			{&r.BareConnections, bare.connections, t.fleet.target(0)},
 			{&r.DirectConnections, t.connections, t.fleet.target(0)},
 			{&r.Connections, t.connections, service},
+			{&r.BareStream, bare.throughput, direct},
 			{&r.DirectStream, t.throughput, direct},
 			{&r.Stream, t.throughput, t.fleet.last(streamPort)},
 		} {

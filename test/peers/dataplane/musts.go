@@ -95,8 +95,8 @@ func mustsAt(size Size, t, o row) []must {
 		what  string
 		share func(*Traffic) float64
 	}{
-		{"connections a second, of those past Services,", func(t *Traffic) float64 { return t.Connections / t.DirectConnections }},
-		{"one stream, of one past Services,", func(t *Traffic) float64 { return t.Stream / t.DirectStream }},
+		{"connections a second, of those without rules,", func(t *Traffic) float64 { return t.Connections / t.BareConnections }},
+		{"one stream, of one without rules,", func(t *Traffic) float64 { return t.Stream / t.BareStream }},
 	} {
 		their, ok := t.of(inTraffic(c.share))
 		mine, both := o.of(inTraffic(c.share))

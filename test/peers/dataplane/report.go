@@ -275,8 +275,10 @@ func trafficTable(w io.Writer, all []row) {
 		}
 		cells = append(cells, []string{
 			r.size.String(), r.peer,
+			r.show("%.0f", inTraffic(func(t *Traffic) float64 { return t.BareConnections })),
 			r.show("%.0f", inTraffic(func(t *Traffic) float64 { return t.DirectConnections })),
 			r.show("%.0f", inTraffic(func(t *Traffic) float64 { return t.Connections })),
+			r.show("%.2f", inTraffic(func(t *Traffic) float64 { return t.BareStream / 1e9 })),
 			r.show("%.2f", inTraffic(func(t *Traffic) float64 { return t.DirectStream / 1e9 })),
 			r.show("%.2f", inTraffic(func(t *Traffic) float64 { return t.Stream / 1e9 })),
 			us(func(t *Traffic) figures.Latency { return t.DirectFirst }),
@@ -285,7 +287,7 @@ func trafficTable(w io.Writer, all []row) {
 	}
 	_, _ = fmt.Fprint(w, "Packets\n\n")
 	figures.Table(w, []string{
-		"Services", "", "connections/s, direct", "through a Service", "one stream, GB/s, direct", "through a Service",
+		"Services", "", "connections/s without rules", "direct", "through a Service", "one stream, GB/s, without rules", "direct", "through a Service",
 		"to connect, direct, p50 / p99 us", "through a Service",
 	}, cells)
 }

@@ -21,7 +21,7 @@ func unit(size Size, peer string, run int, x float64) Unit {
 	return Unit{
 		Size: size, Run: run, Peer: peer, Cold: start(), Restart: start(), Kernel: int64(x * (1 << 20)),
 		Equal:   &Interval{Changes: changes, Load: &Load{CPU: x / 100, Resident: int64(x * (1 << 20)), Changes: changes}},
-		Traffic: &Traffic{DirectConnections: 1000, Connections: 1000 / x, DirectStream: 2e9, Stream: 2e9 / x, First: figures.Latency{Count: 1, P50: x / 1e6, P99: x / 5e5}},
+		Traffic: &Traffic{BareConnections: 2000, BareStream: 4e9, DirectConnections: 1000, Connections: 1000 / x, DirectStream: 2e9, Stream: 2e9 / x, First: figures.Latency{Count: 1, P50: x / 1e6, P99: x / 5e5}},
 	}
 }
 
@@ -92,7 +92,7 @@ func TestPromises(t *testing.T) {
 	_, broken = promises(bad)
 	for _, want := range []string{
 		"all rules at 10000x3", "all rules at 30000x3", "one change written, p99, at 1000x3", "one change written, p50, at 10000x3",
-		"resident memory at 10000x3", "connections a second, of those past Services, at 10000x3", "one stream, of one past Services, at 10000x3",
+		"resident memory at 10000x3", "connections a second, of those without rules, at 10000x3", "one stream, of one without rules, at 10000x3",
 		"one change written, p50, 30000x3 against 1000x3", "first packet, p50, 30000x3 against 1000x3",
 	} {
 		if !broken.Has(want) {
@@ -115,7 +115,7 @@ func TestPrint(t *testing.T) {
 		"| 10000x3 | kube-proxy | timed out | timed out |",
 		"| 1000x3 | fairlead | 100 ms, its default | 1 | 0.5 / 0.5 | 2 / 2 | 1 / 1 |",
 		"| 1000x3 | kube-proxy | 1 s, its default | 0 | - | - | - |",
-		"| 1000x3 | fairlead | 1000 | 500 | 2.00 | 1.00 | 0 / 0 | 2 / 4 |",
+		"| 1000x3 | fairlead | 2000 | 1000 | 500 | 4.00 | 2.00 | 1.00 | 0 / 0 | 2 / 4 |",
 		"| 1000x3 | fairlead | 100 ms, its default | 0.02 | 2 | 0 | 2 / 2 |",
 	} {
 		if !strings.Contains(text.String(), want) {

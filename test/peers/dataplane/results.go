@@ -49,17 +49,17 @@ func (s *Start) String() string {
 		s.Sync, s.Written, s.Packet, s.CPU, figures.Mebibytes(s.Resident), figures.Mebibytes(s.Peak), losses)
 }
 
-// Traffic is what packets get: connections and bytes a second, and how long a connection takes; past Services and
-// through them.
+// Traffic is what packets get: connections and bytes a second, and how long a connection takes; on a node without any
+// rules meanwhile, past Services and through them.
 type Traffic struct {
-	DirectConnections, Connections float64
-	DirectStream, Stream           float64
-	DirectFirst, First             figures.Latency
+	BareConnections, DirectConnections, Connections float64
+	BareStream, DirectStream, Stream                float64
+	DirectFirst, First                              figures.Latency
 }
 
 func (t *Traffic) String() string {
-	return fmt.Sprintf("%.0f connections/s (direct %.0f), %.2f GB/s (direct %.2f), first packet %.0f us, p99 %.0f us (direct %.0f, %.0f)",
-		t.Connections, t.DirectConnections, t.Stream/1e9, t.DirectStream/1e9,
+	return fmt.Sprintf("%.0f connections/s (direct %.0f, without rules %.0f), %.2f GB/s (%.2f, %.2f), first packet %.0f us, p99 %.0f us (direct %.0f, %.0f)",
+		t.Connections, t.DirectConnections, t.BareConnections, t.Stream/1e9, t.DirectStream/1e9, t.BareStream/1e9,
 		1e6*t.First.P50, 1e6*t.First.P99, 1e6*t.DirectFirst.P50, 1e6*t.DirectFirst.P99)
 }
 

@@ -37,7 +37,7 @@ type stage struct {
 	probes                           *prober
 }
 
-// newStage makes one. Close it, whatever it returns.
+// newStage makes one; without control if that is nil. Close it, whatever it returns.
 func newStage(control *namespace) (s *stage, err error) {
 	s = &stage{control: control}
 	for _, n := range []struct {
@@ -52,8 +52,6 @@ func newStage(control *namespace) (s *stage, err error) {
 		s.node.sysctls("ipv4/ip_forward=1",
 			// Entries of thousands of connections a second would fill the table. The same for both peers.
 			"netfilter/nf_conntrack_udp_timeout=2", "netfilter/nf_conntrack_tcp_timeout_close=1"),
-		s.node.connect("control", nodeAddress+"/30", control, "node", controlSide+"/30"),
-		s.node.route(controlAddress+"/32", controlSide),
 		s.node.connect("client", "10.244.1.1/24", s.client, "node", clientAddress+"/24"),
 		s.node.route(forgedRange, clientAddress),
 		s.client.route("0.0.0.0/0", "10.244.1.1"),
@@ -62,6 +60,11 @@ func newStage(control *namespace) (s *stage, err error) {
 		s.endpoints.route("0.0.0.0/0", "10.244.2.1"),
 		s.endpoints.route(endpointRange, ""),
 	)
+	if err == nil && control != nil {
+		err = errors.Join(
+			s.node.connect("control", nodeAddress+"/30", control, "node", controlSide+"/30"),
+			s.node.route(controlAddress+"/32", controlSide))
+	}
 	if err != nil {
 		return s, err
 	}
@@ -87,8 +90,10 @@ func (s *stage) close() {
 		s.probes.close()
 	}
 	// The kernel takes its time to end a namespace; the next stage needs the link's name at once.
-	if link, err := s.control.link.LinkByName("node"); err == nil {
-		_ = s.control.link.LinkDel(link) // it went with the namespace
+	if s.control != nil {
+		if link, err := s.control.link.LinkByName("node"); err == nil {
+			_ = s.control.link.LinkDel(link) // it went with the namespace
+		}
 	}
 	for _, n := range []*namespace{s.node, s.client, s.endpoints} {
 		if n != nil {
