@@ -221,7 +221,10 @@ func (r *results) fillSize(ctx context.Context, b *bench, o options, p planned, 
 		}
 		err = errors.Join(err, os.RemoveAll(dir))
 	}()
-	b.plane, err = controlplane.Start(ctx, controlplane.Options{Dir: dir, Assets: o.assets, Address: controlAddress, ServiceRange: serviceRange})
+	err = b.control.do(func() (err error) { // its programs are killed when the thread that starts them ends
+		b.plane, err = controlplane.Start(ctx, controlplane.Options{Dir: dir, Assets: o.assets, Address: controlAddress, ServiceRange: serviceRange})
+		return err
+	})
 	defer b.plane.Stop()
 	if err != nil {
 		return err
