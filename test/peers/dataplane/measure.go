@@ -207,6 +207,9 @@ func (t *trial) traffic() (*Traffic, error) {
 	var r Traffic
 	bare, err := newStage(nil)
 	defer bare.close()
+	if err == nil {
+		err = bare.reachable(t.fleet.target(0)) // the kernel takes a second now and then until links work
+	}
 	if err != nil {
 		return nil, err
 	}

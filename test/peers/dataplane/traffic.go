@@ -121,6 +121,23 @@ func connected(fd int) error {
 	}
 }
 
+// reachable waits until a connection can be made.
+func (s *stage) reachable(to netip.AddrPort) error {
+	const tries = 10 // of connectLimit each
+	var fd int
+	var err error
+	for range tries {
+		err = <-s.client.thread(func() (err error) {
+			fd, _, err = connect(to)
+			return err
+		})
+		if err == nil {
+			return unix.Close(fd)
+		}
+	}
+	return err
+}
+
 // connections makes them one after the other on each of some threads, as fast as it goes, and returns how many it made a
 // second.
 func (s *stage) connections(lasting time.Duration, to netip.AddrPort) (float64, error) {
