@@ -196,11 +196,11 @@ func (a *Assignment) find() finding {
 	}
 	moves := a.best(s, limit, groups)
 	found := finding{moves: moves, bound: limit, optimum: a.figures(after(groups, moves))}
-	if a.policy.Keep > 0 && slices.ContainsFunc(moves, func(m move) bool { return m.from.zones != nil }) {
+	if a.policy.Keep > 0 && changed(moves) > 0 {
 		a.keep(s, groups, &found)
 	}
 	switch {
-	case !a.figures(after(groups, found.moves)).everywhere:
+	case !found.optimum.everywhere && s.n < len(a.zones):
 		found.reason = TooFewEndpoints
 	case met:
 		found.reason = BoundMet

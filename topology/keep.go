@@ -1,19 +1,23 @@
 package topology
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // tolerance covers what sums of floating-point numbers are off by.
 const tolerance = 1e-9
 
-// keep replaces a finding by the hints that stand, and some for endpoints that have none, if these are good enough by
-// Policy.Keep: no more than that much worse than the best, in traffic across zones and in overload.
+// keep replaces a finding by the hints that stand, and others for the endpoints whose hints cannot stand, if that changes
+// less and is good enough by Policy.Keep: no more than that much worse than the best, in traffic across zones and in
+// overload. It may leave a zone without an endpoint that serves it, whose clients are sent to all.
 func (a *Assignment) keep(s *search, groups []*group, found *finding) {
 	spare := float64(a.policy.Keep)/100 + tolerance
 	bound := float64(found.bound.num)/float64(found.bound.den)/float64(a.total) - 1
 	for _, shared := range a.standing(groups) {
 		moves := a.settle(s, shared, found.bound, groups)
 		f := a.figures(after(groups, moves))
-		if f.everywhere != found.optimum.everywhere || f.cross > found.optimum.cross+spare || f.overload > bound+spare {
+		if f.cross > found.optimum.cross+spare || f.overload > bound+spare || changed(moves) >= changed(found.moves) {
 			continue
 		}
 		found.moves = moves
@@ -22,9 +26,24 @@ func (a *Assignment) keep(s *search, groups []*group, found *finding) {
 	}
 }
 
-// standing returns the choices of shared zones that all hints that stand can have been given under.
+// changed counts the endpoints that have hints and get others.
+func changed(moves []move) (sum int) {
+	for _, m := range moves {
+		if m.from.hints != "" {
+			sum += m.count
+		}
+	}
+	return sum
+}
+
+// standing returns the choices of shared zones that hints which stand can have been given under, those first under which
+// the most stand.
 func (a *Assignment) standing(groups []*group) [][]bool {
-	var all [][]bool
+	type choice struct {
+		shared []bool
+		stand  int
+	}
+	var all []choice
 	for _, g := range groups {
 		for i := range g.zones {
 			shared := make([]bool, len(a.zones))
@@ -33,21 +52,29 @@ func (a *Assignment) standing(groups []*group) [][]bool {
 					shared[z] = true
 				}
 			}
-			all = append(all, shared)
-		}
-		if g.zones != nil {
-			break // each has to fit the first
+			wanted := a.wanted(shared)
+			if g.serves(wanted) < 0 || slices.ContainsFunc(all, func(c choice) bool { return slices.Equal(c.shared, shared) }) {
+				continue
+			}
+			stand := 0
+			for _, g := range groups {
+				if g.serves(wanted) >= 0 {
+					stand += g.size
+				}
+			}
+			all = append(all, choice{shared, stand})
 		}
 	}
-	return slices.DeleteFunc(all, func(shared []bool) bool {
-		wanted := a.wanted(shared)
-		return slices.ContainsFunc(groups, func(g *group) bool {
-			return g.hints != "" && g.serves(wanted) < 0
-		})
-	})
+	slices.SortStableFunc(all, func(x, y choice) int { return cmp.Compare(y.stand, x.stand) })
+	choices := make([][]bool, len(all))
+	for i, c := range all {
+		choices[i] = c.shared
+	}
+	return choices
 }
 
-// settle gives hints to the endpoints that have none, and leaves all others as they are.
+// settle gives hints to the endpoints that have none, or none that fit the shared zones, and leaves all others as they
+// are.
 //
 //  1. A zone that has too few for the bound gets its own new endpoints.
 //  2. One that still has too few gets those that are in no zone with demand, then those that other zones have over.

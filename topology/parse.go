@@ -14,7 +14,7 @@ import (
 
 const (
 	maxBound  = 1000
-	maxKeep   = 100
+	maxKeep   = 1000
 	maxWeight = 1_000_000
 )
 

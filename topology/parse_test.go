@@ -49,8 +49,8 @@ func TestParse(t *testing.T) {
 			want: Policy{Mode: ModeAuto, Strict: true, By: ByNodes, Keep: 5, Several: true},
 		},
 		"AnyOrder": {
-			mode: new("fairlead.dev/auto.keep-100.by-cpu.bound-1000"),
-			want: Policy{Mode: ModeAuto, Bound: 1000, By: ByCPU, Keep: 100},
+			mode: new("fairlead.dev/auto.keep-1000.by-cpu.bound-1000"),
+			want: Policy{Mode: ModeAuto, Bound: 1000, By: ByCPU, Keep: 1000},
 		},
 		"Weights": {
 			mode: new("fairlead.dev/auto.by-weights"), annotations: map[string]string{AnnotationWeights: "zone-b=1,zone-a=3,zone-c=0"},
@@ -104,7 +104,7 @@ func TestParseErrors(t *testing.T) {
 		"Number":       {mode: "fairlead.dev/auto.bound-x", says: []string{`"x" is no whole number from 0 to 1000`}},
 		"LeadingZero":  {mode: "fairlead.dev/auto.bound-020", says: []string{`"020"`}},
 		"Negative":     {mode: "fairlead.dev/auto.keep--1", says: []string{`"-1"`}},
-		"TooMuch":      {mode: "fairlead.dev/auto.keep-101", says: []string{`"101" is no whole number from 0 to 100`}},
+		"TooMuch":      {mode: "fairlead.dev/auto.keep-1001", says: []string{`"1001" is no whole number from 0 to 1000`}},
 		"Twice":        {mode: "fairlead.dev/auto.bound-1.bound-2", says: []string{"bound-1 and bound-2 exclude each other"}},
 		"Measures":     {mode: "fairlead.dev/auto.by-cpu.by-nodes", says: []string{"by-cpu and by-nodes exclude each other"}},
 		"All":          {mode: "fairlead.dev/auto.fast.keep-x.by-weights", says: []string{`"fast"`, `"x"`, AnnotationWeights}},

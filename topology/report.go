@@ -92,16 +92,19 @@ func (a *Assignment) describe(found finding, changed int) Report {
 		r.Zones = append(r.Zones, ZoneReport{Name: name, Endpoints: size})
 	}
 	slices.SortFunc(r.Zones, func(x, y ZoneReport) int { return cmp.Compare(x.Name, y.Name) })
-	r.Message = a.message(r, found.optimum)
+	r.Message = a.message(r, f, found.optimum)
 	return r
 }
 
 // message explains a report in one line.
-func (a *Assignment) message(r Report, optimum figures) string {
+func (a *Assignment) message(r Report, is, optimum figures) string {
 	figures := fmt.Sprintf("%s of the traffic crosses zones and no endpoint gets more than %s above an even share",
 		percent(r.CrossZone), percent(r.Overload))
 	if r.Kept {
 		figures += fmt.Sprintf("; hints that stand are kept, the best would have %s cross zones", percent(optimum.cross))
+		if !is.everywhere && optimum.everywhere {
+			figures += ", and the clients of some zones are sent to all"
+		}
 	}
 	switch r.Reason {
 	case BoundMet:
