@@ -22,12 +22,14 @@ func (d division) less(other division) bool {
 	return d.changes < other.changes || d.changes == other.changes && d.foreign < other.foreign
 }
 
-// Costs of one endpoint. Up to a million of them, no sum of lower costs reaches a higher one.
+// Costs of one endpoint, which flows are compared by along paths: no path is so long that its lower costs reach a higher one.
 const (
-	costForeign = 1
-	costChange  = 1 << 20
+	// gainSpare is for the first endpoint that a zone has beyond those that it must have.
+	gainSpare   = 1
+	costForeign = 1 << 16
+	costChange  = 1 << 32
 	// gainNeeded is for each endpoint that a zone must have.
-	gainNeeded = 1 << 40
+	gainNeeded = 1 << 48
 )
 
 // leastChange picks from an answer the division that changes the fewest hints: a flow at the least cost from rows to
@@ -50,7 +52,9 @@ func leastChange(a answer, rows []row) division {
 	for z := range zones {
 		if !a.shared[z] {
 			g.connect(len(rows)+z, sink, a.lower[z], -gainNeeded)
-			g.connect(len(rows)+z, sink, a.upper[z]-a.lower[z], 0)
+			spare := min(1, a.upper[z]-a.lower[z])
+			g.connect(len(rows)+z, sink, spare, -gainSpare)
+			g.connect(len(rows)+z, sink, a.upper[z]-a.lower[z]-spare, 0)
 		}
 	}
 	edges := make([][]int, len(rows))
