@@ -34,7 +34,7 @@ func contestants() ([]contestant, error) {
 		{name: "Auto, upstream", giver: func() giver { return upstreamAuto() }},
 		{name: "Auto, ours", policy: "Auto"},
 		{name: "ours, keep-10", policy: "fairlead.dev/auto.keep-10"},
-		{name: "ours, keep-100", policy: "fairlead.dev/auto.keep-100"},
+		{name: "ours, keep-120", policy: "fairlead.dev/auto.keep-120"},
 		{name: "PreferSameZone", giver: func() giver { return upstreamSameZone() }},
 	}
 	for i, c := range all {

@@ -34,7 +34,7 @@ proportions, and demand is in proportion to that. "Balanced" endpoints are in ea
 The optimum is the least traffic across zones with one zone an endpoint under a bound of 20%%, or the smallest bound that can be
 met. It is found by dynamic programming that has nothing to do with the library; that "Auto, ours" is at the optimum, and gives
 hints, is checked for each Service. "keep-N" is a setting of ours: hints that stand are kept while they are at most N points
-worse than the best. With keep-100 others change only where a zone would be left without any endpoint to serve it.
+worse than the best. With keep-120, 100 and the bound, others never change: what that costs is under "one away".
 
 ![Traffic across zones by the number of endpoints](img/topology-cross-zone.svg)
 
