@@ -80,12 +80,12 @@ func (s *stream) update() Report {
 	return report
 }
 
-// tolerated: what stands by Policy.Keep is no worse than that allows, and says that it is not the best.
+// tolerated: what stands by Policy.Keep is no worse than that allows, says that it is not the best, and changes fewer hints.
 func (s *stream) tolerated(before []Endpoint, report Report) {
 	s.t.Helper()
 	strictly := s.policy
 	strictly.Keep = 0
-	_, best := Assign(strictly, s.capacities, before)
+	hints, best := Assign(strictly, s.capacities, before)
 	spare := float64(s.policy.Keep)/100 + 2*tolerance
 	if report.Reason != best.Reason || report.CrossZone > best.CrossZone+spare || report.Hinted && report.Overload > best.Bound+spare {
 		s.t.Fatalf("within %d points of\n%+v\nis not\n%+v", s.policy.Keep, best, report)
@@ -93,6 +93,23 @@ func (s *stream) tolerated(before []Endpoint, report Report) {
 	if worse := report.CrossZone > best.CrossZone+tolerance || report.Hinted && report.Overload > best.Bound+tolerance; report.Kept != worse {
 		s.t.Fatalf("beside the best\n%+v\nkept is not told right:\n%+v", best, report)
 	}
+	kept, changed := 0, 0
+	for i, e := range before {
+		if text := hintsText(e.Hints); text != "" {
+			changed += differ(text, hintsText(hints[i]))
+			kept += differ(text, hintsText(s.assignment.Hints(e.Key)))
+		}
+	}
+	if report.Kept && kept >= changed {
+		s.t.Fatalf("%d hints are changed by what is worse than the best, which changes %d: %+v", kept, changed, report)
+	}
+}
+
+func differ(a, b string) int {
+	if a == b {
+		return 0
+	}
+	return 1
 }
 
 // settled: what was found best is still best when asked again, of an Assignment that knows nothing else.

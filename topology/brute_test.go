@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -102,6 +103,8 @@ type value struct {
 	// load is what the endpoint with most gets, local what stays in its zone: of common * all weights.
 	load, local int64
 	changes     int
+	// foreign is how many have no hint for the zone that they are in.
+	foreign int
 	// open says that some zone with demand is named by no hint.
 	open bool
 }
@@ -138,6 +141,9 @@ func (p puzzle) value(hints [][]string) value {
 		if !slices.Equal(hints[i], p.hints[i]) {
 			v.changes++
 		}
+		if p.places[i] < 0 || !slices.Contains(hints[i], zoneName(p.places[i])) {
+			v.foreign++
+		}
 	}
 	return v
 }
@@ -148,6 +154,7 @@ type solution struct {
 	limit          int64
 	local          int64
 	changes        int
+	foreign        int
 	total, demands int64
 }
 
@@ -198,7 +205,7 @@ func (p puzzle) all(yield func(value)) {
 }
 
 // solve tries everything: the bound of the policy or else the smallest, then the most that stays in its zone, then the
-// fewest changes.
+// fewest changes, then the fewest that serve another zone than theirs.
 func (p puzzle) solve() solution {
 	s := solution{limit: math.MaxInt64}
 	for _, weight := range p.weights {
@@ -217,8 +224,8 @@ func (p puzzle) solve() solution {
 		if s.met && !within(v.load) || !s.met && v.load > s.limit {
 			return
 		}
-		if !s.found || v.local > s.local || v.local == s.local && v.changes < s.changes {
-			s.found, s.local, s.changes = true, v.local, v.changes
+		if !s.found || cmp.Or(cmp.Compare(v.local, s.local), cmp.Compare(s.changes, v.changes), cmp.Compare(s.foreign, v.foreign)) > 0 {
+			s.found, s.local, s.changes, s.foreign = true, v.local, v.changes, v.foreign
 		}
 	})
 	return s
@@ -269,6 +276,8 @@ func (p puzzle) check(t *testing.T) {
 		t.Errorf("%v: hints %v keep %d local, the best %d", p, hints, is.local, want.local)
 	case is.changes != want.changes:
 		t.Errorf("%v: hints %v change %d, %d are enough", p, hints, is.changes, want.changes)
+	case is.foreign != want.foreign && !p.policy.Several: // With several, who serves his own is not told by the hints.
+		t.Errorf("%v: hints %v have %d serve another zone, %d are enough", p, hints, is.foreign, want.foreign)
 	case float64(is.load)*n/whole-1 > wantBound+tolerance:
 		t.Errorf("%v: hints %v put %d on one endpoint, the bound is %f", p, hints, is.load, wantBound)
 	case math.Abs(report.CrossZone-(1-float64(is.local)/whole)) > tolerance,

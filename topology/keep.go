@@ -1,9 +1,6 @@
 package topology
 
-import (
-	"cmp"
-	"slices"
-)
+import "slices"
 
 // tolerance covers what sums of floating-point numbers are off by.
 const tolerance = 1e-9
@@ -22,7 +19,6 @@ func (a *Assignment) keep(s *search, groups []*group, found *finding) {
 		}
 		found.moves = moves
 		found.kept = f.cross > found.optimum.cross+tolerance || f.overload > bound+tolerance
-		return
 	}
 }
 
@@ -36,14 +32,8 @@ func changed(moves []move) (sum int) {
 	return sum
 }
 
-// standing returns the choices of shared zones that hints which stand can have been given under, those first under which
-// the most stand.
-func (a *Assignment) standing(groups []*group) [][]bool {
-	type choice struct {
-		shared []bool
-		stand  int
-	}
-	var all []choice
+// standing returns the choices of shared zones that hints which stand can have been given under.
+func (a *Assignment) standing(groups []*group) (all [][]bool) {
 	for _, g := range groups {
 		for i := range g.zones {
 			shared := make([]bool, len(a.zones))
@@ -52,25 +42,13 @@ func (a *Assignment) standing(groups []*group) [][]bool {
 					shared[z] = true
 				}
 			}
-			wanted := a.wanted(shared)
-			if g.serves(wanted) < 0 || slices.ContainsFunc(all, func(c choice) bool { return slices.Equal(c.shared, shared) }) {
-				continue
+			known := slices.ContainsFunc(all, func(other []bool) bool { return slices.Equal(other, shared) })
+			if !known && g.serves(a.wanted(shared)) >= 0 {
+				all = append(all, shared)
 			}
-			stand := 0
-			for _, g := range groups {
-				if g.serves(wanted) >= 0 {
-					stand += g.size
-				}
-			}
-			all = append(all, choice{shared, stand})
 		}
 	}
-	slices.SortStableFunc(all, func(x, y choice) int { return cmp.Compare(y.stand, x.stand) })
-	choices := make([][]bool, len(all))
-	for i, c := range all {
-		choices[i] = c.shared
-	}
-	return choices
+	return all
 }
 
 // settle gives hints to the endpoints that have none, or none that fit the shared zones, and leaves all others as they

@@ -80,6 +80,28 @@ func TestKeepPlaces(t *testing.T) {
 	}
 }
 
+// TestKeepHomeless: zone a lacks one endpoint, which is one that is in no zone, and not one that has its own to serve; the
+// other goes where the demand for each endpoint is greatest. The one of c that serves b, which the best hints would change,
+// goes on with that.
+func TestKeepHomeless(t *testing.T) {
+	keep := auto
+	keep.Keep = 25
+	a := NewAssignment(keep, weighted(1, 1, 1))
+	for place, hint := range map[string]string{"a": "a", "b": "b", "c": "c", "c1": "b"} {
+		for i := range map[string]int{"a": 4, "b": 5, "c": 5, "c1": 1}[place] {
+			a.Put(Endpoint{Key: fmt.Sprint(place, "-", i), Zone: place[:1], Hints: zonesHint(hint)})
+		}
+	}
+	a.Put(Endpoint{Key: "new-c", Zone: "c"})
+	a.Put(Endpoint{Key: "new-1"})
+	a.Put(Endpoint{Key: "new-2", Zone: "without nodes"})
+	changes, report := a.Update()
+	want := []Change{{"new-1", zonesHint("a")}, {"new-2", zonesHint("a")}, {"new-c", zonesHint("c")}}
+	if diff := cmp.Diff(want, changes); diff != "" || !report.Kept {
+		t.Errorf("%+v\n%s", report, diff)
+	}
+}
+
 // TestKeepAll: where the policy keeps hints up to a double load, one endpoint after the other goes and comes back, and
 // nobody else's hints ever change.
 func TestKeepAll(t *testing.T) {

@@ -115,6 +115,122 @@ func TestLarge(t *testing.T) {
 	}
 }
 
+// TestManyZones: what has more zones than every choice of shared ones is tried for is just as good with one zone an
+// endpoint; with several it keeps its bound, and no more traffic crosses zones than with one.
+func TestManyZones(t *testing.T) {
+	for seed := range uint64(12) {
+		r := rand.New(rand.NewPCG(seed, 12))
+		zones := maxSearched + 1 + r.IntN(90)
+		weights, placed := make([]int64, zones), make([]int, zones)
+		for z := range weights {
+			weights[z] = 1 + r.Int64N(8)
+		}
+		p := puzzle{weights: weights, policy: auto}
+		n := 3*zones + r.IntN(300)
+		for range n {
+			place := min(r.IntN(zones), r.IntN(zones))
+			placed[place]++
+			p.places, p.hints = append(p.places, place), append(p.hints, nil)
+		}
+		bound := [2]int64{120, 100}
+		need, sum := needed(weights, n, bound)
+		if sum > n {
+			bound = leastBound(weights, n)
+			need, _ = needed(weights, n, bound)
+		}
+		total := int64(0)
+		for _, weight := range weights {
+			total += weight
+		}
+		hints, one := Assign(p.policy, weighted(weights...), p.endpoints())
+		if want := table(weights, placed, need, n) / float64(total); math.Abs(one.CrossZone-want) > tolerance {
+			t.Errorf("seed %d: %v: the least that crosses is %f, not %f", seed, p, want, one.CrossZone)
+		}
+		p.checkOrder(t, p.endpoints(), hints)
+		p.policy.Several = true
+		hints, several := Assign(p.policy, weighted(weights...), p.endpoints())
+		if several.CrossZone > one.CrossZone+tolerance || several.Overload > several.Bound+tolerance || several.Bound > one.Bound+tolerance {
+			t.Errorf("seed %d: %v: with several zones it is\n%+v, with one\n%+v", seed, p, several, one)
+		}
+		for _, h := range hints {
+			if h == nil || len(h.ForZones) > 8 {
+				t.Fatalf("seed %d: the API refuses hints %v", seed, h)
+			}
+		}
+		p.checkOrder(t, p.endpoints(), hints)
+	}
+}
+
+// TestSharedFirst: beyond the zones that every choice is tried for, those with the fewest endpoints for their demand are
+// shared first. Of twelve equal zones eleven have four endpoints each, which serve the twelfth as well for nothing.
+func TestSharedFirst(t *testing.T) {
+	for empty := range 12 {
+		p := puzzle{weights: slices.Repeat([]int64{5}, 12), policy: auto}
+		p.policy.Several = true
+		for i := range 48 {
+			if i%12 != empty {
+				p.places, p.hints = append(p.places, i%12), append(p.hints, nil)
+			}
+		}
+		if _, report := Assign(p.policy, weighted(p.weights...), p.endpoints()); math.Abs(report.CrossZone-1.0/12) > tolerance {
+			t.Errorf("without endpoints in %s: %+v", zoneName(empty), report)
+		}
+	}
+}
+
+// TestSharedTooMany: zones without endpoints are shared. An endpoint names as many as the API lets it, or none of them,
+// which comes to the same and is told as the same.
+func TestSharedTooMany(t *testing.T) {
+	for empty := range 12 {
+		p := puzzle{weights: append([]int64{40, 40}, slices.Repeat([]int64{1}, empty)...), policy: auto}
+		p.policy.Several = true
+		for i := range 50 {
+			p.places, p.hints = append(p.places, i%2), append(p.hints, nil)
+		}
+		hints, report := Assign(p.policy, weighted(p.weights...), p.endpoints())
+		want := 1 + empty
+		if want > 8 {
+			want = 1
+		}
+		for i, h := range hints {
+			zones := hintedZones(h)
+			if len(zones) != want || !slices.IsSorted(zones) || !slices.Contains(zones, zoneName(i%2)) {
+				t.Fatalf("beside %d empty zones, one in %s names %v", empty, zoneName(i%2), zones)
+			}
+		}
+		if cross := float64(empty) / float64(80+empty); report.Reason != BoundMet || math.Abs(report.CrossZone-cross) > tolerance {
+			t.Errorf("beside %d empty zones: %+v", empty, report)
+		}
+	}
+}
+
+// TestSpare: of equal answers the one is taken that leaves an endpoint to spare in both zones that help the third, and not
+// the one that takes all that one of them can give.
+func TestSpare(t *testing.T) {
+	p := puzzle{weights: []int64{2, 1, 1}, policy: auto}
+	for zone, count := range []int{6, 8, 8} {
+		for range count {
+			p.places, p.hints = append(p.places, zone), append(p.hints, nil)
+		}
+	}
+	need, _ := needed(p.weights, 22, [2]int64{120, 100})
+	_, report := Assign(p.policy, weighted(p.weights...), p.endpoints())
+	for z, zone := range report.Zones[1:] {
+		if zone.Serving <= need[z+1] {
+			t.Errorf("zone %s needs %d and has no more: %+v", zone.Name, need[z+1], report)
+		}
+	}
+}
+
+// TestStays: amounts that floating point cannot tell apart are compared as fractions.
+func TestStays(t *testing.T) {
+	of := func(fractions ...ratio) *stays { return &stays{sum: 10.0 / 21, precision: 1e-9, fractions: fractions} }
+	a, same, more := of(ratio{1, 3}, ratio{1, 7}), of(ratio{10, 21}), of(ratio{10, 21}, ratio{1, 1 << 50})
+	if a.compare(same) != 0 || more.compare(a) != 1 || a.compare(more) != -1 {
+		t.Errorf("equals compare as %d, a little more as %d, a little less as %d", a.compare(same), more.compare(a), a.compare(more))
+	}
+}
+
 // TestLeastChange tries all divisions of medium Services, by numbers: how many endpoints of each place and hint serve
 // each zone.
 func TestLeastChange(t *testing.T) {
