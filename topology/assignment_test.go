@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
 // stream plays events to an Assignment and holds what a caller holds beside it.
@@ -189,6 +190,21 @@ func FuzzAssignment(f *testing.F) {
 	f.Fuzz(func(t *testing.T, policy byte, events []byte) {
 		newStream(t, streamPolicies[int(policy)%len(streamPolicies)], weighted(2, 1, 1)).play(events)
 	})
+}
+
+// TestAfterSameNode: hints of another policy are replaced, be they for the same zone, and those that fit are let stand.
+func TestAfterSameNode(t *testing.T) {
+	a := NewAssignment(auto, weighted(1, 1))
+	node := zonesHint("a")
+	node.ForNodes = []discoveryv1.ForNode{{Name: "n"}}
+	for i, hints := range []*discoveryv1.EndpointHints{zonesHint("a"), node, zonesHint("a"), node} {
+		a.Put(Endpoint{Key: fmt.Sprint("a", i), Zone: "a", Hints: hints})
+		a.Put(Endpoint{Key: fmt.Sprint("b", i), Zone: "b", Hints: zonesHint("b")})
+	}
+	changes, report := a.Update()
+	if diff := cmp.Diff([]Change{{"a1", zonesHint("a")}, {"a3", zonesHint("a")}}, changes); diff != "" {
+		t.Errorf("%+v\n%s", report, diff)
+	}
 }
 
 // TestGroup: a large group gives out the least of those that are in it, each once, however often they left and came.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // shares are the capacities of zones a, b and c with so many millicores each.
@@ -72,5 +74,74 @@ func TestFollowCreeps(t *testing.T) {
 	}
 	if a.Follow(third); !a.capacities.Equal(third) {
 		t.Error("capacities that have moved far, by small steps, are not followed")
+	}
+}
+
+// TestFollowHolds: capacities that move by a little wait as well where the hints that stand are not within the policy's
+// bound, by what it lets stand or since that cannot be met.
+func TestFollowHolds(t *testing.T) {
+	keep := Policy{Mode: ModeAuto, Bound: DefaultBound, By: ByCPU, Keep: 150}
+	cases := map[string]struct {
+		reason string
+		policy Policy
+		zones  string
+		goes   int
+		want   Reason
+		kept   bool
+	}{
+		"Raised":     {"The smallest bound has its margin.", auto, "aaaabbbbccc", 0, BoundRaised, false},
+		"Kept":       {"What the policy keeps is kept.", keep, "aaaabbbbcccc", 2, BoundMet, true},
+		"KeptRaised": {"So is what is far above the smallest bound.", keep, "aaaabbbccc", 2, BoundRaised, true},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			before, then := shares(333, 333, 334), shares(330, 330, 340)
+			a := NewAssignment(tc.policy, before)
+			for i, zone := range tc.zones {
+				a.Put(Endpoint{Key: fmt.Sprintf("%c%d", zone, i), Zone: string(zone)})
+			}
+			a.Update()
+			for i := range tc.goes {
+				a.Delete(fmt.Sprintf("c%d", len(tc.zones)-1-i))
+			}
+			if _, report := a.Follow(before); report.Reason != tc.want || report.Kept != tc.kept {
+				t.Fatalf("it shows nothing: %+v", report)
+			}
+			if changes, report := a.Follow(then); len(changes) > 0 || !a.capacities.Equal(before) {
+				t.Errorf("%s %d hints changed: %+v", tc.reason, len(changes), report)
+			}
+		})
+	}
+}
+
+// TestFollowWasOff: hints that were off are back as soon as any capacities let their bound be met.
+func TestFollowWasOff(t *testing.T) {
+	strict := auto
+	strict.Strict = true
+	a := NewAssignment(strict, shares(333, 333, 334))
+	for i, zone := range "aaaabbbbccc" {
+		a.Put(Endpoint{Key: fmt.Sprint(i), Zone: string(zone)})
+	}
+	if _, report := a.Update(); report.Hinted {
+		t.Fatalf("it shows nothing: %+v", report)
+	}
+	if changes, report := a.Follow(shares(340, 340, 320)); !report.Hinted || len(changes) != 11 {
+		t.Errorf("%d hints changed: %+v", len(changes), report)
+	}
+}
+
+// TestFollowTwice: where the first try breaks its bound, the changes of both are told, each endpoint's once.
+func TestFollowTwice(t *testing.T) {
+	a := NewAssignment(auto, shares(400, 300, 300))
+	for i := range 12 {
+		a.Put(Endpoint{Key: fmt.Sprintf("e%02d", i), Zone: string("aaaaaabbbccc"[i])})
+	}
+	a.Update()
+	a.Delete("e00")
+	a.Put(Endpoint{Key: "new", Zone: "a"})
+	changes, report := a.Follow(shares(390, 305, 305))
+	want := []Change{{"e01", zonesHint("b")}, {"e02", zonesHint("c")}, {"new", zonesHint("a")}}
+	if diff := cmp.Diff(want, changes); diff != "" || report.Changed != 3 {
+		t.Errorf("%+v\n%s", report, diff)
 	}
 }

@@ -222,6 +222,7 @@ func TestExplained(t *testing.T) {
 	w.service.ResourceVersion, w.service.UID, w.service.Status = "", "", corev1.ServiceStatus{}
 	w.service.Spec.ClusterIP, w.service.Spec.ClusterIPs = "", nil
 	w.Make(w.service)
+	w.Eventually(func() error { return r.Client.Get(t.Context(), key, &corev1.Service{}) }) // Whoever explains it has seen it.
 	r.Explain(key, topology.Report{Reason: topology.BoundNotMet, Message: "too few"})
 	if c := w.expectCondition(metav1.ConditionFalse, "BoundNotMet"); c.Message != "too few" {
 		t.Errorf("the message is %q", c.Message)
