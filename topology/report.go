@@ -108,7 +108,7 @@ func (a *Assignment) message(r Report, is, optimum figures) string {
 	}
 	switch r.Reason {
 	case BoundMet:
-		return fmt.Sprintf("The bound of %d%% is met: %s", a.policy.Bound, figures)
+		return fmt.Sprintf("%d endpoints in %d zones meet the bound of %d%%: %s", r.Endpoints, len(a.zones), a.policy.Bound, figures)
 	case BoundRaised:
 		return fmt.Sprintf("%d endpoints in %d zones cannot meet the bound of %d%%, but one of %s: %s",
 			r.Endpoints, len(a.zones), a.policy.Bound, percent(r.Bound), figures)

@@ -102,10 +102,24 @@ func TestRemovals(t *testing.T) {
 			if b.resting(now) != tc.rests {
 				t.Errorf("rests %t: %s", !tc.rests, tc.reason)
 			}
+			// After a rest it begins anew.
+			b.wrote = map[types.UID]*discoveryv1.EndpointSlice{"a": ours(1000)}
+			b.noteRemovals([]*discoveryv1.EndpointSlice{tc.after(1001)}, now.Add(rest))
 			if b.resting(now.Add(rest)) {
 				t.Error("the rest does not end")
 			}
 		})
+	}
+}
+
+// TestRemovedLater: hints that others kept for a while are ours still when somebody takes them off.
+func TestRemovedLater(t *testing.T) {
+	b := &beside{wrote: map[types.UID]*discoveryv1.EndpointSlice{"a": version(slice("a", at("p1", "x", "y")), 1)}}
+	for n, hint := range []string{"y", "y", ""} {
+		b.noteRemovals([]*discoveryv1.EndpointSlice{version(slice("a", at("p1", "x", hint)), n+2)}, start)
+	}
+	if len(b.removals) != 1 {
+		t.Errorf("%d removals are known", len(b.removals))
 	}
 }
 
