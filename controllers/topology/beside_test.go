@@ -84,6 +84,11 @@ func TestRemovals(t *testing.T) {
 		"NotReady": {"nobody keeps hints of what is not ready", func(n int) *discoveryv1.EndpointSlice {
 			return version(slice("a", at("!p1", "x", ""), at("p2", "x", "x")), n)
 		}, 5 * maxRemovals, time.Millisecond, false},
+		"Successor": {"another Pod of the same name has hints of its own", func(n int) *discoveryv1.EndpointSlice {
+			s := version(slice("a", at("p1", "x", "x"), at("p2", "x", "x")), n)
+			s.Endpoints[0].Addresses = []string{"10.0.1.1"}
+			return s
+		}, 5 * maxRemovals, time.Millisecond, false},
 		"Others": {"other endpoints are others", func(n int) *discoveryv1.EndpointSlice {
 			return version(slice("a", at("p3", "x", "x")), n)
 		}, 5 * maxRemovals, time.Millisecond, false},
