@@ -37,7 +37,9 @@ func TestBeside(t *testing.T) {
 	}
 	w.write(six)
 	before := map[string]float64{} // Other tests leave Services behind.
-	counted := func(reason string) float64 { return apiserver.Metric(t, "fairlead_topology_services", reason) - before[reason] }
+	counted := func(reason string) float64 {
+		return apiserver.Metric(t, "fairlead_topology_services", reason) - before[reason]
+	}
 	for _, reason := range []string{"BoundRaised", "BoundMet"} {
 		before[reason] = counted(reason)
 	}
