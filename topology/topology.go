@@ -62,7 +62,7 @@ func local(policy Policy, endpoint *discoveryv1.Endpoint) *discoveryv1.EndpointH
 		return nil
 	}
 	var hints discoveryv1.EndpointHints
-	if endpoint.Zone != nil {
+	if endpoint.Zone != nil && *endpoint.Zone != "" {
 		hints.ForZones = []discoveryv1.ForZone{{Name: *endpoint.Zone}}
 	}
 	if endpoint.NodeName != nil && policy.Mode == ModeSameNode {

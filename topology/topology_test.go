@@ -47,6 +47,10 @@ func TestLocal(t *testing.T) {
 			reason: "What is not known is not hinted.",
 			policy: Policy{Mode: ModeSameZone}, endpoint: endpoint(new(true), "", "n1"),
 		},
+		"EmptyZone": {
+			reason: "A zone without a name is none.",
+			policy: Policy{Mode: ModeSameZone}, endpoint: &discoveryv1.Endpoint{Zone: new(""), Conditions: discoveryv1.EndpointConditions{Ready: new(true)}},
+		},
 		"NotReady": {
 			reason: "Endpoints that are not ready carry no hints.",
 			policy: Policy{Mode: ModeSameZone}, endpoint: endpoint(new(false), "a", "n1"),

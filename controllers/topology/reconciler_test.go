@@ -131,12 +131,19 @@ func TestBesideOthers(t *testing.T) {
 	w.start(true)
 	w.expect("a", "p1>x p2>y")
 	w.expectCondition(metav1.ConditionTrue, "BoundMet")
+	crossing := func() float64 { return apiserver.Metric(t, "fairlead_topology_cross_zone_ratio", w.Namespace) }
+	if got := crossing(); got != 0.5 {
+		t.Errorf("the share of traffic across zones is %f", got)
+	}
 	w.change(func(s *corev1.Service) {
 		delete(s.Annotations, corev1.AnnotationTopologyMode)
 		s.Spec.TrafficDistribution = new("PreferSameZone")
 	})
 	w.expect("a", "p1>x p2>x")
 	w.expectCondition("", "")
+	if got := crossing(); got != 0 {
+		t.Errorf("a Service without a topology mode has the figure %f", got)
+	}
 	w.change(func(s *corev1.Service) { s.Spec.TrafficDistribution = nil })
 	w.expect("a", "p1>- p2>-")
 	w.change(func(s *corev1.Service) {
@@ -175,6 +182,27 @@ func TestBesideRefused(t *testing.T) {
 				t.Errorf("%v passes ended in errors", errs)
 			}
 		})
+	}
+}
+
+// TestBesideTogether: endpoints that come in a row are written together, and not one by one.
+func TestBesideTogether(t *testing.T) {
+	w := newWorld(t, "Auto")
+	requests := w.Count()
+	a := w.write(slice("a", at("p1", "x", ""), at("p2", "y", "")))
+	w.start(true)
+	w.expect("a", "p1>x p2>y")
+	const more = 30
+	want := []string{"p1>x", "p2>y"}
+	for i := 10; i < 10+more; i++ {
+		pod, zone := fmt.Sprint("p", i), []string{"x", "y"}[i%2]
+		apiserver.Change(w.World, a, func(a *discoveryv1.EndpointSlice) { a.Endpoints = append(a.Endpoints, at(pod, zone, "")) })
+		want = append(want, pod+">"+zone)
+	}
+	slices.Sort(want)
+	w.expect("a", strings.Join(want, " "))
+	if n := requests.Of(http.MethodPut, "endpointslices"); n > more/2 {
+		t.Errorf("%d endpoints were written in %d requests", more, n)
 	}
 }
 

@@ -110,7 +110,7 @@ func keep(known []*discoveryv1.EndpointSlice, slice *discoveryv1.EndpointSlice) 
 		switch {
 		case was:
 			hints[i] = had
-		case hinted && e.Zone != nil:
+		case hinted && e.Zone != nil && *e.Zone != "":
 			hints[i] = &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: *e.Zone}}}
 		}
 	}

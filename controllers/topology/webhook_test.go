@@ -94,6 +94,17 @@ func TestWebhook(t *testing.T) {
 	delete(unlabelled.Labels, v1alpha1.LabelTopologyHints)
 	foreign := slice("a", at("p1", "x", ""), at("p2", "x", ""))
 	foreign.Labels[discoveryv1.LabelManagedBy] = "someone.example"
+	with := func(e discoveryv1.Endpoint, change func(*discoveryv1.Endpoint)) discoveryv1.Endpoint {
+		change(&e)
+		return e
+	}
+	noName := with(at("p5", "", ""), func(e *discoveryv1.Endpoint) { e.Zone = new("") })
+	unsaid := func(hint string) discoveryv1.Endpoint {
+		return with(at("p1", "x", hint), func(e *discoveryv1.Endpoint) { e.Conditions.Ready = nil })
+	}
+	six := slice("b", at("p4", "x", "x"))
+	six.AddressType = discoveryv1.AddressTypeIPv6
+	empty := with(at("p1", "x", ""), func(e *discoveryv1.Endpoint) { e.Hints = &discoveryv1.EndpointHints{} })
 	cases := map[string]struct {
 		reason   string
 		old      *discoveryv1.EndpointSlice
@@ -152,6 +163,26 @@ func TestWebhook(t *testing.T) {
 		},
 		"Foreign": {
 			reason: "slices of others are theirs", old: hinted, next: foreign, want: foreign.Endpoints,
+		},
+		"OtherFamily": {
+			reason: "each family has hints of its own", old: hinted, siblings: []*discoveryv1.EndpointSlice{six},
+			next: slice("a", at("p1", "x", ""), at("p4", "y", "")), want: []discoveryv1.Endpoint{at("p1", "x", "x"), at("p4", "y", "y")},
+		},
+		"Late": {
+			reason: "what the cache has of this slice may be old", old: hinted, siblings: []*discoveryv1.EndpointSlice{slice("a", at("p4", "y", "x"))},
+			next: slice("a", at("p1", "x", ""), at("p4", "y", "")), want: []discoveryv1.Endpoint{at("p1", "x", "x"), at("p4", "y", "y")},
+		},
+		"NoName": {
+			reason: "a zone without a name is none", old: hinted,
+			next: slice("a", at("p1", "x", ""), noName), want: []discoveryv1.Endpoint{at("p1", "x", "x"), noName},
+		},
+		"Unsaid": {
+			reason: "an endpoint is ready where nothing is said", old: slice("a", unsaid("y")),
+			next: slice("a", unsaid("")), want: []discoveryv1.Endpoint{unsaid("y")},
+		},
+		"Empty": {
+			reason: "hints that say nothing are none, and there is nothing to be taken off", old: slice("a", empty),
+			next: slice("a", at("p1", "x", "")), want: []discoveryv1.Endpoint{at("p1", "x", "")},
 		},
 		"NoZone": {
 			reason: "an endpoint whose zone is not known serves none", old: hinted,
