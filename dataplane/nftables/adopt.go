@@ -25,6 +25,8 @@ type found struct {
 	sets   map[string]*nftables.Set
 	chains map[string]*nftables.Chain
 	rules  map[string][]*nftables.Rule
+	// expressions has of each rule how many there are.
+	expressions map[string][]int
 }
 
 // read reads a table of the kernel; its elements go into t.
@@ -47,6 +49,9 @@ func (b *Backend) read(t *table) (*found, error) {
 	}
 	if f.usable = is.Flags&^nftables.TableFlagDormant == 0 && t.canKeep(f); !f.usable {
 		return f, nil
+	}
+	if f.expressions, err = b.conn.expressions(t.table); err != nil {
+		return nil, fmt.Errorf("listing rules: %w", err)
 	}
 	for name, c := range f.chains {
 		// Rules that the library cannot parse are none that we made: they count as different from ours.
@@ -256,7 +261,7 @@ func (b *Backend) writeProgram(tx *transaction, t *table, f *found) error {
 		}
 	}
 	for _, c := range t.allChains() {
-		if f.usable && f.chains[c.name] != nil && sameRules(f.rules[c.name], c.rules) {
+		if f.usable && f.chains[c.name] != nil && f.hasRules(c) {
 			continue
 		}
 		if err := b.writeChain(tx, t, c); err != nil {
@@ -284,12 +289,15 @@ func (t *table) allChains() []chain {
 	return all
 }
 
-func sameRules(is []*nftables.Rule, want []rule) bool {
-	if len(is) != len(want) {
+// hasRules tells whether a chain's rules are ours. The library passes over expressions that it does not know, so they are
+// counted.
+func (f *found) hasRules(c chain) bool {
+	is, counts := f.rules[c.name], f.expressions[c.name]
+	if len(is) != len(c.rules) || len(counts) != len(c.rules) {
 		return false
 	}
-	for i, r := range is {
-		if !reflect.DeepEqual(rule(r.Exprs), want[i]) {
+	for i, r := range c.rules {
+		if counts[i] != len(r) || !reflect.DeepEqual(rule(is[i].Exprs), r) {
 			return false
 		}
 	}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/nftables"
-	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/dataplane/model"
 	"github.com/fairlead/fairlead/dataplane/nstest"
@@ -72,7 +71,7 @@ func TestOrphan(t *testing.T) {
 }
 
 // foreign is what other tools may have beside us: our names in other families and tables, every family, and much that the
-// library, or nft, does not know.
+// library does not know. TestUnknown has what nft does not.
 const foreign = `
 	table inet fairlead {
 		map frontends { type ipv4_addr : ipv4_addr; elements = { 10.96.0.1 : 10.96.0.2 }; }
@@ -125,7 +124,6 @@ func TestForeign(t *testing.T) {
 	if added < 3 {
 		t.Skip("nft is not installed, or too old: apt-get install nftables")
 	}
-	addUnknown(t, w.node)
 	iptables(t, w.node)
 	list := func() string { return withoutOurs(nft(t, w.node, "list", "ruleset")) }
 	before := list()
@@ -174,27 +172,6 @@ func withoutOurs(listing string) string {
 		}
 	}
 	return strings.Join(out, "\n")
-}
-
-// addUnknown adds chains and sets with what no tool knows: attributes and types of the future.
-func addUnknown(t *testing.T, ns *nstest.Namespace) {
-	t.Helper()
-	c, err := nftables.New(nftables.WithNetNSFd(ns.FD()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	strange := nftables.TypeInteger
-	strange.Bytes = 7
-	strange.SetNFTMagic(0x2bad)
-	for _, family := range []nftables.TableFamily{unix.NFPROTO_IPV4, unix.NFPROTO_IPV6} {
-		table := c.AddTable(&nftables.Table{Name: "unknown", Family: family})
-		if err := c.AddSet(&nftables.Set{Table: table, Name: "frontends", KeyType: strange, IsMap: true, DataType: strange}, nil); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := c.Flush(); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // iptables adds rules by both programs of that name, where they are installed and the kernel can.

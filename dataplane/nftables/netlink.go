@@ -277,6 +277,23 @@ func (c *connection) names(get uint16, t *nftables.Table) ([]string, error) {
 	return names, err
 }
 
+// expressions counts the expressions of each rule of a table, by chain.
+func (c *connection) expressions(t *nftables.Table) (map[string][]int, error) {
+	counts := map[string][]int{}
+	err := c.list(unix.NFT_MSG_GETRULE, t.Family, []netlink.Attribute{{Type: unix.NFTA_RULE_TABLE, Data: []byte(t.Name + "\x00")}}, func(body []byte) {
+		if text(attribute(body, unix.NFTA_RULE_TABLE)) != t.Name {
+			return
+		}
+		n := 0
+		for range attributes(attribute(body, unix.NFTA_RULE_EXPRESSIONS)) {
+			n++
+		}
+		chain := text(attribute(body, unix.NFTA_RULE_CHAIN))
+		counts[chain] = append(counts[chain], n)
+	})
+	return counts, err
+}
+
 // numberOf reads a number; 0 if it is not there.
 func numberOf(b []byte, typ uint16) uint32 {
 	if value := attribute(b, typ); len(value) == 4 {
