@@ -29,6 +29,7 @@ func nodePortCases() []Case {
 			ask(target("node port on another address", f.uplinkAddr(), port), uplink, Here, Node, Outside)
 			ask(target("node port on the Pods' gateway", f.podAddr(1), port), gateway, Here, Outside)
 			ask(target("node port on loopback", f.loopbackAddr(), port), false, Node)
+			ask(target("a node port's number beyond the node", f.externalAddr(5), port), false, Here, Outside)
 			return []Step{{Apply: f.served(svc, "a", "b"), Probes: all}}
 		}}
 	}

@@ -217,6 +217,31 @@ func TestTCPAddressTakenAgain(t *testing.T) {
 	}
 }
 
+// TestTCPPortTakenAgain: a client whose connection was reset may make a new one from the same port, and keeps it.
+func TestTCPPortTakenAgain(t *testing.T) {
+	w := newNetwork(t, 2)
+	a := w.startAgent(t)
+	a.change(web.set(pods(ready, 1)))
+	for _, family := range families {
+		vip := netip.AddrPortFrom(netip.MustParseAddr(clusterIPs[family]), 80)
+		old := dial(t, w.pods[9], "tcp", vip)
+		if got, err := old.Ask(patience); err != nil || got.Server != "ep1" {
+			t.Fatal(got, err)
+		}
+		a.change(web.set(map[int]condition{1: ending, 2: ready}))
+		a.change(web.set(pods(ready, 2)))
+		if err := reset(old, false); err != nil {
+			t.Fatal(err)
+		}
+		from := local(old)
+		check(t, old.Close())
+		if got, err := w.pods[9].AskFrom("tcp", from, vip, patience); err != nil || got.Server != "ep2" {
+			t.Errorf("IPv%d: a new connection from port %d: %v, %v", family, from.Port(), got, err)
+		}
+		a.change(web.set(pods(ready, 1)))
+	}
+}
+
 // TestTCPConnecting: a client whose SYN went to an endpoint that is gone is connected to another, without a reset.
 func TestTCPConnecting(t *testing.T) {
 	w := newNetwork(t, 2)

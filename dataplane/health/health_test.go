@@ -104,7 +104,7 @@ func TestHealthz(t *testing.T) {
 		"Tainted": {
 			reason: "the autoscaler removes the node: load balancers go, the kubelet does not restart us",
 			do: func(h *Health, _ func(time.Duration)) {
-				h.Node(&corev1.Node{Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: taintToBeDeleted}}}})
+				h.Node(&corev1.Node{Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: "one"}, {Key: taintToBeDeleted}, {Key: "other"}}}})
 			}, healthz: 503, livez: 200,
 		},
 		"OtherTaint": {

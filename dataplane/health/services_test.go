@@ -1,12 +1,16 @@
 package health
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -105,6 +109,46 @@ func TestServiceHealth(t *testing.T) {
 	report()
 	if _, err := fetch(port); err == nil {
 		t.Error("still answering after the Service is gone")
+	}
+}
+
+// TestServiceHealthPortOfTwo: of two Services with one port, which an API server would not allow, the first has it.
+func TestServiceHealthPortOfTwo(t *testing.T) {
+	h, _ := newHealth(t)
+	port := freePort(t)
+	h.Synced(dpsync.Result{HealthChecks: []model.HealthCheck{check("a", port, 1), check("b", port, 0)}, NodePorts: onLoopback})
+	if got, err := fetch(port); err != nil || got.code != 200 || !strings.Contains(got.body, `"name": "a"`) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// TestServiceHealthEnds: a load balancer that keeps its connection open learns that the Service is gone.
+func TestServiceHealthEnds(t *testing.T) {
+	h, _ := newHealth(t)
+	port := freePort(t)
+	h.Synced(dpsync.Result{HealthChecks: []model.HealthCheck{check("web", port, 1)}, NodePorts: onLoopback})
+	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: node\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	answers := bufio.NewReader(conn)
+	response, err := http.ReadResponse(answers, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, response.Body); err != nil || response.StatusCode != http.StatusOK {
+		t.Fatal(response.StatusCode, err)
+	}
+	h.Synced(dpsync.Result{NodePorts: onLoopback})
+	if _, err := answers.ReadByte(); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("after the Service is gone: %v, want the end of the connection", err)
 	}
 }
 

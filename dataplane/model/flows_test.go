@@ -97,6 +97,10 @@ func TestSuspectEndpoints(t *testing.T) {
 			steps:  [][2][]discoveryv1.Endpoint{{{ep(a, "n1", notReady), ep(b, "n1")}}},
 			want:   ended(portTCP, false, a),
 		},
+		"NeverReady": {
+			reason: "who never served has no flows",
+			steps:  [][2][]discoveryv1.Endpoint{{{ep(a, "n1"), ep(b, "n1")}, {ep("10.244.1.3", "n1", notReady)}}, {{ep(a, "n1"), ep(b, "n1")}, {ep("10.244.1.3", "n1", dying)}}},
+		},
 		"Draining": {
 			reason: "who serves is no suspect, though it is chosen no more",
 			steps:  [][2][]discoveryv1.Endpoint{{{ep(a, "n1", draining), ep(b, "n1")}}},
@@ -321,6 +325,52 @@ func TestStaleSCTP(t *testing.T) {
 			if got, want := tr.Stale(s, f), !answered || name == "ended"; got != want {
 				t.Errorf("%s, answered %v: stale %v, want %v", name, answered, got, want)
 			}
+		}
+	}
+}
+
+// TestStaleSCTPGone: of a frontend that is gone only what was never answered is forgotten; after a start SCTP is left alone.
+func TestStaleSCTPGone(t *testing.T) {
+	sctp := func(svc *corev1.Service) { svc.Spec.Ports[0].Protocol = corev1.ProtocolSCTP }
+	tr := started(t, newService(sctp))
+	tr.DeleteService(webKey)
+	tr.Changes()
+	gone := tr.TakeSuspects()
+	there := started(t, newService(sctp))
+	for _, answered := range []bool{false, true} {
+		f := Flow{Protocol: SCTP, To: netip.MustParseAddrPort("10.96.0.10:80"), Endpoint: netip.MustParseAddrPort("10.244.1.1:8080"), Translated: true, Answered: answered}
+		if got := tr.Stale(gone, f); got == answered {
+			t.Errorf("answered %v, frontend gone: stale %v", answered, got)
+		}
+		if there.Stale(&Suspects{All: true}, f) {
+			t.Errorf("answered %v, after a start: stale", answered)
+		}
+	}
+}
+
+// TestStaleOnAllAddresses: where node ports are served on all addresses, those are the machine's.
+func TestStaleOnAllAddresses(t *testing.T) {
+	opts := testOptions
+	opts.NodePorts = NodePortPolicy{All: true}
+	tr := NewTracker(opts)
+	set(t, tr, newNode(), newService(asUDP, nodePort(30080)))
+	tr.SetMachineAddresses(newMachine())
+	tr.Changes()
+	for to, want := range map[string]bool{"172.30.0.11:30080": true, "203.0.113.5:30080": true, "192.0.2.9:30080": false} {
+		f := Flow{Protocol: UDP, To: netip.MustParseAddrPort(to), Endpoint: netip.MustParseAddrPort("10.244.1.3:8080"), Translated: true}
+		if got := tr.Stale(&Suspects{All: true}, f); got != want {
+			t.Errorf("to %s: stale %v, want %v", to, got, want)
+		}
+	}
+}
+
+// TestStaleInTwoSlices: an endpoint serves if it does so by any slice.
+func TestStaleInTwoSlices(t *testing.T) {
+	tr := started(t, newService(asUDP), udpSlice("web-1", ep("10.244.1.1", "n1")), udpSlice("web-2", ep("10.244.1.1", "n1", notReady)))
+	f := Flow{Protocol: UDP, To: netip.MustParseAddrPort("10.96.0.10:80"), Endpoint: netip.MustParseAddrPort("10.244.1.1:8080"), Translated: true}
+	for range 50 { // slices are looked at in no order
+		if tr.Stale(&Suspects{All: true}, f) {
+			t.Fatal("stale")
 		}
 	}
 }

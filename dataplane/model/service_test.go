@@ -132,6 +132,12 @@ func TestFrontends(t *testing.T) {
 				{Key: "198.51.100.1:80/tcp", Kind: LoadBalancerIP, Port: "web:http", Internal: "4 cluster", External: "4 local", Masq: "host"},
 			},
 		},
+		"ExternalLocalNoAddress": {
+			reason: "a balancer that is not there yet has nothing that a group could serve",
+			svc:    newService(balancer(), externalLocal),
+			want: []frontend{{Key: "10.96.0.10:80/tcp", Port: "web:http", Internal: "4 cluster", External: "4 cluster",
+				Masq: "host outside"}},
+		},
 		"ExternalIPsIgnored": {
 			reason: "the switch leaves them out",
 			opts:   func(o *Options) { o.IgnoreExternalIPs = true },
@@ -189,6 +195,15 @@ func TestFrontends(t *testing.T) {
 			}),
 			want: []frontend{{Key: "10.96.0.10:80/tcp", Port: "web:http", Internal: "4 cluster", External: "4 cluster",
 				Masq: "host outside", Affinity: 30 * time.Second}},
+		},
+		"AffinitySenseless": {
+			reason: "an API server would refuse it",
+			svc: newService(func(svc *corev1.Service) {
+				svc.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
+				svc.Spec.SessionAffinityConfig = &corev1.SessionAffinityConfig{ClientIP: &corev1.ClientIPConfig{TimeoutSeconds: ptr(int32(-1))}}
+			}),
+			want: []frontend{{Key: "10.96.0.10:80/tcp", Port: "web:http", Internal: "4 cluster", External: "4 cluster",
+				Masq: "host outside", Affinity: 3 * time.Hour}},
 		},
 		"AffinityDefault": {
 			reason: "no configuration means three hours",
@@ -260,11 +275,18 @@ func TestFrontends(t *testing.T) {
 			if diff := cmp.Diff(tc.want, changed, diffOptions); diff != "" {
 				t.Errorf("changes differ from the state (-want +got):\n%s", diff)
 			}
+			used := map[GroupKey]bool{}
 			for _, f := range tracker.State().Frontends {
 				for _, g := range []GroupKey{f.Internal, f.External} {
+					used[g] = true
 					if tracker.State().Groups[g] == nil {
 						t.Errorf("frontend %v refers to group %v, which does not exist", f.Key, g)
 					}
+				}
+			}
+			for g := range tracker.State().Groups {
+				if !used[g] {
+					t.Errorf("no frontend refers to group %v", g)
 				}
 			}
 			if diff := cmp.Diff(before, tc.svc); diff != "" {
@@ -288,6 +310,7 @@ func TestSourceRanges(t *testing.T) {
 		"Only4":           {"IPv6 is not opened by an IPv4 range", []string{"192.0.2.0/24"}, prefixes("192.0.2.0/24"), prefixes()},
 		"Both":            {"each by its own", []string{"192.0.2.0/24", "2001:db8::/32"}, prefixes("192.0.2.0/24"), prefixes("2001:db8::/32")},
 		"NodeInside":      {"the balancer's own addresses join", []string{"172.30.0.0/24"}, prefixes("172.30.0.0/24", "198.51.100.1/32"), prefixes()},
+		"NodeInsideLater": {"whichever range it is in", []string{"192.0.2.0/24", "172.30.0.0/24"}, prefixes("172.30.0.0/24", "192.0.2.0/24", "198.51.100.1/32"), prefixes()},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -313,4 +336,15 @@ func TestSourceRanges(t *testing.T) {
 			t.Errorf("got %v; a range that cannot be read must not open the Service", got)
 		}
 	})
+}
+
+// TestRangesBecomeEmpty: ranges of the other family alone close an address that was open, which is a change.
+func TestRangesBecomeEmpty(t *testing.T) {
+	tracker := NewTracker(testOptions)
+	set(t, tracker, newService(balancer("198.51.100.1")))
+	tracker.Changes()
+	set(t, tracker, newService(balancer("198.51.100.1"), sourceRanges("2001:db8::/32")))
+	if c := tracker.Changes(); len(c.Frontends) != 1 || c.Frontends[0].SourceRanges == nil || len(c.Frontends[0].SourceRanges) != 0 {
+		t.Errorf("%+v", c)
+	}
 }

@@ -89,6 +89,11 @@ func TestGroups(t *testing.T) {
 			slices:  one(ep(c, "n3", notReady), ep(a, "n1", forZone("zone-b")), ep(b, "n2", forZone("zone-a"))),
 			cluster: []string{b + ":8080"}, local: []string{a + ":8080 local"}, health: 1,
 		},
+		"ZoneHintOnNotReady": {
+			reason:  "its zone makes nobody serve who is not ready",
+			slices:  one(ep(c, "n3", notReady, forZone("zone-a")), ep(a, "n1", forZone("zone-b")), ep(b, "n2", forZone("zone-a"))),
+			cluster: []string{b + ":8080"}, local: []string{a + ":8080 local"}, health: 1,
+		},
 		"NoZoneForUs": {
 			reason:  "nobody for this zone: all",
 			slices:  one(ep(b, "n2", forZone("zone-b")), ep(c, "n3", forZone("zone-c"))),
@@ -103,6 +108,16 @@ func TestGroups(t *testing.T) {
 			reason:  "no node hint for this node: zones",
 			slices:  one(ep(b, "n2", forNode("n2"), forZone("zone-a")), ep(c, "n3", forNode("n3"), forZone("zone-b"))),
 			cluster: []string{b + ":8080"}, local: []string{"DROP"},
+		},
+		"NodeHintOnNotReady": {
+			reason:  "its node makes nobody serve who is not ready",
+			slices:  one(ep(c, "n3", notReady, forNode("n1")), ep(a, "n1", forNode("n2")), ep(b, "n2", forNode("n1"))),
+			cluster: []string{b + ":8080"}, local: []string{a + ":8080 local"}, health: 1,
+		},
+		"NodeHintsOfSeveral": {
+			reason:  "an endpoint may serve several nodes, in any order",
+			slices:  one(ep(a, "n1", forNode("n1", "n2")), ep(b, "n2", forNode("n2", "n1")), ep(c, "n3", forNode("n2"))),
+			cluster: []string{a + ":8080 local", b + ":8080"}, local: []string{a + ":8080 local"}, health: 1,
 		},
 		"NodeHintMissing": {
 			reason:  "one ready endpoint without a node hint: zones, and it has no zone hint either: all",
@@ -130,6 +145,11 @@ func TestGroups(t *testing.T) {
 				newSlice("s2", ep(a, "n1", notReady)),
 			},
 			cluster: []string{"REJECT"}, local: []string{"REJECT"},
+		},
+		"TwiceServing": {
+			reason:  "of two that terminate the one that serves",
+			slices:  []*discoveryv1.EndpointSlice{newSlice("s1", ep(a, "n1", dying)), newSlice("s2", ep(a, "n1", draining))},
+			cluster: []string{a + ":8080 local terminating"}, local: []string{a + ":8080 local terminating"},
 		},
 		"TwiceWhileMoving": {
 			reason:  "an endpoint on its way between slices, one of which has old news",
@@ -224,6 +244,27 @@ func TestGroups(t *testing.T) {
 				t.Errorf("%s: unserved %+v, want external %d", tc.reason, got, unserved)
 			}
 		})
+	}
+}
+
+// TestHealthChecksOf: only load balancers of policy Local ask nodes whether they have endpoints.
+func TestHealthChecksOf(t *testing.T) {
+	for name, tc := range map[string]struct {
+		edits []func(*corev1.Service)
+		want  int
+	}{
+		"balancer, Local":   {[]func(*corev1.Service){balancer("198.51.100.1"), externalLocal}, 1},
+		"balancer, Cluster": {[]func(*corev1.Service){balancer("198.51.100.1")}, 0},
+		"node port, Local":  {[]func(*corev1.Service){nodePort(30080), externalLocal}, 0},
+	} {
+		tracker := NewTracker(testOptions)
+		svc := newService(tc.edits...)
+		svc.Spec.HealthCheckNodePort = 32000
+		set(t, tracker, svc)
+		tracker.Changes()
+		if got := tracker.HealthChecks(); len(got) != tc.want {
+			t.Errorf("%s: %+v, want %d", name, got, tc.want)
+		}
 	}
 }
 
