@@ -59,6 +59,23 @@ var affinityCases = []Case{
 		},
 	},
 	{
+		Name: "affinity of many clients to an endpoint that leaves", Config: standard,
+		Reason: "clients of an endpoint that left spread over those that took its place",
+		Steps: func(f Family) []Step {
+			svc := f.service("web", 1, withAffinity(forever))
+			return []Step{
+				{
+					Name: "one endpoint", Apply: f.served(svc, "a"),
+					Probes: []Probe{{From: Crowd, To: f.clusterIP(1), Want: Reach(Masqueraded, "a"), Tries: crowdSize}},
+				},
+				{
+					Name: "two others take its place", Apply: f.served(svc, "b", "c"),
+					Probes: []Probe{{From: Crowd, To: f.clusterIP(1), Want: Reach(Masqueraded, "b", "c"), Tries: crowdSize}},
+				},
+			}
+		},
+	},
+	{
 		Name: "affinity by port", Config: standard,
 		Reason: "the key is client and Service port: what is remembered of one port says nothing of another",
 		Steps: func(f Family) []Step {

@@ -77,6 +77,54 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// TestPutBack: what a pass in vain put back is older than what came meanwhile: an endpoint that was seen ended may be another
+// one by now, which merely lost its label.
+func TestPutBack(t *testing.T) {
+	c := &Cleaner{wake: make(chan struct{}, 1), pending: suspectEndpoint(model.TCP, pod4, false)}
+	c.putBack(suspectEndpoint(model.TCP, pod4, true))
+	for e, ended := range c.take().Endpoints {
+		if ended {
+			t.Errorf("%v ended", e)
+		}
+	}
+}
+
+// TestForgetGone: a flow that ended by itself between its listing and its deletion is neither a failure nor a success.
+func TestForgetGone(t *testing.T) {
+	w := conntrackNode(t)
+	c, err := New(Options{Flows: true, NetNS: w.node.FD()})
+	check(t, err)
+	defer c.close()
+	makeFlows(t, w.node, ownFlows(0, 2))
+	flows := w.flows(t)
+	p := &pass{Cleaner: c, report: &Report{}}
+	p.forget(flows[:1])
+	p.forget(flows)
+	if p.report.Deleted != 2 || len(p.errs) > 0 || len(w.flows(t)) != 0 {
+		t.Errorf("%+v, %v, left %v", p.report, p.errs, w.flows(t))
+	}
+}
+
+// TestOpen: only connections that both sides know and that are not over are reset.
+func TestOpen(t *testing.T) {
+	const established, closeWait = 3, 5
+	for _, e := range []struct {
+		entry
+		want bool
+	}{
+		{entry{original: tuple{protocol: model.TCP}, status: statusSeenReply, tcpState: established}, true},
+		{entry{original: tuple{protocol: model.TCP}, status: statusSeenReply, tcpState: closeWait}, true},
+		{entry{original: tuple{protocol: model.TCP}, status: statusSeenReply, tcpState: tcpTimeWait}, false},
+		{entry{original: tuple{protocol: model.TCP}, status: statusSeenReply, tcpState: tcpClose}, false},
+		{entry{original: tuple{protocol: model.TCP}, tcpState: established}, false},
+		{entry{original: tuple{protocol: model.UDP}, status: statusSeenReply, tcpState: established}, false},
+	} {
+		if e.open() != e.want {
+			t.Errorf("%+v is open: %v", e.entry, e.open())
+		}
+	}
+}
+
 // TestRest: passes take no more than a tenth of the time.
 func TestRest(t *testing.T) {
 	w := conntrackNode(t)

@@ -140,6 +140,17 @@ func TestNodeChanges(t *testing.T) {
 		t.Errorf("after a ServiceCIDR went: %+v, ranges %v", c, tracker.State().Node.ServiceRanges)
 	}
 
+	other := NewTracker(Options{LocalDetection: LocalDetection{NodeCIDR: true}})
+	late := newNode()
+	late.Spec.PodCIDRs = nil
+	must(other.SetNode(late))
+	must(other.SetService(newService()))
+	other.Changes()
+	must(other.SetNode(newNode()))
+	if c := other.Changes(); !c.Node || len(c.Frontends) != 1 || !c.Frontends[0].Masquerade.Outside {
+		t.Errorf("after the node got its Pod ranges: %+v; want them, and the frontend that can tell Pods from others now", c)
+	}
+
 	broken := newNode()
 	broken.Status.Addresses[2].Address = "nonsense"
 	if err := tracker.SetNode(broken); err == nil || !strings.Contains(err.Error(), `"nonsense"`) {

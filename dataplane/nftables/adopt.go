@@ -18,7 +18,7 @@ import (
 
 // found is what the kernel has of a table, besides the elements of its sets.
 type found struct {
-	// usable is false when there is no table, or one whose sets or hooks are not ours: it is replaced.
+	// usable is false when there is no table, or one whose sets, elements or hooks are not such as ours: it is replaced.
 	exists, usable bool
 	// asleep is true when somebody has set the table's flag dormant, which turns its hooks off.
 	asleep bool
@@ -61,7 +61,12 @@ func (b *Backend) read(t *table) (*found, error) {
 		if spec.kind == kernelsOwn || f.sets[spec.name] == nil {
 			continue
 		}
-		if t.elements[id], err = readElements(b.conn, spec, t.set[id]); err != nil {
+		if t.elements[id], err = readElements(b.conn, spec, t.set[id]); errors.Is(err, errStrange) {
+			t.reset()
+			f.usable = false
+			return f, nil
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -93,6 +98,9 @@ func (b *Backend) readNamed(t *table, f *found) error {
 	return nil
 }
 
+// errStrange says that somebody added an element that cannot be compared with ours, nor be deleted by its key.
+var errStrange = errors.New("it has an element that is none of ours")
+
 // maxReads bounds the tries to read a set while the kernel resizes it, which takes fractions of a second.
 const maxReads = 100
 
@@ -102,8 +110,12 @@ func readElements(conn *connection, spec setSpec, set *nftables.Set) (map[string
 	for range maxReads {
 		elements := map[string]string{}
 		var ends []rangeEnd
-		listed := 0
+		listed, strange := 0, false
 		err := conn.elements(set, func(e element) {
+			if e.strange {
+				strange = true
+				return
+			}
 			if spec.kind == ranges { // a tree, not a hash table
 				ends = append(ends, rangeEnd{string(e.key), e.end})
 				return
@@ -112,6 +124,9 @@ func readElements(conn *connection, spec setSpec, set *nftables.Set) (map[string
 			elements[key] = data
 			listed++
 		})
+		if strange {
+			err = errStrange
+		}
 		if err != nil {
 			return nil, fmt.Errorf("listing set %s: %w", spec.name, err)
 		}

@@ -76,6 +76,28 @@ func TestAffinityOverRestart(t *testing.T) {
 	}
 }
 
+// TestMembersOverRestart: the number of an endpoint that left is not given to the next one, though the agent restarts in
+// between: clients that are remembered with it would all go there.
+func TestMembersOverRestart(t *testing.T) {
+	w := &network{node: nstest.New(t, "node")}
+	b := w.backend(t)
+	state := newCluster()
+	web, _ := stickyWeb(state, 4, time.Hour, 1, 2)
+	mustSync(t, b, state.State, nil)
+	number := func(pod int) uint32 {
+		return b.tables[0].groups[web].members[netip.AddrPortFrom(podAddr(4, pod), 8080)]
+	}
+	old := number(1)
+	for _, pods := range [][]int{{2}, {2, 3}} {
+		state.group("web", model.TCP, 4, model.Cluster, model.Reject, pods...)
+		b = w.backendNoProbe(t)
+		mustSync(t, b, state.State, nil)
+	}
+	if now := number(3); old == 0 || now == 0 || now == old {
+		t.Errorf("the number was %d and is %d", old, now)
+	}
+}
+
 // TestAffinityNotReady: a client leaves an endpoint that is merely not ready, and stays at its new one when the old is back.
 func TestAffinityNotReady(t *testing.T) {
 	w := newNetwork(t, 3)
@@ -174,6 +196,69 @@ func TestEstablished(t *testing.T) {
 	goesOn("somebody replaced the table")
 	mustSync(t, b, state.State, nil)
 	goesOn("the repair")
+}
+
+// TestEndpointMissing: what a packet looks for may not be there while a transaction takes endpoints away, and then it goes to
+// the first one, with affinity or without.
+func TestEndpointMissing(t *testing.T) {
+	for name, affinity := range map[string]time.Duration{"random": 0, "sticky": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			w := newNetwork(t, 3)
+			b := w.backend(t)
+			state := newCluster()
+			web, addrs := stickyWeb(state, 4, affinity, 1, 2, 3)
+			mustSync(t, b, state.State, nil)
+			table := b.tables[0]
+			for _, set := range []setID{setEndpoints, setSlots} {
+				var last []nftables.SetElement
+				for i := 1; i < 3; i++ {
+					if key := table.indexKey(table.groups[web].id<<groupShift, i); table.elements[set][key] != "" {
+						last = append(last, nftables.SetElement{Key: []byte(key)})
+					}
+				}
+				if err := b.conn.SetDeleteElements(table.set[set], last); err != nil {
+					t.Fatal(err)
+				}
+			}
+			first := table.groups[web].slots[0].Addr()
+			for range 20 {
+				b.conn.FlushSet(table.set[setAffinity])
+				if err := b.conn.Flush(); err != nil {
+					t.Fatal(err)
+				}
+				if a := mustAsk(t, w.pods[9], "tcp", addrs[0]); a.Server != "ep1" || first != podAddr(4, 1) {
+					t.Fatalf("%v answers; the first one is %v", a, first)
+				}
+			}
+		})
+	}
+}
+
+// TestServiceRangeComes: connections to a real host go on when its address turns out to be one for Services; new ones are
+// dropped.
+func TestServiceRangeComes(t *testing.T) {
+	w := newNetwork(t, 1)
+	b := w.backend(t)
+	state := packetsState()
+	mustSync(t, b, state.State, nil)
+	to := netip.AddrPortFrom(clientAddrs[4], 80)
+	w.client.Serve(t, "real", to)
+	conn, err := w.pods[9].Dial("tcp", to, patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if a, err := conn.Ask(patience); err != nil || a.Server != "real" {
+		t.Fatal(a, err)
+	}
+	state.Node.ServiceRanges = append(state.Node.ServiceRanges, netip.MustParsePrefix("203.0.113.0/24"))
+	mustSync(t, b, state.State, &model.Changes{Node: true})
+	if a, err := conn.Ask(patience); err != nil || a.Server != "real" {
+		t.Errorf("the connection from before: %v, %v", a, err)
+	}
+	if a, err := w.pods[9].Ask("tcp", to, impatience); err != nil || a.Server != nstest.Dropped {
+		t.Errorf("a new connection: %v, %v", a, err)
+	}
 }
 
 // connects makes one connection, without a second try.

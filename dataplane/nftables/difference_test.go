@@ -171,6 +171,7 @@ type service struct {
 	Endpoints []string
 	Sticky    []string
 	Guarded   bool
+	Ranges    int // that pass the guard
 	Pods      bool
 }
 
@@ -213,11 +214,20 @@ func served(t *testing.T, b *Backend) map[string]service {
 		}
 		for _, sets := range [][2]setID{{setFrontends, setExternal}, {setNodePorts, setExternalNodePorts}} {
 			for key, word := range elements[sets[0]] {
-				all[fmt.Sprintf("%s %x inside", table.familyName(), key)] = follow(word)
+				ranges := 0
+				for r := range elements[setSourceRanges] {
+					if sets[0] == setFrontends && strings.HasPrefix(r, key) {
+						ranges++
+					}
+				}
+				inside := follow(word)
 				if external, ok := elements[sets[1]][key]; ok {
 					word = external
 				}
-				all[fmt.Sprintf("%s %x outside", table.familyName(), key)] = follow(word)
+				outside := follow(word)
+				inside.Ranges, outside.Ranges = ranges, ranges
+				all[fmt.Sprintf("%s %x inside", table.familyName(), key)] = inside
+				all[fmt.Sprintf("%s %x outside", table.familyName(), key)] = outside
 			}
 		}
 	}
@@ -235,7 +245,8 @@ func expected(state *model.State) map[string]service {
 		}
 		for side, key := range map[string]model.GroupKey{"inside": f.Internal, "outside": f.External} {
 			g := state.Groups[key]
-			s := service{Fate: "refuse", Guarded: f.SourceRanges != nil && !slices.ContainsFunc(f.SourceRanges, open), Pods: f.Masquerade.Pods}
+			s := service{Fate: "refuse", Guarded: f.SourceRanges != nil && !slices.ContainsFunc(f.SourceRanges, open), Pods: f.Masquerade.Pods,
+				Ranges: len(table.sourceRanges(f))}
 			if g.Empty == model.Drop {
 				s.Fate = "drop"
 			}

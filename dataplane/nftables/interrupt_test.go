@@ -16,7 +16,7 @@ import (
 
 var errKilled = errors.New("killed")
 
-// shifting has n Services whose endpoints, affinity and existence depend on shift, and the Services of packetsState, which
+// shifting has n Services whose endpoints, affinity, source ranges and existence depend on shift, and the Services of packetsState, which
 // do not. The third byte of an endpoint's address is its Service's number.
 func shifting(n, shift int) cluster {
 	c := packetsState()
@@ -32,6 +32,9 @@ func shifting(n, shift int) cluster {
 		f := c.frontend(model.ClusterIP, fmt.Sprintf("10.96.1.%d", i), 80, g, g, outsideOnly)
 		if (i+shift)%3 == 0 {
 			f.Affinity = time.Duration(1+i%4) * time.Hour
+		}
+		if (i+shift)%4 == 0 {
+			f.SourceRanges = []netip.Prefix{netip.PrefixFrom(clientAddrs[4], 24+i%3).Masked()}
 		}
 	}
 	return c
@@ -63,6 +66,9 @@ func consistent(t *testing.T, b *Backend, steady map[string]service) {
 		}
 		if f, ok := parseFate(s.Fate); ok != (f.endpoints > 0) || ok && len(s.Endpoints) == 0 || !ok && s.Fate != chainRefuse {
 			t.Errorf("%s has fate %q with endpoints %v", key, s.Fate, s.Endpoints)
+		}
+		if s.Guarded && s.Ranges == 0 {
+			t.Errorf("%s is closed to everybody", key)
 		}
 		for _, e := range append(s.Endpoints, s.Sticky...) {
 			if !strings.HasPrefix(e, fmt.Sprintf("10.128.%d.", number)) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/dataplane/model"
@@ -294,18 +295,14 @@ func pairRanges(list []rangeEnd) []string {
 	return keys
 }
 
-// parseVerdict reads the netlink attributes of a verdict: its code and, of a goto, the chain.
+// parseVerdict reads the netlink attributes of a verdict: a drop, or the chain to go to; empty: another one, which no element
+// of ours has.
 func parseVerdict(b []byte) string {
-	chain := dropVerdict
-	for len(b) >= 4 {
-		size, typ := int(binaryutil.NativeEndian.Uint16(b)), binaryutil.NativeEndian.Uint16(b[2:])
-		if size < 4 || size > len(b) {
-			return ""
-		}
-		if typ == unix.NFTA_VERDICT_CHAIN {
-			chain = string(b[4 : size-1])
-		}
-		b = b[min((size+3)&^3, len(b)):]
+	switch expr.VerdictKind(int32(numberOf(b, unix.NFTA_VERDICT_CODE))) {
+	case expr.VerdictDrop:
+		return dropVerdict
+	case expr.VerdictGoto:
+		return text(attribute(b, unix.NFTA_VERDICT_CHAIN))
 	}
-	return chain
+	return ""
 }

@@ -224,6 +224,9 @@ type element struct {
 	key, keyEnd []byte
 	data        []byte // the attributes of a verdict, where it is one
 	end         bool   // of a range
+	// strange is true for what no element of ours is: one that stands for everything, or has an object or rules of its own,
+	// such as a limit.
+	strange bool
 }
 
 // elements hands over each element of a set.
@@ -239,7 +242,7 @@ func (c *connection) elements(set *nftables.Set, each func(element)) error {
 }
 
 func parseElement(b []byte) element {
-	const keyEnd = 10 // NFTA_SET_ELEM_KEY_END, which package unix lacks
+	const keyEnd, expressions = 10, 11 // NFTA_SET_ELEM_KEY_END and _EXPRESSIONS, which package unix lacks
 	var e element
 	for typ, value := range attributes(b) {
 		switch typ {
@@ -253,8 +256,11 @@ func parseElement(b []byte) element {
 			}
 		case unix.NFTA_SET_ELEM_FLAGS:
 			e.end = len(value) == 4 && binary.BigEndian.Uint32(value)&unix.NFT_SET_ELEM_INTERVAL_END != 0
+		case unix.NFTA_SET_ELEM_EXPR, expressions, unix.NFTA_SET_ELEM_OBJREF:
+			e.strange = true
 		}
 	}
+	e.strange = e.strange || e.key == nil
 	return e
 }
 

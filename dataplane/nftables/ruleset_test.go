@@ -108,7 +108,7 @@ func TestList(t *testing.T) {
 		"update @affinity { ip saddr . ip daddr & 255.255.192.0 timeout 3h",
 		"update @affinity { ip6 saddr . ip6 daddr & ffff:c000:: timeout 3h",
 		`iifname "cali*" goto from-pods`, `iifname "cni0" goto from-pods`,
-		"10.96.0.0/16", "fd00:244::/32", "masquerade fully-random",
+		"10.96.0.0/16", "fd00:244::/32", "masquerade fully-random", "reject with tcp reset",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("nft does not list %q", want)

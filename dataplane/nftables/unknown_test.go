@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os/exec"
 	"slices"
 	"testing"
@@ -187,6 +188,14 @@ func raw(t *testing.T, b *Backend, table *nftables.Table) []string {
 	return all
 }
 
+// elements is a message about one element of a set of ours.
+func elements(kind uint16, table string, set setID, element attrs) netlink.Message {
+	return netlink.Message{Header: netlink.Header{Type: netlink.HeaderType(kind)}, Data: attrs{
+		{unix.NFTA_SET_ELEM_LIST_TABLE, table}, {unix.NFTA_SET_ELEM_LIST_SET, families[0].sets()[set].name},
+		{unix.NFTA_SET_ELEM_LIST_ELEMENTS, attrs{{unix.NFTA_LIST_ELEM, element}}},
+	}.bytes()}
+}
+
 // shape is what a table consists of but for elements: names of chains and sets, and rules without their numbers.
 func shape(t *testing.T, b *Backend, table *nftables.Table) []string {
 	t.Helper()
@@ -273,10 +282,27 @@ func TestUnknown(t *testing.T) {
 // ours are as they were, though all that was done to one of them is an expression that the library passes over.
 func TestUnknownInOurTables(t *testing.T) {
 	socket := &expr.Socket{Key: expr.NFT_SOCKET_TRANSPARENT, Register: 1}
-	tests := map[string]func(c *nftables.Conn, ip *nftables.Table){
-		"chains and sets": nil,
+	tests := map[string]func(c *nftables.Conn, ip *nftables.Table, ns *nstest.Namespace){
+		"chains and sets": func(_ *nftables.Conn, ip *nftables.Table, ns *nstest.Namespace) {
+			addStrange(t, ns, ip.Family, ip.Name, "strange-")
+		},
+		"element that counts": func(_ *nftables.Conn, ip *nftables.Table, ns *nstest.Namespace) {
+			key := attrs{{unix.NFTA_SET_ELEM_KEY, attrs{{unix.NFTA_DATA_VALUE, netip.MustParseAddr(vip(map[nftables.TableFamily]uint8{nftables.TableFamilyIPv4: 4, nftables.TableFamilyIPv6: 6}[ip.Family], "cluster", 1)).AsSlice()}}}}
+			counting := append(key, attrs{{unix.NFTA_SET_ELEM_EXPR, expression("counter", nil)}}...)
+			if err := sendRaw(ns, ip.Family, elements(unix.NFT_MSG_DELSETELEM, ip.Name, setClusterIPs, key),
+				elements(unix.NFT_MSG_NEWSETELEM, ip.Name, setClusterIPs, counting)); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"range of everything": func(_ *nftables.Conn, ip *nftables.Table, ns *nstest.Namespace) {
+			const catchAll = 2 // NFT_SET_ELEM_CATCHALL
+			all := elements(unix.NFT_MSG_NEWSETELEM, ip.Name, setServiceRanges, attrs{{unix.NFTA_SET_ELEM_FLAGS, catchAll}})
+			if err := sendRaw(ns, ip.Family, all); err != nil {
+				t.Fatal(err)
+			}
+		},
 		// Source ranges would be open to all but transparent sockets.
-		"expression before a drop": func(c *nftables.Conn, ip *nftables.Table) {
+		"expression before a drop": func(c *nftables.Conn, ip *nftables.Table, _ *nstest.Namespace) {
 			guard := &nftables.Chain{Table: ip, Name: chainGuard}
 			rules, err := c.GetRules(ip, guard)
 			if err != nil || len(rules) != 2 {
@@ -284,10 +310,10 @@ func TestUnknownInOurTables(t *testing.T) {
 			}
 			c.ReplaceRule(&nftables.Rule{Table: ip, Chain: guard, Handle: rules[1].Handle, Exprs: []expr.Any{socket, drop()}})
 		},
-		"rule of nothing else": func(c *nftables.Conn, ip *nftables.Table) {
+		"rule of nothing else": func(c *nftables.Conn, ip *nftables.Table, _ *nstest.Namespace) {
 			c.InsertRule(&nftables.Rule{Table: ip, Chain: &nftables.Chain{Table: ip, Name: chainServices}, Exprs: []expr.Any{socket}})
 		},
-		"rule in a chain that has none": func(c *nftables.Conn, ip *nftables.Table) {
+		"rule in a chain that has none": func(c *nftables.Conn, ip *nftables.Table, _ *nstest.Namespace) {
 			c.AddRule(&nftables.Rule{Table: ip, Chain: &nftables.Chain{Table: ip, Name: chainLocalInterfaces}, Exprs: []expr.Any{socket}})
 		},
 	}
@@ -304,21 +330,14 @@ func TestUnknownInOurTables(t *testing.T) {
 			}
 			before := tables()
 			for _, table := range b.tables {
-				if damage == nil {
-					addStrange(t, w.node, table.table.Family, table.table.Name, "strange-")
-					continue
-				}
 				c, err := nftables.New(nftables.WithNetNSFd(w.node.FD()))
 				if err != nil {
 					t.Fatal(err)
 				}
-				damage(c, table.table)
+				damage(c, table.table, w.node)
 				if err := c.Flush(); err != nil {
 					t.Fatal(err)
 				}
-			}
-			if slices.Equal(before, tables()) {
-				t.Fatal("no damage was done")
 			}
 			nextReport(t, changes)
 			mustSync(t, b, state.State, nil)
@@ -327,6 +346,9 @@ func TestUnknownInOurTables(t *testing.T) {
 			}
 			if diff := cmp.Diff(expected(state.State), served(t, b)); diff != "" {
 				t.Errorf("expected, served:\n%s", diff)
+			}
+			if diff := cmp.Diff(held(b), contents(t, b)); diff != "" {
+				t.Errorf("believed, in the kernel:\n%s", diff)
 			}
 			gen := generation(t, w.node)
 			mustSync(t, b, state.State, nil)

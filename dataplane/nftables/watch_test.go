@@ -2,6 +2,7 @@ package nftables
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -79,6 +80,17 @@ func TestWatch(t *testing.T) {
 		"element replaced": {
 			"delete element ip fairlead frontends { 10.96.0.1 . tcp . 80 } ; add element ip fairlead frontends { 10.96.0.1 . tcp . 80 : 0.0.0.2 }",
 			"elements of set frontends"},
+		"verdict replaced": {
+			"delete element ip fairlead fates { 0.0.0.2 } ; add element ip fairlead fates { 0.0.0.2 : accept }",
+			"elements of set fates"},
+		"goto replaced by jump": {
+			"delete element ip fairlead fates { 0.0.0.1 } ; add element ip fairlead fates { 0.0.0.1 : jump refuse }",
+			"elements of set fates"},
+		"verdict for everything":  {"add element ip fairlead fates { * : accept }", "changed elements of set fates"},
+		"word for everything":     {"add element ip6 fairlead frontends { * : ::1 }", "changed elements of set frontends"},
+		"endpoint for everything": {"add element ip fairlead endpoints { * : 192.0.2.1 . 80 }", "changed elements of set endpoints"},
+		"set of everything":       {"add element ip fairlead cluster-ips { * }", "changed elements of set cluster-ips"},
+		"everybody passes":        {"add element ip fairlead source-ranges { * }", "changed elements of set source-ranges"},
 		"map flushed": {"flush map ip fairlead endpoints", "deleted elements of set endpoints"},
 		"set of other flags": {
 			"delete table ip fairlead ; add table ip fairlead ; add set ip fairlead cluster-ips { type ipv4_addr ; flags interval ; }",
@@ -91,6 +103,7 @@ func TestWatch(t *testing.T) {
 			w := newNetwork(t, 1)
 			state := stickyState()
 			b, changes := watched(t, w, state)
+			refusals := fixedFates(t, b)
 			nft(t, w.node, test.commands)
 			if what := nextReport(t, changes); !strings.HasPrefix(what, "nft (process ") || !strings.Contains(what, test.report) {
 				t.Errorf("reported %q, which does not tell that nft %q", what, test.report)
@@ -101,6 +114,9 @@ func TestWatch(t *testing.T) {
 			}
 			if diff := cmp.Diff(held(b), contents(t, b)); diff != "" {
 				t.Errorf("believed, in the kernel:\n%s", diff)
+			}
+			if diff := cmp.Diff(refusals, fixedFates(t, b)); diff != "" {
+				t.Errorf("verdicts of refusal and drop, before and after:\n%s", diff)
 			}
 			for _, family := range []uint8{4, 6} {
 				if a := mustAsk(t, w.pods[9], "tcp", at(vip(family, "cluster", 2), 80)); a.Server != "ep1" {
@@ -115,6 +131,22 @@ func TestWatch(t *testing.T) {
 			sentinel(t, w.node, changes)
 		})
 	}
+}
+
+// fixedFates are the verdicts of those who find no endpoint, byte by byte.
+func fixedFates(t *testing.T, b *Backend) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for _, table := range b.tables {
+		if err := b.conn.elements(table.set[setFates], func(e element) {
+			if word := parseWord(string(e.key)); word < firstFreeFate {
+				all[fmt.Sprint(table.familyName(), " ", word)] = fmt.Sprintf("%x", e.data)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
 }
 
 // TestWatchIgnores: our own changes, those of other tables and of what is remembered of clients are not reported.
