@@ -91,7 +91,7 @@ func TestWatch(t *testing.T) {
 		"endpoint for everything": {"add element ip fairlead endpoints { * : 192.0.2.1 . 80 }", "changed elements of set endpoints"},
 		"set of everything":       {"add element ip fairlead cluster-ips { * }", "changed elements of set cluster-ips"},
 		"everybody passes":        {"add element ip fairlead source-ranges { * }", "changed elements of set source-ranges"},
-		"map flushed": {"flush map ip fairlead endpoints", "deleted elements of set endpoints"},
+		"map flushed":             {"flush map ip fairlead endpoints", "deleted elements of set endpoints"},
 		"set of other flags": {
 			"delete table ip fairlead ; add table ip fairlead ; add set ip fairlead cluster-ips { type ipv4_addr ; flags interval ; }",
 			"table ip fairlead"},
