@@ -247,6 +247,24 @@ func TestGroups(t *testing.T) {
 	}
 }
 
+// TestSliceLeaves: a slice that becomes one of a headless Service, or of nobody, serves no more.
+func TestSliceLeaves(t *testing.T) {
+	for name, edit := range map[string]func(labels map[string]string){
+		"headless": func(labels map[string]string) { labels[corev1.IsHeadlessService] = "" },
+		"nobody's": func(labels map[string]string) { delete(labels, discoveryv1.LabelServiceName) },
+	} {
+		tracker := NewTracker(testOptions)
+		s := newSlice("s1", ep("10.244.1.5", "n1"))
+		set(t, tracker, newService(), s)
+		tracker.Changes()
+		edit(s.Labels)
+		set(t, tracker, s)
+		if c := tracker.Changes(); len(c.Groups) != 1 || len(c.Groups[0].Endpoints) != 0 {
+			t.Errorf("%s: %+v, want a group without endpoints", name, c)
+		}
+	}
+}
+
 // TestHealthChecksOf: only load balancers of policy Local ask nodes whether they have endpoints.
 func TestHealthChecksOf(t *testing.T) {
 	for name, tc := range map[string]struct {
