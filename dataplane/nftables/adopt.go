@@ -227,6 +227,7 @@ func (t *table) adopt(frontends []*model.Frontend) {
 	for key, data := range t.elements[setBackends] {
 		word := parseWord(key)
 		g, n := owned[word>>groupShift], word&maxMember
+		t.lastMember = max(t.lastMember, n)
 		e, ok := t.parseEndpoint(data)
 		if g == nil || n == 0 || !ok || !slices.Contains(g.slots, e) {
 			continue
@@ -235,7 +236,6 @@ func (t *table) adopt(frontends []*model.Frontend) {
 			g.members = map[netip.AddrPort]uint32{}
 		}
 		g.members[e] = n
-		g.lastMember = max(g.lastMember, n)
 	}
 	t.nextGroup = slices.Max(slices.Collect(maps.Keys(used))) + 1
 	for id := uint32(1); id < t.nextGroup; id++ {

@@ -98,6 +98,37 @@ func TestMembersOverRestart(t *testing.T) {
 	}
 }
 
+// TestMembersOfNewGroup: nor is the number of an endpoint whose Service went given to those of the next Service, which may get
+// the number of its group.
+func TestMembersOfNewGroup(t *testing.T) {
+	w := &network{node: nstest.New(t, "node")}
+	b := w.backend(t)
+	used := map[uint32]bool{} // words: group and member
+	for _, restart := range []bool{false, true, false} {
+		state := newCluster()
+		web, _ := stickyWeb(state, 4, time.Hour, 1, 2)
+		mustSync(t, b, state.State, &model.Changes{Groups: []*model.Group{state.Groups[web]},
+			Frontends: slices.SortedFunc(maps.Values(state.Frontends), func(a, b *model.Frontend) int { return a.Key.Addr.Compare(b.Key.Addr) }),
+		})
+		g := b.tables[0].groups[web]
+		for e, n := range g.members {
+			if used[g.id<<groupShift|n] {
+				t.Errorf("%v has group and number of an endpoint of a Service that went", e)
+			}
+			used[g.id<<groupShift|n] = true
+		}
+		if restart { // with the Service, which goes while the agent does not run
+			b = w.backendNoProbe(t)
+			mustSync(t, b, newCluster().State, nil)
+			continue
+		}
+		mustSync(t, b, newCluster().State, &model.Changes{GroupsGone: []model.GroupKey{web}, FrontendsGone: slices.Collect(maps.Keys(state.Frontends))})
+	}
+	if len(used) != 6 {
+		t.Errorf("%d numbers, not 6", len(used))
+	}
+}
+
 // TestAffinityNotReady: a client leaves an endpoint that is merely not ready, and stays at its new one when the old is back.
 func TestAffinityNotReady(t *testing.T) {
 	w := newNetwork(t, 3)

@@ -16,10 +16,7 @@ type group struct {
 	slots []netip.AddrPort
 	// members numbers the endpoints for session affinity; a number stays with its endpoint.
 	members map[netip.AddrPort]uint32
-	// lastMember is the number given last: a number that became free is used again as late as possible, for clients
-	// that are remembered with it would all go to its new owner.
-	lastMember uint32
-	empty      model.EmptyVerdict
+	empty   model.EmptyVerdict
 	// frontends are those that lead to the group. The table has no other groups: a restart could not tell which they
 	// are.
 	frontends []model.FrontendKey
@@ -165,7 +162,7 @@ func (t *table) writeEndpoints(g *group) {
 	for i, e := range g.slots {
 		n, ok := g.members[e]
 		if !ok {
-			n = g.nextMember(used)
+			n = t.nextMember(used)
 			used[n] = true
 			if g.members == nil {
 				g.members = map[netip.AddrPort]uint32{}
@@ -179,12 +176,12 @@ func (t *table) writeEndpoints(g *group) {
 	}
 }
 
-// nextMember returns a number that is not used; there are more numbers than endpoints.
-func (g *group) nextMember(used map[uint32]bool) uint32 {
+// nextMember returns a number that is not used in a group; there are more numbers than endpoints.
+func (t *table) nextMember(used map[uint32]bool) uint32 {
 	for {
-		g.lastMember = g.lastMember%maxMember + 1
-		if !used[g.lastMember] {
-			return g.lastMember
+		t.lastMember = t.lastMember%maxMember + 1
+		if !used[t.lastMember] {
+			return t.lastMember
 		}
 	}
 }

@@ -40,6 +40,9 @@ type table struct {
 	nextGroup  uint32
 	freeGroups []uint32
 	leaving    []uint32
+	// lastMember is the number that a member of a group was given last. One that became free, even with its group, is used
+	// again as late as possible: clients that are remembered with it would all go to its new owner.
+	lastMember uint32
 }
 
 // prior is what the kernel holds for a key; there is false when it holds nothing.
@@ -83,7 +86,7 @@ func (t *table) reset() {
 	t.fates = map[fate]uint32{}
 	t.newFates = nil
 	t.localInterfaces, t.interfacesChanged = nil, false
-	t.nextGroup, t.freeGroups, t.leaving = 1, nil, nil
+	t.nextGroup, t.freeGroups, t.leaving, t.lastMember = 1, nil, nil, 0
 	t.wanted = nil
 }
 
