@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/utils/clock"
 
 	"github.com/fairlead/fairlead/dataplane/model"
 )
@@ -112,12 +113,33 @@ func listWatch(client rest.Interface, resource string, options func(*metav1.List
 }
 
 func reflector(l *Loop, lw cache.ListerWatcher, example runtime.Object, store cache.ReflectorStore) func(context.Context) {
-	r := cache.NewReflectorWithOptions(lw, example, store, cache.ReflectorOptions{
-		Name:   "node-agent",
-		Logger: &l.log,
-		Backoff: &wait.Backoff{
-			Duration: retryFirst, Factor: 2, Jitter: 1, Steps: 20, Cap: retryLast,
-		},
+	return func(ctx context.Context) {
+		r := cache.NewReflectorWithOptions(lw, example, store, cache.ReflectorOptions{
+			Name:   "node-agent",
+			Logger: &l.log,
+			Backoff: &wait.Backoff{
+				Duration: retryFirst, Factor: 2, Jitter: 1, Steps: 20, Cap: retryLast,
+			},
+			Clock: untilDone{ctx: ctx},
+		})
+		r.RunWithContext(ctx)
+	}
+}
+
+// untilDone is a clock whose waits end with a context. A reflector that was refused a connection waits for its next try
+// whatever becomes of its context: up to twice retryLast, in which nobody would take over the node.
+type untilDone struct {
+	clock.RealClock
+	ctx context.Context
+}
+
+// After is a clock.Clock's.
+func (c untilDone) After(d time.Duration) <-chan time.Time {
+	fired := make(chan time.Time, 1)
+	ctx, cancel := context.WithTimeout(c.ctx, d)
+	context.AfterFunc(ctx, func() {
+		cancel()
+		fired <- time.Now()
 	})
-	return r.RunWithContext
+	return fired
 }
