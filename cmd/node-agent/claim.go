@@ -41,10 +41,11 @@ func takeClaim(ctx context.Context, log logr.Logger) (release func(), err error)
 
 // cleanup removes what agents leave behind.
 func cleanup() error {
-	err := errors.Join(nftables.Cleanup(nftables.Options{}), conntrack.Cleanup(0))
+	err := nftables.Cleanup(nftables.Options{})
 	if errors.Is(err, syscall.EPERM) {
 		return fmt.Errorf("removing our tables takes root or CAP_NET_ADMIN: %w", err)
 	}
+	err = errors.Join(err, conntrack.Cleanup(0))
 	if taken := (*nftables.ClaimedError)(nil); errors.As(nftables.Claimed(nftables.Options{}), &taken) {
 		return errors.Join(err, fmt.Errorf("our tables were removed, but will be written again: %w: end it first", taken))
 	}

@@ -121,7 +121,7 @@ func probe(s *socket) error {
 	err = errors.Join(append(results, err)...)
 	switch {
 	case errors.Is(err, unix.EPERM):
-		return fmt.Errorf("asking for flows: CAP_NET_ADMIN in the user namespace of the network namespace is needed: %w", err)
+		return fmt.Errorf("asking for flows takes root or CAP_NET_ADMIN, in the user namespace that the network namespace belongs to: %w", err)
 	case err != nil:
 		return fmt.Errorf("asking for flows: the kernel lacks conntrack over netlink (CONFIG_NF_CT_NETLINK): %w", err)
 	}

@@ -74,7 +74,7 @@ func explain(err error, f *family, needs string) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, unix.EPERM):
-		return fmt.Errorf("programming nftables: CAP_NET_ADMIN in the user namespace of the network namespace is needed: %w", err)
+		return fmt.Errorf("programming nftables takes root or CAP_NET_ADMIN, in the user namespace that the network namespace belongs to: %w", err)
 	default:
 		return fmt.Errorf("programming nftables for IPv%d: the kernel lacks %s: %w", f.number, needs, err)
 	}
