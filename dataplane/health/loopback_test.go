@@ -158,7 +158,9 @@ func TestHardFail(t *testing.T) {
 	defer listener.Close()
 	h, _ := newHealth(t)
 	err = Serve(t.Context(), logr.Discard(), listener.Addr().String(), h.Handler(), true)
-	if err == nil || !strings.Contains(err.Error(), listener.Addr().String()) {
-		t.Errorf("error %v does not name the address", err)
+	for _, want := range []string{listener.Addr().String(), "ss -ltnp", "healthzBindAddress"} {
+		if err == nil || strings.Count(err.Error(), want) != 1 {
+			t.Errorf("error %v does not say %s, once", err, want)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -24,7 +25,7 @@ func Serve(ctx context.Context, log logr.Logger, address string, handler http.Ha
 		}
 		if said != err.Error() {
 			said = err.Error()
-			log.Error(err, "Cannot serve health or metrics, trying on", "address", address, "every", listenAgain)
+			log.Error(err, "Cannot serve health or metrics, trying on", "every", listenAgain)
 		}
 		select {
 		case <-ctx.Done():
@@ -36,8 +37,12 @@ func Serve(ctx context.Context, log logr.Logger, address string, handler http.Ha
 
 func serveOnce(ctx context.Context, address string, handler http.Handler) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%s is taken, by kube-proxy if that still runs: end what `ss -ltnp` names, or change healthzBindAddress "+
+			"or metricsBindAddress: %w", address, syscall.EADDRINUSE)
+	}
 	if err != nil {
-		return fmt.Errorf("listening on %s: %w", address, err)
+		return fmt.Errorf("serving health or metrics: %w", err) // net says on which address
 	}
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
