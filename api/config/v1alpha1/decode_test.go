@@ -88,6 +88,11 @@ clientConnection: {kubeconfig: /k, qps: 1.5, burst: 3}
 			data:    "apiVersion: config.fairlead.dev/v1alpha1\nkind: ConfigMap\n",
 			refused: []string{`"ConfigMap"`, "ManagerConfiguration"},
 		},
+		"ConfigMap": {
+			reason:  "what kubectl get configmap prints is not the file, but holds it",
+			data:    "apiVersion: v1\nkind: ConfigMap\ndata:\n  manager.yaml: |\n    " + strings.ReplaceAll(header, "\n", "\n    ") + "\n",
+			refused: []string{"ConfigMap", "ManagerConfiguration in its data"},
+		},
 		"Empty": {
 			reason:  "an empty file is an accident",
 			data:    "",

@@ -64,6 +64,8 @@ func Read(data []byte) (*Document, error) {
 // filled as far as it goes. All others begin with the name of the field, if it is one field's fault.
 func (d *Document) Decode(scheme *runtime.Scheme, want schema.GroupVersionKind, into runtime.Object) error {
 	switch {
+	case d.APIVersion == "v1" && d.Kind == "ConfigMap":
+		return fmt.Errorf("the file is a ConfigMap: what is read here is the %s in its data, as a file of its own", want.Kind)
 	case d.APIVersion != want.GroupVersion().String():
 		return fmt.Errorf("apiVersion: %q is not known here: write %s", d.APIVersion, want.GroupVersion())
 	case d.Kind != want.Kind:
