@@ -91,7 +91,7 @@ clientConnection: {kubeconfig: /k, qps: 1.5, burst: 3}
 		"ConfigMap": {
 			reason:  "what kubectl get configmap prints is not the file, but holds it",
 			data:    "apiVersion: v1\nkind: ConfigMap\ndata:\n  manager.yaml: |\n    " + strings.ReplaceAll(header, "\n", "\n    ") + "\n",
-			refused: []string{"ConfigMap", "ManagerConfiguration in its data"},
+			refused: []string{"ConfigMap", "configuration that its data holds"},
 		},
 		"Empty": {
 			reason:  "an empty file is an accident",

@@ -65,7 +65,7 @@ func Read(data []byte) (*Document, error) {
 func (d *Document) Decode(scheme *runtime.Scheme, want schema.GroupVersionKind, into runtime.Object) error {
 	switch {
 	case d.APIVersion == "v1" && d.Kind == "ConfigMap":
-		return fmt.Errorf("the file is a ConfigMap: what is read here is the %s in its data, as a file of its own", want.Kind)
+		return errors.New("the file is a ConfigMap: write the configuration that its data holds into a file of its own")
 	case d.APIVersion != want.GroupVersion().String():
 		return fmt.Errorf("apiVersion: %q is not known here: write %s", d.APIVersion, want.GroupVersion())
 	case d.Kind != want.Kind:
