@@ -143,6 +143,7 @@ func TestServiceHealthEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer response.Body.Close()
 	if _, err := io.Copy(io.Discard, response.Body); err != nil || response.StatusCode != http.StatusOK {
 		t.Fatal(response.StatusCode, err)
 	}

@@ -288,7 +288,7 @@ func TestUnknownInOurTables(t *testing.T) {
 		},
 		"element that counts": func(_ *nftables.Conn, ip *nftables.Table, ns *nstest.Namespace) {
 			key := attrs{{unix.NFTA_SET_ELEM_KEY, attrs{{unix.NFTA_DATA_VALUE, netip.MustParseAddr(vip(map[nftables.TableFamily]uint8{nftables.TableFamilyIPv4: 4, nftables.TableFamilyIPv6: 6}[ip.Family], "cluster", 1)).AsSlice()}}}}
-			counting := append(key, attrs{{unix.NFTA_SET_ELEM_EXPR, expression("counter", nil)}}...)
+			counting := append(slices.Clone(key), attrs{{unix.NFTA_SET_ELEM_EXPR, expression("counter", nil)}}...)
 			if err := sendRaw(ns, ip.Family, elements(unix.NFT_MSG_DELSETELEM, ip.Name, setClusterIPs, key),
 				elements(unix.NFT_MSG_NEWSETELEM, ip.Name, setClusterIPs, counting)); err != nil {
 				t.Fatal(err)
