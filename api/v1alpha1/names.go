@@ -47,6 +47,9 @@ const (
 	// ConditionNodePortsUnique, on a Service: False while an older Service has one of its node ports. A Service to which
 	// that never happened has no such condition.
 	ConditionNodePortsUnique = "fairlead.dev/NodePortsUnique"
+	// ConditionNodePortsClear, on a Service: False while a program on a node listens where one of its node ports, or its
+	// healthCheckNodePort, is served. A Service to which that never happened has no such condition.
+	ConditionNodePortsClear = "fairlead.dev/NodePortsClear"
 	// ConditionNodePortsAllocated, on a Service of a class with nodePorts Auto: every port has a node port.
 	ConditionNodePortsAllocated = "fairlead.dev/NodePortsAllocated"
 	// ConditionPortsResolved, on a Service: False while a named targetPort is on none, or not on all, of its Pods. A
@@ -149,7 +152,7 @@ const (
 	ReasonOutsideRange = "OutsideRange"
 	// ReasonOverlap: an older pool has some of the ports.
 	ReasonOverlap = "Overlap"
-	// ReasonNotEnforced: the manager serves no webhook, and the pool is best effort, whatever it says.
+	// ReasonNotEnforced: the API server asks no webhook of the manager, and the pool is best effort, whatever it says.
 	ReasonNotEnforced = "NotEnforced"
 	// ReasonNoPorts: both, or either, leave none.
 	ReasonNoPorts = "NoPorts"
@@ -183,6 +186,14 @@ const (
 	ReasonMoved = "Moved"
 	// ReasonUnique: the other Service is gone or has another port.
 	ReasonUnique = "Unique"
+)
+
+// Reasons of ConditionNodePortsClear.
+const (
+	// ReasonListener: the message names ports, nodes and programs.
+	ReasonListener = "Listener"
+	// ReasonClear: the programs, or the ports, are gone.
+	ReasonClear = "Clear"
 )
 
 // Reasons of ConditionPortsResolved.

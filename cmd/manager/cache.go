@@ -9,12 +9,15 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	configv1alpha1 "github.com/fairlead/fairlead/api/config/v1alpha1"
 	"github.com/fairlead/fairlead/controllers/endpointslice"
+	"github.com/fairlead/fairlead/controllers/nodeport"
 )
 
 // cacheOptions keeps in memory what the controllers read and no more. Pods are by far the most and the largest
 // objects; managedFields are often half of any other, and read of Services and EndpointSlices alone.
 func cacheOptions(namespace string) cache.Options {
+	ofNodePorts := fields.OneTermEqualSelector(metav1.ObjectNameField, nodeport.PolicyName)
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
@@ -24,13 +27,15 @@ func cacheOptions(namespace string) cache.Options {
 			&discoveryv1.EndpointSlice{}: {Transform: endpointslice.SliceTransform},
 			// The controller nodeport gives up its ownership of the ports that it numbered, which it finds there.
 			&corev1.Service{}: {Transform: func(object any) (any, error) { return object, nil }},
-			// The manager may read no other Secret, and no other webhook configuration.
+			// The manager may read no other Secret, no other webhook configuration and no other policy.
 			&corev1.Secret{}: {Namespaces: map[string]cache.Config{
 				namespace: {FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, certificateSecret)},
 			}},
 			&admissionregistrationv1.MutatingWebhookConfiguration{}: {
-				Field: fields.OneTermEqualSelector(metav1.ObjectNameField, hookConfiguration),
+				Field: fields.OneTermEqualSelector(metav1.ObjectNameField, configv1alpha1.WebhookConfigurationName),
 			},
+			&admissionregistrationv1.ValidatingAdmissionPolicy{}:        {Field: ofNodePorts},
+			&admissionregistrationv1.ValidatingAdmissionPolicyBinding{}: {Field: ofNodePorts},
 		},
 	}
 }

@@ -33,6 +33,8 @@ type wiring struct {
 	selection *selection.Tracker
 	// topology is the controller of that name, of which endpointslice asks what zones can take. Nil: it is turned off.
 	topology *topology.Reconciler
+	// hooks is the server of webhooks. Not nil where nodeport runs.
+	hooks *hooks
 }
 
 func (c wiring) coexist() bool { return c.Mode == configv1alpha1.ModeCoexist }
@@ -93,8 +95,14 @@ var constructors = map[string]func(wiring) (reconciler, error){
 			return nil, fmt.Errorf("nodePortRange: %w", err)
 		}
 		return &nodeport.Reconciler{
-			Range:   ports,
-			Coexist: c.coexist(),
+			Range:                ports,
+			Coexist:              c.coexist(),
+			WebhookConfiguration: configv1alpha1.WebhookConfigurationName,
+			Reports: nodeport.Reports{
+				Port:     uint16(c.NodeReports.Port),
+				Interval: c.NodeReports.Interval.Duration,
+				Identity: c.hooks.keeper.GetClientCertificate,
+			},
 		}, nil
 	},
 	configv1alpha1.ControllerTopology: func(c wiring) (reconciler, error) { return c.topology, nil },
@@ -127,8 +135,8 @@ func batchDelay(d *metav1.Duration) time.Duration {
 }
 
 // wire adds the named controllers to mgr.
-func wire(mgr ctrl.Manager, configuration *configv1alpha1.ManagerConfiguration, names []string) error {
-	c := wiring{ManagerConfiguration: configuration, selection: selection.New(endpointslice.TrackerOptions(configuration.Mode == configv1alpha1.ModeCoexist))}
+func wire(mgr ctrl.Manager, configuration *configv1alpha1.ManagerConfiguration, names []string, hooks *hooks) error {
+	c := wiring{ManagerConfiguration: configuration, hooks: hooks, selection: selection.New(endpointslice.TrackerOptions(configuration.Mode == configv1alpha1.ModeCoexist))}
 	if slices.Contains(names, configv1alpha1.ControllerTopology) {
 		c.topology = topology.New(c.coexist())
 	}

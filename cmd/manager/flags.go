@@ -122,7 +122,7 @@ func overrides(fs *flag.FlagSet, given *[]func(*configv1alpha1.ManagerConfigurat
 		func(c *configv1alpha1.ManagerConfiguration, v *bool) { c.Metrics.Secure = v })
 	text("health-probe-bind-address", "`host:port` of /healthz and /readyz, or 0 for none (health.bindAddress)",
 		func(c *configv1alpha1.ManagerConfiguration, v string) { c.Health.BindAddress = v })
-	text("webhook-bind-address", "`host:port` of the webhooks, in mode Coexist (webhook.bindAddress)",
+	text("webhook-bind-address", "`host:port` of the webhooks (webhook.bindAddress)",
 		func(c *configv1alpha1.ManagerConfiguration, v string) { c.Webhook.BindAddress = v })
 	text("kubeconfig", "`file` that says where the API server is (clientConnection.kubeconfig)",
 		func(c *configv1alpha1.ManagerConfiguration, v string) { c.ClientConnection.Kubeconfig = v })

@@ -70,7 +70,7 @@ func start(ctx context.Context, log logr.Logger, c *configv1alpha1.ManagerConfig
 	if err := hooks.setup(mgr); err != nil {
 		return err
 	}
-	if err := wire(mgr, c, names); err != nil {
+	if err := wire(mgr, c, names, hooks); err != nil {
 		return err
 	}
 	if err := mgr.Start(ctx); err != nil {

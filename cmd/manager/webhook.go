@@ -15,11 +15,8 @@ import (
 	"github.com/fairlead/fairlead/controllers/certificate"
 )
 
-// Names of the objects of config/webhook.
-const (
-	certificateSecret = "fairlead-manager-webhook"
-	hookConfiguration = "fairlead-manager"
-)
+// certificateSecret is the name of the Secret of config/webhook.
+const certificateSecret = "fairlead-manager-webhook"
 
 // hooks are the one server of all webhooks and its certificate. Nil: no controller has any.
 type hooks struct {
@@ -30,14 +27,15 @@ type hooks struct {
 
 // newHooks returns nil where none of the controllers has a webhook.
 func newHooks(c *configv1alpha1.ManagerConfiguration, names []string) *hooks {
-	if c.Mode != configv1alpha1.ModeCoexist || !slices.Contains(names, configv1alpha1.ControllerTopology) {
+	hints := c.Mode == configv1alpha1.ModeCoexist && slices.Contains(names, configv1alpha1.ControllerTopology)
+	if !hints && !slices.Contains(names, configv1alpha1.ControllerNodePort) {
 		return nil
 	}
 	host, port, _ := net.SplitHostPort(c.Webhook.BindAddress) // It was validated.
 	number, _ := strconv.Atoi(port)
 	return &hooks{host: host, port: number, keeper: &certificate.Keeper{
 		Secret:        types.NamespacedName{Namespace: ownNamespace(c), Name: certificateSecret},
-		Configuration: hookConfiguration,
+		Configuration: configv1alpha1.WebhookConfigurationName,
 	}}
 }
 

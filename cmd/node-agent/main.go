@@ -1,14 +1,16 @@
 // Command node-agent programs one node's kernel so that packets to Services find their endpoints; it stands in for
 // kube-proxy. This package is flags and wiring only: dataplane/sync watches, dataplane/model decides,
-// dataplane/nftables writes, dataplane/health tells how it is, dataplane/listeners who is in the way, and
-// dataplane/sysctl sets up the kernel.
+// dataplane/nftables writes, dataplane/health tells how it is, dataplane/listeners who is in the way,
+// dataplane/report tells the manager that, and dataplane/sysctl sets up the kernel.
 package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -17,11 +19,14 @@ import (
 	"syscall"
 
 	"github.com/go-logr/logr"
+	"k8s.io/client-go/rest"
 
+	configv1alpha1 "github.com/fairlead/fairlead/api/config/v1alpha1"
 	"github.com/fairlead/fairlead/buildinfo"
 	"github.com/fairlead/fairlead/dataplane/health"
 	"github.com/fairlead/fairlead/dataplane/listeners"
 	"github.com/fairlead/fairlead/dataplane/nftables"
+	"github.com/fairlead/fairlead/dataplane/report"
 	dpsync "github.com/fairlead/fairlead/dataplane/sync"
 	"github.com/fairlead/fairlead/dataplane/sysctl"
 )
@@ -89,7 +94,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	sysctl.AdviseIPv6(log, f.sysctls)
 	sysctl.Apply(log, f.sysctls, append(sysctl.Forwarding(), config.conntrack().Settings(sysctl.Cores())...))
 	adjustOOMScore(log, config.OOMScoreAdj)
-	err = serve(logr.NewContext(ctx, log), log, f.sysctls, config, dpsync.Options{
+	err = serve(logr.NewContext(ctx, log), log, f.sysctls, config, restConfig, dpsync.Options{
 		Model:        modelOptions,
 		Source:       source,
 		Addresses:    dpsync.MachineAddresses,
@@ -120,7 +125,7 @@ func (o observer) Synced(r dpsync.Result) {
 
 // serve runs the loop with all that stands beside it until the context ends. The error is that of a server that
 // cannot listen, and only where the configuration makes that fatal.
-func serve(ctx context.Context, log logr.Logger, sysctls string, config *configuration, options dpsync.Options) error {
+func serve(ctx context.Context, log logr.Logger, sysctls string, config *configuration, restConfig *rest.Config, options dpsync.Options) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	o := observer{Health: health.New(log, options.MinInterval), clashes: listeners.New(log), memory: &memory{}}
@@ -134,17 +139,23 @@ func serve(ctx context.Context, log logr.Logger, sysctls string, config *configu
 	if err != nil {
 		return fmt.Errorf("encoding the configuration for /configz: %w", err)
 	}
+	servers := []health.Server{{Address: *config.HealthzBindAddress, Handler: o.Handler()}, {Address: *config.MetricsBindAddress, Handler: loopback}}
+	if config.ReportBindAddress != "" {
+		reports, err := reportServer(log, restConfig, config.ReportBindAddress, o.clashes)
+		if err != nil {
+			return err
+		}
+		servers = append(servers, reports)
+	}
 	var beside sync.WaitGroup
-	var failures [2]error
-	for i, server := range []struct {
-		address string
-		handler http.Handler
-	}{{*config.HealthzBindAddress, o.Handler()}, {*config.MetricsBindAddress, loopback}} {
-		if server.address == "" {
+	failures := make([]error, len(servers))
+	for i, server := range servers {
+		if server.Address == "" {
 			continue
 		}
+		server.HardFail = config.BindAddressHardFail
 		beside.Go(func() {
-			if failures[i] = health.Serve(ctx, log, server.address, server.handler, config.BindAddressHardFail); failures[i] != nil {
+			if failures[i] = server.Serve(ctx, log); failures[i] != nil {
 				stop()
 			}
 		})
@@ -161,7 +172,24 @@ func serve(ctx context.Context, log logr.Logger, sysctls string, config *configu
 	}
 	loop.Run(ctx)
 	beside.Wait()
-	return errors.Join(failures[:]...)
+	return errors.Join(failures...)
+}
+
+// reportServer serves /nodeports to the manager.
+func reportServer(log logr.Logger, config *rest.Config, address string, nodePorts http.Handler) (health.Server, error) {
+	trust, err := report.NewTrust(log, config, configv1alpha1.WebhookConfigurationName)
+	if err != nil {
+		return health.Server{}, err
+	}
+	secure, err := trust.TLS()
+	if err != nil {
+		return health.Server{}, fmt.Errorf("preparing to tell the manager of node ports: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/nodeports", nodePorts)
+	return health.Server{Address: address, Handler: mux, Over: func(l net.Listener) net.Listener {
+		return tls.NewListener(report.Bound(l), secure)
+	}}, nil
 }
 
 // adjustOOMScore is best effort: lowering it takes CAP_SYS_RESOURCE.

@@ -47,6 +47,9 @@ func (c *configuration) validate() []string {
 	check(bindable(*c.MetricsBindAddress), "metricsBindAddress", "%q is not address:port", *c.MetricsBindAddress)
 	check(*c.MetricsBindAddress == "" || *c.MetricsBindAddress != *c.HealthzBindAddress, "metricsBindAddress",
 		"%q is taken by healthzBindAddress: choose another port", *c.MetricsBindAddress)
+	check(bindable(c.ReportBindAddress), "reportBindAddress", "%q is not address:port", c.ReportBindAddress)
+	check(c.ReportBindAddress == "" || c.ReportBindAddress != *c.HealthzBindAddress && c.ReportBindAddress != *c.MetricsBindAddress,
+		"reportBindAddress", "%q is taken by healthzBindAddress or metricsBindAddress: choose another port", c.ReportBindAddress)
 	c.validateDetection(check)
 	c.validateConntrack(check)
 	return problems

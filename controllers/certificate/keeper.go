@@ -118,6 +118,11 @@ func (k *Keeper) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) 
 	return k.serving, nil
 }
 
+// GetClientCertificate is for tls.Config, too: the manager is known by the same certificate where it is the client.
+func (k *Keeper) GetClientCertificate(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	return k.GetCertificate(nil)
+}
+
 // Ready is for the readiness check: a replica without a certificate must get no requests. Where nobody asks, since no
 // webhook is configured, it is ready, too.
 func (k *Keeper) Ready(*http.Request) error {

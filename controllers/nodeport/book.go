@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -22,13 +24,13 @@ import (
 // or not it leads: each of them answers webhooks, and whoever leads next already knows what is kept for whom.
 type Book struct {
 	now func() time.Time
-	// numbers says that there is a webhook that numbers Services.
-	numbers bool
 
-	mu     sync.Mutex
-	ledger *portalloc.Ledger
-	byName map[string]*v1alpha1.NodePortPool
-	pools  []pool
+	mu sync.Mutex
+	// numbers says that there is a webhook that numbers Services, and that the API server is told to ask it.
+	numbers bool
+	ledger  *portalloc.Ledger
+	byName  map[string]*v1alpha1.NodePortPool
+	pools   []pool
 	// changed is told of everything that can change a pool's status, after it is in the ledger.
 	changed func()
 	synced  []toolscache.InformerSynced
@@ -47,8 +49,9 @@ func NewBook(server portalloc.Range, now func() time.Time) *Book {
 	return &Book{now: now, ledger: portalloc.NewLedger(server), byName: map[string]*v1alpha1.NodePortPool{}, changed: func() {}}
 }
 
-// follow has the book told of all Services and NodePortPools, those that are there first.
-func (b *Book) follow(ctx context.Context, informers cache.Informers) error {
+// follow has the book told of all Services and NodePortPools, those that are there first, and of the
+// MutatingWebhookConfiguration of that name; "": there is none.
+func (b *Book) follow(ctx context.Context, informers cache.Informers, configuration string) error {
 	services, err := informers.GetInformer(ctx, &corev1.Service{})
 	if err != nil {
 		return fmt.Errorf("watching Services: %w", err)
@@ -57,11 +60,22 @@ func (b *Book) follow(ctx context.Context, informers cache.Informers) error {
 	if err != nil {
 		return fmt.Errorf("watching NodePortPools: %w", err)
 	}
-	// Pools first: what they keep is not handed out while Services are still being listed.
-	for _, f := range []struct {
+	type following struct {
 		informer cache.Informer
 		handler  toolscache.ResourceEventHandler
-	}{{pools, handlers(b.setPool, b.deletePool)}, {services, handlers(b.setService, b.deleteService)}} {
+	}
+	// Pools first: what they keep is not handed out while Services are still being listed.
+	all := []following{{pools, handlers(b.setPool, b.deletePool)}, {services, handlers(b.setService, b.deleteService)}}
+	if configuration != "" {
+		configurations, err := informers.GetInformer(ctx, &admissionregistrationv1.MutatingWebhookConfiguration{})
+		if err != nil {
+			return fmt.Errorf("watching the MutatingWebhookConfiguration: %w", err)
+		}
+		all = append(all, following{configurations, handlers(
+			func(c *admissionregistrationv1.MutatingWebhookConfiguration) { b.setWebhook(c, configuration, asks(c)) },
+			func(c *admissionregistrationv1.MutatingWebhookConfiguration) { b.setWebhook(c, configuration, false) })})
+	}
+	for _, f := range all {
 		registration, err := f.informer.AddEventHandler(f.handler)
 		if err != nil {
 			return fmt.Errorf("following events: %w", err)
@@ -123,6 +137,22 @@ func (b *Book) deletePool(p *v1alpha1.NodePortPool) {
 	b.locked(func(now time.Time) {
 		delete(b.byName, p.Name)
 		b.setPools(now)
+	})
+}
+
+// setWebhook tells whether the configuration of that name has the API server ask for numbers.
+func (b *Book) setWebhook(c *admissionregistrationv1.MutatingWebhookConfiguration, name string, asks bool) {
+	if c.Name == name {
+		b.locked(func(time.Time) { b.numbers = asks })
+	}
+}
+
+// asks reports whether a configuration names the webhook.
+func asks(c *admissionregistrationv1.MutatingWebhookConfiguration) bool {
+	return slices.ContainsFunc(c.Webhooks, func(w admissionregistrationv1.MutatingWebhook) bool {
+		at := w.ClientConfig
+		return at.Service != nil && at.Service.Path != nil && *at.Service.Path == WebhookPath ||
+			at.URL != nil && strings.HasSuffix(*at.URL, WebhookPath)
 	})
 }
 

@@ -17,11 +17,13 @@ type written struct {
 	policy, bindingSeen int64
 }
 
+// +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=validatingadmissionpolicies;validatingadmissionpolicybindings,resourceNames=fairlead-node-ports,verbs=create;delete;get;list;patch;watch
+
 // enforce keeps the policy and its binding while a pool says Enforce, and takes them away after that. Both are written
 // again when somebody else changed them, which their generations tell. A manager that does not serve the webhook needs no
-// rights to either, and leaves them alone.
+// rights to either, and leaves them alone. Where the API server is not told to ask it, they are taken away.
 func (r *poolReconciler) enforce(ctx context.Context) error {
-	if !r.book.numbers {
+	if !r.serves {
 		return nil
 	}
 	policy := &admissionregistrationv1.ValidatingAdmissionPolicy{}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +22,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+	"sigs.k8s.io/yaml"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/portalloc"
@@ -62,16 +64,7 @@ func newHooked(t *testing.T) *hooked {
 	t.Helper()
 	apiserver.Config(t) // or it is skipped
 	env := &envtest.Environment{CRDDirectoryPaths: []string{"../../config/crd/bases"}, ErrorIfCRDPathMissing: true, WebhookInstallOptions: envtest.WebhookInstallOptions{
-		MutatingWebhooks: []*admissionregistrationv1.MutatingWebhookConfiguration{{ObjectMeta: metav1.ObjectMeta{Name: "fairlead-manager"},
-			Webhooks: []admissionregistrationv1.MutatingWebhook{{
-				Name:         "node-ports.fairlead.dev",
-				ClientConfig: admissionregistrationv1.WebhookClientConfig{Service: &admissionregistrationv1.ServiceReference{Namespace: "x", Name: "x", Path: ptr.To(WebhookPath)}},
-				Rules: []admissionregistrationv1.RuleWithOperations{{Operations: []admissionregistrationv1.OperationType{"CREATE", "UPDATE"},
-					Rule: admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"services"}}}},
-				FailurePolicy: ptr.To(admissionregistrationv1.Ignore), TimeoutSeconds: ptr.To[int32](5),
-				SideEffects:        ptr.To(admissionregistrationv1.SideEffectClassNoneOnDryRun),
-				ReinvocationPolicy: ptr.To(admissionregistrationv1.IfNeededReinvocationPolicy), AdmissionReviewVersions: []string{"v1"},
-			}}}}}}
+		MutatingWebhooks: []*admissionregistrationv1.MutatingWebhookConfiguration{shipped(t)}}}
 	env.ControlPlane.GetAPIServer().Configure().Set("service-cluster-ip-range", "10.0.0.0/16")
 	cfg, err := env.Start()
 	if err != nil {
@@ -95,25 +88,51 @@ func newHooked(t *testing.T) *hooked {
 	return h
 }
 
+// shipped is the webhook configuration as it is installed.
+func shipped(t *testing.T) *admissionregistrationv1.MutatingWebhookConfiguration {
+	t.Helper()
+	raw, err := os.ReadFile("../../config/webhook/webhooks.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	configuration := &admissionregistrationv1.MutatingWebhookConfiguration{}
+	if err := yaml.UnmarshalStrict(raw, configuration); err != nil {
+		t.Fatal(err)
+	}
+	return configuration
+}
+
+// hookConfiguration is its name.
+const hookConfiguration = "fairlead-manager"
+
+// timed is a server that notes what the handler takes.
+type timed struct {
+	h *hooked
+	webhook.Server
+}
+
+func (s *timed) Register(path string, hook http.Handler) {
+	inner := hook.(*webhook.Admission).Handler
+	s.Server.Register(path, &webhook.Admission{Handler: admission.HandlerFunc(func(ctx context.Context, request admission.Request) admission.Response {
+		begin := time.Now()
+		response := inner.Handle(ctx, request)
+		s.h.mu.Lock()
+		s.h.times = append(s.h.times, time.Since(begin))
+		s.h.mu.Unlock()
+		return response
+	})})
+}
+
 // manage runs a manager with the webhook, and returns when that answers.
 func (h *hooked) manage() (stop func()) {
 	h.Helper()
 	mgr, err := ctrl.NewManager(h.Config, ctrl.Options{Scheme: apiserver.Scheme, Metrics: metricsserver.Options{BindAddress: "0"},
 		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
-		WebhookServer: webhook.NewServer(webhook.Options{Host: h.options.LocalServingHost, Port: h.options.LocalServingPort,
-			CertDir: h.options.LocalServingCertDir})})
+		WebhookServer: &timed{h, webhook.NewServer(webhook.Options{Host: h.options.LocalServingHost, Port: h.options.LocalServingPort,
+			CertDir: h.options.LocalServingCertDir})}})
 	h.Must(err)
-	r := &Reconciler{Coexist: true, ServesWebhook: true}
+	r := &Reconciler{Coexist: true, WebhookConfiguration: hookConfiguration}
 	h.Must(r.SetupWithManager(mgr))
-	hook := r.Webhook(mgr)
-	mgr.GetWebhookServer().Register(WebhookPath, &webhook.Admission{Handler: admission.HandlerFunc(func(ctx context.Context, request admission.Request) admission.Response {
-		begin := time.Now()
-		response := hook.Handle(ctx, request)
-		h.mu.Lock()
-		h.times = append(h.times, time.Since(begin))
-		h.mu.Unlock()
-		return response
-	})})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

@@ -24,10 +24,16 @@ var (
 	failures       = counters("allocation_errors_total", "Number of Services that got no node port, or not the one that they named")
 	repairs        = prometheus.NewCounter(prometheus.CounterOpts{Subsystem: subsystem, Name: "repairs_total",
 		Help: "Number of Services that were moved from a node port that an older Service has"})
+
+	listenersFound = prometheus.NewGauge(prometheus.GaugeOpts{Name: "fairlead_nodeport_clashes",
+		Help: "Number of programs on nodes that listen where a node port or healthCheckNodePort is served"})
+	reportsHeard = prometheus.NewGauge(prometheus.GaugeOpts{Name: "fairlead_nodeport_reporting_nodes",
+		Help: "Number of nodes that tell what listens on node ports"})
 )
 
 func init() {
-	metrics.Registry.MustRegister(allocatedPorts, availablePorts, reservedPorts, duplicatePorts, allocations, failures, repairs)
+	metrics.Registry.MustRegister(allocatedPorts, availablePorts, reservedPorts, duplicatePorts, allocations, failures, repairs,
+		listenersFound, reportsHeard)
 }
 
 func gauges(name, help string) *prometheus.GaugeVec {

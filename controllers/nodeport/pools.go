@@ -32,6 +32,8 @@ type poolReconciler struct {
 	recorder events.EventRecorder
 	book     *Book
 	intn     func(int) int
+	// serves says that the manager serves the webhook, and so has the rights to write the policy.
+	serves bool
 	// published are the pools that have metrics.
 	published map[string]bool
 	// enforced is what was written of the policy.

@@ -54,8 +54,11 @@ type Reconciler struct {
 	Range portalloc.Range
 	// Book knows who has which port. SetupWithManager makes it of Range where it is nil.
 	Book *Book
-	// ServesWebhook says that the manager serves Webhook. Without it no pool is enforced: every Service would be refused.
-	ServesWebhook bool
+	// WebhookConfiguration is the name of the MutatingWebhookConfiguration by which the API server asks Webhook. Empty: the
+	// manager does not serve it. Where it does not, or is not asked, no pool is enforced: every Service would be refused.
+	WebhookConfiguration string
+	// Reports are what node agents tell of programs that listen on node ports.
+	Reports Reports
 	// Coexist says that somebody else serves Services without a class.
 	Coexist bool
 	// Intn returns a random number from 0 to n-1. Nil: math/rand/v2.

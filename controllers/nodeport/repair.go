@@ -172,24 +172,31 @@ func (r *poolReconciler) resolved(ctx context.Context, clashes map[portalloc.Key
 
 // reportUnique writes the condition where it differs, with an event when it became False.
 func (r *poolReconciler) reportUnique(ctx context.Context, svc *corev1.Service, is metav1.ConditionStatus, reason, message string) error {
-	have := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionNodePortsUnique)
-	since := metav1.NewTime(r.book.now()).Rfc3339Copy()
-	if have != nil && have.Status == is {
-		if have.Reason == reason && have.Message == message {
-			return nil
+	became, err := applyCondition(ctx, r.client, r.book.now(), svc, FieldManager+"-repair",
+		metav1.Condition{Type: v1alpha1.ConditionNodePortsUnique, Status: is, Reason: reason, Message: message})
+	if err == nil && became && is == metav1.ConditionFalse {
+		r.recorder.Eventf(svc, nil, corev1.EventTypeWarning, "NodePort"+reason, "RepairNodePorts", "%s", message)
+	}
+	return err
+}
+
+// applyCondition writes a condition of a Service where it differs, and reports whether its status did. manager is a field
+// manager of the condition's own: an apply takes away what its manager does not name.
+func applyCondition(ctx context.Context, c client.Client, now time.Time, svc *corev1.Service, manager string, want metav1.Condition) (became bool, err error) {
+	have := meta.FindStatusCondition(svc.Status.Conditions, want.Type)
+	since := metav1.NewTime(now).Rfc3339Copy()
+	became = have == nil || have.Status != want.Status
+	if !became {
+		if have.Reason == want.Reason && have.Message == want.Message {
+			return false, nil
 		}
 		since = have.LastTransitionTime
 	}
 	apply := corev1ac.Service(svc.Name, svc.Namespace).WithUID(svc.UID).WithStatus(corev1ac.ServiceStatus().WithConditions(
-		metav1ac.Condition().WithType(v1alpha1.ConditionNodePortsUnique).WithStatus(is).WithReason(reason).WithMessage(message).
+		metav1ac.Condition().WithType(want.Type).WithStatus(want.Status).WithReason(want.Reason).WithMessage(want.Message).
 			WithObservedGeneration(svc.Generation).WithLastTransitionTime(since)))
-	// Another field manager than that of NodePortsAllocated: an apply takes away what its manager does not name.
-	err := r.client.Status().Apply(ctx, apply, client.FieldOwner(FieldManager+"-repair"), client.ForceOwnership)
-	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("applying the condition of Service %s: %w", portalloc.KeyOf(svc), err)
+	if err := c.Status().Apply(ctx, apply, client.FieldOwner(manager), client.ForceOwnership); client.IgnoreNotFound(err) != nil {
+		return false, fmt.Errorf("applying the condition of Service %s: %w", portalloc.KeyOf(svc), err)
 	}
-	if is == metav1.ConditionFalse && (have == nil || have.Status != is) {
-		r.recorder.Eventf(svc, nil, corev1.EventTypeWarning, "NodePort"+reason, "RepairNodePorts", "%s", message)
-	}
-	return nil
+	return became, nil
 }

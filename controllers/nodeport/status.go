@@ -82,7 +82,8 @@ func roundUp(t time.Time) time.Time { return t.Add(time.Second - 1).Truncate(tim
 func (c *census) accepted(share portalloc.Share) metav1.Condition {
 	if c.unenforced[share.Pool.Name] {
 		return condition(v1alpha1.ConditionAccepted, false, v1alpha1.ReasonNotEnforced,
-			"enforcement is Enforce, and the manager serves no webhook that numbers Services: the pool is best effort until it does")
+			"enforcement is Enforce, and the API server asks no webhook that numbers Services: the pool is best effort until the "+
+				"manager serves it and config/webhook is applied")
 	}
 	var wrong []string
 	reason := v1alpha1.ReasonAccepted

@@ -2,8 +2,10 @@ package nodeport
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -20,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/source"
+	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/portalloc"
@@ -42,11 +45,16 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	if r.Book == nil {
 		r.Book = NewBook(r.Range, time.Now)
 	}
-	r.Book.numbers = r.ServesWebhook
 	if r.Intn == nil {
 		r.Intn = rand.IntN
 	}
 	if err := r.setupPools(mgr); err != nil {
+		return err
+	}
+	if err := r.setupWebhook(mgr); err != nil {
+		return err
+	}
+	if err := r.setupReports(mgr); err != nil {
 		return err
 	}
 	concerned := predicate.NewPredicateFuncs(func(object client.Object) bool {
@@ -61,9 +69,23 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Complete(r)
 }
 
-// Webhook returns the handler of WebhookPath. It goes by the controller's book, which SetupWithManager makes.
-func (r *Reconciler) Webhook(mgr ctrl.Manager) *Webhook {
-	return &Webhook{Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Book: r.Book, Intn: r.Intn}
+// setupWebhook serves the webhook, on every replica. One that does not know yet who has which port is not ready to be asked.
+func (r *Reconciler) setupWebhook(mgr ctrl.Manager) error {
+	if r.WebhookConfiguration == "" {
+		return nil
+	}
+	hook := &Webhook{Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Book: r.Book, Intn: r.Intn}
+	mgr.GetWebhookServer().Register(WebhookPath, &webhook.Admission{Handler: hook})
+	err := mgr.AddReadyzCheck("node-ports", func(*http.Request) error {
+		if !r.Book.ready() {
+			return errors.New("Services and NodePortPools are still being listed")
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("adding the readiness check of the webhook: %w", err)
+	}
+	return nil
 }
 
 // setupPools has the book follow the manager's cache, on every replica, and adds the controller nodeportpool.
@@ -75,7 +97,7 @@ func (r *Reconciler) setupPools(mgr ctrl.Manager) error {
 		default: // it knows already
 		}
 	}
-	if err := r.Book.follow(context.Background(), mgr.GetCache()); err != nil {
+	if err := r.Book.follow(context.Background(), mgr.GetCache(), r.WebhookConfiguration); err != nil {
 		return err
 	}
 	// All pools are one request, which waits for more to happen.
@@ -86,12 +108,13 @@ func (r *Reconciler) setupPools(mgr ctrl.Manager) error {
 	b := ctrl.NewControllerManagedBy(mgr).Named("nodeportpool").
 		WatchesRawSource(source.Channel(changes, soon)).
 		Watches(&corev1.Namespace{}, one, builder.WithPredicates(predicate.LabelChangedPredicate{}))
-	if r.ServesWebhook {
+	if r.WebhookConfiguration != "" {
 		ours := builder.WithPredicates(predicate.NewPredicateFuncs(func(object client.Object) bool { return object.GetName() == PolicyName }))
 		b = b.Watches(&admissionregistrationv1.ValidatingAdmissionPolicy{}, one, ours).
 			Watches(&admissionregistrationv1.ValidatingAdmissionPolicyBinding{}, one, ours)
 	}
-	return b.Complete(&poolReconciler{client: r.Client, reader: r.Reader, recorder: r.Recorder, book: r.Book, intn: r.Intn})
+	return b.Complete(&poolReconciler{client: r.Client, reader: r.Reader, recorder: r.Recorder, book: r.Book, intn: r.Intn,
+		serves: r.WebhookConfiguration != ""})
 }
 
 // candidates returns every Service whose node ports the API server leaves alone.

@@ -37,6 +37,8 @@ type Webhook struct {
 
 var _ admission.Handler = (*Webhook)(nil)
 
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get
+
 // Handle answers one request.
 func (w *Webhook) Handle(ctx context.Context, request admission.Request) admission.Response {
 	if request.Kind.Kind != "Service" || request.SubResource != "" || !w.Book.ready() {

@@ -157,7 +157,7 @@ func TestHardFail(t *testing.T) {
 	}
 	defer listener.Close()
 	h, _ := newHealth(t)
-	err = Serve(t.Context(), logr.Discard(), listener.Addr().String(), h.Handler(), true)
+	err = Server{Address: listener.Addr().String(), Handler: h.Handler(), HardFail: true}.Serve(t.Context(), logr.Discard())
 	for _, want := range []string{listener.Addr().String(), "ss -ltnp", "healthzBindAddress"} {
 		if err == nil || strings.Count(err.Error(), want) != 1 {
 			t.Errorf("error %v does not say %s, once", err, want)

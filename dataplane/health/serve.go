@@ -15,12 +15,22 @@ import (
 // listenAgain is the pause before an address in use is tried again: another proxy may be on its way out.
 const listenAgain = 5 * time.Second
 
-// Serve answers on an address until the context ends. An address in use is tried again and again, since packets
-// matter more than what can be said of them; with hardFail it is an error.
-func Serve(ctx context.Context, log logr.Logger, address string, handler http.Handler, hardFail bool) error {
+// Server answers on an address.
+type Server struct {
+	Address string
+	Handler http.Handler
+	// Over is what connections are served over, given the listener for TCP; nil: nothing more.
+	Over func(net.Listener) net.Listener
+	// HardFail makes an address in use an error. Otherwise it is tried again and again, since packets matter more than what
+	// can be said of them.
+	HardFail bool
+}
+
+// Serve returns when the context ends.
+func (s Server) Serve(ctx context.Context, log logr.Logger) error {
 	for said := ""; ctx.Err() == nil; {
-		err := serveOnce(ctx, address, handler)
-		if err == nil || hardFail {
+		err := s.once(ctx)
+		if err == nil || s.HardFail {
 			return err
 		}
 		if said != err.Error() {
@@ -35,20 +45,23 @@ func Serve(ctx context.Context, log logr.Logger, address string, handler http.Ha
 	return nil
 }
 
-func serveOnce(ctx context.Context, address string, handler http.Handler) error {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+func (s Server) once(ctx context.Context) error {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.Address)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("%s is taken, by kube-proxy if that still runs: end what `ss -ltnp` names, or change healthzBindAddress "+
-			"or metricsBindAddress: %w", address, syscall.EADDRINUSE)
+		return fmt.Errorf("%s is taken, by kube-proxy if that still runs: end what `ss -ltnp` names, or change healthzBindAddress, "+
+			"metricsBindAddress or reportBindAddress: %w", s.Address, syscall.EADDRINUSE)
 	}
 	if err != nil {
 		return fmt.Errorf("serving health or metrics: %w", err) // net says on which address
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
+	if s.Over != nil {
+		listener = s.Over(listener)
+	}
+	server := &http.Server{Handler: s.Handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serving on %s: %w", address, err)
+		return fmt.Errorf("serving on %s: %w", s.Address, err)
 	}
 	return nil
 }

@@ -205,7 +205,7 @@ func TestServe(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := Serve(ctx, logr.Discard(), listener.Addr().String(), h.Handler(), false); err != nil {
+		if err := (Server{Address: listener.Addr().String(), Handler: h.Handler()}).Serve(ctx, logr.Discard()); err != nil {
 			t.Errorf("Serve: %v", err)
 		}
 	}()

@@ -43,16 +43,20 @@ func (w *World) Alone() cache.Options {
 }
 
 // Start runs a manager with the controllers that setup adds, until the test ends or stop is called. It returns when the
-// caches are filled.
-func (w *World) Start(caches cache.Options, setup func(ctrl.Manager) error) (stop func()) {
+// caches are filled. Changes are made to the options of the manager.
+func (w *World) Start(caches cache.Options, setup func(ctrl.Manager) error, changes ...func(*ctrl.Options)) (stop func()) {
 	w.Helper()
-	mgr, err := ctrl.NewManager(w.Config, ctrl.Options{
+	options := ctrl.Options{
 		Scheme:  Scheme,
 		Metrics: metricsserver.Options{BindAddress: "0"},
 		// Every test names its controller alike.
 		Controller: config.Controller{SkipNameValidation: new(true)},
 		Cache:      caches,
-	})
+	}
+	for _, change := range changes {
+		change(&options)
+	}
+	mgr, err := ctrl.NewManager(w.Config, options)
 	w.Must(err)
 	w.Must(setup(mgr))
 	ctx, cancel := context.WithCancel(context.Background())

@@ -138,23 +138,18 @@ func needsAPIServer(t *testing.T) {
 	}
 }
 
-// install creates every object of config/default, and the rights that config/overlays/coexist adds, refusing unknown
-// fields, and waits until the custom resources are served.
+// install creates the objects of config/default, refusing unknown fields, and waits until the custom resources are served.
+// Webhooks are the tests' to install: without a proxy the API server would look for the manager's cluster IP in the
+// network of this machine.
 func install(ctx context.Context) error {
 	objects, err := kustomize("config/default")
 	if err != nil {
 		return err
 	}
-	coexist, err := kustomize("config/overlays/coexist")
-	if err != nil {
-		return err
-	}
-	for _, object := range coexist {
-		if object.GetName() == "fairlead-manager-webhook" && object.GetKind() != "Service" {
-			objects = append(objects, object)
-		}
-	}
 	for _, object := range objects {
+		if object.GetKind() == "MutatingWebhookConfiguration" {
+			continue
+		}
 		if err := suite.admin.Create(ctx, object, client.FieldValidation(metav1.FieldValidationStrict)); err != nil {
 			return fmt.Errorf("creating %s %s: %w", object.GetKind(), object.GetName(), err)
 		}

@@ -3,6 +3,7 @@ package integration
 import (
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -15,11 +16,11 @@ import (
 	fairleadv1alpha1 "github.com/fairlead/fairlead/api/v1alpha1"
 )
 
-// installWebhook applies the webhooks of config/overlays/coexist, which are reached at an address, until the test ends or
-// remove is called.
-func installWebhook(t *testing.T, address string) (removeWebhook func()) {
+// installWebhook applies the webhooks of a folder of config, which are reached at an address, until the test ends or the
+// returned function is called.
+func installWebhook(t *testing.T, folder, address string) (removeWebhook func()) {
 	t.Helper()
-	objects, err := kustomize("config/overlays/coexist")
+	objects, err := kustomize(filepath.Join("config", folder))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +68,7 @@ func TestTopologyBesideUpstream(t *testing.T) {
 	needsAPIServer(t)
 	b := &besideUpstream{nodes: zoned(t)}
 	address := freeAddress(t)
-	b.removeWebhook = installWebhook(t, address)
+	b.removeWebhook = installWebhook(t, "overlays/coexist", address)
 	b.upstream = startUpstream(t, "endpointslice-controller", "endpoint_slice")
 	startManager(t, "--leader-elect=false", "--mode=Coexist", "--webhook-bind-address="+address)
 	b.hinted = newHinted(t)
@@ -250,7 +251,7 @@ func TestTopologyReplicas(t *testing.T) {
 	needsAPIServer(t)
 	zoned(t)
 	address := freeAddress(t)
-	installWebhook(t, address)
+	installWebhook(t, "overlays/coexist", address)
 	upstream := startUpstream(t, "endpointslice-controller", "endpoint_slice")
 	first := startManager(t, "--mode=Coexist")
 	leader := newHolder(t)

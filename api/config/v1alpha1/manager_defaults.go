@@ -23,6 +23,8 @@ const (
 	defaultEndpointsBatchDelay        = 3 * time.Second
 	defaultEndpointsSyncs       int32 = 5
 
+	defaultReportInterval = time.Minute
+
 	defaultLeaseDuration = 15 * time.Second
 	defaultRenewDeadline = 10 * time.Second
 	defaultRetryPeriod   = 2 * time.Second
@@ -50,6 +52,7 @@ func (c *ManagerConfiguration) Default() {
 	orDefault(&c.Metrics.BindAddress, DefaultMetricsBindAddress)
 	orDefault(&c.Metrics.Secure, new(true))
 	orDefault(&c.Health.BindAddress, DefaultHealthBindAddress)
+	orDefault(&c.NodeReports.Interval, &metav1.Duration{Duration: defaultReportInterval})
 	orDefault(&c.Webhook.BindAddress, DefaultWebhookBindAddress)
 	orDefault(&c.ClientConnection.QPS, new(DefaultQPS))
 	orDefault(&c.ClientConnection.Burst, new(defaultBurst(*c.ClientConnection.QPS)))

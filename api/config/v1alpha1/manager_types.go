@@ -50,7 +50,10 @@ type ManagerConfiguration struct {
 	// Health is the endpoint of /healthz and /readyz.
 	Health Health `json:"health,omitempty"`
 
-	// Webhook is where the API server reaches the manager's webhooks, which there are in mode Coexist.
+	// NodeReports is how the node agents are asked what listens on node ports.
+	NodeReports NodeReports `json:"nodeReports,omitempty"`
+
+	// Webhook is where the API server reaches the manager's webhooks.
 	Webhook Webhook `json:"webhook,omitempty"`
 
 	// ClientConnection is how the manager reaches the API server.
@@ -164,8 +167,21 @@ type Health struct {
 	BindAddress string `json:"bindAddress,omitempty"`
 }
 
+// NodeReports is how the manager asks the node agents which programs listen on node ports of Services.
+type NodeReports struct {
+	// Port is that of the agents' reportBindAddress. 0: nobody is asked.
+	Port int32 `json:"port,omitempty"`
+
+	// Interval is the time between two questions to one agent, 1s to 1h. Nil: 1m, which is how often agents look.
+	Interval *metav1.Duration `json:"interval,omitempty"`
+}
+
+// WebhookConfigurationName is that of the MutatingWebhookConfiguration that names the manager's webhooks. The manager keeps
+// its caBundle, and whoever has the key of a certificate in it is the manager to the node agents.
+const WebhookConfigurationName = "fairlead-manager"
+
 // Webhook is the endpoint of the webhooks, HTTPS with a certificate that the manager keeps by itself. It is made for the
-// hosts that the MutatingWebhookConfiguration fairlead-manager names.
+// hosts that the MutatingWebhookConfiguration names.
 type Webhook struct {
 	// BindAddress is host:port to listen on. Default: ":9443".
 	BindAddress string `json:"bindAddress,omitempty"`

@@ -50,6 +50,12 @@ func (c *ManagerConfiguration) Validate() error {
 		add(taken("webhook.bindAddress", c.Webhook.BindAddress, "metrics.bindAddress", c.Metrics.BindAddress))
 		add(taken("webhook.bindAddress", c.Webhook.BindAddress, "health.bindAddress", c.Health.BindAddress))
 	}
+	if port := c.NodeReports.Port; port < 0 || port > 65535 {
+		add(fmt.Errorf("nodeReports.port: %d is no port: write that of the node agents' reportBindAddress, or 0 to ask nobody", port))
+	}
+	if d := c.NodeReports.Interval.Duration; d < time.Second || d > time.Hour {
+		add(fmt.Errorf("nodeReports.interval: %s is not within 1s and 1h", d))
+	}
 	if c.Metrics.CertDir != "" && !*c.Metrics.Secure {
 		add(errors.New("metrics.certDir: there is no certificate without HTTPS: set metrics.secure to true or leave certDir out"))
 	}

@@ -46,7 +46,9 @@ type NodeAgentConfiguration struct {
 	HealthzBindAddress *string `json:"healthzBindAddress,omitempty"`
 	// MetricsBindAddress serves /metrics, /proxyMode, /configz and /nodeports, 127.0.0.1:10249 by default; "" turns it off.
 	MetricsBindAddress *string `json:"metricsBindAddress,omitempty"`
-	// BindAddressHardFail ends the agent if one of the two cannot be listened on, instead of trying again.
+	// ReportBindAddress serves /nodeports to the manager, over HTTPS; "" by default: nobody does.
+	ReportBindAddress string `json:"reportBindAddress,omitempty"`
+	// BindAddressHardFail ends the agent if one of these cannot be listened on, instead of trying again.
 	BindAddressHardFail bool `json:"bindAddressHardFail,omitempty"`
 	// EnableProfiling serves /debug/pprof/ beside /metrics.
 	EnableProfiling bool `json:"enableProfiling,omitempty"`

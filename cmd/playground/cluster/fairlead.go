@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,21 +21,47 @@ import (
 	"github.com/fairlead/fairlead/cmd/playground/pki"
 )
 
-// Manifests are Fairlead's own objects, as an administrator would apply them: kinds, namespaces, service accounts, roles.
-// Its programs run as processes here, not as Pods.
+// Manifests are Fairlead's own objects, as an administrator would apply them: kinds, namespaces, service accounts, roles,
+// webhooks. Its programs run as processes here, not as Pods.
 type Manifests []*unstructured.Unstructured
 
 // RenderManifests puts them together; it needs no API server.
 func (c *Cluster) RenderManifests() (Manifests, error) {
 	var all Manifests
-	for _, dir := range []string{"crd", "rbac"} {
+	for _, dir := range []string{"crd", "rbac", "webhook"} {
 		objects, err := c.render(dir)
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, objects...)
 	}
+	// No Service leads to a process.
+	all = slices.DeleteFunc(all, func(o *unstructured.Unstructured) bool { return o.GetKind() == "Service" })
+	for _, object := range all {
+		if object.GetKind() == "MutatingWebhookConfiguration" {
+			if err := reachByURL(object); err != nil {
+				return nil, err
+			}
+		}
+	}
 	return all, nil
+}
+
+// reachByURL has the API server ask the manager beside it.
+func reachByURL(configuration *unstructured.Unstructured) error {
+	webhooks, _, err := unstructured.NestedSlice(configuration.Object, "webhooks")
+	if err != nil {
+		return fmt.Errorf("reading the webhooks: %w", err)
+	}
+	for _, w := range webhooks {
+		webhook, _ := w.(map[string]any)
+		path, _, err := unstructured.NestedString(webhook, "clientConfig", "service", "path")
+		if err != nil {
+			return fmt.Errorf("reading a webhook: %w", err)
+		}
+		webhook["clientConfig"] = map[string]any{"url": "https://" + managerWebhook + path}
+	}
+	return unstructured.SetNestedSlice(configuration.Object, webhooks, "webhooks")
 }
 
 // Install applies the manifests and lets the API server reach the kubelets.
@@ -111,9 +138,12 @@ func (c *Cluster) StartFairlead(ctx context.Context) error {
 			Provider: "fake", Fake: &configv1alpha1.FakeCloud{Endpoint: "unix://" + c.cloudSocket()},
 		},
 		// There is one manager, and a restarted one need not wait for its predecessor's lease.
-		LeaderElection:   configv1alpha1.LeaderElection{Enabled: &alone},
-		Metrics:          configv1alpha1.Metrics{BindAddress: "127.0.0.1:8443"},
-		Health:           configv1alpha1.Health{BindAddress: managerHealth},
+		LeaderElection: configv1alpha1.LeaderElection{Enabled: &alone},
+		Metrics:        configv1alpha1.Metrics{BindAddress: "127.0.0.1:8443"},
+		Health:         configv1alpha1.Health{BindAddress: managerHealth},
+		Webhook:        configv1alpha1.Webhook{BindAddress: managerWebhook},
+		// More often than in a cluster: people who try it are watching.
+		NodeReports:      configv1alpha1.NodeReports{Port: agentReports, Interval: &metav1.Duration{Duration: 5 * time.Second}},
 		ClientConnection: configv1alpha1.ClientConnection{Kubeconfig: manager},
 	}
 	managerConfig, err := c.writeYAML("manager.yaml", config)
@@ -121,9 +151,10 @@ func (c *Cluster) StartFairlead(ctx context.Context) error {
 		return err
 	}
 	agentConfig, err := c.writeYAML("node-agent.yaml", map[string]any{
-		"apiVersion":     configv1alpha1.GroupVersion.String(),
-		"kind":           "NodeAgentConfiguration",
-		"localDetection": map[string]any{"clusterCIDRs": strings.Split(network.PodCIDRs, ",")},
+		"apiVersion":        configv1alpha1.GroupVersion.String(),
+		"kind":              "NodeAgentConfiguration",
+		"localDetection":    map[string]any{"clusterCIDRs": strings.Split(network.PodCIDRs, ",")},
+		"reportBindAddress": fmt.Sprintf(":%d", agentReports),
 	})
 	if err != nil {
 		return err
@@ -149,7 +180,9 @@ func (c *Cluster) writeYAML(name string, content any) (path string, err error) {
 }
 
 const (
-	managerHealth = "127.0.0.1:8081"
+	managerHealth  = "127.0.0.1:8081"
+	managerWebhook = "127.0.0.1:9443"
+	agentReports   = 10268
 	// agentHealth is kube-proxy's port, which load balancers know.
 	agentHealth = "127.0.0.1:10256"
 )
