@@ -95,10 +95,21 @@ func TestPromises(t *testing.T) {
 	if !ok || full.Kept != 3 || !strings.Contains(err.Error(), "kept (3)") {
 		t.Errorf("got %v, want that all are promised", err)
 	}
-	// b is seen, with what c was promised: c has to take another. What else b was promised may still be on its way.
+	// b is made, with what c was promised: another ledger was asked. c has to take another, which may be what b was promised
+	// here.
 	l.Set(service("b", 0, corev1.ServicePort{Port: 80, NodePort: 30002}), at(4))
-	if port, err := ask("c", 5); err == nil {
-		t.Errorf("c got %d", port)
+	if port, err := ask("c", 5); err != nil || port != 30001 {
+		t.Errorf("c got %d, %v", port, err)
+	}
+	// What b is promised from now on may still be on its way when something else of it is seen.
+	l.Withdraw(key("c"))
+	wider := service("b", 0, corev1.ServicePort{Port: 80, NodePort: 30002}, corev1.ServicePort{Port: 443})
+	if given, err := l.Assign(Request{Service: wider, NodePorts: true}, at(5), first); err != nil || given.Ports[1] != 30001 {
+		t.Errorf("another port of b got %v, %v", given, err)
+	}
+	l.Set(service("b", 0, corev1.ServicePort{Port: 80, NodePort: 30002}), at(6))
+	if port, err := ask("d", 6); err == nil {
+		t.Errorf("d got %d, which is promised to b", port)
 	}
 	l.Withdraw(key("b"))
 	if port, err := ask("d", 6); err != nil || port != 30001 {

@@ -181,7 +181,9 @@ func FuzzLedger(f *testing.F) {
 			switch ops[i] % 6 {
 			case 0, 1: // a Service as it is, or as it is now, or another of that name
 				svc := service(k.Name, x/8, corev1.ServicePort{Port: 80, NodePort: int32(y % 45)}, corev1.ServicePort{Port: 53, NodePort: int32(x % 45)}, corev1.ServicePort{Port: 53, Protocol: "UDP", NodePort: int32(x % 45)})
-				if before := b.services[k]; before != nil && ops[i]%6 == 0 {
+				before := b.services[k]
+				known := before != nil && ops[i]%6 == 0
+				if known {
 					svc.UID, svc.CreationTimestamp = before.UID, before.CreationTimestamp
 				} else {
 					generation++
@@ -191,6 +193,8 @@ func FuzzLedger(f *testing.F) {
 				b.services[k] = svc
 				if len(PortsOf(svc)) == 0 {
 					delete(b.services, k)
+				} else if !known {
+					maps.DeleteFunc(b.promises, func(_ int, p promise) bool { return p.key == k })
 				}
 				for _, port := range PortsOf(svc) {
 					delete(b.promises, port)

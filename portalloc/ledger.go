@@ -98,8 +98,9 @@ func (l *Ledger) Set(svc *corev1.Service, now time.Time) {
 	for _, port := range PortsOf(svc) {
 		next.uses[port] = UsesOf(svc, port)
 	}
+	known := false
 	if before := l.services[key]; before != nil {
-		if before.uid != next.uid {
+		if known = before.uid == next.uid; !known {
 			l.Delete(key, now) // that it went was not seen
 		} else {
 			l.leave(before)
@@ -107,6 +108,11 @@ func (l *Ledger) Set(svc *corev1.Service, now time.Time) {
 	}
 	if len(next.uses) == 0 {
 		return
+	}
+	if !known {
+		// It is there, with what it got: what else was promised for its creation, which another ledger was then asked about,
+		// nobody waits for any more.
+		l.Withdraw(key)
 	}
 	l.services[key] = next
 	for port := range next.uses {

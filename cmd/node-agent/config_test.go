@@ -47,6 +47,8 @@ func TestConfigurationErrors(t *testing.T) {
 		"Durations":      {header + "minSyncPeriod: -1s\nsyncPeriod: 1ms\n", []string{"minSyncPeriod: -1s", "syncPeriod: 1ms"}},
 		"DurationAsText": {header + "syncPeriod: soon\n", []string{"syncPeriod: ", "soon"}},
 		"Address":        {header + "healthzBindAddress: localhost\nmetricsBindAddress: 127.0.0.1:99999\n", []string{"healthzBindAddress", `"localhost"`, "metricsBindAddress"}},
+		"Reports":        {header + "reportBindAddress: \"10268\"\n", []string{"reportBindAddress", `"10268"`}},
+		"ReportsTaken":   {header + "reportBindAddress: \":10256\"\n", []string{"reportBindAddress", "another port"}},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

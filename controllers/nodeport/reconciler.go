@@ -6,8 +6,8 @@
 // The API server stays the arbiter: a port is chosen by package portalloc from the Services that the cache knows, and
 // where the server refuses it another one is tried. No Service loses a port that it has, but for a duplicate whose pool
 // wants that. A node port that a user removes is followed by another one, not by the same, since it may have been in
-// the way; who wants none uses a class with nodePorts: None. Programs of a node that listen where a node port is served
-// are found by the node agent.
+// the way; who wants none uses a class with nodePorts: None. Which programs of nodes listen where a node port is served it
+// is told by the node agents, and says on the Services; it looks for none itself.
 package nodeport
 
 import (

@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
+	"gomodules.xyz/jsonpatch/v2"
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -65,7 +68,7 @@ func (w *Webhook) Handle(ctx context.Context, request admission.Request) admissi
 	case given.Empty():
 		return admission.Allowed("").WithWarnings(warnings(warning)...)
 	}
-	return patched(request, given).WithWarnings(warnings(warning)...)
+	return patched(given).WithWarnings(warnings(warning)...)
 }
 
 // services reads what is to be stored, and what it replaces; nil: nothing.
@@ -164,27 +167,17 @@ func (b *Book) count(given portalloc.Assignment, svc, old *corev1.Service) {
 	}
 }
 
-// patched writes the numbers into the object as it came, so that fields which this version of the API does not know stay.
-func patched(request admission.Request, given portalloc.Assignment) admission.Response {
-	var object map[string]any
-	if err := json.Unmarshal(request.Object.Raw, &object); err != nil {
-		return admission.Allowed("")
-	}
-	spec, _ := object["spec"].(map[string]any)
-	ports, _ := spec["ports"].([]any)
-	for i, port := range given.Ports {
-		if p, ok := ports[i].(map[string]any); ok {
-			p["nodePort"] = port
-		}
+// patched sets the numbers, and leaves the rest as it came. The ports are there, or they could not have been numbered.
+func patched(given portalloc.Assignment) admission.Response {
+	patches := make([]jsonpatch.Operation, 0, len(given.Ports)+1)
+	for _, i := range slices.Sorted(maps.Keys(given.Ports)) {
+		// "add" replaces what is there.
+		patches = append(patches, jsonpatch.NewOperation("add", fmt.Sprintf("/spec/ports/%d/nodePort", i), given.Ports[i]))
 	}
 	if given.HealthCheck != 0 {
-		spec["healthCheckNodePort"] = given.HealthCheck
+		patches = append(patches, jsonpatch.NewOperation("add", "/spec/healthCheckNodePort", given.HealthCheck))
 	}
-	raw, err := json.Marshal(object)
-	if err != nil {
-		return admission.Allowed("")
-	}
-	return admission.PatchResponseFromRaw(request.Object.Raw, raw)
+	return admission.Patched("", patches...)
 }
 
 func warnings(text string) []string {

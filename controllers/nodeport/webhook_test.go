@@ -190,7 +190,9 @@ func TestNumbers(t *testing.T) {
 	}
 	// Full: without Enforce the API server takes one from elsewhere, and says so.
 	for i := range 5 {
-		h.create(fmt.Sprint("fill", i), 0)
+		if got := h.create(fmt.Sprint("fill", i), 0).Spec.Ports[0].NodePort; !in(got) {
+			t.Errorf("number %d of 10 got %d: the dry run is remembered", 6+i, got)
+		}
 	}
 	h.warnings.take()
 	full := h.create("full", 0)

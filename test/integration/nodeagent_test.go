@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"sync"
 	"testing"
@@ -73,6 +74,11 @@ func TestNodeAgent(t *testing.T) {
 		}
 		return nil
 	})
+
+	// The manager's certificates are read when somebody asks for a report.
+	reports := freeAddress(t)
+	serveReports(t, reports, http.NotFoundHandler())
+	refusesStrangers(t, reports)
 
 	role := &rbacv1.ClusterRole{}
 	get(t, "", "fairlead-node-agent", role)

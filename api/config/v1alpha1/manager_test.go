@@ -27,6 +27,7 @@ func TestDefault(t *testing.T) {
 			LeaseDuration: seconds(15), RenewDeadline: seconds(10), RetryPeriod: seconds(2)},
 		Metrics:          Metrics{BindAddress: ":8443", Secure: new(true)},
 		Health:           Health{BindAddress: ":8081"},
+		NodeReports:      NodeReports{Interval: seconds(60)},
 		Webhook:          Webhook{BindAddress: ":9443"},
 		ClientConnection: ClientConnection{QPS: new(float32(500)), Burst: new(int32(1000))},
 	}
@@ -41,6 +42,7 @@ func TestDefault(t *testing.T) {
 		LeaseDuration: seconds(9), RenewDeadline: seconds(6), RetryPeriod: seconds(3)}
 	given.Metrics = Metrics{BindAddress: "0", Secure: new(false)}
 	given.Health.BindAddress = "0"
+	given.NodeReports = NodeReports{Port: 10268, Interval: seconds(7)}
 	given.Webhook.BindAddress = "127.0.0.1:9444"
 	given.ClientConnection = ClientConnection{QPS: new(float32(-1)), Burst: new(int32(7))}
 
@@ -105,6 +107,10 @@ func TestValidate(t *testing.T) {
 		"WebhookAddress": {"what is configured must be answered", func(c *ManagerConfiguration) { c.Webhook.BindAddress = "0" }, [][2]string{{"webhook.bindAddress:", ":port"}}},
 		"WebhookAnyPort": {"nobody could know it", func(c *ManagerConfiguration) { c.Webhook.BindAddress = ":0" }, [][2]string{{"webhook.bindAddress:", "host:port"}}},
 		"WebhookTaken":   {"the second would fail to listen", func(c *ManagerConfiguration) { c.Webhook.BindAddress = ":8081" }, [][2]string{{"webhook.bindAddress:", "another port"}}},
+		"ReportPort":     {"no such port", func(c *ManagerConfiguration) { c.NodeReports.Port = 65536 }, [][2]string{{"nodeReports.port:", "reportBindAddress"}}},
+		"ReportBelow":    {"no such port", func(c *ManagerConfiguration) { c.NodeReports.Port = -1 }, [][2]string{{"nodeReports.port:", "reportBindAddress"}}},
+		"ReportsOften":   {"it would only cost", func(c *ManagerConfiguration) { c.NodeReports.Interval = &metav1.Duration{Duration: time.Millisecond} }, [][2]string{{"nodeReports.interval:", "1s"}}},
+		"ReportsRarely":  {"nothing would be seen", func(c *ManagerConfiguration) { c.NodeReports.Interval = seconds(3601) }, [][2]string{{"nodeReports.interval:", "1h"}}},
 		"CertWithoutTLS": {"it would not be used", func(c *ManagerConfiguration) { c.Metrics.Secure, c.Metrics.CertDir = new(false), "/c" }, [][2]string{{"metrics.certDir:", "metrics.secure"}}},
 		"QPSZero":        {"nothing would be sent", func(c *ManagerConfiguration) { c.ClientConnection.QPS = new(float32(0)) }, [][2]string{{"clientConnection.qps:", "positive"}}},
 		"BurstBelowQPS":  {"it would be the QPS", func(c *ManagerConfiguration) { c.ClientConnection.Burst = new(int32(1)) }, [][2]string{{"clientConnection.burst:", "at least"}}},

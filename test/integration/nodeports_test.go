@@ -1,0 +1,358 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	fairleadv1alpha1 "github.com/fairlead/fairlead/api/v1alpha1"
+)
+
+// nodePorted makes the client's view of a Service of type NodePort, without a number where port is 0.
+func nodePorted(ns, name string, port int32) *corev1.Service {
+	return &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name}, Spec: corev1.ServiceSpec{
+		Type: corev1.ServiceTypeNodePort, Ports: []corev1.ServicePort{{Port: 80, NodePort: port}}}}
+}
+
+func portOf(svc *corev1.Service) int32 { return svc.Spec.Ports[0].NodePort }
+
+// pool makes a pool of a namespace, until the test ends. Its Services go then, too: their ports are the next test's.
+func pool(t *testing.T, ns string, first, last int32, change func(*fairleadv1alpha1.NodePortPoolSpec)) *fairleadv1alpha1.NodePortPool {
+	t.Helper()
+	p := &fairleadv1alpha1.NodePortPool{ObjectMeta: metav1.ObjectMeta{Name: "pool-of-" + ns}, Spec: fairleadv1alpha1.NodePortPoolSpec{
+		Ranges:            []fairleadv1alpha1.PortRange{{First: first, Last: last}},
+		NamespaceSelector: metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: ns}}}}
+	if change != nil {
+		change(&p.Spec)
+	}
+	create(t, p)
+	t.Cleanup(func() {
+		remove(t, p)
+		var services corev1.ServiceList
+		if err := suite.admin.List(context.Background(), &services, client.InNamespace(ns)); err != nil {
+			t.Error(err)
+		}
+		for i := range services.Items {
+			remove(t, &services.Items[i])
+		}
+	})
+	return p
+}
+
+// counts waits for numbers in the status of a pool.
+func counts(t *testing.T, p *fairleadv1alpha1.NodePortPool, used, reserved int32) {
+	t.Helper()
+	eventually(t, waitFor, fmt.Sprintf("%d used and %d reserved ports", used, reserved), func() error {
+		get(t, "", p.Name, p)
+		if s := p.Status; s.Used == nil || *s.Used != used || *s.Reserved != reserved {
+			return fmt.Errorf("the status is %+v", s)
+		}
+		return nil
+	})
+}
+
+// setEnforcement changes a pool, and waits until the policy stands or is gone.
+func setEnforcement(t *testing.T, p *fairleadv1alpha1.NodePortPool, to fairleadv1alpha1.Enforcement) {
+	t.Helper()
+	get(t, "", p.Name, p)
+	before := p.DeepCopy()
+	p.Spec.Enforcement = to
+	if err := suite.admin.Patch(t.Context(), p, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, waitFor, "the policy of "+string(to), func() error {
+		for _, object := range []client.Object{&admissionv1.ValidatingAdmissionPolicy{}, &admissionv1.ValidatingAdmissionPolicyBinding{}} {
+			err := suite.admin.Get(t.Context(), client.ObjectKey{Name: "fairlead-node-ports"}, object)
+			if stands := err == nil; stands != (to == fairleadv1alpha1.EnforcementEnforce) {
+				return fmt.Errorf("%T: stands: %t (%w)", object, stands, err)
+			}
+		}
+		return nil
+	})
+}
+
+// TestNodePorts: with config/default alone, Services get the ports of their namespace's pool, a dry run leaves nothing, and
+// while no manager answers Services are made as ever, unless a pool is enforced.
+func TestNodePorts(t *testing.T) {
+	needsAPIServer(t)
+	address := freeAddress(t)
+	installWebhook(t, "default", address)
+	run := func() *manager { return startManager(t, "--leader-elect=false", "--webhook-bind-address="+address) }
+	m := run()
+	ns, other := namespace(t), namespace(t)
+	p := pool(t, ns, 31000, 31009, func(s *fairleadv1alpha1.NodePortPoolSpec) { s.Sticky = true })
+	mine := func(port int32) bool { return 31000 <= port && port <= 31009 }
+	counts(t, p, 0, 0)
+
+	numbered := func(name string) {
+		t.Helper()
+		eventually(t, waitFor, "a port of the pool", func() error {
+			dry := nodePorted(ns, name, 0)
+			if err := suite.admin.Create(t.Context(), dry, client.DryRunAll); err != nil {
+				return err
+			}
+			if !mine(portOf(dry)) {
+				return fmt.Errorf("it is %d", portOf(dry))
+			}
+			return nil
+		})
+	}
+	numbered("dry")
+	for i := range 10 { // were a dry run remembered, the pool would be full now
+		numbered(fmt.Sprint("dry", i))
+	}
+	svc := nodePorted(ns, "cart", 0)
+	create(t, svc)
+	had := portOf(svc)
+	if !mine(had) {
+		t.Errorf("it got %d, not of its pool", had)
+	}
+	counts(t, p, 1, 0)
+	remove(t, svc)
+	counts(t, p, 0, 1)
+	svc = nodePorted(ns, "cart", 0)
+	create(t, svc)
+	if portOf(svc) != had {
+		t.Errorf("it came back with %d, had %d", portOf(svc), had)
+	}
+	foreign := nodePorted(other, "foreign", 0)
+	create(t, foreign)
+	t.Cleanup(func() { remove(t, foreign) })
+
+	// While nobody answers, the API server numbers.
+	if err := m.stop(t); err != nil {
+		t.Fatal(err)
+	}
+	create(t, nodePorted(ns, "without", 31005))
+	create(t, nodePorted(ns, "random", 0))
+
+	m = run()
+	setEnforcement(t, p, fairleadv1alpha1.EnforcementEnforce)
+	eventually(t, waitFor, "a refusal that names the pool's ranges", func() error {
+		err := suite.admin.Create(t.Context(), nodePorted(other, "intruder", 31007), client.DryRunAll)
+		if err == nil || !strings.Contains(err.Error(), "node ports of Service "+other+"/intruder") {
+			return fmt.Errorf("it was answered with %w", err)
+		}
+		return nil
+	})
+	if err := m.stop(t); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, waitFor, "a refusal by the policy", func() error {
+		err := suite.admin.Create(t.Context(), nodePorted(other, "intruder", 31007), client.DryRunAll)
+		if err == nil || !strings.Contains(err.Error(), "fairlead-node-ports") {
+			return fmt.Errorf("it was answered with %w", err)
+		}
+		return nil
+	})
+	create(t, nodePorted(ns, "named", 31008))
+
+	run()
+	setEnforcement(t, p, fairleadv1alpha1.EnforcementBestEffort)
+	eventually(t, waitFor, "an end of refusals", func() error {
+		return suite.admin.Create(t.Context(), nodePorted(other, "intruder", 31007), client.DryRunAll)
+	})
+}
+
+// door is an address that leads to one manager's webhooks, and later to another's.
+type door struct {
+	net.Listener
+	to atomic.Pointer[string]
+}
+
+func newDoor(t *testing.T, to string) *door {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	d := &door{Listener: listener}
+	d.to.Store(&to)
+	go func() {
+		for {
+			in, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go d.lead(in)
+		}
+	}()
+	return d
+}
+
+func (d *door) lead(in net.Conn) {
+	defer func() { _ = in.Close() }()
+	out, err := net.Dial("tcp", *d.to.Load())
+	if err != nil {
+		return
+	}
+	defer func() { _ = out.Close() }()
+	go func() {
+		_, _ = io.Copy(out, in)
+		_ = out.Close()
+	}()
+	_, _ = io.Copy(in, out)
+}
+
+// installTwice has the API server ask both of two addresses for numbers, each for about half of the Services.
+func installTwice(t *testing.T, first, second string) {
+	t.Helper()
+	objects, err := kustomize("config/default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, object := range objects {
+		if object.GetKind() != "MutatingWebhookConfiguration" {
+			continue
+		}
+		hooks := &admissionv1.MutatingWebhookConfiguration{}
+		convert(t, object, hooks)
+		one := hooks.Webhooks[0]
+		hooks.Webhooks = nil
+		for i, address := range []string{first, second} {
+			w := *one.DeepCopy()
+			w.Name = fmt.Sprintf("half-%d.fairlead.dev", i)
+			w.ClientConfig = admissionv1.WebhookClientConfig{URL: new("https://" + address + *one.ClientConfig.Service.Path)}
+			w.MatchConditions = append(w.MatchConditions, admissionv1.MatchCondition{Name: "half",
+				Expression: fmt.Sprintf("object.metadata.name.matches('[02468]$') == %t", i == 0)})
+			hooks.Webhooks = append(hooks.Webhooks, w)
+		}
+		create(t, hooks)
+		t.Cleanup(func() { remove(t, hooks) })
+	}
+}
+
+// TestNodePortReplicas: two managers answer at the same time, of which one leads and is killed while 32 clients create
+// Services. All get a port of their pool, none that of another, and those that are made again have their own.
+func TestNodePortReplicas(t *testing.T) {
+	needsAPIServer(t)
+	addresses := [2]string{freeAddress(t), freeAddress(t)}
+	doors := [2]*door{newDoor(t, addresses[0]), newDoor(t, addresses[1])}
+	installTwice(t, doors[0].Addr().String(), doors[1].Addr().String())
+	election := configuration(t, "leaderElection: {name: replicas, leaseDuration: 6s, renewDeadline: 4s, retryPeriod: 500ms}")
+	// The first one leads.
+	leader := startManager(t, "--config="+election, "--webhook-bind-address="+addresses[0])
+	eventually(t, waitFor, "a leader", func() error {
+		if !strings.Contains(leader.log.String(), "successfully acquired lease") {
+			return errors.New("there is none")
+		}
+		return nil
+	})
+	startManager(t, "--config="+election, "--webhook-bind-address="+addresses[1])
+
+	const clients, each, spare = 32, 5, 20
+	ns := namespace(t)
+	p := pool(t, ns, 31100, 31100+clients*each+spare-1, func(s *fairleadv1alpha1.NodePortPoolSpec) { s.Sticky = true })
+	mine := func(port int32) bool { return 31100 <= port && port < 31100+clients*each+spare }
+	setEnforcement(t, p, fairleadv1alpha1.EnforcementEnforce)
+	for _, name := range []string{"probe-0", "probe-1"} {
+		eventually(t, waitFor, "answers of both", func() error {
+			svc := nodePorted("default", name, 31100)
+			if err := suite.admin.Create(t.Context(), svc, client.DryRunAll); err == nil || !strings.Contains(err.Error(), "node ports of Service") {
+				return fmt.Errorf("%s was answered with %w", name, err)
+			}
+			return nil
+		})
+	}
+
+	var made atomic.Int32
+	half := make(chan struct{})
+	var all sync.WaitGroup
+	problems := make(chan error, clients)
+	insist := func(svc *corev1.Service) error {
+		for end := time.Now().Add(2 * waitFor); ; {
+			try := svc.DeepCopy()
+			err := suite.admin.Create(t.Context(), try)
+			switch {
+			case err == nil:
+				*svc = *try
+				return nil
+			case time.Now().After(end):
+				return fmt.Errorf("creating %s: %w", svc.Name, err)
+			// Chosen by both at the same time, or numbered by nobody while one of them was killed.
+			case apierrors.IsInvalid(err) || apierrors.IsForbidden(err):
+			default:
+				return err
+			}
+		}
+	}
+	for i := range clients {
+		all.Go(func() {
+			for j := range each {
+				if err := insist(nodePorted(ns, fmt.Sprintf("s-%d-%d", i, j), 0)); err != nil {
+					problems <- err
+					return
+				}
+				if made.Add(1) == clients*each/2 {
+					close(half)
+				}
+			}
+		})
+	}
+	select {
+	case <-half:
+		leader.kill(t)
+		doors[0].to.Store(&addresses[1])
+	case <-time.After(waitFor):
+		t.Error("the first half was not made")
+	}
+	all.Wait()
+	close(problems)
+	for err := range problems {
+		t.Error(err)
+	}
+	var services corev1.ServiceList
+	if err := suite.admin.List(t.Context(), &services, client.InNamespace(ns)); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[int32]string{}
+	for i := range services.Items {
+		svc := &services.Items[i]
+		if port := portOf(svc); !mine(port) || seen[port] != "" {
+			t.Errorf("%s has %d, as has %q", svc.Name, port, seen[port])
+		}
+		seen[portOf(svc)] = svc.Name
+	}
+	if len(seen) != clients*each {
+		t.Fatalf("%d Services have ports, want %d", len(seen), clients*each)
+	}
+	// The one that is left leads now, and gives names their ports back.
+	counts(t, p, clients*each, 0)
+	for i := range 10 {
+		svc := services.Items[i]
+		remove(t, &svc)
+	}
+	counts(t, p, clients*each-10, 10)
+	for i := range 10 {
+		svc := nodePorted(ns, services.Items[i].Name, 0)
+		if err := insist(svc); err != nil {
+			t.Fatal(err)
+		}
+		if portOf(svc) != portOf(&services.Items[i]) {
+			t.Errorf("%s had %d and comes back with %d", svc.Name, portOf(&services.Items[i]), portOf(svc))
+		}
+	}
+	setEnforcement(t, p, fairleadv1alpha1.EnforcementBestEffort)
+}
+
+// nodePortsClear returns the condition that programs listen on a Service's node ports; nil: none.
+func nodePortsClear(t *testing.T, svc *corev1.Service) *metav1.Condition {
+	t.Helper()
+	get(t, svc.Namespace, svc.Name, svc)
+	return meta.FindStatusCondition(svc.Status.Conditions, fairleadv1alpha1.ConditionNodePortsClear)
+}
