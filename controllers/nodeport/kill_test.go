@@ -175,7 +175,7 @@ func (k killing) run(t *testing.T, n int32) (died bool) {
 	insist(func() error { // until then Services may get ports from elsewhere
 		return w.Get(t.Context(), client.ObjectKey{Name: PolicyName}, &admissionregistrationv1.ValidatingAdmissionPolicyBinding{})
 	})
-	make := func(name string) {
+	expose := func(name string) {
 		t.Helper()
 		insist(func() error {
 			svc := nodePort(name, 0)
@@ -194,8 +194,8 @@ func (k killing) run(t *testing.T, n int32) (died bool) {
 		t.Helper()
 		w.Must(w.Delete(t.Context(), &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: name}}))
 	}
-	make("a")
-	make("b")
+	expose("a")
+	expose("b")
 	insist(func() error { // numbered by the controller
 		svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: "c"}, Spec: corev1.ServiceSpec{
 			Type: corev1.ServiceTypeLoadBalancer, LoadBalancerClass: &w.class.Spec.ClassName, AllocateLoadBalancerNodePorts: new(false),
@@ -203,7 +203,7 @@ func (k killing) run(t *testing.T, n int32) (died bool) {
 		return client.IgnoreAlreadyExists(w.Create(t.Context(), svc))
 	})
 	remove("a")
-	make("a")
+	expose("a")
 	remove("b")
 	all := func() error { return w.numbered(p, map[string]int32{"keeper": begin + 3, "young": 0, "a": 0, "c": 0}) }
 	insist(all)

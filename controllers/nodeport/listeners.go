@@ -30,8 +30,7 @@ type teller struct {
 }
 
 // tell brings the condition of every Service in step with what was found. Where reports are missing nothing is taken back.
-// told counts the nodes whose reports these are.
-func (t *teller) tell(ctx context.Context, found []listener, missing bool, told int) error {
+func (t *teller) tell(ctx context.Context, found []listener, missing bool) error {
 	var services corev1.ServiceList
 	if err := t.client.List(ctx, &services, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("listing Services: %w", err)
@@ -50,7 +49,6 @@ func (t *teller) tell(ctx context.Context, found []listener, missing bool, told 
 		all = append(all, t.say(ctx, svc, listeners, missing))
 	}
 	listenersFound.Set(float64(count))
-	reportsHeard.Set(float64(told))
 	return errors.Join(all...)
 }
 

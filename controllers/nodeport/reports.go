@@ -95,7 +95,7 @@ func agentClient(identity func(*tls.CertificateRequestInfo) (*tls.Certificate, e
 		Transport: &http.Transport{
 			TLSClientConfig: &tls.Config{
 				MinVersion: tls.VersionTLS13, GetClientCertificate: identity,
-				InsecureSkipVerify: true, //nolint:gosec // nothing is sent that its reader could use: ADR 15
+				InsecureSkipVerify: true, // nothing is sent that its reader could use: ADR 15
 			},
 			// Agents are asked once a minute: thousands of open connections would cost more than they save.
 			DisableKeepAlives: true,
@@ -129,8 +129,9 @@ func (g *gatherer) pass(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return nil
 	}
-	found, missing := g.known()
-	return g.tell(ctx, found, missing > 0, len(g.nodes)-missing)
+	found, telling, missing := g.known()
+	reportsHeard.Set(float64(telling))
+	return g.tell(ctx, found, missing > 0)
 }
 
 // ask forgets nodes that are gone and asks the others.
@@ -160,11 +161,14 @@ func (g *gatherer) ask(ctx context.Context, nodes []corev1.Node) {
 	g.nodes = there
 }
 
-// known returns what nodes have told that is still believed, and how many have told nothing of which that could be said,
-// though not for so long that they are given up.
-func (g *gatherer) known() (found []listener, missing int) {
+// known returns what nodes have told that is still believed, how many answered when they were asked last, and how many may
+// have something to tell and never did, though not for so long that they are given up.
+func (g *gatherer) known() (found []listener, telling, missing int) {
 	now := g.now()
 	for _, h := range g.nodes {
+		if !h.silent {
+			telling++
+		}
 		switch {
 		case h.silent && now.Sub(h.last) >= believedFor:
 		case !h.told:
@@ -173,7 +177,7 @@ func (g *gatherer) known() (found []listener, missing int) {
 			found = append(found, h.listeners...)
 		}
 	}
-	return found, missing
+	return found, telling, missing
 }
 
 // fetch asks one node.

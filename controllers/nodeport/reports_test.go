@@ -80,24 +80,23 @@ func TestKnown(t *testing.T) {
 	now := time.Now()
 	told := []listener{{Port: 1}}
 	cases := map[string]struct {
-		reason  string
-		h       heard
-		found   int
-		missing int
+		reason                  string
+		h                       heard
+		found, telling, missing int
 	}{
-		"Told":        {"it answers", heard{last: now, told: true, listeners: told}, 1, 0},
-		"Silent":      {"for a while", heard{last: now.Add(1 - believedFor), told: true, silent: true, listeners: told}, 1, 0},
-		"Gone":        {"for long", heard{last: now.Add(-believedFor), told: true, silent: true, listeners: told}, 0, 0},
-		"Never":       {"it may still have something to tell", heard{last: now.Add(1 - believedFor), silent: true}, 0, 1},
-		"NeverAtAll":  {"there is no agent", heard{last: now.Add(-believedFor), silent: true}, 0, 0},
-		"LongAgoBack": {"it answers again", heard{last: now.Add(-2 * believedFor), told: true, listeners: told}, 1, 0},
+		"Told":        {"it answers", heard{last: now, told: true, listeners: told}, 1, 1, 0},
+		"Silent":      {"for a while", heard{last: now.Add(1 - believedFor), told: true, silent: true, listeners: told}, 1, 0, 0},
+		"Gone":        {"for long", heard{last: now.Add(-believedFor), told: true, silent: true, listeners: told}, 0, 0, 0},
+		"Never":       {"it may still have something to tell", heard{last: now.Add(1 - believedFor), silent: true}, 0, 0, 1},
+		"NeverAtAll":  {"there is no agent", heard{last: now.Add(-believedFor), silent: true}, 0, 0, 0},
+		"LongAgoBack": {"it answers again", heard{last: now.Add(-2 * believedFor), told: true, listeners: told}, 1, 1, 0},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			g := &gatherer{now: func() time.Time { return now }, nodes: map[string]*heard{"n": &tc.h}}
-			found, missing := g.known()
-			if len(found) != tc.found || missing != tc.missing {
-				t.Errorf("%s: found %d, missing %d, want %d and %d", tc.reason, len(found), missing, tc.found, tc.missing)
+			found, telling, missing := g.known()
+			if diff := cmp.Diff([]int{tc.found, tc.telling, tc.missing}, []int{len(found), telling, missing}); diff != "" {
+				t.Errorf("%s: found, telling, missing (-want +got):\n%s", tc.reason, diff)
 			}
 		})
 	}
@@ -240,14 +239,14 @@ func TestGathers(t *testing.T) {
 		w.Must(w.Client.Status().Update(t.Context(), node))
 		nodes[name] = node
 	}
-	on := listener{Namespace: w.Namespace, Service: "web", Protocol: "TCP", Port: 30003, Listener: "0.0.0.0:30003"}
-	tell(on)
+	program := listener{Namespace: w.Namespace, Service: "web", Protocol: "TCP", Port: 30003, Listener: "0.0.0.0:30003"}
+	tell(program)
 	w.Start(cache.Options{}, func(mgr ctrl.Manager) error {
 		return (&Reconciler{Range: nodePorts, Coexist: true, Reports: Reports{
 			Port: uint16(server.Listener.Addr().(*net.TCPAddr).Port), Interval: 20 * time.Millisecond,
 			Identity: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &tls.Certificate{}, nil }}}).SetupWithManager(mgr)
 	})
-	is := func(status metav1.ConditionStatus, reason, says string) metav1.Condition {
+	expect := func(status metav1.ConditionStatus, reason, says string) metav1.Condition {
 		t.Helper()
 		var c *metav1.Condition
 		w.Eventually(func() error {
@@ -260,17 +259,17 @@ func TestGathers(t *testing.T) {
 		})
 		return *c
 	}
-	before := is(metav1.ConditionFalse, v1alpha1.ReasonListener, "30003/TCP on node tells")
+	before := expect(metav1.ConditionFalse, v1alpha1.ReasonListener, "30003/TCP on node tells")
 	w.Eventually(func() error { // times are in seconds
 		if time.Since(before.LastTransitionTime.Time) < 1100*time.Millisecond {
 			return errors.New("it is too early")
 		}
 		return nil
 	})
-	udp := on
+	udp := program
 	udp.Protocol = "UDP"
-	tell(on, udp)
-	if c := is(metav1.ConditionFalse, v1alpha1.ReasonListener, "30003/UDP"); !c.LastTransitionTime.Equal(&before.LastTransitionTime) {
+	tell(program, udp)
+	if c := expect(metav1.ConditionFalse, v1alpha1.ReasonListener, "30003/UDP"); !c.LastTransitionTime.Equal(&before.LastTransitionTime) {
 		t.Errorf("it became False at %s, and now says %s", before.LastTransitionTime, c.LastTransitionTime)
 	}
 	tell()
@@ -285,9 +284,9 @@ func TestGathers(t *testing.T) {
 		}
 		return nil
 	})
-	is(metav1.ConditionFalse, v1alpha1.ReasonListener, "30003/UDP")
+	expect(metav1.ConditionFalse, v1alpha1.ReasonListener, "30003/UDP")
 	w.Remove(nodes["silent"])
-	if c := is(metav1.ConditionTrue, v1alpha1.ReasonClear, ""); c.LastTransitionTime.Equal(&before.LastTransitionTime) {
+	if c := expect(metav1.ConditionTrue, v1alpha1.ReasonClear, ""); c.LastTransitionTime.Equal(&before.LastTransitionTime) {
 		t.Error("the time of the transition stood still")
 	}
 	var list eventsv1.EventList

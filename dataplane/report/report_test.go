@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -67,14 +68,14 @@ func TestTrust(t *testing.T) {
 		trust  bool
 		read   int // so far
 	}{
-		{"the first one who asks has it read", 0, append(append(firstPEM, expiredPEM...), earlyPEM...), nil, first, true, 1},
+		{"the first one who asks has it read", 0, slices.Concat(firstPEM, expiredPEM, earlyPEM), nil, first, true, 1},
 		{"what is known is not read again", time.Second, nil, nil, first, true, 1},
 		{"a stranger soon after has nothing read", 2 * time.Second, nil, nil, stranger, false, 1},
 		{"one who is not known has it read after a while", readAgain, nil, nil, stranger, false, 2},
 		{"many do not", readAgain + time.Second, nil, nil, stranger, false, 2},
 		{"nobody is trusted after the end", readAgain + time.Second, nil, nil, expired, false, 2},
 		{"nor before the beginning", readAgain + time.Second, nil, nil, early, false, 2},
-		{"a renewed one is read", 2 * readAgain, append(firstPEM, secondPEM...), nil, second, true, 3},
+		{"a renewed one is read", 2 * readAgain, slices.Concat(firstPEM, secondPEM), nil, second, true, 3},
 		{"the one before is trusted still", 2 * readAgain, nil, nil, first, true, 3},
 		{"what is old is read again: the one before is gone", 2*readAgain + trustFor, secondPEM, nil, first, false, 4},
 		{"the API server is away: what was known stays", 3*readAgain + 2*trustFor, nil, errors.New("away"), second, true, 5},

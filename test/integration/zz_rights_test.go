@@ -78,13 +78,15 @@ func refusedOf(t *testing.T, account string) []string {
 
 // unseen are rights that are needed though no request in the audit log shows it.
 var unseen = map[string]string{
-	"update endpoints/finalizers":             "admission asks for it where a slice's owner reference blocks its owner's deletion (OwnerReferencesPermissionEnforcement)",
-	"update services/finalizers":              "admission asks for it where a slice's owner reference blocks its owner's deletion (OwnerReferencesPermissionEnforcement)",
-	"create loadbalancerrecords.fairlead.dev": "a record is created by server-side apply, a patch, which asks for both rights",
-	"update secrets":                          "the certificate of the webhooks is renewed after 60 days",
-	"get services":                            "one of two Services with one node port, which only a write past the API server can make, is read again before it is moved",
-	"patch events":                            "an event that is repeated is counted up",
-	"patch events.events.k8s.io":              "an event that is repeated is counted up",
+	"update endpoints/finalizers":                                           "admission asks for it where a slice's owner reference blocks its owner's deletion (OwnerReferencesPermissionEnforcement)",
+	"update services/finalizers":                                            "admission asks for it where a slice's owner reference blocks its owner's deletion (OwnerReferencesPermissionEnforcement)",
+	"create loadbalancerrecords.fairlead.dev":                               "a record is created by server-side apply, a patch, which asks for both rights",
+	"create validatingadmissionpolicies.admissionregistration.k8s.io":       "server-side apply, as above",
+	"create validatingadmissionpolicybindings.admissionregistration.k8s.io": "server-side apply, as above",
+	"update secrets":             "the certificate of the webhooks is renewed after 60 days",
+	"get services":               "one of two Services with one node port, which only a write past the API server can make, is read again before it is moved",
+	"patch events":               "an event that is repeated is counted up",
+	"patch events.events.k8s.io": "an event that is repeated is counted up",
 }
 
 // unusedOf returns what rules allow and an account never asked for, as "verb resource.group".
