@@ -101,7 +101,8 @@ func (w *Webhook) namespace(ctx context.Context, name string) (labels.Set, error
 	return namespace.Labels, err
 }
 
-// number chooses what a Service lacks. The error refuses it; a warning says what it gets from elsewhere.
+// number chooses what a Service lacks. svc gets what the update of old left out and the API server would put back. The error
+// refuses it; a warning says what it gets from elsewhere.
 func (b *Book) number(svc, old *corev1.Service, namespace labels.Set, request string, dryRun bool, intn func(int) int) (portalloc.Assignment, string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -109,13 +110,12 @@ func (b *Book) number(svc, old *corev1.Service, namespace labels.Set, request st
 	if len(pools) == 0 && !enforced {
 		return portalloc.Assignment{}, "", nil
 	}
-	whole := svc.DeepCopy()
 	restored := portalloc.Assignment{}
 	if old != nil {
-		restored = portalloc.Restore(whole, old)
-		restored.Apply(whole)
+		restored = portalloc.Restore(svc, old)
+		restored.Apply(svc)
 	}
-	r := portalloc.Request{Service: whole, Old: old, Name: portalloc.KeyOf(svc), Pools: pools, Recall: old == nil, Strict: enforced, DryRun: dryRun,
+	r := portalloc.Request{Service: svc, Old: old, Name: portalloc.KeyOf(svc), Pools: pools, Recall: old == nil, Strict: enforced, DryRun: dryRun,
 		NodePorts: portalloc.NeedsNodePorts(svc), HealthCheck: portalloc.NeedsHealthCheck(svc)}
 	if svc.Name == "" { // the API server has still to make it
 		r.Name.Name = svc.GenerateName + "#" + request
