@@ -144,13 +144,19 @@ func (k killing) run(t *testing.T, n int32) (died bool) {
 	undertaker.Go(func() {
 		select {
 		case <-death:
-			died = true
 			stop()
 		case <-over:
 		}
 	})
-	defer undertaker.Wait()
-	defer close(over)
+	defer func() {
+		close(over)
+		undertaker.Wait()
+		select {
+		case <-death:
+			died = true
+		default:
+		}
+	}()
 	restarted := k.standby
 	// insist does what a user does who is refused: it again. It starts the next manager, too.
 	insist := func(do func() error) {
@@ -216,7 +222,7 @@ func (k killing) run(t *testing.T, n int32) (died bool) {
 		}
 		return all()
 	})
-	return died
+	return // what is found above
 }
 
 // numbered wants those Services and no others, each with a port of the pool, the one that is named here if it is not 0, none
