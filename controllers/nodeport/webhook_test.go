@@ -349,6 +349,29 @@ func (known) Get(context.Context, client.ObjectKey, client.Object, ...client.Get
 	return nil
 }
 
+// TestNotReady: a manager that does not know yet who has what numbers nothing, and the API server does.
+func TestNotReady(t *testing.T) {
+	book := NewBook(portalloc.DefaultRange, time.Now)
+	book.numbers = true
+	book.setPool(&v1alpha1.NodePortPool{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: v1alpha1.NodePortPoolSpec{
+		Ranges: []v1alpha1.PortRange{{First: 30000, Last: 30009}}, Enforcement: v1alpha1.EnforcementEnforce}})
+	hook := &Webhook{Book: book, Intn: first, Client: known{}}
+	request := admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{Operation: admissionv1.Create, Namespace: "web", Kind: metav1.GroupVersionKind{Version: "v1", Kind: "Service"}}}
+	request.Object.Raw = []byte(`{"metadata":{"name":"new"},"spec":{"type":"NodePort","ports":[{"port":80}]}}`)
+	if response := hook.Handle(t.Context(), request); !response.Allowed || len(response.Patches) > 0 {
+		t.Errorf("it answered %+v", response)
+	}
+	known := false
+	book.synced = append(book.synced, func() bool { return true }, func() bool { return known })
+	if response := hook.Handle(t.Context(), request); !response.Allowed || len(response.Patches) > 0 {
+		t.Errorf("with half of what there is it answered %+v", response)
+	}
+	known = true
+	if response := hook.Handle(t.Context(), request); !response.Allowed || len(response.Patches) != 1 {
+		t.Errorf("knowing everything it answered %+v", response)
+	}
+}
+
 // TestSelects: a selector as an expression. What the API server makes of it is in TestOutage.
 func TestSelects(t *testing.T) {
 	for text, want := range map[string]string{
