@@ -155,7 +155,7 @@ func TestTwoReplicas(t *testing.T) {
 	// create makes one, again and again where the two managers chose the same port for two Services: the API server refuses
 	// the second.
 	create := func(name string) (int32, error) {
-		for {
+		for range 1000 {
 			svc := nodePort(name, 0)
 			svc.Namespace = w.Namespace
 			err := w.Create(t.Context(), svc)
@@ -168,6 +168,7 @@ func TestTwoReplicas(t *testing.T) {
 			}
 			return svc.Spec.Ports[0].NodePort, nil
 		}
+		return 0, fmt.Errorf("creating %s: it is always refused", name)
 	}
 	life := func(name string) error {
 		had, err := create(name)
