@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	stdlog "log"
 	"net"
 	"net/http"
 	"syscall"
@@ -57,7 +59,12 @@ func (s Server) once(ctx context.Context) error {
 	if s.Over != nil {
 		listener = s.Over(listener)
 	}
-	server := &http.Server{Handler: s.Handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
+	// What strangers do on their way in is no news.
+	var errorLog *stdlog.Logger
+	if s.Over != nil {
+		errorLog = stdlog.New(io.Discard, "", 0)
+	}
+	server := &http.Server{Handler: s.Handler, ErrorLog: errorLog, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {

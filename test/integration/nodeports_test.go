@@ -120,6 +120,7 @@ func TestNodePorts(t *testing.T) {
 	if !mine(had) {
 		t.Errorf("it got %d, not of its pool", had)
 	}
+	free := func(n int32) int32 { return 31000 + (had-31000+n)%10 } // the n-th after it
 	counts(t, p, 1, 0)
 	remove(t, svc)
 	counts(t, p, 0, 1)
@@ -130,19 +131,21 @@ func TestNodePorts(t *testing.T) {
 	}
 	foreign := nodePorted(other, "foreign", 0)
 	create(t, foreign)
-	t.Cleanup(func() { remove(t, foreign) })
+	remove(t, foreign) // it may have been one that is named below
 
 	// While nobody answers, the API server numbers.
 	if err := m.stop(t); err != nil {
 		t.Fatal(err)
 	}
-	create(t, nodePorted(ns, "without", 31005))
-	create(t, nodePorted(ns, "random", 0))
+	create(t, nodePorted(ns, "without", free(1)))
+	random := nodePorted(ns, "random", 0)
+	create(t, random)
+	remove(t, random)
 
 	m = run()
 	setEnforcement(t, p, fairleadv1alpha1.EnforcementEnforce)
 	eventually(t, waitFor, "a refusal that names the pool's ranges", func() error {
-		err := suite.admin.Create(t.Context(), nodePorted(other, "intruder", 31007), client.DryRunAll)
+		err := suite.admin.Create(t.Context(), nodePorted(other, "intruder", free(2)), client.DryRunAll)
 		if err == nil || !strings.Contains(err.Error(), "node ports of Service "+other+"/intruder") {
 			return fmt.Errorf("it was answered with %w", err)
 		}
@@ -152,18 +155,18 @@ func TestNodePorts(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, waitFor, "a refusal by the policy", func() error {
-		err := suite.admin.Create(t.Context(), nodePorted(other, "intruder", 31007), client.DryRunAll)
+		err := suite.admin.Create(t.Context(), nodePorted(other, "intruder", free(2)), client.DryRunAll)
 		if err == nil || !strings.Contains(err.Error(), "fairlead-node-ports") {
 			return fmt.Errorf("it was answered with %w", err)
 		}
 		return nil
 	})
-	create(t, nodePorted(ns, "named", 31008))
+	create(t, nodePorted(ns, "named", free(3)))
 
 	run()
 	setEnforcement(t, p, fairleadv1alpha1.EnforcementBestEffort)
 	eventually(t, waitFor, "an end of refusals", func() error {
-		return suite.admin.Create(t.Context(), nodePorted(other, "intruder", 31007), client.DryRunAll)
+		return suite.admin.Create(t.Context(), nodePorted(other, "intruder", free(2)), client.DryRunAll)
 	})
 }
 
