@@ -287,3 +287,27 @@ func TestNamedIsPromised(t *testing.T) {
 		t.Errorf("then another got %+v, %v", given, err)
 	}
 }
+
+// TestPromisedBeforeKept: another ledger kept a port for a name after this one had promised it to a Service, which will have it
+// any moment. The name gets another one.
+func TestPromisedBeforeKept(t *testing.T) {
+	l := NewLedger(Range{30000, 30009})
+	l.SetPools([]Pool{{Name: "a", Ranges: Ranges{{30000, 30009}}, Keep: time.Minute}}, at(0))
+	ask := func(name string) int32 {
+		t.Helper()
+		given, err := l.Assign(Request{Service: service(name, 0, corev1.ServicePort{Port: 80}), NodePorts: true, Pools: []string{"a"}, Recall: true}, at(1), first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return given.Ports[0]
+	}
+	l.Keep([]Hold{{Port: 30005, Service: key("kept"), Uses: []string{"80/TCP"}, Until: at(30)}}, at(0))
+	taken := ask("other")
+	l.Keep([]Hold{{Port: int(taken), Service: key("late"), Uses: []string{"80/TCP"}, Until: at(30)}}, at(1))
+	if port := ask("late"); port == taken {
+		t.Errorf("it got %d, which is promised", port)
+	}
+	if port := ask("kept"); port != 30005 {
+		t.Errorf("what was kept and is promised to nobody is %d", port)
+	}
+}

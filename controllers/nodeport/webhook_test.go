@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"gomodules.xyz/jsonpatch/v2"
 	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -347,6 +349,25 @@ type known struct{ client.Reader }
 
 func (known) Get(context.Context, client.ObjectKey, client.Object, ...client.GetOption) error {
 	return nil
+}
+
+// TestPutsBack: an update that leaves numbers out has them in the answer, and what is chosen beside them is another.
+func TestPutsBack(t *testing.T) {
+	book := emptyBook(portalloc.DefaultRange)
+	book.setPool(&v1alpha1.NodePortPool{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: v1alpha1.NodePortPoolSpec{
+		Ranges: []v1alpha1.PortRange{{First: 30000, Last: 30002}}}})
+	hook := &Webhook{Book: book, Intn: first, Client: known{}}
+	request := admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{Operation: admissionv1.Update, Namespace: "web", Kind: metav1.GroupVersionKind{Version: "v1", Kind: "Service"}}}
+	request.OldObject.Raw = []byte(`{"metadata":{"name":"a","uid":"1"},"spec":{"type":"LoadBalancer","externalTrafficPolicy":"Local","healthCheckNodePort":30001,"ports":[{"name":"http","port":80,"nodePort":30000}]}}`)
+	request.Object.Raw = []byte(`{"metadata":{"name":"a","uid":"1"},"spec":{"type":"LoadBalancer","externalTrafficPolicy":"Local","ports":[{"name":"https","port":443},{"name":"http","port":80}]}}`)
+	want := []jsonpatch.Operation{
+		{Operation: "add", Path: "/spec/ports/0/nodePort", Value: int32(30002)},
+		{Operation: "add", Path: "/spec/ports/1/nodePort", Value: int32(30000)},
+		{Operation: "add", Path: "/spec/healthCheckNodePort", Value: int32(30001)},
+	}
+	if diff := cmp.Diff(want, hook.Handle(t.Context(), request).Patches); diff != "" {
+		t.Errorf("patches (-want +got):\n%s", diff)
+	}
 }
 
 // TestNotReady: a manager that does not know yet who has what numbers nothing, and the API server does.
