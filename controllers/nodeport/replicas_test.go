@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -24,7 +26,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
-	"github.com/fairlead/fairlead/portalloc"
 )
 
 // front is where the API server asks: it stands before the replicas, as their Service does.
@@ -131,14 +132,15 @@ func (w *world) replica(f *front, m *mortal, changes ...func(*ctrl.Options)) (r 
 }
 
 // TestTwoReplicas: 32 clients whose requests go to two managers in turn, both of which lead, too. Nobody has a port twice, and
-// whoever comes back has its own again, whichever of the two is asked, though there is hardly a free one.
+// whoever comes back has its own again, whichever of the two is asked and whatever it has seen so far, although others look
+// for one of the few that are free.
 func TestTwoReplicas(t *testing.T) {
 	w := newWorld(t, nil)
 	w.stop()
 	w.ports = serverPorts
 	f := w.newFront()
 	f.turns = true
-	const clients, each, spare = 32, 4, 8
+	const clients, each, spare, intruders = 32, 4, 8, 4
 	const begin = 30100
 	p := w.pool("web", begin, begin+clients*each+spare-1, func(s *v1alpha1.NodePortPoolSpec) {
 		s.Enforcement, s.Sticky = v1alpha1.EnforcementEnforce, true
@@ -170,81 +172,109 @@ func TestTwoReplicas(t *testing.T) {
 		}
 		return 0, fmt.Errorf("creating %s: it is always refused", name)
 	}
-	life := func(name string) error {
-		had, err := create(name)
+	remove := func(name string) error {
+		err := w.Delete(t.Context(), &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: name}})
 		if err != nil {
-			return err
-		}
-		for range 3 {
-			// What a manager has not seen it does not remember: ADR 14.
-			if err := seen(t.Context(), portalloc.Key{Namespace: w.Namespace, Name: name}, int(had), a.book, b.book); err != nil {
-				return err
-			}
-			if err := w.Delete(t.Context(), &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: name}}); err != nil {
-				return fmt.Errorf("deleting %s: %w", name, err)
-			}
-			got, err := create(name)
-			if err != nil {
-				return err
-			}
-			if got != had {
-				return fmt.Errorf("%s had %d and comes back with %d", name, had, got)
-			}
+			return fmt.Errorf("deleting %s: %w", name, err)
 		}
 		return nil
 	}
-	problems := make(chan error, clients)
-	var all sync.WaitGroup
-	for i := range clients {
-		all.Go(func() {
-			for j := range each {
-				if err := life(fmt.Sprintf("s%d-%d", i, j)); err != nil {
-					problems <- err
+	at32 := func(do func(client int) error) {
+		t.Helper()
+		problems := make(chan error, clients)
+		var all sync.WaitGroup
+		for i := range clients {
+			all.Go(func() { problems <- do(i) })
+		}
+		all.Wait()
+		close(problems)
+		for err := range problems {
+			w.Must(err)
+		}
+	}
+	had := [clients][each]int32{}
+	name := func(i, j int) string { return fmt.Sprintf("s%d-%d", i, j) }
+	at32(func(i int) (err error) {
+		for j := 0; j < each && err == nil; j++ {
+			had[i][j], err = create(name(i, j))
+		}
+		return err
+	})
+	t.Logf("the API server refused %d of %d: both managers had chosen the port at the same time", refused.Load(), clients*each)
+	w.Eventually(func() error { // what a manager has never seen it does not remember: ADR 14
+		for _, book := range []*Book{a.book, b.book} {
+			if n := book.used("web"); n != clients*each {
+				return fmt.Errorf("a manager knows of %d", n)
+			}
+		}
+		return nil
+	})
+
+	stop := make(chan struct{})
+	var others sync.WaitGroup
+	for i := range intruders {
+		others.Go(func() {
+			for name := fmt.Sprint("intruder", i); ; {
+				select {
+				case <-stop:
 					return
+				default:
+				}
+				if _, err := create(name); err != nil && !apierrors.IsForbidden(err) { // there may be none left
+					t.Error(err)
+					return
+				} else if err == nil {
+					if err := remove(name); err != nil {
+						t.Error(err)
+						return
+					}
 				}
 			}
 		})
 	}
-	all.Wait()
-	close(problems)
-	for err := range problems {
-		t.Error(err)
+	at32(func(i int) error {
+		for round := range 3 * each {
+			name, had := name(i, round%each), had[i][round%each]
+			if err := remove(name); err != nil {
+				return err
+			}
+			if got, err := create(name); err != nil || got != had {
+				return fmt.Errorf("%s had %d and comes back with %d (%w)", name, had, got, err)
+			}
+		}
+		return nil
+	})
+	close(stop)
+	others.Wait()
+	want := map[string]int32{}
+	for i := range clients {
+		for j := range each {
+			want[name(i, j)] = had[i][j]
+		}
 	}
 	var services corev1.ServiceList
 	w.Must(w.List(t.Context(), &services, client.InNamespace(w.Namespace)))
-	ports := map[int32]string{}
+	got, ports := map[string]int32{}, map[int32]bool{}
 	for i := range services.Items {
 		port := services.Items[i].Spec.Ports[0].NodePort
-		if port < begin || port >= begin+clients*each+spare || ports[port] != "" {
-			t.Errorf("%s has %d, as has %q", services.Items[i].Name, port, ports[port])
+		got[services.Items[i].Name], ports[port] = port, port >= begin && port < begin+clients*each+spare
+	}
+	if diff := cmp.Diff(want, got); diff != "" || len(ports) != clients*each || slices.Contains(slices.Collect(maps.Values(ports)), false) {
+		t.Errorf("ports, of which %d differ (-want +got):\n%s", len(ports), diff)
+	}
+	w.becomes(p, func() string {
+		if p.Status.Used == nil || *p.Status.Used != clients*each || *p.Status.Reserved > intruders {
+			return "want 128 in use, and only those of others reserved"
 		}
-		ports[port] = services.Items[i].Name
-	}
-	if len(ports) != clients*each {
-		t.Errorf("%d Services have ports, want %d", len(ports), clients*each)
-	}
-	w.becomes(p, is(p, clients*each+spare, clients*each, 0, v1alpha1.ReasonAccepted, v1alpha1.ReasonNearlyExhausted, v1alpha1.ReasonExclusive))
-	t.Logf("the API server refused %d of %d: both managers had chosen the port at the same time", refused.Load(), clients*each*4)
+		return ""
+	})
 }
 
-// seen polls until the books know that a Service has a port.
-func seen(ctx context.Context, key portalloc.Key, port int, books ...*Book) error {
-	for _, b := range books {
-		for !b.knows(key, port) {
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(time.Millisecond):
-			}
-		}
-	}
-	return nil
-}
-
-func (b *Book) knows(key portalloc.Key, port int) bool {
+// used counts the ports of a pool that Services have.
+func (b *Book) used(pool string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return slices.ContainsFunc(b.ledger.Claims(), func(c portalloc.Claim) bool { return c.Port == port && slices.Contains(c.Services, key) })
+	return b.ledger.Usage(pool).Used
 }
 
 // TestNotAsked: where the API server is not told to ask, a pool that says Enforce refuses nothing, and says so; told, it does.
