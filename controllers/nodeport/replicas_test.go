@@ -282,8 +282,12 @@ func TestNotAsked(t *testing.T) {
 	w.stop()
 	w.ports = serverPorts
 	p := w.pool("web", 30100, 30109, enforce)
-	f := &front{}
-	w.replica(f, nil)
+	nowhere := admissionregistrationv1.WebhookClientConfig{URL: new("https://127.0.0.1:1" + WebhookPath)}
+	foreign := shipped(t) // of another manager
+	foreign.Name, foreign.Webhooks[0].ClientConfig = "another", nowhere
+	w.Make(foreign)
+	t.Cleanup(func() { w.Must(w.Delete(context.Background(), foreign)) })
+	w.replica(&front{}, nil)
 	reason := func(want string) {
 		t.Helper()
 		w.becomes(p, func() string {
@@ -301,7 +305,7 @@ func TestNotAsked(t *testing.T) {
 		t.Errorf("there is a policy that refuses what nobody numbers (%v)", err)
 	}
 	configuration := shipped(t)
-	configuration.Webhooks[0].ClientConfig = admissionregistrationv1.WebhookClientConfig{URL: new("https://127.0.0.1:1" + WebhookPath)}
+	configuration.Webhooks[0].ClientConfig = nowhere
 	w.Make(configuration)
 	reason(v1alpha1.ReasonAccepted)
 	w.Eventually(policy)
