@@ -29,11 +29,35 @@ func nodePorted(ns, name string, port int32) *corev1.Service {
 
 func portOf(svc *corev1.Service) int32 { return svc.Spec.Ports[0].NodePort }
 
-// pool makes a pool of a namespace, until the test ends. Its Services go then, too: their ports are the next test's.
-func pool(t *testing.T, ns string, first, last int32, change func(*fairleadv1alpha1.NodePortPoolSpec)) *fairleadv1alpha1.NodePortPool {
+// unused returns the first of so many ports in a row that no Service has: those of the tests before are still there.
+func unused(t *testing.T, size int32) (first int32) {
 	t.Helper()
-	p := &fairleadv1alpha1.NodePortPool{ObjectMeta: metav1.ObjectMeta{Name: "pool-of-" + ns}, Spec: fairleadv1alpha1.NodePortPoolSpec{
-		Ranges:            []fairleadv1alpha1.PortRange{{First: first, Last: last}},
+	var services corev1.ServiceList
+	if err := suite.admin.List(t.Context(), &services); err != nil {
+		t.Fatal(err)
+	}
+	taken := map[int32]bool{}
+	for _, svc := range services.Items {
+		taken[svc.Spec.HealthCheckNodePort] = true
+		for _, port := range svc.Spec.Ports {
+			taken[port.NodePort] = true
+		}
+	}
+	first = 31000
+	for port := first; port < first+size; port++ {
+		if taken[port] {
+			first = port + 1
+		}
+	}
+	return first
+}
+
+// pool makes a pool of a namespace with so many ports, until the test ends. Its Services go then, too.
+func pool(t *testing.T, ns string, size int32, change func(*fairleadv1alpha1.NodePortPoolSpec)) (p *fairleadv1alpha1.NodePortPool, first int32) {
+	t.Helper()
+	first = unused(t, size)
+	p = &fairleadv1alpha1.NodePortPool{ObjectMeta: metav1.ObjectMeta{Name: "pool-of-" + ns}, Spec: fairleadv1alpha1.NodePortPoolSpec{
+		Ranges:            []fairleadv1alpha1.PortRange{{First: first, Last: first + size - 1}},
 		NamespaceSelector: metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: ns}}}}
 	if change != nil {
 		change(&p.Spec)
@@ -49,7 +73,7 @@ func pool(t *testing.T, ns string, first, last int32, change func(*fairleadv1alp
 			remove(t, &services.Items[i])
 		}
 	})
-	return p
+	return p, first
 }
 
 // counts waits for numbers in the status of a pool.
@@ -93,8 +117,8 @@ func TestNodePorts(t *testing.T) {
 	run := func() *manager { return startManager(t, "--leader-elect=false", "--webhook-bind-address="+address) }
 	m := run()
 	ns, other := namespace(t), namespace(t)
-	p := pool(t, ns, 31000, 31009, func(s *fairleadv1alpha1.NodePortPoolSpec) { s.Sticky = true })
-	mine := func(port int32) bool { return 31000 <= port && port <= 31009 }
+	p, begin := pool(t, ns, 10, func(s *fairleadv1alpha1.NodePortPoolSpec) { s.Sticky = true })
+	mine := func(port int32) bool { return begin <= port && port < begin+10 }
 	counts(t, p, 0, 0)
 
 	numbered := func(name string) {
@@ -120,7 +144,7 @@ func TestNodePorts(t *testing.T) {
 	if !mine(had) {
 		t.Errorf("it got %d, not of its pool", had)
 	}
-	free := func(n int32) int32 { return 31000 + (had-31000+n)%10 } // the n-th after it
+	free := func(n int32) int32 { return begin + (had-begin+n)%10 } // the n-th after it
 	counts(t, p, 1, 0)
 	remove(t, svc)
 	counts(t, p, 0, 1)
@@ -254,12 +278,12 @@ func TestNodePortReplicas(t *testing.T) {
 
 	const clients, each, spare = 32, 5, 20
 	ns := namespace(t)
-	p := pool(t, ns, 31100, 31100+clients*each+spare-1, func(s *fairleadv1alpha1.NodePortPoolSpec) { s.Sticky = true })
-	mine := func(port int32) bool { return 31100 <= port && port < 31100+clients*each+spare }
+	p, begin := pool(t, ns, clients*each+spare, func(s *fairleadv1alpha1.NodePortPoolSpec) { s.Sticky = true })
+	mine := func(port int32) bool { return begin <= port && port < begin+clients*each+spare }
 	setEnforcement(t, p, fairleadv1alpha1.EnforcementEnforce)
 	for _, name := range []string{"probe-0", "probe-1"} {
 		eventually(t, waitFor, "answers of both", func() error {
-			svc := nodePorted("default", name, 31100)
+			svc := nodePorted("default", name, begin)
 			if err := suite.admin.Create(t.Context(), svc, client.DryRunAll); err == nil || !strings.Contains(err.Error(), "node ports of Service") {
 				return fmt.Errorf("%s was answered with %w", name, err)
 			}
