@@ -118,7 +118,7 @@ func (k killing) run(t *testing.T, n int32) (died bool) {
 	w := newWorld(t, nil)
 	w.stop()
 	w.ports = serverPorts
-	begin := 30100 + killed.Add(1)*10%900
+	begin := 30100 + killed.Add(1)*10%500
 	keeper := w.create("keeper", begin+3)
 	young := nodePort("young", begin+3)
 	young.CreationTimestamp = metav1.NewTime(keeper.CreationTimestamp.Add(time.Hour))

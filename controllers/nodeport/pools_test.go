@@ -297,7 +297,7 @@ func TestStaleRepair(t *testing.T) {
 	w := newWorld(t, first)
 	w.stop()
 	w.ports = serverPorts
-	w.pool("web", 30100, 30999, func(s *v1alpha1.NodePortPoolSpec) { s.Duplicates = v1alpha1.DuplicateRepairMove })
+	w.pool("web", 30100, 30599, func(s *v1alpha1.NodePortPoolSpec) { s.Duplicates = v1alpha1.DuplicateRepairMove })
 	for range 4 {
 		w.manager(nil)
 	}

@@ -27,7 +27,7 @@ var (
 	// nodePorts is the range that managers go by: small, so that it can be filled.
 	nodePorts = portalloc.Range{First: 30000, Last: 30039}
 	// serverPorts is the range of the test's API server. An update that loses a race leaks the port that it wanted there,
-	// until the server's repair loop comes by: tests with such races have the ports above nodePorts.
+	// until the server's repair loop comes by: tests with such races have the ports from 30100 to 30599.
 	serverPorts = portalloc.Range{First: 30000, Last: 30999}
 )
 

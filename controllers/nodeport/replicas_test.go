@@ -140,7 +140,7 @@ func TestTwoReplicas(t *testing.T) {
 	f := w.newFront()
 	f.turns = true
 	const clients, each, spare, intruders = 32, 4, 8, 4
-	const begin = 30100
+	const begin = 30700
 	p := w.pool("web", begin, begin+clients*each+spare-1, func(s *v1alpha1.NodePortPoolSpec) {
 		s.Enforcement, s.Sticky = v1alpha1.EnforcementEnforce, true
 	})
@@ -156,10 +156,11 @@ func TestTwoReplicas(t *testing.T) {
 	// create makes one, again and again where the two managers chose the same port for two Services: the API server refuses
 	// the second.
 	create := func(name string) (int32, error) {
+		var err error
 		for range 1000 {
 			svc := nodePort(name, 0)
 			svc.Namespace = w.Namespace
-			err := w.Create(t.Context(), svc)
+			err = w.Create(t.Context(), svc)
 			if apierrors.IsInvalid(err) {
 				refused.Add(1)
 				continue
@@ -169,7 +170,7 @@ func TestTwoReplicas(t *testing.T) {
 			}
 			return svc.Spec.Ports[0].NodePort, nil
 		}
-		return 0, fmt.Errorf("creating %s: it is always refused", name)
+		return 0, fmt.Errorf("creating %s: it is always refused: %w", name, err)
 	}
 	remove := func(name string) error {
 		err := w.Delete(t.Context(), &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: name}})

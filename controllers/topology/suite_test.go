@@ -145,6 +145,9 @@ func (w *world) events() (texts []string) {
 	var list eventsv1.EventList
 	w.Must(w.List(w.Context(), &list, client.InNamespace(w.Namespace)))
 	for _, e := range list.Items {
+		if !strings.HasPrefix(e.Reason, "Topology") { // the API server has some to tell of its own
+			continue
+		}
 		reason, _, _ := strings.Cut(e.Note, ":")
 		texts = append(texts, e.Reason+" "+reason)
 	}

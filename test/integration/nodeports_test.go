@@ -235,7 +235,8 @@ func (d *door) lead(in net.Conn) {
 	_, _ = io.Copy(in, out)
 }
 
-// installTwice has the API server ask both of two addresses for numbers, each for about half of the Services.
+// installTwice has the API server ask both of two addresses for numbers, each for about half of the Services, and neither for
+// those called unasked.
 func installTwice(t *testing.T, first, second string) {
 	t.Helper()
 	objects, err := kustomize("config/default")
@@ -255,7 +256,7 @@ func installTwice(t *testing.T, first, second string) {
 			w.Name = fmt.Sprintf("half-%d.fairlead.dev", i)
 			w.ClientConfig = admissionv1.WebhookClientConfig{URL: new("https://" + address + *one.ClientConfig.Service.Path)}
 			w.MatchConditions = append(w.MatchConditions, admissionv1.MatchCondition{Name: "half",
-				Expression: fmt.Sprintf("object.metadata.name.matches('[02468]$') == %t", i == 0)})
+				Expression: fmt.Sprintf("object.metadata.name != 'unasked' && object.metadata.name.matches('[02468]$') == %t", i == 0)})
 			hooks.Webhooks = append(hooks.Webhooks, w)
 		}
 		create(t, hooks)
@@ -290,6 +291,14 @@ func TestNodePortReplicas(t *testing.T) {
 			return nil
 		})
 	}
+
+	eventually(t, waitFor, "a refusal by the policy", func() error {
+		err := suite.admin.Create(t.Context(), nodePorted("default", "unasked", begin), client.DryRunAll)
+		if err == nil || !strings.Contains(err.Error(), "fairlead-node-ports") {
+			return fmt.Errorf("it was answered with %w", err)
+		}
+		return nil
+	})
 
 	var made atomic.Int32
 	half := make(chan struct{})
