@@ -3,6 +3,7 @@ package cloud
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
 )
@@ -17,55 +18,65 @@ type Outcome struct {
 	Left Plan
 }
 
-// Converge is one pass: observe, plan, apply, observe. Under PolicyPlan nothing is applied. A pass that finds nothing
-// to do makes one call of Observe and no other. No desired resources means that everything of the owner is to go.
+// Converge is one pass: observe, plan, apply, observe. Under PolicyPlan nothing is applied, with TargetsOnly no more than
+// changes of targets. A pass that finds nothing to do makes one call of Observe and no other. No desired resources means
+// that everything of the owner is to go.
 //
 // The Outcome is complete as far as it was reached also beside an error, which is an *Error.
 func Converge(ctx context.Context, p Provider, owner Owner, desired []Resource, options Options) (Outcome, error) {
-	var out Outcome
-	if err := out.look(ctx, p, owner, desired, options); err != nil {
+	out, err := look(ctx, p, owner, desired, options)
+	if err != nil || len(out.Left.Operations) == 0 || options.Policy == v1alpha1.PolicyPlan {
 		return out, err
-	}
-	if len(out.Left.Operations) == 0 || options.Policy == v1alpha1.PolicyPlan {
-		return out, nil
 	}
 	done, applyErr := Apply(ctx, p, owner, out.Left)
 	out.Done = done
 	if interrupted(ctx) || IsClass(applyErr, Throttled) {
 		return out, applyErr
 	}
-	if err := out.look(ctx, p, owner, desired, options); err != nil && applyErr == nil {
-		return out, err
+	again, err := look(ctx, p, owner, desired, options)
+	if err != nil {
+		if applyErr == nil {
+			applyErr = err
+		}
+		return out, applyErr
 	}
-	return out, applyErr
+	again.Done = done
+	return again, applyErr
 }
 
-// look observes and plans.
-func (o *Outcome) look(ctx context.Context, p Provider, owner Owner, desired []Resource, options Options) error {
+func look(ctx context.Context, p Provider, owner Owner, desired []Resource, options Options) (Outcome, error) {
 	observed, err := p.Observe(ctx, owner)
 	if err != nil {
-		return classified(p, fmt.Errorf("observing: %w", err))
+		return Outcome{}, classified(p, fmt.Errorf("observing: %w", err))
 	}
+	return Compare(owner, desired, observed, options)
+}
+
+// Compare is what Converge makes of what it observed, before it applies anything. Pure.
+func Compare(owner Owner, desired, observed []Resource, options Options) (Outcome, error) {
 	plan, err := Diff(owner, desired, observed, options.Replacement)
 	if err != nil {
-		return Errorf(UserError, "planning: %w", err)
+		return Outcome{}, Errorf(UserError, "planning: %w", err)
 	}
-	o.Observed, o.Left = nil, plan
-	for _, r := range observed {
-		for _, id := range r.Owners {
-			if id == owner.ID() {
-				o.Observed = append(o.Observed, r)
-			}
+	if options.TargetsOnly {
+		plan = Plan{IDs: plan.IDs, Operations: slices.DeleteFunc(plan.Operations, func(op Operation) bool {
+			return op.Action != ActionSyncTargets || op.Resource.ID == ""
+		})}
+	}
+	out := Outcome{Left: plan}
+	for i := range observed {
+		if slices.Contains(observed[i].Owners, owner.ID()) {
+			out.Observed = append(out.Observed, observed[i])
 		}
 	}
-	SortResources(o.Observed)
-	return nil
+	SortResources(out.Observed)
+	return out, nil
 }
 
 // Apply does the operations of a plan, in order, and returns those that succeeded. After a failure it goes on with what
 // does not depend on it, except that it deletes nothing any more once a creation or an update has failed, and does
-// nothing at all any more once the cloud throttles or the context ends. Its error is an *Error; that of the first
-// failure, or of the throttling.
+// nothing at all any more once the cloud throttles or the context ends. Its error is an *Error: that of the throttling,
+// or else of the first failure, or else of the first that is merely Pending.
 func Apply(ctx context.Context, p Provider, owner Owner, plan Plan) ([]Operation, error) {
 	a := &applier{provider: p, owner: owner, ids: map[Ref]string{}, unavailable: map[Ref]bool{}, kept: map[string]bool{}}
 	for ref, id := range plan.IDs {
@@ -141,14 +152,19 @@ func (a *applier) create(ctx context.Context, op Operation) {
 	}
 	a.ids[ref] = made.ID
 	a.done = append(a.done, op)
-	if made.State == StatePending {
+	if made.State != StateReady && made.State != "" {
 		a.unavailable[ref] = true
 	}
 }
 
 func (a *applier) update(ctx context.Context, op Operation) {
 	r := op.Resource
-	if !a.resolve(&r) {
+	if !slices.Contains(r.Owners, a.owner.ID()) { // it leaves it to others, as the last thing
+		if a.failed || a.kept[r.Kind+"/"+r.ID] {
+			a.keep(&r)
+			return
+		}
+	} else if !a.resolve(&r) {
 		return
 	}
 	if err := a.provider.Update(ctx, a.owner, *op.Observed, r); err != nil {
@@ -175,12 +191,15 @@ func (a *applier) syncTargets(ctx context.Context, ops []Operation) {
 	if len(changes) == 0 {
 		return
 	}
-	if err := a.provider.SyncTargets(ctx, changes); err != nil {
-		a.failed = true
-		a.fail("changing targets of", sent[0], err)
-		return
+	errs := a.provider.SyncTargets(ctx, changes)
+	for i, op := range sent {
+		if i < len(errs) && errs[i] != nil {
+			a.failed = true
+			a.fail("changing targets of", op, errs[i])
+		} else {
+			a.done = append(a.done, op)
+		}
 	}
-	a.done = append(a.done, sent...)
 }
 
 func (a *applier) delete(ctx context.Context, op Operation) {
@@ -207,10 +226,11 @@ func (a *applier) keep(r *Resource) {
 
 func (a *applier) fail(doing string, op Operation, err error) {
 	e := classified(a.provider, fmt.Errorf("%s %s: %w", doing, op.Resource.Name(), err))
-	if e.Class == Throttled {
+	switch {
+	case e.Class == Throttled:
 		a.stop = true
-	}
-	if a.err == nil || e.Class == Throttled {
+		a.err = e
+	case a.err == nil, a.err.Class == Pending && e.Class != Pending:
 		a.err = e
 	}
 }

@@ -10,63 +10,6 @@ import (
 	"github.com/fairlead/fairlead/api/v1alpha1"
 )
 
-// Action is what an Operation does.
-type Action string
-
-// Actions. SyncTargets changes the nodes that a resource sends to, the others the resource itself.
-const (
-	ActionCreate      Action = "Create"
-	ActionUpdate      Action = "Update"
-	ActionDelete      Action = "Delete"
-	ActionSyncTargets Action = "SyncTargets"
-)
-
-// Operation is one step of a Plan.
-type Operation struct {
-	Action Action
-	// Resource as desired (Create, Update, SyncTargets) or as observed (Delete).
-	Resource Resource
-	// Observed is what an Update starts from; nil for the others.
-	Observed *Resource
-	// Add and Remove are the targets of SyncTargets.
-	Add, Remove []Target
-	// Reason in a few words, for people.
-	Reason string
-}
-
-// BlockReason says why a resource stays as it is though the Service asks for something else.
-type BlockReason string
-
-const (
-	// BlockForeign: something that is not the owner's stands in its place.
-	BlockForeign BlockReason = "Foreign"
-	// BlockReplacement: it would have to be replaced, and clients would lose their address.
-	BlockReplacement BlockReason = "Replacement"
-)
-
-// Block is a resource that is left as it is.
-type Block struct {
-	Resource string // kind/key
-	Reason   BlockReason
-	Message  string
-}
-
-// Plan is what leads from the observed resources to the desired ones.
-type Plan struct {
-	// Operations in the order in which they are to be done.
-	Operations []Operation
-	// Blocked resources, and Waiting ones, which the cloud still works on, by kind/key.
-	Blocked []Block
-	Waiting []string
-	// IDs of the resources that stay, by what others call them. Apply fills them in.
-	IDs map[Ref]string
-}
-
-// Empty reports whether the cloud has what is desired: there is nothing to do, to wait for, or in the way.
-func (p *Plan) Empty() bool {
-	return len(p.Operations) == 0 && len(p.Blocked) == 0 && len(p.Waiting) == 0
-}
-
 // Diff plans. It is pure, and deterministic whatever the order of its arguments, which it does not change.
 //
 //  1. What is not the owner's is foreign and never part of an operation.
@@ -75,8 +18,9 @@ func (p *Plan) Empty() bool {
 //  3. Each desired resource, dependencies first, takes an observed one of its kind and key that has the same immutable
 //     attributes and lives in the right parent, or is to be created.
 //  4. What was taken is updated where mutable attributes, references or owners differ; then targets are synchronised.
+//     The attributes of what is shared are those that the first of its owners wants, or they would change for ever.
 //  5. What is the owner's and was not taken is deleted, dependents first; but not what is being replaced, as long as
-//     the cloud still works on the replacement.
+//     the cloud still works on the replacement, nor before the cloud is done deleting what points to it.
 //
 // An error means that the provider's Desired is wrong: two resources of one kind and key, a reference to none of them,
 // or a circle.
@@ -118,13 +62,20 @@ type differ struct {
 	// unavailable are the desired resources that cannot be used in this pass.
 	unavailable map[Ref]bool
 	targets     []Operation
-	plan        Plan
+	// going are observed resources that the cloud still deletes, or that wait for one of those.
+	going []*Resource
+	plan  Plan
 }
 
 // identity tells observed resources apart, also where a cloud gives ids per kind.
 func identity(r *Resource) string { return r.Kind + "/" + r.Key + "/" + r.ID }
 
-func (d *differ) mine(r *Resource) bool { return slices.Contains(r.Owners, d.owner.ID()) }
+// mine reports whether r carries the owner's mark; or nobody's and is the group's: the last two left at the same time,
+// each to the other, and whoever sees it has to see to it.
+func (d *differ) mine(r *Resource) bool { return d.marked(r) || r.Shared && len(r.Owners) == 0 }
+
+// marked reports whether r carries the owner's mark.
+func (d *differ) marked(r *Resource) bool { return slices.Contains(r.Owners, d.owner.ID()) }
 
 // joinable reports whether r belongs to other Services of this cluster alone, and want may be shared.
 func (d *differ) joinable(want, r *Resource) bool {
@@ -154,38 +105,6 @@ func (d *differ) candidates(want *Resource) (found []*Resource, deleting, foreig
 	return found, deleting, foreign
 }
 
-// removeFirst does step 2.
-func (d *differ) removeFirst(desired []Resource) {
-	for i := range desired {
-		want := &desired[i]
-		found, _, _ := d.candidates(want)
-		replace := want.Fixed && d.recreate && len(found) > 0 &&
-			!slices.ContainsFunc(found, func(r *Resource) bool { return sameImmutable(want, r) })
-		for _, r := range found {
-			if replace || r.State == StateFailed {
-				d.removeWithDependents(r)
-			}
-		}
-	}
-	for _, r := range dependentsFirst(d.observed) {
-		if d.first[identity(r)] {
-			d.remove(r, "making room for its replacement")
-		}
-	}
-}
-
-func (d *differ) removeWithDependents(r *Resource) {
-	if d.first[identity(r)] || !d.mine(r) {
-		return
-	}
-	d.first[identity(r)] = true
-	for i := range d.observed {
-		if pointsTo(&d.observed[i], r) {
-			d.removeWithDependents(&d.observed[i])
-		}
-	}
-}
-
 // place does steps 3 and 4 for one desired resource.
 func (d *differ) place(want *Resource) {
 	found, deleting, foreign := d.candidates(want)
@@ -195,13 +114,7 @@ func (d *differ) place(want *Resource) {
 			return
 		}
 	}
-	var have *Resource
-	for _, r := range found {
-		if sameImmutable(want, r) && d.sameParent(want, r) {
-			have = r
-			break
-		}
-	}
+	have := d.choose(want, found)
 	switch {
 	case have == nil && len(found) > 0 && want.Fixed:
 		have = found[0]
@@ -232,6 +145,29 @@ func (d *differ) place(want *Resource) {
 	d.update(want, have)
 }
 
+// choose returns the one of the candidates that is what want asks for; nil if none is. Somebody else's that could be
+// joined does not count where the owner has one of its own already that is Fixed: joining changes the address, too. Its
+// own come first in found then.
+func (d *differ) choose(want *Resource, found []*Resource) *Resource {
+	slices.SortStableFunc(found, func(a, b *Resource) int { return cmp.Compare(rank(d.marked(a)), rank(d.marked(b))) })
+	for _, r := range found {
+		if want.Fixed && !d.recreate && !d.marked(r) && d.marked(found[0]) {
+			continue
+		}
+		if sameImmutable(want, r) && d.sameParent(want, r) {
+			return r
+		}
+	}
+	return nil
+}
+
+func rank(first bool) int {
+	if first {
+		return 0
+	}
+	return 1
+}
+
 // leave keeps what is there of a resource that cannot be dealt with in this pass.
 func (d *differ) leave(want *Resource, found []*Resource) {
 	d.unavailable[want.ref()] = true
@@ -257,13 +193,26 @@ func (d *differ) update(want, have *Resource) {
 	for _, name := range want.Immutable {
 		made.Attributes[name] = have.Attributes[name]
 	}
-	var reasons []string
-	for _, name := range slices.Sorted(maps.Keys(want.Attributes)) {
-		if !slices.Contains(want.Immutable, name) && have.Attributes[name] != want.Attributes[name] {
-			reasons = append(reasons, name)
+	reasons := differentMutable(want, have)
+	if len(reasons) > 0 && !d.leads(have) {
+		d.plan.Blocked = append(d.plan.Blocked, Block{Resource: want.Name(), Reason: BlockShared, Message: fmt.Sprintf(
+			"%s is shared with other Services that want another %s: have all of them ask for the same",
+			want.Name(), strings.Join(reasons, ", "))})
+		for _, name := range reasons {
+			made.Attributes[name] = have.Attributes[name]
+		}
+		reasons = nil
+	}
+	missing, extra := d.movedReferences(want, have)
+	reasons = append(reasons, missing...)
+	if d.others(have) {
+		// They may need what this one does not, such as an address of another family.
+		made.DependsOn = append(slices.Clone(made.DependsOn), extra...)
+	} else {
+		for _, dep := range extra {
+			reasons = append(reasons, dep.Kind+"/"+dep.Key)
 		}
 	}
-	reasons = append(reasons, d.movedReferences(want, have)...)
 	if !slices.Contains(have.Owners, d.owner.ID()) {
 		reasons = append(reasons, "owners")
 	}
@@ -272,6 +221,16 @@ func (d *differ) update(want, have *Resource) {
 			Observed: have, Reason: "changing " + strings.Join(reasons, ", ")})
 	}
 	d.syncTargets(made, have.Targets)
+}
+
+// others reports whether somebody else has r, too.
+func (d *differ) others(r *Resource) bool {
+	return slices.ContainsFunc(r.Owners, func(id OwnerID) bool { return id != d.owner.ID() })
+}
+
+// leads reports whether the owner is the one whose attributes count.
+func (d *differ) leads(have *Resource) bool {
+	return !slices.ContainsFunc(have.Owners, func(id OwnerID) bool { return id < d.owner.ID() })
 }
 
 func (d *differ) syncTargets(want Resource, have []Target) {
@@ -286,26 +245,26 @@ func (d *differ) syncTargets(want Resource, have []Target) {
 		Reason: fmt.Sprintf("targets +%d -%d", len(add), len(remove))})
 }
 
-// movedReferences names what have points to that it should not, or not yet.
-func (d *differ) movedReferences(want, have *Resource) []string {
-	pointed := map[Ref]string{}
+// movedReferences names what have does not point to and should, or not yet, and returns what it points to and need not.
+func (d *differ) movedReferences(want, have *Resource) (missing []string, extra []Ref) {
+	pointed := map[Ref]Ref{}
 	for _, dep := range have.DependsOn {
-		pointed[Ref{Kind: dep.Kind, Key: dep.Key}] = dep.ID
+		pointed[Ref{Kind: dep.Kind, Key: dep.Key}] = dep
 	}
-	var names []string
 	for _, dep := range want.DependsOn {
 		ref := Ref{Kind: dep.Kind, Key: dep.Key}
 		id, exists := d.plan.IDs[ref]
-		if now, ok := pointed[ref]; !ok || !exists || now != id {
-			names = append(names, dep.Kind+"/"+dep.Key)
+		if now, ok := pointed[ref]; !ok || !exists || now.ID != id {
+			missing = append(missing, dep.Kind+"/"+dep.Key)
 		}
 		delete(pointed, ref)
 	}
-	for ref := range pointed {
-		names = append(names, ref.Kind+"/"+ref.Key)
+	for _, dep := range pointed {
+		extra = append(extra, dep)
 	}
-	slices.Sort(names)
-	return names
+	slices.Sort(missing)
+	slices.SortFunc(extra, func(a, b Ref) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Key, b.Key)) })
+	return missing, extra
 }
 
 // sameParent reports whether have lives in the resource that was taken for want's parent.
@@ -322,38 +281,24 @@ func (d *differ) sameParent(want, have *Resource) bool {
 	return true
 }
 
-// removeRest does step 5.
-func (d *differ) removeRest() {
-	for _, r := range dependentsFirst(d.observed) {
-		switch {
-		case !d.mine(r) || d.taken[identity(r)] || d.first[identity(r)]:
-		case r.State == StateDeleting:
-			d.plan.Waiting = append(d.plan.Waiting, r.Name())
-		default:
-			d.remove(r, "no longer wanted")
-		}
-	}
-}
-
-// remove deletes r, or takes the owner's mark off where others have theirs on it.
-func (d *differ) remove(r *Resource, reason string) {
-	others := slices.DeleteFunc(slices.Clone(r.Owners), func(id OwnerID) bool { return id == d.owner.ID() })
-	if len(others) == 0 {
-		d.plan.Operations = append(d.plan.Operations, Operation{Action: ActionDelete, Resource: *r, Reason: reason})
-		return
-	}
-	left := *r
-	left.Owners = others
-	d.plan.Operations = append(d.plan.Operations, Operation{Action: ActionUpdate, Resource: left, Observed: r,
-		Reason: "leaving it to its other owners"})
-}
-
 func sameImmutable(want, have *Resource) bool { return len(differentImmutable(want, have)) == 0 }
 
 func differentImmutable(want, have *Resource) []string {
 	var names []string
 	for _, name := range want.Immutable {
 		if want.Attributes[name] != have.Attributes[name] {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// differentMutable returns the names of the attributes that can change in place and are to, sorted.
+func differentMutable(want, have *Resource) []string {
+	var names []string
+	for name, value := range want.Attributes {
+		if !slices.Contains(want.Immutable, name) && have.Attributes[name] != value {
 			names = append(names, name)
 		}
 	}

@@ -15,6 +15,8 @@ import (
 var (
 	us   = Owner{ClusterID: "c", ServiceUID: "u", Namespace: "shop", Name: "cart"}
 	them = Owner{ClusterID: "c", ServiceUID: "v"}
+
+	earlier = Owner{ClusterID: "c", ServiceUID: "a"}
 )
 
 // want makes a desired resource; have an observed one of ours, with the id "kind-key".
@@ -185,6 +187,66 @@ func TestDiff(t *testing.T) {
 			observed: []Resource{have("A", "1", of(them, Owner{ClusterID: "d", ServiceUID: "w"}))},
 			want:     []string{"blocked A/1 Foreign"},
 		},
+		"SharedFollower": {
+			reason:   "whoever comes later takes it as it is, and is told",
+			desired:  []Resource{want("A", "1", shared, attribute("size", "2"))},
+			observed: []Resource{have("A", "1", of(earlier))},
+			want:     []string{"Update A/1 a-1: changing owners", "blocked A/1 Shared"},
+		},
+		"SharedLeader": {
+			reason:   "the first of its owners decides",
+			desired:  []Resource{want("A", "1", shared, attribute("size", "2"))},
+			observed: []Resource{have("A", "1", of(us, them))},
+			want:     []string{"Update A/1 a-1: changing size"},
+		},
+		"SharedReferences": {
+			reason:   "what it points to for others stays",
+			desired:  []Resource{want("A", "1", shared), want("B", "1", shared, on("A", "1", false))},
+			observed: []Resource{have("A", "1", of(us, them)), have("A", "2", of(them)), have("B", "1", of(us, them), on("A", "1", false), on("A", "2", false))},
+		},
+		"SharedByNobody": {
+			reason:   "the last two left at once, each to the other: whoever sees it deletes it",
+			observed: []Resource{have("A", "1", shared, of())},
+			want:     []string{"Delete A/1 a-1"},
+		},
+		"SharedJoinedByNobody": {
+			reason:   "or joins it",
+			desired:  []Resource{want("A", "1", shared)},
+			observed: []Resource{have("A", "1", shared, of())},
+			want:     []string{"Update A/1 a-1: changing owners"},
+		},
+		"SharedFailed": {
+			reason:   "broken for one is broken for all",
+			desired:  []Resource{want("A", "1", shared)},
+			observed: []Resource{have("A", "1", shared, of(us, them), in(StateFailed))},
+			want:     []string{"Delete A/1 a-1", "Create A/1"},
+		},
+		"SharedFixedJoin": {
+			reason:   "joining a group is another address",
+			desired:  []Resource{want("A", "1", fixed, shared, attribute("shape", "group"))},
+			observed: []Resource{have("A", "1"), have("A", "1", shared, of(them), attribute("shape", "group"), id("a-group"))},
+			want:     []string{"blocked A/1 Replacement"},
+		},
+		"SharedFixedJoinByNobody": {
+			reason:   "nor is one that nobody has any more joined without consent",
+			desired:  []Resource{want("A", "1", fixed, shared, attribute("shape", "group"))},
+			observed: []Resource{have("A", "1"), have("A", "1", shared, of(), attribute("shape", "group"), id("a-group"))},
+			want:     []string{"Delete A/1 a-group", "blocked A/1 Replacement"},
+		},
+		"SharedFixedJoinRecreate": {
+			reason:      "with consent it joins first, then gives up its own",
+			desired:     []Resource{want("A", "1", fixed, shared, attribute("shape", "group"))},
+			observed:    []Resource{have("A", "1"), have("A", "1", shared, of(them), attribute("shape", "group"), id("a-group"))},
+			replacement: v1alpha1.ReplacementRecreate,
+			want:        []string{"Update A/1 a-group: changing owners", "Delete A/1 a-1"},
+		},
+		"SharedFixedRecreate": {
+			reason:      "what others use is not replaced under them",
+			desired:     []Resource{want("A", "1", fixed, shared, attribute("shape", "square"))},
+			observed:    []Resource{have("A", "1", shared, of(us, them))},
+			replacement: v1alpha1.ReplacementRecreate,
+			want:        []string{"blocked A/1 Replacement"},
+		},
 		"SharedLeave": {
 			reason:   "left to its other owners",
 			observed: []Resource{have("A", "1", of(us, them))},
@@ -201,6 +263,11 @@ func TestDiff(t *testing.T) {
 			desired:  []Resource{want("A", "1"), want("B", "1", on("A", "1", false))},
 			observed: []Resource{have("A", "1", in(StateDeleting)), have("C", "1", in(StateDeleting))},
 			want:     []string{"waiting A/1", "waiting C/1"},
+		},
+		"DeletingDependent": {
+			reason:   "the cloud would refuse: what is still being deleted points to it",
+			observed: []Resource{have("A", "1"), have("B", "1", on("A", "1", false)), have("C", "1", on("B", "1", true), in(StateDeleting)), have("D", "1")},
+			want:     []string{"Delete D/1 d-1", "waiting A/1", "waiting B/1", "waiting C/1"},
 		},
 		"Pending": {
 			reason:   "it is neither changed nor used",
@@ -265,5 +332,25 @@ func TestName(t *testing.T) {
 		if len(name) > length || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || strings.HasSuffix(name, "-") {
 			t.Errorf("%q is no name of at most %d", name, length)
 		}
+	}
+}
+
+// TestLeavingGivesUpWhatIsItsOwn: what only the leaving Service needs goes with it, so nothing that stays may point to it.
+func TestLeavingGivesUpWhatIsItsOwn(t *testing.T) {
+	observed := []Resource{have("A", "1", of(us, them)), have("A", "2"),
+		have("B", "1", of(us, them), on("A", "1", false), on("A", "2", false))}
+	plan, err := Diff(us, nil, observed, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"Update B/1 b-1: leaving it to its other owners", "Update A/1 a-1: leaving it to its other owners", "Delete A/2 a-2"}
+	if diff := cmp.Diff(want, lines(plan)); diff != "" {
+		t.Errorf("the plan (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]Ref{{Kind: "A", Key: "1", ID: "a-1"}}, plan.Operations[0].Resource.DependsOn); diff != "" {
+		t.Errorf("what B/1 points to afterwards (-want +got):\n%s", diff)
+	}
+	if len(observed[2].DependsOn) != 2 {
+		t.Error("the argument was changed")
 	}
 }

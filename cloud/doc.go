@@ -8,8 +8,9 @@
 // resources; it says which resources of that Service there are; and it creates, changes or deletes one of them at a
 // time. It never compares, never orders, never retries, never waits, never decides what may be deleted.
 //
-// The core compares (Diff), orders by dependency, checks ownership, applies (Apply), retries by the class of the error
-// and keeps the Service's status. A provider is correct when cloudtest.Run passes.
+// The core compares (Diff), orders by dependency, checks ownership, applies (Apply), keeps to the account's limits
+// (Limited), retries by the class of the error and keeps the Service's status. A provider is correct when cloudtest.Run
+// passes.
 //
 // # Writing a provider
 //
@@ -30,22 +31,42 @@
 //  5. Observe(owner) returns everything that carries the owner's mark, half-made things included, each with the
 //     attributes in the same canonical form as Desired writes them, the id, and in DependsOn the ids of what it
 //     points to. It may also return resources of other owners that stand where ours should be; the core sees their
-//     Owners and leaves them alone.
+//     Owners and leaves them alone. List is the same for all owners of a cluster at once.
 //  6. Create, Update and Delete do one small thing and are idempotent: they can be called again after a crash that
 //     hid their success. Create of something that is there already under the same name verifies the owner: it returns
 //     it if it is the owner's and matches, and an error of class Conflict otherwise. Delete of something that is gone
-//     succeeds. None of them waits: what takes time is returned with State Pending, and the core looks again later.
+//     succeeds. None of them waits: what takes time is returned with State Pending, and the core looks again later; of
+//     what cannot be deleted yet, since something uses it, the error is of class Pending.
 //  7. Targets (the nodes that a set sends to) are changed by SyncTargets alone, never by Create or Update. It receives
-//     the changes of many Services at once, to be sent in as few calls as the cloud allows.
+//     the changes of many Services at once, to be sent in as few calls as the cloud allows, which Capabilities.Targets
+//     states.
 //  8. Classify turns any error of yours into one of the classes below. Decide by the SDK's codes and types, never by
-//     matching text.
-//  9. Register the provider in an init function; the manager imports the package for that effect.
+//     matching text. Turn off the retries of the SDK: the core knows who else is waiting.
+//  9. Say in Capabilities.Limits what the account may send. Each method spends one call before it begins; where it
+//     sends more, or simply in the transport of your client, call Wait before each.
+//  10. Register the provider in an init function; the manager imports the package for that effect.
 //
 // # Ownership
 //
 // Owned means marked with the cluster's id and the Service's UID. Anything else is foreign: Diff never plans an
-// operation on it, whatever its name is. A resource shared by several Services carries all their marks; the core
-// removes ours with an Update and deletes the resource only when ours is the last.
+// operation on it, whatever its name is.
+//
+// # Sharing
+//
+// Services of one group (Owner.Group) may use resources together, which Desired marks as Shared. Such a resource carries
+// the mark of the group (GroupID) and one mark for each of its owners, which are added and taken away one by one: give
+// each a tag of its own, or write with a precondition. No lock is held over a group, so that hundreds of Services can
+// join one balancer at once; what keeps that safe is
+//
+//   - that names of shared resources are the group's (Name), so that two who make one make the same;
+//   - that a resource is deleted only by who takes it for its last owner, and that the cloud, or else the provider, does
+//     not delete what something of another Service is in; a Service publishes no address before its own part is there;
+//   - that one that nobody owns any more, since the last two left at the same time, is deleted, or joined, by whoever of
+//     the group sees it.
+//
+// Put what Services of a group may want differently into resources that are theirs alone, a listener rather than the
+// balancer. The attributes of a shared resource are those that the first of its owners, by OwnerID, wants; the others
+// are told.
 //
 // # Safety of the order
 //

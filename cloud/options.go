@@ -15,6 +15,8 @@ import (
 type Options struct {
 	Policy      v1alpha1.Policy
 	Replacement v1alpha1.Replacement
+	// TargetsOnly has nothing changed but the targets of what exists: what else the Service wants is not known.
+	TargetsOnly bool
 }
 
 // ParseOptions reads the policy and the replacement from the Service's annotations, or else from its class, or else
@@ -46,10 +48,22 @@ func parseOptions(svc *corev1.Service, class *v1alpha1.LoadBalancerClassSpec, ca
 	if adopt != "" && !caps.Adopt {
 		errs = append(errs, fmt.Errorf("annotation %s: the provider cannot adopt a balancer: remove it", v1alpha1.AnnotationAdopt))
 	}
-	if share != "" && !caps.Share {
+	switch {
+	case share != "" && !caps.Share:
 		errs = append(errs, fmt.Errorf("annotation %s: the provider cannot share a balancer: remove it", v1alpha1.AnnotationShare))
+	case share != "" && !isGroup(share):
+		errs = append(errs, fmt.Errorf("annotation %s: %q is not a name of at most %d lower-case letters, digits and dashes",
+			v1alpha1.AnnotationShare, share, maxGroup))
 	}
 	return options, errs
+}
+
+// maxGroup is the most bytes of a group's name.
+const maxGroup = 40
+
+// isGroup reports whether the name of a group can be part of names in any cloud.
+func isGroup(name string) bool {
+	return len(name) <= maxGroup && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == "" && strings.Trim(name, "-") == name
 }
 
 // withPrefix returns the entries whose key begins with one of the prefixes; nil where there are none.

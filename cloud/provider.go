@@ -1,6 +1,9 @@
 package cloud
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Provider is one kind of load balancers. Its methods are called from several goroutines at once, never two that
 // write for the same owner. The package comment says how to write one.
@@ -9,29 +12,38 @@ type Provider interface {
 	Capabilities() Capabilities
 
 	// Desired returns the resources that the Spec needs. Pure. Its error is of class UserError and names every mistake
-	// in the Spec's parameters and annotations.
+	// in the Spec's parameters and annotations. Beside an error it returns what the Spec would need without the mistakes,
+	// or nothing: the core then takes no more from it than the targets of sets that exist, so that a balancer whose
+	// Service has a wrong annotation still follows the nodes.
 	Desired(spec Spec) ([]Resource, error)
 
-	// Observe returns the resources that carry the owner's mark, in any order and any state.
+	// Observe returns the resources that carry the owner's mark, and the Shared ones of the owner's Group, whoever's mark
+	// they carry. In any order and any state.
 	Observe(ctx context.Context, owner Owner) ([]Resource, error)
 
 	// Create makes one resource, without its targets, and returns it with its ID and State. The ids of what it depends
-	// on are filled in.
+	// on are filled in. Of a Shared one that another Service of the Group made meanwhile, Create adds the owner's mark.
 	Create(ctx context.Context, owner Owner, desired Resource) (Resource, error)
 
 	// Update changes one resource in place from what was observed to what is desired: attributes, what it depends on,
-	// and its owners. The ID is observed.ID.
+	// and its owners. The ID is observed.ID. Of the owners it adds and takes away those that differ between the two, and
+	// leaves the others as they are by then: another Service may be joining or leaving at the same time.
 	Update(ctx context.Context, owner Owner, observed, desired Resource) error
 
-	// Delete removes one resource. That it is gone already is a success.
+	// Delete removes one resource. That it is gone already is a success. While something else still uses it the error is
+	// of class Pending. A Shared one that carries another owner's mark by then, or holds another Service's part, is not
+	// deleted: class Conflict or Pending, as the cloud tells.
 	Delete(ctx context.Context, owner Owner, observed Resource) error
 
-	// SyncTargets adds and removes targets, of one or many owners. Adding what is there and removing what is not are
-	// successes.
-	SyncTargets(ctx context.Context, changes []TargetChange) error
+	// SyncTargets adds and removes targets, of one or many owners, in as few calls as the cloud allows, additions first.
+	// Adding what is there and removing what is not are successes. It returns an error, or nil, for each change; no
+	// errors at all is nil. A change that fails leaves the others to be tried, but for those that a throttled call would
+	// have to follow.
+	SyncTargets(ctx context.Context, changes []TargetChange) []error
 
-	// List returns every resource in the cloud that carries the mark of the cluster, for any Service, to find what its
-	// Service left behind.
+	// List returns what Observe would return for every owner in the cluster, Services that are gone included, each
+	// resource once. It is how the core looks for drift and orphans, and what it starts from: one List for all Services
+	// should cost fewer calls than an Observe for each.
 	List(ctx context.Context, clusterID string) ([]Resource, error)
 
 	// Classify says what kind of error one of these methods returned. Never called with nil.
@@ -62,9 +74,48 @@ type Capabilities struct {
 	AnnotationPrefixes []string
 	// MaxPorts of one balancer; 0 means no limit.
 	MaxPorts int
-	// TargetsPerCall is how many additions and removals one call of the cloud takes; SyncTargets splits by itself. 0
-	// means no limit. The suite derives from it how many calls a change of nodes may cost.
-	TargetsPerCall int
+	// Targets says what a call that changes targets can hold.
+	Targets TargetCalls
+	// Limits of the account, within which the core keeps all calls; zero means none are known.
+	Limits Limits
+	// ReadLag is for how long after a call that changed something Observe and List may still show what was before. The
+	// core trusts no answer that nothing is left before that. 0: the cloud shows at once what it has done.
+	ReadLag time.Duration
+}
+
+// TargetCalls is what one call of the cloud that changes targets can hold. SyncTargets splits what it is given by that.
+type TargetCalls struct {
+	// Max additions and removals; 0 means no limit.
+	Max int
+	// OneResource: a call changes one resource. Else it takes those of many.
+	OneResource bool
+	// OneDirection: a call either adds or removes.
+	OneDirection bool
+}
+
+// Calls is how many calls the changes cost at most. Changes of nodes are grouped by it, and the suite holds the provider
+// to it.
+func (c TargetCalls) Calls(changes ...TargetChange) int {
+	perCall := func(n int) int {
+		if c.Max == 0 {
+			return min(n, 1)
+		}
+		return (n + c.Max - 1) / c.Max
+	}
+	sum, add, remove := 0, 0, 0
+	for _, change := range changes {
+		if !c.OneResource {
+			add, remove = add+len(change.Add), remove+len(change.Remove)
+		} else if c.OneDirection {
+			sum += perCall(len(change.Add)) + perCall(len(change.Remove))
+		} else {
+			sum += perCall(len(change.Add) + len(change.Remove))
+		}
+	}
+	if c.OneDirection {
+		return sum + perCall(add) + perCall(remove)
+	}
+	return sum + perCall(add+remove)
 }
 
 // TargetChange is a difference of targets in one resource.

@@ -72,7 +72,7 @@ func NewProviders(config func(name string) (Config, error)) *Providers {
 	return &Providers{config: config, started: map[string]Provider{}}
 }
 
-// Get returns the provider of that name. A failed start is tried again by the next call.
+// Get returns the provider of that name, within its limits (see Limited). A failed start is tried again by the next call.
 func (p *Providers) Get(name string) (Provider, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -87,6 +87,7 @@ func (p *Providers) Get(name string) (Provider, error) {
 	if err != nil {
 		return nil, err
 	}
+	provider = Limited(provider, provider.Capabilities().Limits)
 	p.started[name] = provider
 	return provider, nil
 }

@@ -16,6 +16,8 @@ type Owner struct {
 	// Namespace and Name of the Service are for people who read the cloud's console: nothing is decided by them.
 	Namespace string `json:"namespace,omitempty"`
 	Name      string `json:"name,omitempty"`
+	// Group of Services of the namespace that share a balancer; empty: this one shares with nobody.
+	Group string `json:"group,omitempty"`
 }
 
 // OwnerID is the identity of an Owner in one string: the cluster's id, a slash, the Service's UID. It fits in a tag.
@@ -23,6 +25,15 @@ type OwnerID string
 
 // ID returns the owner's identity.
 func (o Owner) ID() OwnerID { return OwnerID(o.ClusterID + "/" + o.ServiceUID) }
+
+// GroupID is the identity of the owner's group, for a tag: the cluster's id, the namespace and the group with slashes
+// between; empty where there is none.
+func (o Owner) GroupID() string {
+	if o.Group == "" {
+		return ""
+	}
+	return o.ClusterID + "/" + o.Namespace + "/" + o.Group
+}
 
 // State of an observed resource.
 type State string
@@ -52,8 +63,8 @@ type Resource struct {
 	Immutable []string `json:"immutable,omitempty"`
 	// Fixed: it cannot be in two places, or replacing it changes what clients connect to. Set by Desired.
 	Fixed bool `json:"fixed,omitempty"`
-	// Shared: it may be used together with other Services of the cluster whose Desired has the same kind and key, which
-	// the user consented to. Observe then returns it whoever of them owns it. Set by Desired.
+	// Shared: the Services of the owner's Group use it together. It has the same key for all of them, and only
+	// attributes that they agree upon. Set by Desired where the owner has a Group, and by Observe.
 	Shared bool `json:"shared,omitempty"`
 	// DependsOn is what has to be there before it, and until it is gone.
 	DependsOn []Ref `json:"dependsOn,omitempty"`
@@ -104,15 +115,20 @@ func (r *Resource) Name() string { return r.Kind + "/" + r.Key }
 
 // Name builds a name for the cloud, at most maxLength bytes of lower-case letters, digits and dashes, that begins with
 // "fl-". It is the same for the same owner, kind, key and immutable attributes, and differs where any of them differs,
-// so that a replacement never collides with what it replaces. maxLength must be at least 19.
+// so that a replacement never collides with what it replaces. That of a Shared resource is the same for the whole group.
+// maxLength must be at least 19.
 func Name(owner Owner, r Resource, maxLength int) string {
+	identity, name := string(owner.ID()), owner.Name
+	if r.Shared {
+		identity, name = "group "+owner.GroupID(), owner.Group
+	}
 	h := sha256.New()
-	for _, part := range append([]string{string(owner.ID()), r.Kind, r.Key}, immutableValues(&r)...) {
+	for _, part := range append([]string{identity, r.Kind, r.Key}, immutableValues(&r)...) {
 		h.Write([]byte(part))
 		h.Write([]byte{0})
 	}
 	hash := hex.EncodeToString(h.Sum(nil))[:16]
-	readable := strings.ToLower(owner.Namespace + "-" + owner.Name + "-" + r.Key)
+	readable := strings.ToLower(owner.Namespace + "-" + name + "-" + r.Key)
 	readable = strings.Map(func(c rune) rune {
 		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' {
 			return c

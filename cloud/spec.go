@@ -105,14 +105,13 @@ type Input struct {
 
 // BuildSpec turns a Service, its class and the nodes into a Spec. Pure: nothing of the input is changed or kept. Its
 // error is of class UserError and names, in one line, everything that the provider cannot do, every wrong annotation of
-// ours, and what to change. Pending is returned for a port that is still to get its node port.
+// ours, and what to change. Pending is returned for a port that is still to get its node port. Beside an error the Spec
+// is what could be read, which is enough to say what the targets are.
 func BuildSpec(in Input) (Spec, Options, error) {
 	svc := in.Service
 	options, errs := parseOptions(svc, in.Class, in.Capabilities)
 	parameters, err := classParameters(in.Class)
-	if err != nil {
-		return Spec{}, options, err
-	}
+	errs = append(errs, err)
 	spec := Spec{
 		Owner:       OwnerOf(in.ClusterID, svc),
 		Parameters:  parameters,
@@ -136,20 +135,20 @@ func BuildSpec(in Input) (Spec, Options, error) {
 	spec.RequestedAddress, err = requestedAddress(svc, in.Capabilities)
 	errs = append(errs, err)
 
-	if err := joinUserErrors(errs); err != nil {
-		return Spec{}, options, err
+	err = joinUserErrors(errs)
+	if err == nil && in.Capabilities.NodePorts {
+		err = checkNodePorts(svc, in.Class)
 	}
-	if in.Capabilities.NodePorts {
-		if err := checkNodePorts(svc, in.Class); err != nil {
-			return Spec{}, options, err
-		}
-	}
-	return spec, options, nil
+	return spec, options, err
 }
 
-// OwnerOf returns the owner that a Service is in a cluster.
+// OwnerOf returns the owner that a Service is in a cluster. A group that could not be one is none.
 func OwnerOf(clusterID string, svc *corev1.Service) Owner {
-	return Owner{ClusterID: clusterID, ServiceUID: string(svc.UID), Namespace: svc.Namespace, Name: svc.Name}
+	owner := Owner{ClusterID: clusterID, ServiceUID: string(svc.UID), Namespace: svc.Namespace, Name: svc.Name}
+	if group := strings.TrimSpace(svc.Annotations[v1alpha1.AnnotationShare]); isGroup(group) {
+		owner.Group = group
+	}
+	return owner
 }
 
 // classParameters returns the one member that is set, as JSON; nil where there is none.

@@ -1,7 +1,9 @@
 package cloudtest
 
 import (
+	"context"
 	"errors"
+	"net/netip"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -9,62 +11,110 @@ import (
 	"github.com/fairlead/fairlead/cloud"
 )
 
-// maxCalls bounds the search for the last call of a step.
-const maxCalls = 500
-
-// testCrashes stops the manager before and after each single call of each step, restarts it, and expects the cloud to
-// end up as it does without a stop, then to be empty after the deletion.
-func testCrashes(t *testing.T, factory func(t *testing.T) *Harness) {
-	reference := factory(t)
-	all := steps(reference)
-	owner := all[0].spec.Owner
-	want := make([][]string, len(all))
-	for i, s := range all {
-		settle(t, reference.New(), owner, s.spec)
-		want[i] = reference.Snapshot()
-	}
-	for i, s := range all {
-		for _, after := range []bool{false, true} {
-			for n := 1; ; n++ {
-				if n > maxCalls {
-					t.Fatalf("%s takes more than %d calls", s.name, maxCalls)
-				}
-				h := factory(t)
-				for _, earlier := range all[:i] {
-					settle(t, h.New(), owner, earlier.spec)
-				}
-				if !crashedAt(h, owner, s.spec, n, after) {
-					break
-				}
-				settle(t, h.New(), owner, s.spec)
-				if diff := cmp.Diff(want[i], h.Snapshot()); diff != "" {
-					t.Errorf("%s, stopped at call %d (after it: %t), ends up different (-want +got):\n%s", s.name, n, after, diff)
-				}
-				settle(t, h.New(), owner, nil)
-				if left := h.Snapshot(); len(left) > 0 {
-					t.Errorf("%s, stopped at call %d (after it: %t), leaks %q", s.name, n, after, left)
-				}
-			}
+func testPure(t *testing.T, factory func(t *testing.T) *Harness) {
+	h := factory(t)
+	for _, s := range steps(h) {
+		if s.spec == nil {
+			continue
+		}
+		before := *s.spec
+		first, err := h.New().Desired(*s.spec)
+		if err != nil {
+			t.Fatalf("%s: Desired: %v", s.name, err)
+		}
+		again, _ := h.New().Desired(*s.spec)
+		if diff := cmp.Diff(first, again); diff != "" {
+			t.Errorf("%s: two calls of Desired differ:\n%s", s.name, diff)
+		}
+		if diff := cmp.Diff(before, *s.spec, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+			t.Errorf("%s: Desired changed its argument:\n%s", s.name, diff)
 		}
 	}
 }
 
-// crashedAt runs a step until the n-th call stops it; false if it is through before.
-func crashedAt(h *Harness, owner cloud.Owner, spec *cloud.Spec, n int, after bool) bool {
-	c := &counter{stopAt: n, stopAfter: after}
-	h.SetHook(c.hook)
-	defer h.SetHook(nil)
-	p := h.New()
-	for range passes {
-		out, err := pass(p, owner, spec)
-		if c.stopped {
-			return true
-		}
-		if err == nil && out.Left.Empty() {
-			return false
+// twice makes every call that changes something two times, as after a crash that hid the success of the first.
+type twice struct {
+	cloud.Provider
+	t *testing.T
+}
+
+func (w twice) check(what string, err error) {
+	w.t.Helper()
+	if err != nil && w.Classify(err).Class != cloud.Pending {
+		w.t.Errorf("%s a second time: %v", what, err)
+	}
+}
+
+func (w twice) Create(ctx context.Context, owner cloud.Owner, r cloud.Resource) (cloud.Resource, error) {
+	made, err := w.Provider.Create(ctx, owner, r)
+	if err == nil {
+		again, err := w.Provider.Create(ctx, owner, r)
+		w.check("creating "+r.Name(), err)
+		if err == nil && again.ID != made.ID {
+			w.t.Errorf("creating %s a second time gives %q after %q", r.Name(), again.ID, made.ID)
 		}
 	}
-	return false
+	return made, err
+}
+
+func (w twice) Update(ctx context.Context, owner cloud.Owner, observed, desired cloud.Resource) error {
+	err := w.Provider.Update(ctx, owner, observed, desired)
+	if err == nil {
+		w.check("updating "+desired.Name(), w.Provider.Update(ctx, owner, observed, desired))
+	}
+	return err
+}
+
+func (w twice) Delete(ctx context.Context, owner cloud.Owner, r cloud.Resource) error {
+	err := w.Provider.Delete(ctx, owner, r)
+	if err == nil {
+		w.check("deleting "+r.Name(), w.Provider.Delete(ctx, owner, r))
+	}
+	return err
+}
+
+func (w twice) SyncTargets(ctx context.Context, changes []cloud.TargetChange) []error {
+	errs := w.Provider.SyncTargets(ctx, changes)
+	if errors.Join(errs...) == nil {
+		w.check("changing targets", errors.Join(w.Provider.SyncTargets(ctx, changes)...))
+	}
+	return errs
+}
+
+func testReplay(t *testing.T, factory func(t *testing.T) *Harness) {
+	once, h := factory(t), factory(t)
+	all := steps(h)
+	owner := all[0].spec.Owner
+	for _, s := range all {
+		settle(t, once.restart(), owner, s.spec)
+		out := settle(t, twice{h.restart(), t}, owner, s.spec)
+		if s.spec != nil && len(cloud.Ingresses(out.Observed)) == 0 {
+			t.Errorf("%s: there is nothing that a client could connect to", s.name)
+		}
+		if diff := cmp.Diff(once.Snapshot(), h.Snapshot()); diff != "" {
+			t.Errorf("%s: the cloud is another one when every call is made twice:\n%s", s.name, diff)
+		}
+	}
+	if left := h.Snapshot(); len(left) > 0 {
+		t.Errorf("left after the deletion: %q", left)
+	}
+}
+
+func testNoWrite(t *testing.T, factory func(t *testing.T) *Harness) {
+	h := factory(t)
+	all := steps(h)
+	for _, s := range all {
+		settle(t, h.restart(), all[0].spec.Owner, s.spec)
+		c := &counter{}
+		h.SetHook(c.hook)
+		if _, err := pass(h.restart(), all[0].spec.Owner, s.spec); err != nil {
+			t.Errorf("%s: %v", s.name, err)
+		}
+		h.SetHook(nil)
+		if c.writes > 0 {
+			t.Errorf("%s: a pass without a change wrote %d times: %q", s.name, c.writes, c.names)
+		}
+	}
 }
 
 // testForeign plants a foreign thing in the place of each resource in turn.
@@ -88,12 +138,12 @@ func testForeign(t *testing.T, factory func(t *testing.T) *Harness) {
 		foreign := h.Snapshot()
 		var last error
 		for range 3 {
-			_, last = pass(h.New(), spec.Owner, spec)
+			_, last = pass(h.restart(), spec.Owner, spec)
 		}
 		if cloud.IsClass(last, cloud.UserError) {
 			t.Errorf("a foreign %s in the way is the user's mistake to the provider: %v", r.Name(), last)
 		}
-		settle(t, h.New(), spec.Owner, nil)
+		settle(t, h.restart(), spec.Owner, nil)
 		if diff := cmp.Diff(foreign, h.Snapshot()); diff != "" {
 			t.Errorf("a foreign %s was touched, or something was left beside it (-before +after):\n%s", r.Name(), diff)
 		}
@@ -107,89 +157,54 @@ func testForeign(t *testing.T, factory func(t *testing.T) *Harness) {
 func testPartialDelete(t *testing.T, factory func(t *testing.T) *Harness) {
 	probe := factory(t)
 	spec := steps(probe)[0].spec
-	count := len(settle(t, probe.New(), spec.Owner, spec).Observed)
+	count := len(settle(t, probe.restart(), spec.Owner, spec).Observed)
+	settle(t, factory(t).restart(), spec.Owner, nil) // nothing at all is there
 	for i := range count {
 		h := factory(t)
-		p := h.New()
+		p := h.restart()
 		out := settle(t, p, spec.Owner, spec)
 		// Refused where others depend on it: then it is one of the deletions of a complete set, which is no harm.
 		_ = p.Delete(t.Context(), spec.Owner, out.Observed[i])
-		settle(t, h.New(), spec.Owner, nil)
+		settle(t, h.restart(), spec.Owner, nil)
 		if left := h.Snapshot(); len(left) > 0 {
 			t.Errorf("without %s, the deletion leaves %q", out.Observed[i].Name(), left)
 		}
-		settle(t, h.New(), spec.Owner, nil)
+		settle(t, h.restart(), spec.Owner, nil)
 		if err := p.Delete(t.Context(), spec.Owner, out.Observed[i]); err != nil && p.Classify(err).Class != cloud.NotFound {
 			t.Errorf("deleting %s once more: %v", out.Observed[i].Name(), err)
 		}
 	}
 }
 
-// testThrottling lets the cloud refuse each write in turn: the pass ends there, and says so.
-func testThrottling(t *testing.T, h *Harness) {
-	spec := steps(h)[0].spec
-	writes, refused := 0, false
-	h.SetHook(func(c Call) error {
-		if c.After || !c.Write {
-			return nil
-		}
-		if refused {
-			t.Errorf("%s was sent after the cloud had throttled", c.Name)
-		}
-		if writes++; writes%2 == 0 {
-			refused = true
-			return h.Throttled()
-		}
-		return nil
-	})
-	p := h.New()
-	for range 20 * passes {
-		refused = false
-		out, err := pass(p, spec.Owner, spec)
-		if refused && !cloud.IsClass(err, cloud.Throttled) {
-			t.Fatalf("a throttled pass ended with %v, want an error of class Throttled", err)
-		}
-		if !refused && err != nil {
+// testList holds List against Observe, for a Service by itself, one that shares where the provider can, and one of
+// another cluster.
+func testList(t *testing.T, factory func(t *testing.T) *Harness) {
+	h := factory(t)
+	p := h.restart()
+	specs := []cloud.Spec{*steps(h)[0].spec, *steps(h)[0].spec}
+	specs[1].Owner = owner(2)
+	if p.Capabilities().Share {
+		specs = append(specs, member(h, 3))
+	}
+	foreign := *steps(h)[0].spec
+	foreign.Owner.ClusterID = "cluster-b"
+	settle(t, p, foreign.Owner, &foreign)
+	var want []cloud.Resource
+	for _, spec := range specs {
+		settle(t, p, spec.Owner, &spec)
+		observed, err := p.Observe(t.Context(), spec.Owner)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if err == nil && out.Left.Empty() {
-			return
-		}
+		want = append(want, observed...)
 	}
-	t.Error("it never got through")
-}
-
-// testNodes adds nodes and expects no more calls than the provider's limit of targets per call makes necessary.
-func testNodes(t *testing.T, h *Harness) {
-	caps := h.New().Capabilities()
-	few, many := Spec(caps, 2), Spec(caps, 60)
-	if h.Adapt != nil {
-		few, many = h.Adapt(few), h.Adapt(many)
-	}
-	p := h.New()
-	settle(t, p, few.Owner, &few)
-	c := &counter{}
-	h.SetHook(c.hook)
-	out, err := pass(p, many.Owner, &many)
-	h.SetHook(nil)
+	got, err := p.List(t.Context(), clusterID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	targets := 0
-	for _, op := range out.Done {
-		if op.Action != cloud.ActionSyncTargets {
-			t.Errorf("nodes alone changed, and %s of %s was done: %s", op.Action, op.Resource.Name(), op.Reason)
-		}
-		targets += len(op.Add) + len(op.Remove)
+	cloud.SortResources(want)
+	cloud.SortResources(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("List differs from what Observe shows (-Observe +List):\n%s", diff)
 	}
-	if want := calls(targets, caps.TargetsPerCall); c.writes > want {
-		t.Errorf("%d targets took %d writes, want at most %d: %q", targets, c.writes, want, c.names)
-	}
-}
-
-func calls(targets, perCall int) int {
-	if perCall == 0 {
-		return min(targets, 1)
-	}
-	return (targets + perCall - 1) / perCall
 }

@@ -1,12 +1,29 @@
 // Package cloudtest is the suite that every provider passes before it may touch a cloud. It drives the provider through
-// the core (cloud.Converge), on a cloud of the provider's own making: an emulator, or the cloud itself in memory.
+// the core (cloud.Converge, behind cloud.Limited), on a cloud of the provider's own making: an emulator.
 //
 //	func TestProvider(t *testing.T) {
 //		cloudtest.Run(t, func(t *testing.T) *cloudtest.Harness { … })
 //	}
 //
-// What is held: a replay is idempotent; nothing is written where nothing differs; a crash before or after any single
-// call converges and leaks nothing; what is foreign is left untouched, also under the name that ours would have; a
-// deletion finishes whatever part of the resources is there; a throttled pass sends nothing more; Desired is pure. It is
-// not a test of traffic.
+// Each property is a case by name:
+//
+//	DesiredIsPure                 the same Spec gives the same resources, and is not changed
+//	ReplayIsIdempotent            every call that changes something can be made twice
+//	NoChangeNoWrite               a pass in which nothing differs makes no call that changes something
+//	CrashAnywhere                 stopped before or after any single call of creation, changes and deletion, it ends up
+//	                              as without the stop, and leaks nothing; also where the Service is deleted next
+//	ForeignIsUntouched            what is foreign stays as it is, also under the name that ours would have
+//	DeleteWhateverIsThere         a deletion finishes whatever part of the resources there is
+//	ThrottlingWithRetryAfter      nothing that changes something is sent before the time that the cloud named is over,
+//	                              for any Service
+//	ThrottlingWithoutRetryAfter   nor before a time that grows with each refusal
+//	EveryCallIsCounted            no call is sent past the account's limits
+//	NodesAreCheap                 nodes that come cost the stated number of calls, for one Service and for many at once
+//	ListIsComplete                List shows what Observe shows for each owner, and nothing of another cluster
+//	SharedInAnyOrder              two Services that join or leave one balancer, one in the middle of the other
+//	SharedConcurrently            many that do so at the same time
+//	SharedCrashAnywhere           CrashAnywhere, beside another Service on the balancer
+//	Feature/…                     what Capabilities declares can be had
+//
+// What a provider does not declare is skipped, with a message that names it. It is not a test of traffic.
 package cloudtest

@@ -10,8 +10,8 @@ const (
 	KindAddress     = "Address"     // family, pool, requested; result: address
 	KindHealthCheck = "HealthCheck" // protocol, port, path, intervalSeconds, threshold
 	KindTargetSet   = "TargetSet"   // protocol, port, family; refs: HealthCheck
-	KindBalancer    = "Balancer"    // sourceRanges, affinitySeconds; refs: Address
-	KindListener    = "Listener"    // protocol, port, family; refs: Balancer, TargetSet
+	KindBalancer    = "Balancer"    // refs: Address
+	KindListener    = "Listener"    // protocol, port, family, sourceRanges, affinitySeconds; refs: Balancer, TargetSet
 )
 
 // States of objects.
@@ -19,6 +19,7 @@ const (
 	StateReady    = "Ready"
 	StatePending  = "Pending"
 	StateDeleting = "Deleting"
+	StateFailed   = "Failed"
 )
 
 // Object is one thing in the cloud.
@@ -50,12 +51,14 @@ type TargetsRequest struct {
 type API interface {
 	// Create makes an object: Kind, Name, Tags, Fields and Refs are the customer's, the rest the cloud's.
 	Create(ctx context.Context, object Object) (Object, error)
-	// Update sets the given fields, and the tags and refs where they are not nil.
+	// Update sets the given fields and tags, and the refs where they are not nil. A tag with an empty value is removed;
+	// tags that are not given stay.
 	Update(ctx context.Context, object Object) (Object, error)
 	// Delete removes an object by id.
 	Delete(ctx context.Context, id string) error
-	// List returns the objects that have all the tags, sorted by kind and name.
-	List(ctx context.Context, tags map[string]string) ([]Object, error)
+	// List returns the objects that have all the tags of one of the sets, or all objects where there are no sets, sorted
+	// by kind and name.
+	List(ctx context.Context, sets ...map[string]string) ([]Object, error)
 	// SyncTargets changes target sets, at most MaxTargetsPerCall additions and removals in one call; all or none.
 	SyncTargets(ctx context.Context, requests []TargetsRequest) error
 	// Health returns what the hardware says of the targets in use.
@@ -74,6 +77,7 @@ const (
 	CodeDuplicateName    Code = "DuplicateName"
 	CodeNotFound         Code = "NotFound"
 	CodeInUse            Code = "InUse"
+	CodePortTaken        Code = "PortTaken"
 	CodeQuotaExceeded    Code = "QuotaExceeded"
 	CodePoolExhausted    Code = "PoolExhausted"
 	CodeThrottled        Code = "Throttled"

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/cloudtest"
+	"github.com/fairlead/fairlead/cloud/fake"
 )
 
 // brokenEnv names the defect that TestBroken runs the suite with.
@@ -19,102 +21,172 @@ const brokenEnv = "FAIRLEAD_BROKEN_PROVIDER"
 // broken is the real provider with one defect, by name.
 type broken struct {
 	cloud.Provider
+	cloud  *fake.Cloud
 	defect string
 }
 
 // defects, and the case of the suite that must see each.
-var defects = map[string]string{
-	"impure":    "DesiredIsPure",
-	"unsettled": "NoChangeNoWrite",
-	"unmarked":  "CrashAnywhere",
-	"greedy":    "ForeignIsUntouched",
-	"strict":    "DeleteWhateverIsThere",
-	"deaf":      "Throttling",
-	"chatty":    "NodesAreCheap",
+var defects = map[string]struct {
+	defect   string
+	property string
+}{
+	"impure":       {"another answer each time", "DesiredIsPure"},
+	"once":         {"a Create of what exists fails", "ReplayIsIdempotent"},
+	"unsettled":    {"reads an attribute otherwise than Desired writes it", "NoChangeNoWrite"},
+	"unmarked":     {"marks what it makes in a second call", "CrashAnywhere"},
+	"greedy":       {"takes everything for its own", "ForeignIsUntouched"},
+	"strict":       {"fails to delete what is gone", "DeleteWhateverIsThere"},
+	"deaf":         {"takes throttling for any other error", "ThrottlingWithRetryAfter"},
+	"forgetful":    {"loses the time that the cloud named", "ThrottlingWithRetryAfter"},
+	"impatient":    {"tries again by itself", "ThrottlingWithoutRetryAfter"},
+	"uncounted":    {"sends a call that waits for no limit", "EveryCallIsCounted"},
+	"chatty":       {"makes a call for each target", "NodesAreCheap"},
+	"shortsighted": {"lists no targets", "ListIsComplete"},
+	"overwriting":  {"writes the owners as it believes them to be", "SharedInAnyOrder"},
+	"ruthless":     {"deletes a balancer with whatever is on it", "SharedInAnyOrder"},
+	"separate":     {"names what is shared by the Service that makes it", "SharedConcurrently"},
+	"clinging":     {"leaves its mark on what it shared", "SharedCrashAnywhere"},
+	"boastful":     {"declares what it ignores", "Feature/SourceRanges"},
 }
 
 var calls atomic.Int32
 
-// Desired: "impure" gives another answer each time.
+func (b broken) is(defect string) bool { return b.defect == defect }
+
 func (b broken) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
+	if b.is("boastful") {
+		spec.SourceRanges = nil
+	}
 	resources, err := b.Provider.Desired(spec)
-	if b.defect == "impure" && len(resources) > 0 {
+	if b.is("impure") && len(resources) > 0 {
 		resources[0].Attributes["pool"] = fmt.Sprint(calls.Add(1))
 	}
 	return resources, err
 }
 
-// Observe: "unsettled" reads an attribute otherwise than Desired writes it; "greedy" takes everything for its own.
 func (b broken) Observe(ctx context.Context, owner cloud.Owner) ([]cloud.Resource, error) {
-	if b.defect == "greedy" {
-		all, err := b.List(ctx, "")
+	switch b.defect {
+	case "greedy":
+		all, err := b.Provider.List(ctx, "")
 		for i := range all {
 			all[i].Owners = []cloud.OwnerID{owner.ID()}
 		}
 		return all, err
+	case "uncounted":
+		if _, err := b.cloud.List(ctx); err != nil {
+			return nil, err
+		}
 	}
 	resources, err := b.Provider.Observe(ctx, owner)
 	for i := range resources {
-		if b.defect == "unsettled" && resources[i].Kind == "Balancer" {
+		if b.is("unsettled") && resources[i].Kind == fake.KindListener {
 			resources[i].Attributes["affinitySeconds"] = "0s"
 		}
 	}
 	return resources, err
 }
 
-// Create: "unmarked" marks what it makes in a second call.
+func (b broken) List(ctx context.Context, clusterID string) ([]cloud.Resource, error) {
+	resources, err := b.Provider.List(ctx, clusterID)
+	for i := range resources {
+		if b.is("shortsighted") {
+			resources[i].Targets = nil
+		}
+	}
+	return resources, err
+}
+
 func (b broken) Create(ctx context.Context, owner cloud.Owner, r cloud.Resource) (cloud.Resource, error) {
-	if b.defect == "unmarked" {
+	switch b.defect {
+	case "unmarked":
 		nobody := owner
 		nobody.ServiceUID = fmt.Sprint("nobody-", calls.Add(1))
 		made, err := b.Provider.Create(ctx, nobody, r)
 		if err != nil {
 			return made, err
 		}
-		return made, b.Update(ctx, owner, made, r)
+		return made, b.Provider.Update(ctx, owner, made, r)
+	case "once":
+		name := cloud.Name(owner, r, 63)
+		for _, o := range b.cloud.Objects() {
+			if o.Kind == r.Kind && o.Name == name {
+				return cloud.Resource{}, cloud.Errorf(cloud.Conflict, "a %s called %s is there already", r.Kind, name)
+			}
+		}
+	case "separate":
+		r.Shared = false
 	}
-	return b.Provider.Create(ctx, owner, r)
+	made, err := b.Provider.Create(ctx, owner, r)
+	if err != nil && b.is("impatient") && b.Provider.Classify(err).Class == cloud.Throttled {
+		return b.Provider.Create(ctx, owner, r)
+	}
+	return made, err
 }
 
-// Delete: "strict" fails on what is gone.
-func (b broken) Delete(ctx context.Context, owner cloud.Owner, r cloud.Resource) error {
-	if b.defect == "strict" {
-		resources, err := b.Provider.Observe(ctx, owner)
+func (b broken) Update(ctx context.Context, owner cloud.Owner, was, desired cloud.Resource) error {
+	if b.is("clinging") && !slices.Contains(desired.Owners, owner.ID()) {
+		return nil
+	}
+	if b.is("overwriting") {
+		// As if the marks were one field: those that it does not know of are gone.
+		all, err := b.Provider.List(ctx, owner.ClusterID)
 		if err != nil {
 			return err
 		}
-		for _, other := range resources {
-			if other.ID == r.ID {
+		for _, r := range all {
+			if r.ID == was.ID {
+				was.Owners = r.Owners
+			}
+		}
+	}
+	return b.Provider.Update(ctx, owner, was, desired)
+}
+
+func (b broken) Delete(ctx context.Context, owner cloud.Owner, r cloud.Resource) error {
+	switch b.defect {
+	case "strict":
+		for _, o := range b.cloud.Objects() {
+			if o.ID == r.ID {
 				return b.Provider.Delete(ctx, owner, r)
 			}
 		}
 		return fmt.Errorf("%s does not exist", r.Name())
+	case "ruthless":
+		for _, o := range b.cloud.Objects() {
+			if r.Kind == fake.KindBalancer && slices.Contains(o.Refs, r.ID) {
+				if err := b.cloud.Delete(ctx, o.ID); err != nil {
+					return err
+				}
+			}
+		}
 	}
 	return b.Provider.Delete(ctx, owner, r)
 }
 
-// SyncTargets: "chatty" makes a call for each target.
-func (b broken) SyncTargets(ctx context.Context, changes []cloud.TargetChange) error {
-	if b.defect != "chatty" {
+func (b broken) SyncTargets(ctx context.Context, changes []cloud.TargetChange) []error {
+	if !b.is("chatty") {
 		return b.Provider.SyncTargets(ctx, changes)
 	}
 	for _, change := range changes {
 		for _, target := range change.Add {
 			one := cloud.TargetChange{Owner: change.Owner, Resource: change.Resource, Add: []cloud.Target{target}}
-			if err := b.Provider.SyncTargets(ctx, []cloud.TargetChange{one}); err != nil {
-				return err
+			if errs := b.Provider.SyncTargets(ctx, []cloud.TargetChange{one}); errs != nil {
+				return errs
 			}
 		}
 	}
 	return nil
 }
 
-// Classify: "deaf" takes throttling for any other error.
 func (b broken) Classify(err error) *cloud.Error {
-	if b.defect == "deaf" {
+	e := b.Provider.Classify(err)
+	switch {
+	case b.is("deaf"):
 		return &cloud.Error{Class: cloud.Retry, Err: err}
+	case b.is("forgetful"):
+		e.After = 0
 	}
-	return b.Provider.Classify(err)
+	return e
 }
 
 // TestBroken is what TestSuiteCatchesDefects runs in a process of its own, since it must fail. By itself it tests nothing.
@@ -124,22 +196,27 @@ func TestBroken(t *testing.T) {
 		return
 	}
 	cloudtest.Run(t, func(t *testing.T) *cloudtest.Harness {
-		h := harness(0, false)(t)
+		h, c := harnessOf(t, fake.Options{}, false)
 		provider := h.New
-		h.New = func() cloud.Provider { return broken{provider(), defect} }
+		h.New = func() cloud.Provider { return broken{provider(), c, defect} }
 		return h
 	})
 }
 
 // TestSuiteCatchesDefects shows of each property that the suite would see its absence.
 func TestSuiteCatchesDefects(t *testing.T) {
-	for defect, property := range defects {
-		t.Run(defect, func(t *testing.T) {
-			cmd := exec.Command("/proc/self/exe", "-test.run=^TestBroken$/^"+property+"$", "-test.v")
-			cmd.Env = append(os.Environ(), brokenEnv+"="+defect)
+	for name, tc := range defects {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pattern := "^TestBroken$"
+			for part := range strings.SplitSeq(tc.property, "/") {
+				pattern += "/^" + part + "$"
+			}
+			cmd := exec.Command("/proc/self/exe", "-test.run="+pattern, "-test.v")
+			cmd.Env = append(os.Environ(), brokenEnv+"="+name)
 			out, err := cmd.CombinedOutput()
-			if err == nil || !strings.Contains(string(out), "--- FAIL: TestBroken/"+property) {
-				t.Errorf("%s passes a provider that is %s (%v):\n%s", property, defect, err, out)
+			if err == nil || !strings.Contains(string(out), "--- FAIL: TestBroken/"+tc.property) {
+				t.Errorf("%s passes a provider with the defect: %s (%v)\n%s", tc.property, tc.defect, err, out)
 			}
 			if strings.Contains(string(out), "panic:") {
 				t.Errorf("the suite panicked:\n%s", out)

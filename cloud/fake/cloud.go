@@ -1,7 +1,6 @@
 package fake
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -9,6 +8,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
+
+	"github.com/fairlead/fairlead/cloud"
 )
 
 // DefaultPools are the pools of a Cloud that is given none: addresses reserved for documentation (RFC 5737).
@@ -21,14 +23,21 @@ type Pool struct {
 	Prefix netip.Prefix
 }
 
-// Options of a Cloud. The zero value is a cloud with the default pool and without quotas, faults or hook.
+// Options of a Cloud. The zero value is a cloud with the default pool and without quotas, delays, limits or hook.
 type Options struct {
 	Pools []Pool
 	// Quotas by kind: the most objects. A kind that is missing has none.
 	Quotas map[string]int
-	// SlowSteps is for how many calls of List a new Address, Balancer or Listener is Pending, and a deleted one
-	// Deleting; 0 means that both are done at once.
-	SlowSteps int
+	// Slow is for how long a new Address, Balancer or Listener is Pending, and a deleted Balancer or Listener Deleting; 0
+	// means that both are done at once.
+	Slow time.Duration
+	// ReadLag is how far List is behind: it shows the objects as they were so long ago. Writes know them as they are.
+	ReadLag time.Duration
+	// Limits of the account: calls beyond them are throttled, with the time to wait unless NoRetryAfter.
+	Limits       cloud.Limits
+	NoRetryAfter bool
+	// Now is the clock; nil means time.Now, which in a bubble of testing/synctest is virtual, too.
+	Now func() time.Time
 	// Hook sees every call, before and after it is done; an error of it is returned to the caller. Nil means none. It
 	// is called without a lock.
 	Hook func(Call) error
@@ -47,29 +56,23 @@ type Call struct {
 // Write reports whether the call changes the cloud.
 func (c Call) Write() bool { return c.Method != "List" && c.Method != "Health" }
 
-// Fault makes one coming call fail.
-type Fault struct {
-	// Method and Kind that it waits for; empty means any.
-	Method, Kind string
-	// Times that it strikes; 0 means once.
-	Times int
-	// Err is returned.
-	Err error
-	// After: the call is done first, only its answer is lost.
-	After bool
-}
-
 // Cloud is the cloud in memory. For several goroutines.
 type Cloud struct {
 	options  Options
 	hardware Hardware
 
-	mu      sync.Mutex
-	objects map[string]*Object // by id
-	age     map[string]int     // by id: calls of List until a transient state ends
-	nextID  int
-	faults  []Fault
-	changed chan struct{} // holds one element after a change
+	mu          sync.Mutex
+	objects     map[string]*Object    // by id; an Object is replaced, not changed
+	transitions map[string]transition // by id
+	// Indexes of objects: kind/name, addresses, and who refers to an id.
+	names, addresses map[string]bool
+	users            map[string]map[string]bool
+	undo             []undone // the latest last, as far back as ReadLag
+	nextID           int
+	faults           []Fault
+	// What the account may still send.
+	reads, writes allowance
+	changed       chan struct{} // holds one element after a change
 }
 
 var _ API = (*Cloud)(nil)
@@ -79,54 +82,44 @@ func New(options Options) *Cloud {
 	if len(options.Pools) == 0 {
 		options.Pools = DefaultPools
 	}
-	return &Cloud{options: options, objects: map[string]*Object{}, age: map[string]int{}, changed: make(chan struct{}, 1)}
+	return &Cloud{options: options, objects: map[string]*Object{}, transitions: map[string]transition{},
+		names: map[string]bool{}, addresses: map[string]bool{}, users: map[string]map[string]bool{},
+		reads: allowance{limit: options.Limits.Reads}, writes: allowance{limit: options.Limits.Writes},
+		changed: make(chan struct{}, 1)}
 }
 
-// Inject adds a fault to the script. Faults strike in the order in which they were added.
-func (c *Cloud) Inject(faults ...Fault) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.faults = append(c.faults, faults...)
-}
-
-// call runs do as one call of the API: hook, script, do, script, hook.
+// call runs do as one call of the API: hook, limits, script, do, script, hook.
 func (c *Cloud) call(method, kind string, do func() error) error {
-	for _, after := range []bool{false, true} {
-		if c.options.Hook != nil {
-			if err := c.options.Hook(Call{Method: method, Kind: kind, After: after}); err != nil {
-				return err
-			}
-		}
-		if err := c.fault(method, kind, after); err != nil {
-			return err
-		}
-		if after {
+	hook := func(after bool) error {
+		if c.options.Hook == nil {
 			return nil
 		}
-		c.mu.Lock()
-		err := do()
-		c.mu.Unlock()
-		if err != nil {
-			return err
-		}
+		return c.options.Hook(Call{Method: method, Kind: kind, After: after})
 	}
-	return nil
+	if err := hook(false); err != nil {
+		return err
+	}
+	if err := c.answer(method, kind, do); err != nil {
+		return err
+	}
+	return hook(true)
 }
 
-// fault returns the scripted error of this call, if there is one, and takes it off the script.
-func (c *Cloud) fault(method, kind string, after bool) error {
+func (c *Cloud) answer(method, kind string, do func() error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for i := range c.faults {
-		f := &c.faults[i]
-		if f.After != after || f.Method != "" && f.Method != method || f.Kind != "" && f.Kind != kind {
-			continue
-		}
-		err := f.Err
-		if f.Times--; f.Times <= 0 {
-			c.faults = slices.Delete(c.faults, i, i+1)
-		}
+	if err := c.throttle(Call{Method: method}.Write()); err != nil {
 		return err
+	}
+	if f := c.fault(method, kind, before); f != nil {
+		return f.Err
+	}
+	c.settle()
+	if err := do(); err != nil {
+		return err
+	}
+	if f := c.fault(method, kind, after); f != nil {
+		return f.Err
 	}
 	return nil
 }
@@ -153,16 +146,13 @@ func (c *Cloud) create(object Object) (Object, error) {
 	if err := s.checkFields(object.Kind, object.Fields, true); err != nil {
 		return Object{}, err
 	}
-	for _, other := range c.objects {
-		if other.Kind == object.Kind && other.Name == object.Name {
-			return Object{}, refuse(CodeDuplicateName, "a %s is called %q already", object.Kind, object.Name)
-		}
+	if c.names[nameOf(&object)] {
+		return Object{}, refuse(CodeDuplicateName, "a %s is called %q already", object.Kind, object.Name)
 	}
 	if quota, ok := c.options.Quotas[object.Kind]; ok && c.count(object.Kind) >= quota {
 		return Object{}, refuse(CodeQuotaExceeded, "the account may have %d of %s", quota, object.Kind)
 	}
-	made := Object{Kind: object.Kind, Name: object.Name, State: StateReady, Tags: maps.Clone(object.Tags),
-		Fields: maps.Clone(object.Fields), Refs: sorted(object.Refs)}
+	made := clone(&Object{Kind: object.Kind, Name: object.Name, Tags: object.Tags, Fields: object.Fields, Refs: sorted(object.Refs)})
 	if err := c.checkRefs(&made, s); err != nil {
 		return Object{}, err
 	}
@@ -175,12 +165,16 @@ func (c *Cloud) create(object Object) (Object, error) {
 	}
 	c.nextID++
 	made.ID = fmt.Sprintf("%s-%06d", strings.ToLower(object.Kind), c.nextID)
-	if c.options.SlowSteps > 0 && (object.Kind == KindAddress || object.Kind == KindBalancer || object.Kind == KindListener) {
-		made.State = StatePending
-		c.age[made.ID] = c.options.SlowSteps
+	lasting := StateReady
+	if c.fault("Create", object.Kind, during) != nil {
+		lasting = StateFailed
 	}
-	c.objects[made.ID] = &made
-	c.notify()
+	made.State = lasting
+	if c.options.Slow > 0 && (object.Kind == KindAddress || object.Kind == KindBalancer || object.Kind == KindListener) {
+		made.State = StatePending
+		c.transitions[made.ID] = transition{c.now().Add(c.options.Slow), lasting}
+	}
+	c.set(made.ID, &made, c.now())
 	return clone(&made), nil
 }
 
@@ -203,8 +197,12 @@ func (c *Cloud) Update(_ context.Context, object Object) (Object, error) {
 		}
 		next := clone(have)
 		maps.Copy(next.Fields, object.Fields)
-		if object.Tags != nil {
-			next.Tags = maps.Clone(object.Tags)
+		for name, value := range object.Tags {
+			if value == "" {
+				delete(next.Tags, name)
+			} else {
+				next.Tags[name] = value
+			}
 		}
 		if object.Refs != nil {
 			next.Refs = sorted(object.Refs)
@@ -215,8 +213,7 @@ func (c *Cloud) Update(_ context.Context, object Object) (Object, error) {
 				return err
 			}
 		}
-		c.objects[object.ID] = &next
-		c.notify()
+		c.set(object.ID, &next, c.now())
 		made = clone(&next)
 		return nil
 	})
@@ -236,36 +233,44 @@ func (c *Cloud) Delete(_ context.Context, id string) error {
 		if err != nil {
 			return err
 		}
-		for _, other := range c.objects {
-			if slices.Contains(other.Refs, id) {
-				return refuse(CodeInUse, "%s %q is used by %s %q", o.Kind, o.Name, other.Kind, other.Name)
+		if user := c.userOf(id, func(*Object) bool { return true }); user != nil {
+			return refuse(CodeInUse, "%s %q is used by %s %q", o.Kind, o.Name, user.Kind, user.Name)
+		}
+		if c.options.Slow > 0 && (o.Kind == KindBalancer || o.Kind == KindListener) {
+			if o.State != StateDeleting {
+				next := clone(o)
+				next.State = StateDeleting
+				c.set(id, &next, c.now())
+				c.transitions[id] = transition{at: c.now().Add(c.options.Slow)}
 			}
+			return nil
 		}
-		if c.options.SlowSteps > 0 && (o.Kind == KindBalancer || o.Kind == KindListener) {
-			o.State = StateDeleting
-			c.age[id] = c.options.SlowSteps
-		} else {
-			delete(c.objects, id)
-		}
-		c.notify()
+		c.set(id, nil, c.now())
 		return nil
 	})
 }
 
 // List implements API.
-func (c *Cloud) List(_ context.Context, tags map[string]string) ([]Object, error) {
+func (c *Cloud) List(_ context.Context, sets ...map[string]string) ([]Object, error) {
 	var found []Object
 	err := c.call("List", "", func() error {
-		c.grow()
-		for _, o := range c.objects {
-			if hasTags(o, tags) {
-				found = append(found, clone(o))
-			}
-		}
+		found = all(c.seen(), func(o *Object) bool {
+			return len(sets) == 0 || slices.ContainsFunc(sets, func(tags map[string]string) bool { return hasTags(o, tags) })
+		})
 		return nil
 	})
-	slices.SortFunc(found, func(a, b Object) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name)) })
-	return found, err
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// Objects returns what there is, at once and not by a call of the API, sorted by kind and name.
+func (c *Cloud) Objects() []Object {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settle()
+	return all(c.objects, func(*Object) bool { return true })
 }
 
 // SyncTargets implements API.
@@ -299,9 +304,10 @@ func (c *Cloud) SyncTargets(_ context.Context, requests []TargetsRequest) error 
 			return refuse(CodeInvalidParameter, "%d targets in one call, at most %d are taken", total, MaxTargetsPerCall)
 		}
 		for id, targets := range next {
-			c.objects[id].Targets = targets
+			o := clone(c.objects[id])
+			o.Targets = targets
+			c.set(id, &o, c.now())
 		}
-		c.notify()
 		return nil
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -151,7 +152,7 @@ func TestHTTP(t *testing.T) {
 	if err != nil || made.Address != "198.51.100.1" {
 		t.Fatalf("created %+v, %v", made, err)
 	}
-	objects, err := client.List(t.Context(), nil)
+	objects, err := client.List(t.Context())
 	if diff := cmp.Diff([]Object{made}, objects); err != nil || diff != "" {
 		t.Errorf("listed (-want +got), %v:\n%s", err, diff)
 	}
@@ -161,7 +162,7 @@ func TestHTTP(t *testing.T) {
 		t.Errorf("throttling is %+v after %v", got, err)
 	}
 	server.Close()
-	if _, err := client.List(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "connection refused") || strings.Contains(err.Error(), "->") {
+	if _, err := client.List(t.Context()); err == nil || !strings.Contains(err.Error(), "connection refused") || strings.Contains(err.Error(), "->") {
 		t.Errorf("an unreachable cloud gives %v", err)
 	}
 }
@@ -171,6 +172,225 @@ func TestEndpoints(t *testing.T) {
 		"https://a": false, "172.30.0.254:9000": false, "": false} {
 		if _, err := NewClient(endpoint); (err == nil) != ok {
 			t.Errorf("%q: %v", endpoint, err)
+		}
+	}
+}
+
+// states are the states of all objects as the API shows them, in order.
+func states(t *testing.T, c *Cloud) string {
+	t.Helper()
+	objects, err := c.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var states []string
+	for _, o := range objects {
+		states = append(states, o.State)
+	}
+	return strings.Join(states, " ")
+}
+
+// TestSlow: a balancer takes its time to come and to go, and its addresses are not free before it is gone.
+func TestSlow(t *testing.T) {
+	clock := NewClock()
+	c := New(Options{Slow: time.Minute, Now: clock.Now})
+	a, err := c.Create(t.Context(), address("a"))
+	if err != nil || a.State != StatePending {
+		t.Fatalf("a new address is %+v, %v", a, err)
+	}
+	balancer := Object{Kind: KindBalancer, Name: "b", Refs: []string{a.ID}}
+	if _, err := c.Create(t.Context(), balancer); code(err) != CodeInUse {
+		t.Errorf("on an address that is not there yet: %v", err)
+	}
+	clock.Advance(time.Minute)
+	b, err := c.Create(t.Context(), balancer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock.Advance(time.Minute - 1)
+	if got := states(t, c); got != "Ready Pending" {
+		t.Errorf("just before the time: %s", got)
+	}
+	clock.Advance(1)
+	if got := states(t, c); got != "Ready Ready" {
+		t.Errorf("after it: %s", got)
+	}
+	if err := c.Delete(t.Context(), b.ID); err != nil {
+		t.Fatal(err)
+	}
+	clock.Advance(30 * time.Second)
+	if err := c.Delete(t.Context(), b.ID); err != nil {
+		t.Errorf("deleting it twice: %v", err)
+	}
+	if err := c.Delete(t.Context(), a.ID); code(err) != CodeInUse {
+		t.Errorf("deleting the address of a balancer that is being deleted: %v", err)
+	}
+	clock.Advance(30 * time.Second)
+	if err := c.Delete(t.Context(), a.ID); err != nil {
+		t.Error(err)
+	}
+	if got := states(t, c); got != "" {
+		t.Errorf("left: %s", got)
+	}
+}
+
+// TestReadLag: reads are behind, writes are not.
+func TestReadLag(t *testing.T) {
+	clock := NewClock()
+	c := New(Options{ReadLag: 10 * time.Second, Now: clock.Now})
+	seen := func() (names string) {
+		objects, err := c.List(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range objects {
+			names += o.Name + o.Fields["port"] + " "
+		}
+		return names
+	}
+	made, err := c.Create(t.Context(), check("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Create(t.Context(), check("a")); code(err) != CodeDuplicateName {
+		t.Errorf("the same name again: %v", err)
+	}
+	clock.Advance(4 * time.Second)
+	if _, err := c.Update(t.Context(), Object{ID: made.ID, Fields: map[string]string{"port": "2"}}); err != nil {
+		t.Fatal(err)
+	}
+	clock.Advance(4 * time.Second)
+	if err := c.Delete(t.Context(), made.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Delete(t.Context(), made.ID); code(err) != CodeNotFound {
+		t.Errorf("a second deletion: %v", err)
+	}
+	for _, step := range []struct {
+		wait time.Duration
+		want string
+	}{{0, ""}, {1, ""}, {1, "a1 "}, {3, "a1 "}, {1, "a2 "}, {3, "a2 "}, {1, ""}, {60, ""}} {
+		clock.Advance(step.wait * time.Second)
+		if got := seen(); got != step.want {
+			t.Errorf("reads show %q, want %q", got, step.want)
+		}
+	}
+	if len(c.Objects()) != 0 {
+		t.Error("Objects is behind, too")
+	}
+}
+
+func TestLimitsOfTheAccount(t *testing.T) {
+	clock := NewClock()
+	options := Options{Limits: cloud.Limits{Reads: cloud.Limit{PerSecond: 0.5, Burst: 2}}, Now: clock.Now}
+	c := New(options)
+	read := func() *Error {
+		_, err := c.List(t.Context())
+		refused, _ := errors.AsType[*Error](err)
+		return refused
+	}
+	for i, step := range []struct {
+		wait    time.Duration
+		refused bool
+		after   int
+	}{{0, false, 0}, {0, false, 0}, {0, true, 2}, {1, true, 1}, {1, false, 0}, {0, true, 2}, {60, false, 0}, {0, false, 0}, {0, true, 2}} {
+		clock.Advance(step.wait * time.Second)
+		err := read()
+		if (err != nil) != step.refused || err != nil && (err.Code != CodeThrottled || err.RetryAfterSeconds != step.after) {
+			t.Errorf("call %d: %+v, want it refused: %t, for %d s", i+1, err, step.refused, step.after)
+		}
+	}
+	if _, err := c.Create(t.Context(), address("a")); err != nil {
+		t.Errorf("writes have limits of their own: %v", err)
+	}
+	options.NoRetryAfter = true
+	c = New(options)
+	for range 2 {
+		if err := read(); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := read(); err == nil || err.RetryAfterSeconds != 0 {
+		t.Errorf("without Retry-After: %+v", err)
+	}
+}
+
+// TestFails: a creation that succeeds and then comes to nothing.
+func TestFails(t *testing.T) {
+	clock := NewClock()
+	c := New(Options{Slow: time.Minute, Now: clock.Now})
+	c.Inject(Fault{Method: "Create", Kind: KindAddress, Skip: 1, Fails: true})
+	for _, name := range []string{"a", "b", "c"} {
+		if made, err := c.Create(t.Context(), address(name)); err != nil || made.State != StatePending {
+			t.Fatalf("%s is %+v, %v", name, made, err)
+		}
+	}
+	clock.Advance(time.Minute)
+	if got := states(t, c); got != "Ready Failed Ready" {
+		t.Errorf("the states are %s", got)
+	}
+}
+
+// TestFailedIsReplaced: the core does away with what failed and makes it anew.
+func TestFailedIsReplaced(t *testing.T) {
+	for _, kind := range []string{KindAddress, KindHealthCheck, KindTargetSet, KindBalancer, KindListener} {
+		t.Run(kind, func(t *testing.T) {
+			clock := NewClock()
+			c := New(Options{Slow: time.Minute, Now: clock.Now})
+			c.Inject(Fault{Method: "Create", Kind: kind, Fails: true})
+			p := NewProvider(c)
+			spec := cloud.Spec{Owner: cloud.Owner{ClusterID: "c", ServiceUID: "u"}, Families: []cloud.Family{cloud.IPv4},
+				Ports: []cloud.Port{{Protocol: "TCP", Port: 80, NodePort: 30080, HealthCheck: cloud.HealthCheck{Protocol: "TCP", Port: 30080}}}}
+			desired, err := p.Desired(spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 20 {
+				out, err := cloud.Converge(t.Context(), p, spec.Owner, desired, cloud.Options{})
+				if err != nil && !cloud.IsClass(err, cloud.Pending) {
+					t.Fatal(err)
+				}
+				if err == nil && out.Left.Empty() {
+					if got := states(t, c); strings.Contains(got, StateFailed) || len(c.Objects()) != 5 {
+						t.Errorf("it ends with %s", got)
+					}
+					return
+				}
+				clock.Advance(time.Minute)
+			}
+			t.Error("it does not end")
+		})
+	}
+}
+
+// TestSlowDeletionIsNoError: what is still being deleted holds up what it uses, and no pass fails by that.
+func TestSlowDeletionIsNoError(t *testing.T) {
+	clock := NewClock()
+	c := New(Options{Slow: time.Minute, Now: clock.Now})
+	p := NewProvider(c)
+	spec := cloud.Spec{Owner: cloud.Owner{ClusterID: "c", ServiceUID: "u"}, Families: []cloud.Family{cloud.IPv4},
+		Ports: []cloud.Port{{Protocol: "TCP", Port: 80, NodePort: 30080, HealthCheck: cloud.HealthCheck{Protocol: "TCP", Port: 30080}}}}
+	desired, err := p.Desired(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range [][]cloud.Resource{desired, nil} {
+		done := false
+		for range 20 {
+			out, err := cloud.Converge(t.Context(), p, spec.Owner, want, cloud.Options{})
+			if err != nil && !cloud.IsClass(err, cloud.Pending) {
+				t.Fatalf("a pass failed: %v", err)
+			}
+			if done = err == nil && out.Left.Empty(); done {
+				break
+			}
+			if again, err := cloud.Converge(t.Context(), p, spec.Owner, want, cloud.Options{}); err != nil || len(again.Done) > 0 {
+				t.Errorf("a pass without anything new did %+v (%v)", again.Done, err)
+			}
+			clock.Advance(time.Minute)
+		}
+		if !done {
+			t.Fatal("it does not end")
 		}
 	}
 }

@@ -12,6 +12,7 @@ var classes = map[Code]cloud.Class{
 	CodeDuplicateName:    cloud.Conflict,
 	CodeNotFound:         cloud.NotFound,
 	CodeInUse:            cloud.Retry,
+	CodePortTaken:        cloud.Conflict,
 	CodeQuotaExceeded:    cloud.Quota,
 	CodePoolExhausted:    cloud.Quota,
 	CodeThrottled:        cloud.Throttled,
@@ -21,7 +22,7 @@ var classes = map[Code]cloud.Class{
 // Classify implements cloud.Provider by the cloud's codes.
 func (p *Provider) Classify(err error) *cloud.Error {
 	refused, ok := errors.AsType[*Error](err)
-	if !ok {
+	if _, decided := errors.AsType[*cloud.Error](err); decided || !ok {
 		return cloud.Classify(err)
 	}
 	class, known := classes[refused.Code]

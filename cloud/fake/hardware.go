@@ -12,12 +12,8 @@ import (
 
 // Balancer is a balancer as its hardware sees it: resolved, complete, sorted.
 type Balancer struct {
-	ID   string
-	Name string
-	// SourceRanges that may connect; empty means everyone. Not empty and without a range of a family: nobody of it.
-	SourceRanges []netip.Prefix
-	// Affinity is how long a client stays on one target; 0 means not at all.
-	Affinity  time.Duration
+	ID        string
+	Name      string
 	Listeners []Listener
 }
 
@@ -26,7 +22,12 @@ type Listener struct {
 	ID       string
 	Protocol string // TCP or UDP
 	Address  netip.AddrPort
-	// Targets that connections are spread over, those that are healthy.
+	// SourceRanges that may connect; empty means everyone. Not empty and without a range of a family: nobody of it.
+	SourceRanges []netip.Prefix
+	// Affinity is how long a client stays on one target; 0 means not at all.
+	Affinity time.Duration
+	// Targets that connections are spread over: those that are healthy, or all of them where none is, as AWS and GCP do
+	// it.
 	Targets     []netip.AddrPort
 	HealthCheck HealthCheck
 }
@@ -79,6 +80,7 @@ func (c *Cloud) Run(ctx context.Context, report func(error)) {
 		case <-ctx.Done():
 			return
 		case <-c.changed:
+		case <-time.After(c.nextTransition()):
 		}
 		if err := c.hardware.Program(ctx, c.Balancers()); err != nil {
 			report(err)
@@ -98,17 +100,13 @@ func (c *Cloud) Run(ctx context.Context, report func(error)) {
 func (c *Cloud) Balancers() []Balancer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.settle()
 	var result []Balancer
 	for _, o := range c.objects {
-		if o.Kind != KindBalancer || o.State == StateDeleting {
+		if o.Kind != KindBalancer || o.State == StateDeleting || o.State == StateFailed {
 			continue
 		}
-		b := Balancer{ID: o.ID, Name: o.Name, Affinity: time.Duration(number(o.Fields["affinitySeconds"])) * time.Second}
-		if ranges := o.Fields["sourceRanges"]; ranges != "" {
-			for text := range strings.SplitSeq(ranges, ",") {
-				b.SourceRanges = append(b.SourceRanges, netip.MustParsePrefix(text))
-			}
-		}
+		b := Balancer{ID: o.ID, Name: o.Name}
 		for _, l := range c.objects {
 			if l.Kind == KindListener && l.State == StateReady && slices.Contains(l.Refs, o.ID) {
 				if listener, ok := c.listener(o, l); ok {
@@ -132,7 +130,13 @@ func (c *Cloud) listener(balancer, l *Object) (Listener, bool) {
 		return Listener{}, false
 	}
 	result := Listener{ID: l.ID, Protocol: l.Fields["protocol"],
-		Address: netip.AddrPortFrom(address, uint16(number(l.Fields["port"])))}
+		Address:  netip.AddrPortFrom(address, uint16(number(l.Fields["port"]))),
+		Affinity: time.Duration(number(l.Fields["affinitySeconds"])) * time.Second}
+	if ranges := l.Fields["sourceRanges"]; ranges != "" {
+		for text := range strings.SplitSeq(ranges, ",") {
+			result.SourceRanges = append(result.SourceRanges, netip.MustParsePrefix(text))
+		}
+	}
 	for _, t := range set.Targets {
 		result.Targets = append(result.Targets, netip.AddrPortFrom(netip.MustParseAddr(t), uint16(number(set.Fields["port"]))))
 	}

@@ -28,7 +28,7 @@ func Handler(c *Cloud) http.Handler {
 	handle(mux, "create", func(ctx context.Context, o Object) (Object, error) { return c.Create(ctx, o) })
 	handle(mux, "update", func(ctx context.Context, o Object) (Object, error) { return c.Update(ctx, o) })
 	handle(mux, "delete", func(ctx context.Context, id string) (struct{}, error) { return struct{}{}, c.Delete(ctx, id) })
-	handle(mux, "list", func(ctx context.Context, tags map[string]string) ([]Object, error) { return c.List(ctx, tags) })
+	handle(mux, "list", func(ctx context.Context, sets []map[string]string) ([]Object, error) { return c.List(ctx, sets...) })
 	handle(mux, "targets", func(ctx context.Context, r []TargetsRequest) (struct{}, error) {
 		return struct{}{}, c.SyncTargets(ctx, r)
 	})
@@ -55,6 +55,7 @@ var statuses = map[Code]int{
 	CodeDuplicateName:    http.StatusConflict,
 	CodeNotFound:         http.StatusNotFound,
 	CodeInUse:            http.StatusConflict,
+	CodePortTaken:        http.StatusConflict,
 	CodeQuotaExceeded:    http.StatusForbidden,
 	CodePoolExhausted:    http.StatusForbidden,
 	CodeThrottled:        http.StatusTooManyRequests,
@@ -100,6 +101,11 @@ func NewClient(endpoint string) (*Client, error) {
 	}
 	transport := &http.Transport{DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext}
 	return &Client{base: strings.TrimSuffix(endpoint, "/"), http: &http.Client{Transport: transport, Timeout: 10 * time.Second}}, nil
+}
+
+// NewClientFor makes a client with a transport of the caller's.
+func NewClientFor(base string, transport http.RoundTripper) *Client {
+	return &Client{base: base, http: &http.Client{Transport: transport}}
 }
 
 // call sends one request. An answer that is not one of a fake cloud is an error that says so.
@@ -162,9 +168,9 @@ func (c *Client) Delete(ctx context.Context, id string) error {
 }
 
 // List implements API.
-func (c *Client) List(ctx context.Context, tags map[string]string) ([]Object, error) {
+func (c *Client) List(ctx context.Context, sets ...map[string]string) ([]Object, error) {
 	var objects []Object
-	err := c.call(ctx, "list", tags, &objects)
+	err := c.call(ctx, "list", sets, &objects)
 	return objects, err
 }
 

@@ -38,12 +38,12 @@ var schemas = map[string]schema{
 		targets:   true,
 	},
 	KindBalancer: {
-		fields:   map[string]func(string) bool{"sourceRanges": isPrefixes, "affinitySeconds": isNumber},
 		refs:     map[string][2]int{KindAddress: {1, 2}},
 		moveable: []string{KindAddress},
 	},
 	KindListener: {
-		fields:    map[string]func(string) bool{"protocol": isOneOf("TCP", "UDP"), "port": isPort, "family": isFamily},
+		fields: map[string]func(string) bool{"protocol": isOneOf("TCP", "UDP"), "port": isPort, "family": isFamily,
+			"sourceRanges": isPrefixes, "affinitySeconds": isNumber},
 		immutable: []string{"protocol", "port", "family"},
 		refs:      map[string][2]int{KindBalancer: {1, 1}, KindTargetSet: {1, 1}},
 		moveable:  []string{KindTargetSet},

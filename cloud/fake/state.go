@@ -1,6 +1,7 @@
 package fake
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -26,29 +27,23 @@ func (c *Cloud) count(kind string) int {
 	return n
 }
 
+// all returns copies of objects that pass, sorted by kind and name.
+func all(objects map[string]*Object, pass func(*Object) bool) []Object {
+	var found []Object
+	for _, o := range objects {
+		if pass(o) {
+			found = append(found, clone(o))
+		}
+	}
+	slices.SortFunc(found, func(a, b Object) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name)) })
+	return found
+}
+
 // notify tells whoever waits on Changed.
 func (c *Cloud) notify() {
 	select {
 	case c.changed <- struct{}{}:
 	default:
-	}
-}
-
-// grow moves transient states one step on.
-func (c *Cloud) grow() {
-	for id, left := range c.age {
-		if left > 1 {
-			c.age[id] = left - 1
-			continue
-		}
-		delete(c.age, id)
-		o := c.objects[id]
-		if o.State == StateDeleting {
-			delete(c.objects, id)
-		} else {
-			o.State = StateReady
-		}
-		c.notify()
 	}
 }
 
@@ -91,10 +86,8 @@ func (c *Cloud) checkRefs(o *Object, s schema) error {
 		if used.Kind != KindAddress {
 			continue
 		}
-		for _, other := range c.objects {
-			if other.ID != o.ID && slices.Contains(other.Refs, id) {
-				return refuse(CodeInUse, "address %s is used by %s %q", used.Address, other.Kind, other.Name)
-			}
+		if other := c.userOf(id, func(other *Object) bool { return other.ID != o.ID }); other != nil {
+			return refuse(CodeInUse, "address %s is used by %s %q", used.Address, other.Kind, other.Name)
 		}
 	}
 	for _, kind := range slices.Sorted(maps.Keys(s.refs)) {
@@ -114,13 +107,15 @@ func (c *Cloud) checkListener(o *Object) error {
 	if c.addressOf(balancer, o.Fields["family"]) == "" {
 		return refuse(CodeInvalidParameter, "the balancer has no %s address", o.Fields["family"])
 	}
-	for _, other := range c.objects {
-		if other.Kind == KindListener && other.ID != o.ID && slices.Contains(other.Refs, balancer.ID) &&
-			maps.Equal(other.Fields, o.Fields) {
-			return refuse(CodeInUse, "listener %q has port %s/%s of the balancer", other.Name, o.Fields["protocol"], o.Fields["port"])
-		}
+	other := c.userOf(balancer.ID, func(other *Object) bool { return other.ID != o.ID && samePort(other, o) })
+	if other != nil {
+		return refuse(CodePortTaken, "listener %q has port %s/%s of the balancer", other.Name, o.Fields["protocol"], o.Fields["port"])
 	}
 	return nil
+}
+
+func samePort(a, b *Object) bool {
+	return a.Fields["protocol"] == b.Fields["protocol"] && a.Fields["port"] == b.Fields["port"] && a.Fields["family"] == b.Fields["family"]
 }
 
 func (c *Cloud) checkMoves(have, next *Object, s schema) error {
@@ -155,10 +150,6 @@ func (c *Cloud) addressOf(balancer *Object, family string) string {
 
 // takeAddress finds a free address: the requested one, or the lowest.
 func (c *Cloud) takeAddress(fields map[string]string) (string, error) {
-	taken := map[string]bool{}
-	for _, o := range c.objects {
-		taken[o.Address] = true
-	}
 	known := false
 	for _, pool := range c.options.Pools {
 		if fields["pool"] != "" && fields["pool"] != pool.Name || (fields["family"] == "IPv4") != pool.Prefix.Addr().Is4() {
@@ -170,12 +161,12 @@ func (c *Cloud) takeAddress(fields map[string]string) (string, error) {
 			switch {
 			case !pool.Prefix.Contains(address):
 				continue
-			case taken[address.String()]:
+			case c.addresses[address.String()]:
 				return "", refuse(CodeInUse, "address %s is taken", requested)
 			}
 			return address.String(), nil
 		}
-		if address := pool.lowestFree(taken); address != "" {
+		if address := pool.lowestFree(c.addresses); address != "" {
 			return address, nil
 		}
 	}
@@ -211,7 +202,9 @@ func hasTags(o *Object, tags map[string]string) bool {
 
 func clone(o *Object) Object {
 	next := *o
-	next.Tags, next.Fields = maps.Clone(o.Tags), maps.Clone(o.Fields)
+	next.Tags, next.Fields = map[string]string{}, map[string]string{}
+	maps.Copy(next.Tags, o.Tags)
+	maps.Copy(next.Fields, o.Fields)
 	next.Refs, next.Targets = slices.Clone(o.Refs), slices.Clone(o.Targets)
 	return next
 }

@@ -93,9 +93,7 @@ func (w *world) service(name string, edit func(*corev1.Service)) *corev1.Service
 
 func (w *world) objects() []fake.Object {
 	w.Helper()
-	objects, err := w.cloud.List(context.Background(), nil)
-	w.Must(err)
-	return objects
+	return w.cloud.Objects()
 }
 
 func (w *world) countWrites() int {

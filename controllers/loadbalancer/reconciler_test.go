@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -127,10 +128,13 @@ func TestLifeOfAService(t *testing.T) {
 	w.Eventually(func() error {
 		w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
 		balancers := w.cloud.Balancers()
-		if len(balancers) != 1 || len(balancers[0].Listeners) != 2 || len(balancers[0].SourceRanges) != 1 || balancers[0].Affinity == 0 {
+		if len(balancers) != 1 || len(balancers[0].Listeners) != 2 {
 			return fmt.Errorf("the cloud has %+v", balancers)
 		}
 		for i, l := range balancers[0].Listeners {
+			if len(l.SourceRanges) != 1 || l.Affinity == 0 {
+				return fmt.Errorf("the listener is %+v", l)
+			}
 			check := l.HealthCheck
 			if check.Protocol != "HTTP" || check.Path != "/healthz" || int32(check.Port) != svc.Spec.HealthCheckNodePort {
 				return fmt.Errorf("the health check is %+v", check)
@@ -192,7 +196,7 @@ func TestDualStack(t *testing.T) {
 }
 
 func TestTypeChangeReleasesEverything(t *testing.T) {
-	w := newWorld(t, fake.Options{SlowSteps: 2}, nil)
+	w := newWorld(t, fake.Options{Slow: 500 * time.Millisecond}, nil)
 	svc := w.service("cart", nil)
 	w.reason(svc, v1alpha1.ReasonEnsured)
 	apiserver.Change(w.World, svc, func(s *corev1.Service) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -142,7 +143,7 @@ func TestServiceGoneBeforeTheFirstCall(t *testing.T) {
 
 // TestNamespaceGoes: the record may go first, nothing can be created any more, and the cloud takes its time.
 func TestNamespaceGoes(t *testing.T) {
-	w := newWorld(t, fake.Options{SlowSteps: 1}, nil)
+	w := newWorld(t, fake.Options{Slow: 300 * time.Millisecond}, nil)
 	svc := w.service("cart", nil)
 	w.reason(svc, v1alpha1.ReasonEnsured)
 	w.Must(w.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.Namespace}}))

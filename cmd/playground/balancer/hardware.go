@@ -53,7 +53,7 @@ func (h *hardware) Program(_ context.Context, balancers []fake.Balancer) error {
 func (h *hardware) write() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	next := forwards(h.balancers, h.checker.healthy)
+	next := forwards(h.balancers, h.checker)
 	if h.started && slices.EqualFunc(h.written, next, forward.equal) {
 		return nil
 	}
@@ -69,7 +69,7 @@ func (h *hardware) write() error {
 	return errors.Join(removeAddresses(next), dropFlows(before, next))
 }
 
-// Health implements fake.Hardware: healthy are the targets that the kernel sends to now.
+// Health implements fake.Hardware: healthy are the targets that answer, once the kernel sends to them.
 func (h *hardware) Health() []fake.TargetHealth {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -84,7 +84,7 @@ func (h *hardware) Health() []fake.TargetHealth {
 		for _, l := range b.Listeners {
 			for _, t := range l.Targets {
 				health := fake.TargetHealth{Listener: l.Address, Protocol: l.Protocol, Target: t}
-				health.Healthy, health.Balancer = used[health], b.Name
+				health.Healthy, health.Balancer = used[health] && h.checker.healthy(probeOf(l, t)), b.Name
 				result = append(result, health)
 			}
 		}
@@ -106,7 +106,8 @@ func (h *hardware) close() {
 type forward struct {
 	protocol string
 	address  netip.AddrPort
-	// targets that are healthy, sorted; with none, nothing is forwarded, and clients are refused.
+	// targets that are healthy, sorted; where all failed, all of them; with none, nothing is forwarded, and clients are
+	// refused.
 	targets []netip.AddrPort
 	// restricted: only sources may connect.
 	restricted bool
@@ -120,19 +121,26 @@ func (f forward) equal(g forward) bool {
 		f.restricted == g.restricted && slices.Equal(f.sources, g.sources) && f.sticky == g.sticky
 }
 
-// forwards turns balancers into what the kernel needs, by the health of the moment. Pure; sorted.
-func forwards(balancers []fake.Balancer, healthy func(probe) bool) []forward {
+// forwards turns balancers into what the kernel needs, by the health of the moment. Sorted.
+func forwards(balancers []fake.Balancer, checker *checker) []forward {
 	var result []forward
 	for _, b := range balancers {
 		for _, l := range b.Listeners {
-			f := forward{protocol: l.Protocol, address: l.Address, restricted: len(b.SourceRanges) > 0, sticky: b.Affinity > 0}
+			f := forward{protocol: l.Protocol, address: l.Address, restricted: len(l.SourceRanges) > 0, sticky: l.Affinity > 0}
+			failed := 0
 			for _, t := range l.Targets {
-				if healthy(probeOf(l, t)) {
+				switch p := probeOf(l, t); {
+				case checker.healthy(p):
 					f.targets = append(f.targets, t)
+				case checker.failed(p):
+					failed++
 				}
 			}
+			if failed == len(l.Targets) {
+				f.targets = slices.Clone(l.Targets)
+			}
 			slices.SortFunc(f.targets, netip.AddrPort.Compare)
-			for _, prefix := range b.SourceRanges {
+			for _, prefix := range l.SourceRanges {
 				if prefix.Addr().Is4() == l.Address.Addr().Is4() {
 					f.sources = append(f.sources, prefix)
 				}

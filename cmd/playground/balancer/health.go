@@ -63,6 +63,14 @@ func (c *checker) healthy(p probe) bool {
 	return c.good[p]
 }
 
+// failed reports whether the machine did not answer. Before the first answer it has neither failed nor is it healthy.
+func (c *checker) failed(p probe) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	good, asked := c.good[p]
+	return asked && !good
+}
+
 // watch starts the probes that are new and ends those that are not wanted any more; with none it waits for their end.
 func (c *checker) watch(wanted map[probe]bool) {
 	c.mu.Lock()
@@ -103,7 +111,7 @@ func (c *checker) run(ctx context.Context, p probe) {
 		} else {
 			against++
 		}
-		if first && answer || !first && against >= p.threshold {
+		if first || against >= p.threshold {
 			verdict, against = answer, 0
 			c.set(ctx, p, verdict)
 		}

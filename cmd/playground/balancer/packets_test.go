@@ -141,8 +141,8 @@ func (n *network) count(from, protocol, address string, times int) (map[string]i
 	return counts, nil
 }
 
-// balancerOf is a balancer with TCP and UDP on port 80 of both families, to both machines.
-func balancerOf(edit func(*fake.Balancer)) []fake.Balancer {
+// balancerOf is a balancer with TCP and UDP on port 80 of both families, to both machines. The edit is of each listener.
+func balancerOf(edit func(*fake.Listener)) []fake.Balancer {
 	check := fake.HealthCheck{Protocol: "HTTP", Port: 32000, Path: "/healthz", Interval: 50 * time.Millisecond, Threshold: 2}
 	listener := func(protocol, address string, targets ...string) fake.Listener {
 		l := fake.Listener{Protocol: protocol, Address: netip.MustParseAddrPort(address), HealthCheck: check}
@@ -156,8 +156,10 @@ func balancerOf(edit func(*fake.Balancer)) []fake.Balancer {
 		listener("TCP", "[2001:db8:51::1]:80", "[fd00:172:30::b]:30080", "[fd00:172:30::c]:30080"),
 		listener("UDP", "198.51.100.1:80", "172.30.0.11:30080", "172.30.0.12:30080"),
 	}}
-	if edit != nil {
-		edit(&b)
+	for i := range b.Listeners {
+		if edit != nil {
+			edit(&b.Listeners[i])
+		}
 	}
 	return []fake.Balancer{b}
 }
@@ -168,7 +170,7 @@ func TestPackets(t *testing.T) {
 	hw, err := newHardware()
 	n.must(err)
 	t.Cleanup(hw.close)
-	program := func(edit func(*fake.Balancer)) {
+	program := func(edit func(*fake.Listener)) {
 		t.Helper()
 		n.must(hw.Program(t.Context(), balancerOf(edit)))
 		n.eventually(func() error {
@@ -214,21 +216,21 @@ func TestPackets(t *testing.T) {
 			t.Errorf("port 81: %v, want a refusal", err)
 		}
 	})
-	t.Run("LeavesOutTheUnhealthy", func(t *testing.T) { testHealth(t, n, servers) })
+	t.Run("LeavesOutTheUnhealthy", func(t *testing.T) { testHealth(t, n, hw, servers) })
 	t.Run("DropsOtherSources", func(t *testing.T) {
-		program(func(b *fake.Balancer) { b.SourceRanges = []netip.Prefix{netip.MustParsePrefix("203.0.113.128/25")} })
+		program(func(l *fake.Listener) { l.SourceRanges = []netip.Prefix{netip.MustParsePrefix("203.0.113.128/25")} })
 		if _, _, err := n.ask("internet", "tcp4", "198.51.100.1:80"); !isTimeout(err) {
 			t.Errorf("a client outside the ranges: %v, want a timeout", err)
 		}
 		if _, _, err := n.ask("internet", "tcp6", "[2001:db8:51::1]:80"); !isTimeout(err) {
 			t.Errorf("a client of a family without a range: %v, want a timeout", err)
 		}
-		program(func(b *fake.Balancer) { b.SourceRanges = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/28")} })
+		program(func(l *fake.Listener) { l.SourceRanges = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/28")} })
 		_, err := n.count("internet", "tcp4", "198.51.100.1:80", 10)
 		n.must(err)
 	})
 	t.Run("KeepsTheClientOnOneMachine", func(t *testing.T) {
-		program(func(b *fake.Balancer) { b.Affinity = time.Hour })
+		program(func(l *fake.Listener) { l.Affinity = time.Hour })
 		counts, err := n.count("internet", "tcp4", "198.51.100.1:80", 40)
 		n.must(err)
 		if len(counts) != 1 {
@@ -267,7 +269,7 @@ func TestPackets(t *testing.T) {
 	})
 }
 
-func testHealth(t *testing.T, n *network, servers map[string]*server) {
+func testHealth(t *testing.T, n *network, hw *hardware, servers map[string]*server) {
 	// One UDP socket, as of a client that keeps its port.
 	var conn net.Conn
 	n.in(n.spaces["internet"], func() (err error) {
@@ -294,13 +296,20 @@ func testHealth(t *testing.T, n *network, servers map[string]*server) {
 		}
 		return nil
 	})
+	// Without a healthy machine all of them are tried, as AWS and GCP do it, and told to be unhealthy all the same.
 	servers[good].healthy.Store(false)
 	n.eventually(func() error {
-		if _, _, err := n.ask("internet", "tcp4", "198.51.100.1:80"); !errors.Is(err, syscall.ECONNREFUSED) {
-			return fmt.Errorf("without a healthy machine: %w, want a refusal", err)
+		counts, err := n.count("internet", "tcp4", "198.51.100.1:80", 30)
+		if err != nil || len(counts) != 2 {
+			return fmt.Errorf("no machine is healthy: %v (%w), want answers of both", counts, err)
 		}
 		return nil
 	})
+	for _, h := range hw.Health() {
+		if h.Healthy {
+			n.Errorf("%s is healthy to the cloud, and is not", h.Target)
+		}
+	}
 	servers[bad].healthy.Store(true)
 	servers[good].healthy.Store(true)
 	n.eventually(func() error {
@@ -343,8 +352,8 @@ func TestServes(t *testing.T) {
 	check := create(fake.KindHealthCheck, map[string]string{"protocol": "TCP", "port": "30080", "path": "", "intervalSeconds": "1", "threshold": "2"})
 	set := create(fake.KindTargetSet, map[string]string{"protocol": "TCP", "port": "30080", "family": "IPv4"}, check.ID)
 	n.must(client.SyncTargets(t.Context(), []fake.TargetsRequest{{ID: set.ID, Add: []string{"172.30.0.11"}}}))
-	balancer := create(fake.KindBalancer, map[string]string{"sourceRanges": "", "affinitySeconds": "0"}, address.ID)
-	create(fake.KindListener, map[string]string{"protocol": "TCP", "port": "80", "family": "IPv4"}, balancer.ID, set.ID)
+	balancer := create(fake.KindBalancer, nil, address.ID)
+	create(fake.KindListener, map[string]string{"protocol": "TCP", "port": "80", "family": "IPv4", "sourceRanges": "", "affinitySeconds": "0"}, balancer.ID, set.ID)
 	n.eventually(func() error {
 		_, err := n.count("internet", "tcp4", address.Address+":80", 3)
 		return err

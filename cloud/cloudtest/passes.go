@@ -1,0 +1,130 @@
+package cloudtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// passes is after how many passes a cloud that does not fail must have what is desired.
+const passes = 60
+
+// restart is the manager after a restart: a provider that remembers nothing, within its limits.
+func (h *Harness) restart() cloud.Provider {
+	p := h.New()
+	return cloud.Limited(p, p.Capabilities().Limits)
+}
+
+// pass is one pass of the core for what a step leaves.
+func pass(p cloud.Provider, owner cloud.Owner, spec *cloud.Spec) (cloud.Outcome, error) {
+	var desired []cloud.Resource
+	if spec != nil {
+		var err error
+		if desired, err = p.Desired(*spec); err != nil {
+			return cloud.Outcome{}, p.Classify(err)
+		}
+	}
+	return cloud.Converge(context.Background(), p, owner, desired, cloud.Options{})
+}
+
+// converge passes until nothing is left to do, waiting in between for as long as the core would. Where reads lag, the
+// last answer must come after the lag.
+func converge(p cloud.Provider, owner cloud.Owner, spec *cloud.Spec) (cloud.Outcome, error) {
+	lag := p.Capabilities().ReadLag
+	var out cloud.Outcome
+	var err error
+	confirmed := lag == 0
+	for range passes {
+		out, err = pass(p, owner, spec)
+		switch {
+		case err == nil && out.Left.Empty() && confirmed:
+			return out, nil
+		case err == nil && out.Left.Empty() && len(out.Done) == 0:
+			confirmed = true
+			time.Sleep(lag)
+			continue
+		case cloud.IsClass(err, cloud.UserError), cloud.IsClass(err, cloud.Quota):
+			return out, err
+		}
+		confirmed = lag == 0
+		time.Sleep(delay(err))
+	}
+	return out, fmt.Errorf("after %d passes the cloud is still not what is desired: error %w, left: %s", passes, err, left(out.Left))
+}
+
+// left says in short what is still to be done.
+func left(plan cloud.Plan) string {
+	var parts []string
+	for _, op := range plan.Operations {
+		parts = append(parts, fmt.Sprintf("%s %s (%s)", op.Action, op.Resource.Name(), op.Reason))
+	}
+	for _, name := range plan.Waiting {
+		parts = append(parts, "wait for "+name)
+	}
+	for _, b := range plan.Blocked {
+		parts = append(parts, b.Message)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// delay is how long the core waits after a pass that did not finish.
+func delay(err error) time.Duration {
+	if err != nil {
+		if e := cloud.Classify(err); e.After > 0 {
+			return e.After
+		}
+	}
+	return time.Second
+}
+
+// settle is converge where nothing else is right.
+func settle(t *testing.T, p cloud.Provider, owner cloud.Owner, spec *cloud.Spec) cloud.Outcome {
+	t.Helper()
+	out, err := converge(p, owner, spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+var errCrash = errors.New("the manager was stopped here")
+
+// counter counts calls, and stops the manager at one of them.
+type counter struct {
+	mu     sync.Mutex
+	calls  int
+	writes int
+	names  []string // of writes
+	all    []string
+	// stopAt is the call at which the manager is stopped, before or after it; 0 means never.
+	stopAt    int
+	stopAfter bool
+	stopped   bool
+}
+
+func (c *counter) hook(call Call) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped {
+		return errCrash
+	}
+	if !call.After {
+		c.calls++
+		c.all = append(c.all, call.Name)
+		if call.Write {
+			c.writes++
+			c.names = append(c.names, call.Name)
+		}
+	}
+	if c.stopAt > 0 && c.calls == c.stopAt && call.After == c.stopAfter {
+		c.stopped = true
+		return errCrash
+	}
+	return nil
+}

@@ -1,0 +1,155 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+)
+
+// CallKind says which of an account's limits a call counts against.
+type CallKind int
+
+// Kinds of calls.
+const (
+	Read CallKind = iota
+	Write
+)
+
+// limited is a provider behind the limits of its account.
+type limited struct {
+	Provider
+	buckets [2]*bucket // by CallKind
+}
+
+// Limited puts a provider behind limits. Every method waits for its turn and spends one call before it does anything;
+// once the cloud has throttled, calls of that kind are not sent at all, by whichever Service, until the time that the
+// cloud named is over, or a growing one: they fail with class Throttled and the time that is left. Capabilities, Desired
+// and Classify cost nothing.
+//
+// A method that sends more than one call spends the others by Wait.
+func Limited(p Provider, limits Limits) Provider {
+	return &limited{Provider: p, buckets: [2]*bucket{Read: newBucket(limits.Reads), Write: newBucket(limits.Writes)}}
+}
+
+type purseKey struct{}
+
+// purse is what a method has spent.
+type purse struct {
+	account *limited
+	kind    CallKind
+	spent   atomic.Bool // the call that the method began with
+}
+
+// Wait is to be called by a provider before each call that it sends, or by its client's transport for all of them: it
+// returns when the account's limit lets the call go. The first call of the method's own kind is spent already. Outside
+// of a method of a Limited provider it returns at once. Its error is to be returned as it is.
+func Wait(ctx context.Context, kind CallKind) error {
+	p, _ := ctx.Value(purseKey{}).(*purse)
+	if p == nil || kind == p.kind && p.spent.CompareAndSwap(false, true) {
+		return nil
+	}
+	return p.account.buckets[kind].take(ctx, priorityOf(ctx))
+}
+
+// do spends a call, then sends it.
+func (l *limited) do(ctx context.Context, kind CallKind, call func(context.Context) error) error {
+	b := l.buckets[kind]
+	if err := b.take(ctx, priorityOf(ctx)); err != nil {
+		return err
+	}
+	err := call(context.WithValue(ctx, purseKey{}, &purse{account: l, kind: kind}))
+	l.answered(b, err)
+	return err
+}
+
+func (l *limited) answered(b *bucket, err error) {
+	switch {
+	case err == nil:
+		b.succeeded()
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	default:
+		if _, here := errors.AsType[*heldBack](err); here {
+			return
+		}
+		if e := l.Provider.Classify(err); e.Class == Throttled {
+			b.throttled(e.After)
+		}
+	}
+}
+
+func urgent(ctx context.Context) context.Context { return WithPriority(ctx, PriorityUrgent) }
+
+func (l *limited) Observe(ctx context.Context, owner Owner) (resources []Resource, err error) {
+	err = l.do(ctx, Read, func(ctx context.Context) error {
+		resources, err = l.Provider.Observe(ctx, owner)
+		return err
+	})
+	return resources, err
+}
+
+func (l *limited) List(ctx context.Context, clusterID string) (resources []Resource, err error) {
+	err = l.do(ctx, Read, func(ctx context.Context) error {
+		resources, err = l.Provider.List(ctx, clusterID)
+		return err
+	})
+	return resources, err
+}
+
+func (l *limited) Create(ctx context.Context, owner Owner, desired Resource) (made Resource, err error) {
+	err = l.do(ctx, Write, func(ctx context.Context) error {
+		made, err = l.Provider.Create(ctx, owner, desired)
+		return err
+	})
+	return made, err
+}
+
+func (l *limited) Update(ctx context.Context, owner Owner, observed, desired Resource) error {
+	return l.do(ctx, Write, func(ctx context.Context) error { return l.Provider.Update(ctx, owner, observed, desired) })
+}
+
+func (l *limited) Delete(ctx context.Context, owner Owner, observed Resource) error {
+	return l.do(urgent(ctx), Write, func(ctx context.Context) error { return l.Provider.Delete(ctx, owner, observed) })
+}
+
+func (l *limited) SyncTargets(ctx context.Context, changes []TargetChange) (errs []error) {
+	err := l.do(urgent(ctx), Write, func(ctx context.Context) error {
+		errs = l.Provider.SyncTargets(ctx, changes)
+		return firstThrottled(l.Provider, errs)
+	})
+	if errs == nil && err != nil {
+		return allFailed(changes, err) // nothing was sent
+	}
+	return errs
+}
+
+// firstThrottled returns the error of the first change that was throttled, or else any error.
+func firstThrottled(p Provider, errs []error) error {
+	for _, err := range errs {
+		if err != nil && p.Classify(err).Class == Throttled {
+			return err
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// allFailed is one error for each change.
+func allFailed(changes []TargetChange, err error) []error {
+	errs := make([]error, len(changes))
+	for i := range errs {
+		errs[i] = err
+	}
+	return errs
+}
+
+// Classify implements Provider. A throttled call gets the time for which nothing is sent, also where the cloud did not
+// say it.
+func (l *limited) Classify(err error) *Error {
+	if held, ok := errors.AsType[*heldBack](err); ok {
+		return &Error{Class: Throttled, After: held.after, Err: err}
+	}
+	e := l.Provider.Classify(err)
+	if e.Class == Throttled && e.After <= 0 {
+		e = &Error{Class: Throttled, After: max(l.buckets[Read].closedFor(), l.buckets[Write].closedFor()), Err: e.Err}
+	}
+	return e
+}

@@ -1,0 +1,181 @@
+package cloud
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Limit is how many calls of one kind an account may send: PerSecond on average, Burst at once after a quiet time. The
+// zero value is no limit.
+type Limit struct {
+	PerSecond float64
+	Burst     int
+}
+
+// Limits are those of one account. Clouds count calls that read apart from calls that change.
+type Limits struct {
+	Reads, Writes Limit
+}
+
+// Priority orders those who wait for the same limit.
+type Priority int
+
+// Priorities. Deletions and targets are always urgent: what is to go costs money and holds up its Service, and targets
+// that are missing or dead lose traffic. What merely looks for drift comes last.
+const (
+	PriorityDrift Priority = iota - 1
+	PriorityNormal
+	PriorityUrgent
+)
+
+type priorityKey struct{}
+
+// WithPriority has the calls under ctx wait with this priority. Without it they have PriorityNormal.
+func WithPriority(ctx context.Context, p Priority) context.Context {
+	return context.WithValue(ctx, priorityKey{}, p)
+}
+
+func priorityOf(ctx context.Context) Priority {
+	p, _ := ctx.Value(priorityKey{}).(Priority)
+	return p
+}
+
+// Delays after an answer that says "too many calls" and not for how long: the first, doubled each time until a call
+// succeeds.
+const (
+	minPenalty = time.Second
+	maxPenalty = time.Minute
+)
+
+// heldBack is the error of a call that was not sent, since the cloud asked for fewer.
+type heldBack struct{ after time.Duration }
+
+// Error leaves the time out: it reaches conditions, which are not to change with every pass.
+func (*heldBack) Error() string { return errHeldBack.Error() }
+
+var errHeldBack = errors.New("the cloud asked for fewer calls")
+
+// bucket is a token bucket with a queue by priority, and a gate that the cloud closes when it throttles. For several
+// goroutines. Its time is that of package time.
+type bucket struct {
+	limit Limit
+
+	mu      sync.Mutex
+	tokens  float64 // as of at
+	at      time.Time
+	waiting []*waiter // the next one first
+	timer   *time.Timer
+	closed  time.Time     // until then
+	penalty time.Duration // of the last answer that did not say for how long
+}
+
+type waiter struct {
+	priority Priority
+	result   chan error // takes one element without a receiver
+}
+
+func newBucket(limit Limit) *bucket {
+	return &bucket{limit: limit, tokens: float64(max(limit.Burst, 1)), at: time.Now()}
+}
+
+// take returns when one call may be sent: at once where the limit allows it, else in the order of priority, then of
+// arrival. While the gate is closed it fails at once: a pass that waited would keep a worker from another account.
+func (b *bucket) take(ctx context.Context, p Priority) error {
+	b.mu.Lock()
+	if after := time.Until(b.closed); after > 0 {
+		b.mu.Unlock()
+		return &heldBack{after}
+	}
+	if b.limit.PerSecond <= 0 {
+		b.mu.Unlock()
+		return nil
+	}
+	w := &waiter{priority: p, result: make(chan error, 1)}
+	at, _ := slices.BinarySearchFunc(b.waiting, p, func(other *waiter, p Priority) int {
+		return cmp.Or(cmp.Compare(p, other.priority), -1) // behind those of the same priority
+	})
+	b.waiting = slices.Insert(b.waiting, at, w)
+	b.serve()
+	b.mu.Unlock()
+	select {
+	case err := <-w.result:
+		return err
+	case <-ctx.Done():
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.waiting = slices.DeleteFunc(b.waiting, func(other *waiter) bool { return other == w })
+		return ctx.Err()
+	}
+}
+
+// serve lets go whom the tokens suffice for, and comes again for the others. With b.mu held.
+func (b *bucket) serve() {
+	now := time.Now()
+	if now.Before(b.at) {
+		return // the gate is closed
+	}
+	b.tokens = min(b.tokens+now.Sub(b.at).Seconds()*b.limit.PerSecond, float64(max(b.limit.Burst, 1)))
+	b.at = now
+	// A token that is whole but for a rounding error counts.
+	const whole = 1 - 1e-6
+	for len(b.waiting) > 0 && b.tokens >= whole {
+		b.tokens--
+		b.waiting[0].result <- nil
+		b.waiting = b.waiting[1:]
+	}
+	if b.timer != nil {
+		b.timer.Stop()
+	}
+	if len(b.waiting) > 0 {
+		missing := time.Duration((1 - b.tokens) / b.limit.PerSecond * float64(time.Second))
+		b.timer = time.AfterFunc(missing, func() {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.serve()
+		})
+	}
+}
+
+// throttled closes the gate for the time that the cloud gave, or for a growing one where it gave none, and sends home
+// those who wait. Calls that were under way together are one offence.
+func (b *bucket) throttled(after time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	if after <= 0 {
+		if b.closed.After(now) {
+			return
+		}
+		b.penalty = min(max(2*b.penalty, minPenalty), maxPenalty)
+		after = b.penalty
+	}
+	if until := now.Add(after); until.After(b.closed) {
+		b.closed = until
+	}
+	// No burst when the gate opens again.
+	b.tokens, b.at = min(b.tokens, 0), b.closed
+	for _, w := range b.waiting {
+		w.result <- &heldBack{b.closed.Sub(now)}
+	}
+	b.waiting = nil
+}
+
+// succeeded forgets earlier offences.
+func (b *bucket) succeeded() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed.After(time.Now()) {
+		b.penalty = 0
+	}
+}
+
+// closedFor is how long the gate stays closed.
+func (b *bucket) closedFor() time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return max(0, time.Until(b.closed))
+}

@@ -1,0 +1,80 @@
+package cloud
+
+import "slices"
+
+// Action is what an Operation does.
+type Action string
+
+// Actions. SyncTargets changes the nodes that a resource sends to, the others the resource itself.
+const (
+	ActionCreate      Action = "Create"
+	ActionUpdate      Action = "Update"
+	ActionDelete      Action = "Delete"
+	ActionSyncTargets Action = "SyncTargets"
+)
+
+// Operation is one step of a Plan.
+type Operation struct {
+	Action Action
+	// Resource as desired (Create, Update, SyncTargets) or as observed (Delete).
+	Resource Resource
+	// Observed is what an Update starts from; nil for the others.
+	Observed *Resource
+	// Add and Remove are the targets of SyncTargets.
+	Add, Remove []Target
+	// Reason in a few words, for people.
+	Reason string
+}
+
+// BlockReason says why a resource stays as it is though the Service asks for something else.
+type BlockReason string
+
+const (
+	// BlockForeign: something that is not the owner's stands in its place.
+	BlockForeign BlockReason = "Foreign"
+	// BlockReplacement: it would have to be replaced, and clients would lose their address.
+	BlockReplacement BlockReason = "Replacement"
+	// BlockShared: others share it, and it is not this one's to change.
+	BlockShared BlockReason = "Shared"
+)
+
+// Block is a resource that is left as it is.
+type Block struct {
+	Resource string // kind/key
+	Reason   BlockReason
+	Message  string
+}
+
+// Plan is what leads from the observed resources to the desired ones.
+type Plan struct {
+	// Operations in the order in which they are to be done.
+	Operations []Operation
+	// Blocked resources, and Waiting ones, which the cloud still works on, by kind/key.
+	Blocked []Block
+	Waiting []string
+	// IDs of the resources that stay, by what others call them. Apply fills them in.
+	IDs map[Ref]string
+}
+
+// Empty reports whether the cloud has what is desired: there is nothing to do, to wait for, or in the way.
+func (p *Plan) Empty() bool {
+	return len(p.Operations) == 0 && len(p.Blocked) == 0 && len(p.Waiting) == 0
+}
+
+// TargetsOnly reports whether there is nothing to do but to change targets of resources that exist.
+func (p *Plan) TargetsOnly() bool {
+	return !slices.ContainsFunc(p.Operations, func(op Operation) bool {
+		return op.Action != ActionSyncTargets || op.Resource.ID == ""
+	})
+}
+
+// TargetChanges returns the changes of targets of resources that exist.
+func (p *Plan) TargetChanges(owner Owner) []TargetChange {
+	var changes []TargetChange
+	for _, op := range p.Operations {
+		if op.Action == ActionSyncTargets && op.Resource.ID != "" {
+			changes = append(changes, TargetChange{Owner: owner, Resource: op.Resource, Add: op.Add, Remove: op.Remove})
+		}
+	}
+	return changes
+}

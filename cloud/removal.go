@@ -1,0 +1,77 @@
+package cloud
+
+import (
+	"slices"
+)
+
+// removeFirst does step 2 of Diff.
+func (d *differ) removeFirst(desired []Resource) {
+	for i := range desired {
+		want := &desired[i]
+		found, _, _ := d.candidates(want)
+		replace := want.Fixed && d.recreate && len(found) > 0 &&
+			!slices.ContainsFunc(found, func(r *Resource) bool { return sameImmutable(want, r) })
+		for _, r := range found {
+			// What is to stay shared is not replaced under the others.
+			together := want.Shared && d.others(r)
+			if replace && !together || r.State == StateFailed {
+				d.removeWithDependents(r)
+			}
+		}
+	}
+	for _, r := range dependentsFirst(d.observed) {
+		if d.first[identity(r)] {
+			d.remove(r, "making room for its replacement")
+		}
+	}
+}
+
+func (d *differ) removeWithDependents(r *Resource) {
+	if d.first[identity(r)] || !d.mine(r) {
+		return
+	}
+	d.first[identity(r)] = true
+	for i := range d.observed {
+		if pointsTo(&d.observed[i], r) {
+			d.removeWithDependents(&d.observed[i])
+		}
+	}
+}
+
+// removeRest does step 5 of Diff.
+func (d *differ) removeRest() {
+	for _, r := range dependentsFirst(d.observed) {
+		if d.mine(r) && !d.taken[identity(r)] && !d.first[identity(r)] {
+			d.remove(r, "no longer wanted")
+		}
+	}
+}
+
+// remove deletes r, or takes the owner's mark off where others have theirs on it. What is broken is deleted whoever else
+// has it: they need another one, too. Called in the order of dependentsFirst: what something points to that the cloud
+// still deletes has to wait, and so has what that one points to.
+func (d *differ) remove(r *Resource, reason string) {
+	others := slices.DeleteFunc(slices.Clone(r.Owners), func(id OwnerID) bool { return id == d.owner.ID() })
+	if len(others) > 0 && r.State != StateFailed {
+		left := *r
+		left.Owners = others
+		// What nobody else has goes, so nothing may point to it any more.
+		left.DependsOn = slices.DeleteFunc(slices.Clone(r.DependsOn), func(dep Ref) bool { return d.aloneWith(dep) })
+		d.plan.Operations = append(d.plan.Operations, Operation{Action: ActionUpdate, Resource: left, Observed: r,
+			Reason: "leaving it to its other owners"})
+		return
+	}
+	if r.State == StateDeleting || slices.ContainsFunc(d.going, func(other *Resource) bool { return pointsTo(other, r) }) {
+		d.going = append(d.going, r)
+		d.plan.Waiting = append(d.plan.Waiting, r.Name())
+		return
+	}
+	d.plan.Operations = append(d.plan.Operations, Operation{Action: ActionDelete, Resource: *r, Reason: reason})
+}
+
+// aloneWith reports whether what dep points to is the owner's alone.
+func (d *differ) aloneWith(dep Ref) bool {
+	return slices.ContainsFunc(d.observed, func(r Resource) bool {
+		return r.Kind == dep.Kind && r.ID == dep.ID && d.mine(&r) && !d.others(&r)
+	})
+}
