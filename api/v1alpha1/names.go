@@ -124,7 +124,8 @@ const (
 	ReasonInvalidService = "InvalidService"
 	// ReasonReplacementNeeded: only a new balancer, with a new address, could do it, and replacement is Never.
 	ReasonReplacementNeeded = "ReplacementNeeded"
-	// ReasonConflict: something foreign stands in the way. It is never changed.
+	// ReasonConflict: something foreign stands in the way, which is never changed, or the Services that share a balancer
+	// ask for different things.
 	ReasonConflict = "Conflict"
 	// ReasonQuotaExceeded: the account has no room left.
 	ReasonQuotaExceeded = "QuotaExceeded"

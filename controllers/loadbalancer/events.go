@@ -42,6 +42,20 @@ func (r *Reconciler) eventEnsuring(svc *corev1.Service) {
 	r.event(svc, corev1.EventTypeNormal, EventEnsuring, actionEnsure, "Ensuring the load balancer")
 }
 
+// eventSynced tells that the targets of a balancer are those of other nodes now.
+func (r *Reconciler) eventSynced(e *entry, nodes int) {
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: e.name.Namespace, Name: e.name.Name, UID: e.uid}}
+	r.event(svc, corev1.EventTypeNormal, EventUpdated, actionEnsure, messageUpdated)
+	if nodes == 0 {
+		r.event(svc, corev1.EventTypeWarning, EventUnavailable, actionEnsure, messageNoNodes)
+	}
+}
+
+const (
+	messageUpdated = "Updated the load balancer with new nodes"
+	messageNoNodes = "There are no available nodes for the load balancer"
+)
+
 // eventsOfEnsure sends what changed from the last Ready condition to this pass.
 func (r *Reconciler) eventsOfEnsure(svc *corev1.Service, last *metav1.Condition, res result) {
 	changed := last == nil || last.Status != res.status || last.Reason != res.reason || last.Message != res.message
@@ -52,7 +66,7 @@ func (r *Reconciler) eventsOfEnsure(svc *corev1.Service, last *metav1.Condition,
 	wasReady := last != nil && last.Status == metav1.ConditionTrue
 	switch {
 	case res.status == metav1.ConditionTrue && done && targetsOnly && wasReady:
-		r.event(svc, corev1.EventTypeNormal, EventUpdated, actionEnsure, "Updated the load balancer with new nodes")
+		r.event(svc, corev1.EventTypeNormal, EventUpdated, actionEnsure, messageUpdated)
 	case res.status == metav1.ConditionTrue && (done || changed):
 		r.event(svc, corev1.EventTypeNormal, EventEnsured, actionEnsure, "Ensured the load balancer")
 	case res.failure() && changed && wasReady && res.targetsFailed():

@@ -6,9 +6,12 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -25,9 +28,14 @@ type world struct {
 	*apiserver.World
 	cloud *fake.Cloud
 	class *v1alpha1.LoadBalancerClass
+	// edits of what the provider says of itself, and what managers see, from the next start on.
+	edits  []func(*cloud.Capabilities)
+	caches cache.Options
 
 	mu     sync.Mutex
 	writes int
+	reads  int
+	hook   func(fake.Call) error
 	stop   func()
 }
 
@@ -39,12 +47,22 @@ var pools = []fake.Pool{
 // newWorld makes a namespace, a class of its own that the test's Services name, and a running manager.
 func newWorld(t *testing.T, options fake.Options, edit func(*v1alpha1.LoadBalancerClassSpec)) *world {
 	w := &world{World: apiserver.New(t)}
-	options.Pools = pools
+	if options.Pools == nil {
+		options.Pools = pools
+	}
 	options.Hook = func(call fake.Call) error {
-		if call.Write() && !call.After {
-			w.mu.Lock()
-			defer w.mu.Unlock()
+		w.mu.Lock()
+		hook := w.hook
+		switch {
+		case call.After:
+		case call.Write():
 			w.writes++
+		default:
+			w.reads++
+		}
+		w.mu.Unlock()
+		if hook != nil {
+			return hook(call)
 		}
 		return nil
 	}
@@ -65,8 +83,22 @@ func newWorld(t *testing.T, options fake.Options, edit func(*v1alpha1.LoadBalanc
 // class of its own.
 func (w *world) start() {
 	w.Helper()
-	r := &Reconciler{Providers: providers{fake.NewProvider(w.cloud)}, ClusterID: "test", Coexist: true}
-	w.stop = w.Start(cache.Options{}, r.SetupWithManager)
+	r := &Reconciler{Providers: w.providers(), ClusterID: "test", Coexist: true}
+	w.stop = w.Start(w.caches, r.SetupWithManager)
+}
+
+// providers has the fake cloud's provider within the limits that it was given.
+func (w *world) providers() providers {
+	p := fake.NewProvider(w.cloud, w.edits...)
+	return providers{cloud.Limited(p, p.Capabilities().Limits)}
+}
+
+// alone is a Reconciler without a manager, which reads past every cache.
+func (w *world) alone(c client.Client, recorder events.EventRecorder) *Reconciler {
+	r := &Reconciler{Client: c, Recorder: recorder, Providers: w.providers(), ClusterID: "test", Coexist: true}
+	r.prepare()
+	r.wake, r.wakeNodes, r.wakeSweep = func(types.NamespacedName, priority) {}, func() {}, func(string, time.Duration) {}
+	return r
 }
 
 type providers struct{ fake cloud.Provider }
@@ -100,4 +132,10 @@ func (w *world) countWrites() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.writes
+}
+
+func (w *world) countReads() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.reads
 }

@@ -14,7 +14,8 @@ import (
 
 // How long to wait for what nobody will tell us about.
 const (
-	waitPending  = 2 * time.Second
+	waitPending  = 2 * time.Second // at first, see patience
+	maxPending   = 30 * time.Second
 	waitConflict = 30 * time.Second
 	waitQuota    = time.Minute
 	waitBlocked  = time.Minute
@@ -53,7 +54,7 @@ func ensured(out cloud.Outcome, policy v1alpha1.Policy) result {
 		messages := make([]string, len(left.Blocked))
 		for i, b := range left.Blocked {
 			messages[i] = b.Message
-			if b.Reason == cloud.BlockForeign {
+			if b.Reason != cloud.BlockReplacement {
 				r.reason = v1alpha1.ReasonConflict
 			}
 		}
@@ -102,6 +103,11 @@ func failed(err error, out cloud.Outcome) result {
 		r.err = nil
 	}
 	return r
+}
+
+// patience is how long to wait for a cloud that has been at it since then: some deletions take minutes.
+func patience(since time.Time) time.Duration {
+	return min(max(time.Since(since)/4, waitPending), maxPending)
 }
 
 // planned turns what is left into the record's form.

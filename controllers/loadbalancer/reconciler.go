@@ -50,11 +50,20 @@ type Reconciler struct {
 	Coexist bool
 	// Concurrency is how many Services are worked on at once. 0: 4.
 	Concurrency int
-	// Resync is how often a balancer that needs nothing is looked at, to find what others changed. 0: 10 minutes.
+	// Resync is how often everything in a cloud is listed, to find what others changed, a tenth more or less. 0: 10
+	// minutes.
 	Resync time.Duration
 
 	// last is what was *written of each record, by the Service's UID, since the cache may still hold the one before.
 	last sync.Map
+	// What is remembered of Services and of clouds between passes.
+	ledger *ledger
+	sweeps *sweeps
+	// wake has a Service get a pass, wakeNodes the targets of all brought to the nodes, wakeSweep a provider swept after
+	// a while.
+	wake      func(types.NamespacedName, priority)
+	wakeNodes func()
+	wakeSweep func(provider string, after time.Duration)
 }
 
 // +kubebuilder:rbac:groups="",resources=services,verbs=list;watch;patch
@@ -74,16 +83,28 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	if view.stale() {
 		// A record of an earlier Service of this name: that one comes first.
-		return r.quietly(r.releaseStale(ctx, view))
+		return r.quietly(r.exclusively(ctx, view, view.record.Status.ServiceUID, view.record.Status.Provider, r.releaseStale))
 	}
 	switch {
 	case view.service == nil, view.binding == nil:
 		return r.quietly(ctrl.Result{}, r.disown(ctx, view))
 	case view.wanted():
-		return r.quietly(r.ensure(ctx, view))
+		return r.quietly(r.exclusively(ctx, view, view.service.UID, view.binding.provider, r.ensure))
 	default:
-		return r.quietly(r.release(ctx, view))
+		return r.quietly(r.exclusively(ctx, view, view.service.UID, view.binding.provider, r.release))
 	}
+}
+
+// exclusively does a pass with the Service's entry, unless somebody works on it, who then sees to it that there is one
+// later.
+func (r *Reconciler) exclusively(ctx context.Context, v *view, uid types.UID, provider string,
+	pass func(context.Context, *view, *entry) (ctrl.Result, error)) (ctrl.Result, error) {
+	e := r.ledger.begin(uid, v.name, provider)
+	if e == nil {
+		return ctrl.Result{}, nil
+	}
+	defer r.end(e)
+	return pass(ctx, v, e)
 }
 
 // quietly turns conflicts, and the deletion of what was to be written, which the next pass resolves by itself, into a
@@ -100,6 +121,7 @@ func (r *Reconciler) quietly(result ctrl.Result, err error) (ctrl.Result, error)
 
 // view is what one pass sees.
 type view struct {
+	name    types.NamespacedName
 	service *corev1.Service              // nil: gone
 	record  *v1alpha1.LoadBalancerRecord // nil: none
 	classes []v1alpha1.LoadBalancerClass
@@ -120,7 +142,7 @@ func (v *view) stale() bool {
 
 // observe reads everything that a pass needs, from the cache.
 func (r *Reconciler) observe(ctx context.Context, name types.NamespacedName) (*view, error) {
-	v := &view{}
+	v := &view{name: name}
 	service, record := &corev1.Service{}, &v1alpha1.LoadBalancerRecord{}
 	if err := r.Client.Get(ctx, name, service); err == nil {
 		v.service = service
@@ -147,59 +169,9 @@ func (r *Reconciler) observe(ctx context.Context, name types.NamespacedName) (*v
 	if v.binding == nil {
 		return v, nil
 	}
-	var nodes corev1.NodeList
-	if err := r.Client.List(ctx, &nodes); err != nil {
-		return nil, fmt.Errorf("listing Nodes: %w", err)
-	}
-	for i := range nodes.Items {
-		v.nodes = append(v.nodes, &nodes.Items[i])
-	}
-	return v, nil
-}
-
-// ensure makes the balancer what the Service asks for. Whatever cannot be done leaves the balancer that runs as it is.
-func (r *Reconciler) ensure(ctx context.Context, v *view) (ctrl.Result, error) {
-	if v.binding.refusal != "" {
-		return r.report(ctx, v, refused(v1alpha1.ReasonClassNotAccepted, v.binding.refusal))
-	}
-	provider, err := r.Providers.Get(v.binding.provider)
-	if err != nil {
-		return r.report(ctx, v, refused(v1alpha1.ReasonClassNotAccepted, err.Error()))
-	}
-	spec, options, err := cloud.BuildSpec(cloud.Input{ClusterID: r.ClusterID, Service: v.service, Class: v.binding.class,
-		Nodes: v.nodes, Capabilities: provider.Capabilities()})
-	if err != nil {
-		return r.report(ctx, v, failed(err, cloud.Outcome{}))
-	}
-	desired, err := provider.Desired(spec)
-	if err != nil {
-		return r.report(ctx, v, failed(provider.Classify(err), cloud.Outcome{}))
-	}
-	// The record names the class and the provider, and the finalizer holds the Service, before the first call.
-	v.binding.policy = options.Policy
-	if err := r.writeBinding(ctx, v); err != nil {
-		return ctrl.Result{}, err
-	}
-	if err := r.setFinalizer(ctx, v.service, true); err != nil {
-		// A Service that is gone gets nothing, since nothing would hold it until that is deleted again. Its record,
-		// whose creation we hear of, is released like any other that was left behind.
-		return ctrl.Result{}, client.IgnoreNotFound(err)
-	}
-	if r.lastCondition(v) == nil {
-		r.eventEnsuring(v.service)
-	}
-	out, err := cloud.Converge(ctx, provider, spec.Owner, desired, options)
-	if ctx.Err() != nil {
-		return ctrl.Result{}, ctx.Err()
-	}
-	result := ensured(out, options.Policy)
-	if err != nil {
-		result = failed(err, out)
-	}
-	if len(spec.Nodes) == 0 {
-		result.warnings = append(result.warnings, warning{EventUnavailable, "There are no available nodes for the load balancer"})
-	}
-	return r.report(ctx, v, result)
+	var err error
+	v.nodes, err = r.listNodes(ctx)
+	return v, err
 }
 
 // setFinalizer adds or removes our finalizer, and writes nothing where it is as it should be. NotFound: the Service is

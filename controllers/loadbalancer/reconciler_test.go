@@ -219,6 +219,9 @@ func TestTypeChangeReleasesEverything(t *testing.T) {
 		}
 		return nil
 	})
+	if n := w.events("cart")[EventDeleteFailed]; n > 0 {
+		t.Errorf("%d events call a deletion failed that merely takes its time", n)
+	}
 }
 
 func TestBadAnnotationKeepsTheBalancer(t *testing.T) {
@@ -230,8 +233,8 @@ func TestBadAnnotationKeepsTheBalancer(t *testing.T) {
 		s.Annotations = map[string]string{"fairlead.dev/polcy": "Plan", "fake.fairlead.dev/ip-mode": "Bridge"}
 	})
 	c := w.reason(svc, v1alpha1.ReasonInvalidService)
-	if !strings.Contains(c.Message, "fairlead.dev/polcy") {
-		t.Errorf("the message does not name the annotation: %s", c.Message)
+	if !strings.Contains(c.Message, "fairlead.dev/polcy") || !strings.Contains(c.Message, "fake.fairlead.dev/ip-mode") {
+		t.Errorf("the message does not name both annotations: %s", c.Message)
 	}
 	apiserver.Change(w.World, svc, func(s *corev1.Service) { delete(s.Annotations, "fairlead.dev/polcy") })
 	w.Eventually(func() error {
@@ -390,6 +393,46 @@ func TestReplacementNeedsConsent(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestWrongAnnotationFollowsNodes: a Service with a wrong annotation keeps a balancer that works, which one whose nodes
+// are gone would not; also when the manager starts with the annotation in place.
+func TestWrongAnnotationFollowsNodes(t *testing.T) {
+	for name, annotations := range map[string]map[string]string{
+		"Ours":         {"fairlead.dev/polcy": "Plan"},
+		"TheProviders": {"fake.fairlead.dev/ip-mode": "Bridge", "fake.fairlead.dev/colour": "red"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, fake.Options{}, nil)
+			n1 := w.node("n1", "172.30.0.11", nil)
+			svc := w.service("cart", nil)
+			w.reason(svc, v1alpha1.ReasonEnsured)
+			apiserver.Change(w.World, svc, func(s *corev1.Service) { s.Annotations = annotations })
+			c := w.reason(svc, v1alpha1.ReasonInvalidService)
+			for key := range annotations {
+				if !strings.Contains(c.Message, key) {
+					t.Errorf("the message does not name %s: %s", key, c.Message)
+				}
+			}
+			w.node("n2", "172.30.0.12", nil)
+			w.targets("172.30.0.11", "172.30.0.12")
+			w.stop()
+			w.Must(w.Delete(t.Context(), n1))
+			w.start()
+			w.targets("172.30.0.12")
+			w.node("n3", "172.30.0.13", nil)
+			w.targets("172.30.0.12", "172.30.0.13")
+			w.reason(svc, v1alpha1.ReasonInvalidService)
+			if len(svc.Status.LoadBalancer.Ingress) != 1 || len(w.objects()) != 5 {
+				t.Errorf("the balancer is %+v, of %d objects", svc.Status.LoadBalancer, len(w.objects()))
+			}
+			if w.events("cart")[EventSyncFailed] == 0 {
+				t.Error("no event says it")
+			}
+			w.Must(w.Delete(t.Context(), svc))
+			w.gone(svc)
+		})
+	}
 }
 
 // TestForcedDeletion takes the finalizer off by hand, while no manager runs: what is left in the cloud is found by the

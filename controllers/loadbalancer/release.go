@@ -1,8 +1,11 @@
 package loadbalancer
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -16,7 +19,7 @@ import (
 
 // release takes away what a Service has in the cloud, whether or not anything is found there, then the finalizer, then
 // the record.
-func (r *Reconciler) release(ctx context.Context, v *view) (ctrl.Result, error) {
+func (r *Reconciler) release(ctx context.Context, v *view, e *entry) (ctrl.Result, error) {
 	options, err := cloud.ParseOptions(v.service, v.binding.class)
 	if err == nil && (v.binding.class != nil || v.binding.className == "") {
 		v.binding.policy = options.Policy
@@ -29,7 +32,7 @@ func (r *Reconciler) release(ctx context.Context, v *view) (ctrl.Result, error) 
 	if last != nil && last.Reason != v1alpha1.ReasonDeleting {
 		r.event(v.service, corev1.EventTypeNormal, EventDeleting, actionDelete, "Deleting the load balancer")
 	}
-	out, err := r.converge(ctx, v.binding.provider, cloud.OwnerOf(r.ClusterID, v.service), v.binding.policy)
+	out, err := r.clear(ctx, e, v.binding.provider, cloud.OwnerOf(r.ClusterID, v.service), v.binding.policy)
 	if ctx.Err() != nil {
 		return ctrl.Result{}, ctx.Err()
 	}
@@ -43,9 +46,13 @@ func (r *Reconciler) release(ctx context.Context, v *view) (ctrl.Result, error) 
 			res.err = err // not even a user's mistake ends a release
 		}
 	}
+	if res.reason == v1alpha1.ReasonPending && last != nil && last.Reason == v1alpha1.ReasonDeleting {
+		res.requeue = patience(last.LastTransitionTime.Time)
+	}
+	failure := res.failure()
 	res.reason = v1alpha1.ReasonDeleting
 	changed := last == nil || last.Message != res.message
-	if err != nil && changed {
+	if failure && err != nil && changed {
 		r.event(v.service, corev1.EventTypeWarning, EventDeleteFailed, actionDelete, res.message)
 	}
 	if v.record != nil || r.lastStatus(v) != nil {
@@ -60,14 +67,26 @@ func (r *Reconciler) release(ctx context.Context, v *view) (ctrl.Result, error) 
 	return ctrl.Result{RequeueAfter: res.requeue}, nil
 }
 
-// converge wants nothing of an owner.
-func (r *Reconciler) converge(ctx context.Context, name string, owner cloud.Owner, policy v1alpha1.Policy) (cloud.Outcome, error) {
+// clear wants nothing of an owner. That nothing is left counts only once the cloud has had the time to show what was
+// made last, perhaps by a manager before this one: until then it is an error of class Pending.
+func (r *Reconciler) clear(ctx context.Context, e *entry, name string, owner cloud.Owner, policy v1alpha1.Policy) (cloud.Outcome, error) {
 	provider, err := r.Providers.Get(name)
 	if err != nil {
 		return cloud.Outcome{}, err
 	}
-	return cloud.Converge(ctx, provider, owner, nil, cloud.Options{Policy: policy})
+	ctx = cloud.WithPriority(ctx, cloud.PriorityUrgent)
+	options := cloud.Options{Policy: policy}
+	out, err := cloud.Converge(ctx, provider, owner, nil, options)
+	e.remember(cloud.Spec{Owner: owner}, options, out, cmp.Or(err, ctx.Err()))
+	e.settled = false
+	lag := provider.Capabilities().ReadLag
+	if err == nil && out.Left.Empty() && time.Since(e.touched) < lag {
+		return out, &cloud.Error{Class: cloud.RetryAfter, After: lag - time.Since(e.touched), Err: errUnconfirmed}
+	}
+	return out, err
 }
+
+var errUnconfirmed = errors.New("nothing is left to be seen: looking once more")
 
 // released forgets a Service of which nothing is left in the cloud. The finalizer goes before the record: without the
 // record nobody could tell any more who has to release it.
@@ -106,6 +125,7 @@ func (r *Reconciler) letGo(ctx context.Context, v *view) error {
 		return err
 	}
 	r.last.Delete(svc.UID)
+	r.ledger.forget(svc.UID)
 	return nil
 }
 
@@ -150,17 +170,22 @@ func (r *Reconciler) deleteRecord(ctx context.Context, namespace, name string) e
 }
 
 // releaseStale takes away what a Service left behind that is gone though our finalizer should have held it.
-func (r *Reconciler) releaseStale(ctx context.Context, v *view) (ctrl.Result, error) {
+func (r *Reconciler) releaseStale(ctx context.Context, v *view, e *entry) (ctrl.Result, error) {
 	status := v.record.Status
 	owner := cloud.Owner{ClusterID: r.ClusterID, ServiceUID: string(status.ServiceUID), Namespace: v.record.Namespace, Name: v.record.Name}
-	out, err := r.converge(ctx, status.Provider, owner, status.Policy)
-	if err != nil {
+	out, err := r.clear(ctx, e, status.Provider, owner, status.Policy)
+	switch c := cloud.Classify(err); {
+	case err == nil:
+	case c.Class == cloud.Pending, c.After > 0:
+		return ctrl.Result{RequeueAfter: max(c.After, waitPending)}, nil
+	default:
 		return ctrl.Result{}, fmt.Errorf("deleting the load balancer of a Service that is gone: %w", err)
 	}
 	if !out.Left.Empty() {
 		return ctrl.Result{RequeueAfter: waitPending}, nil
 	}
 	r.last.Delete(status.ServiceUID)
+	r.ledger.forget(status.ServiceUID)
 	if err := r.deleteRecord(ctx, v.record.Namespace, v.record.Name); err != nil {
 		return ctrl.Result{}, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -42,8 +43,12 @@ func (r *Reconciler) report(ctx context.Context, v *view, res result) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	r.eventsOfEnsure(v.service, last, res)
-	if res.err == nil && res.requeue == 0 && res.status == metav1.ConditionTrue {
-		res.requeue = r.Resync
+	switch {
+	case res.requeue == 0:
+	case res.reason == v1alpha1.ReasonPending:
+		res.requeue = patience(condition.LastTransitionTime.Time)
+	default:
+		res.requeue += rand.N(res.requeue/10 + 1) // not all of them at once
 	}
 	if res.err != nil {
 		return ctrl.Result{}, fmt.Errorf("ensuring the load balancer: %w", res.err)
@@ -156,8 +161,8 @@ func applyCondition(c metav1.Condition) *metav1ac.ConditionApplyConfiguration {
 		WithObservedGeneration(c.ObservedGeneration).WithLastTransitionTime(c.LastTransitionTime)
 }
 
-// published returns the addresses to publish: those of a balancer that is complete; until it is, of those published
-// already the ones that still exist, so that what works stays known.
+// published returns the addresses to publish: those of a balancer that is complete, if not all that is asked for; until
+// it is, of those published already the ones that still exist, so that what works stays known.
 func published(svc *corev1.Service, out cloud.Outcome) []corev1.LoadBalancerIngress {
 	var observed []corev1.LoadBalancerIngress
 	for _, in := range cloud.Ingresses(out.Observed) {
@@ -171,7 +176,9 @@ func published(svc *corev1.Service, out cloud.Outcome) []corev1.LoadBalancerIngr
 		}
 		observed = append(observed, ingress)
 	}
-	if out.Left.Empty() {
+	complete := len(out.Left.Operations)+len(out.Left.Waiting) == 0 &&
+		!slices.ContainsFunc(out.Left.Blocked, func(b cloud.Block) bool { return b.Reason == cloud.BlockForeign })
+	if complete {
 		return observed
 	}
 	return slices.DeleteFunc(observed, func(in corev1.LoadBalancerIngress) bool {

@@ -129,8 +129,7 @@ func TestServiceGoneBeforeTheFirstCall(t *testing.T) {
 	w.stop()
 	svc := w.service("cart", nil)
 	w.Must(w.Delete(t.Context(), svc))
-	r := &Reconciler{Client: lagging{w.Client, svc}, Recorder: events.NewFakeRecorder(100), Providers: providers{fake.NewProvider(w.cloud)},
-		ClusterID: "test", Coexist: true}
+	r := w.alone(lagging{w.Client, svc}, events.NewFakeRecorder(100))
 	if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(svc)}); err != nil && !apierrors.IsNotFound(err) {
 		t.Fatal(err)
 	}
@@ -159,7 +158,7 @@ func TestNamespaceTerminates(t *testing.T) {
 	svc := w.service("cart", nil)
 	w.Must(w.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.Namespace}}))
 	recorder := events.NewFakeRecorder(100)
-	r := &Reconciler{Client: w.Client, Recorder: recorder, Providers: providers{fake.NewProvider(w.cloud)}, ClusterID: "test", Coexist: true}
+	r := w.alone(w.Client, recorder)
 	if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(svc)}); err != nil {
 		t.Error(err)
 	}

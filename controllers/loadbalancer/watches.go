@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
@@ -30,7 +32,14 @@ const (
 	maxRetry = 5 * time.Minute
 )
 
-// SetupWithManager adds the controllers loadbalancer and loadbalancerclass to mgr.
+// The controllers of this package, beside the one of Services.
+const (
+	controllerClass = "loadbalancerclass"
+	controllerSweep = "loadbalancer-sweep"
+	controllerNodes = "loadbalancer-nodes"
+)
+
+// SetupWithManager adds the controllers to mgr: of Services, of classes, of nodes, and the sweeps.
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	if r.Providers == nil || r.ClusterID == "" {
 		return errors.New("the controller needs Providers and a ClusterID")
@@ -41,53 +50,154 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	if r.Recorder == nil {
 		r.Recorder = mgr.GetEventRecorder(FieldManager)
 	}
+	r.prepare()
+	var services, nodes, sweep waker
+	r.wake = func(name types.NamespacedName, p priority) { services.add(ctrl.Request{NamespacedName: name}, p, 0) }
+	r.wakeNodes = func() { nodes.add(allNodes, priorityNormal, 0) }
+	r.wakeSweep = func(provider string, after time.Duration) { sweep.add(named("", provider), priorityNormal, after) }
+	return errors.Join(
+		ctrl.NewControllerManagedBy(mgr).Named("loadbalancer").WatchesRawSource(&services).
+			Watches(&corev1.Service{}, serviceHandler()).
+			Watches(&v1alpha1.LoadBalancerRecord{}, r.recordHandler()).
+			Watches(&v1alpha1.LoadBalancerClass{}, handler.EnqueueRequestsFromMapFunc(r.allServices),
+				builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+			WithOptions(options(r.Concurrency)).Complete(r),
+		ctrl.NewControllerManagedBy(mgr).Named(controllerClass).
+			For(&v1alpha1.LoadBalancerClass{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+			Complete(&classReconciler{client: r.Client, providers: r.Providers}),
+		ctrl.NewControllerManagedBy(mgr).Named(controllerNodes).WatchesRawSource(&nodes).
+			Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []ctrl.Request {
+				return []ctrl.Request{allNodes}
+			}), builder.WithPredicates(predicate.Funcs{UpdateFunc: nodeChanged})).
+			WithOptions(options(1)).Complete(&nodeReconciler{Reconciler: r}),
+		ctrl.NewControllerManagedBy(mgr).Named(controllerSweep).WatchesRawSource(&sweep).
+			WithOptions(options(1)).Complete(&sweepReconciler{r}),
+	)
+}
+
+func options(workers int) controller.Options {
+	return controller.Options{MaxConcurrentReconciles: workers,
+		RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minRetry, maxRetry)}
+}
+
+// allNodes is the only request of the controller of nodes.
+var allNodes = named("", "nodes")
+
+// prepare sets what a Reconciler needs before its first pass.
+func (r *Reconciler) prepare() {
 	if r.Concurrency == 0 {
 		r.Concurrency = 4
 	}
 	if r.Resync == 0 {
 		r.Resync = 10 * time.Minute
 	}
-	err := ctrl.NewControllerManagedBy(mgr).Named("loadbalancerclass").
-		For(&v1alpha1.LoadBalancerClass{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Complete(&classReconciler{client: r.Client, providers: r.Providers})
-	if err != nil {
-		return err
-	}
-	return ctrl.NewControllerManagedBy(mgr).Named("loadbalancer").
-		For(&corev1.Service{}, builder.WithPredicates(predicate.Funcs{UpdateFunc: serviceChanged})).
-		Watches(&v1alpha1.LoadBalancerRecord{}, r.recordHandler()).
-		Watches(&v1alpha1.LoadBalancerClass{}, handler.EnqueueRequestsFromMapFunc(r.allServices),
-			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.allServices),
-			builder.WithPredicates(predicate.Funcs{UpdateFunc: nodeChanged})).
-		WithOptions(controller.Options{
-			MaxConcurrentReconciles: r.Concurrency,
-			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minRetry, maxRetry),
-		}).
-		Complete(r)
+	r.ledger, r.sweeps = newLedger(), newSweeps()
 }
 
+func named(namespace, name string) ctrl.Request {
+	return ctrl.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}}
+}
+
+// priority in a controller's queue: what holds people up goes first, what only might have something to do last.
+type priority int
+
+const (
+	priorityLow    priority = handler.LowPriority
+	priorityNormal priority = 0
+	priorityHigh   priority = 100
+)
+
 type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+
+func enqueue(q queue, request ctrl.Request, p priority, after time.Duration) {
+	if pq, ok := q.(priorityqueue.PriorityQueue[reconcile.Request]); ok {
+		pq.AddWithOpts(priorityqueue.AddOpts{Priority: new(int(p)), After: after}, request)
+		return
+	}
+	q.AddAfter(request, after)
+}
+
+// waker is a source of events that puts into its controller's queue what it is told to.
+type waker struct {
+	mu    sync.Mutex
+	queue queue
+	early []func() // told before the controller started
+}
+
+// Start implements source.Source.
+func (w *waker) Start(_ context.Context, q queue) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.queue = q
+	for _, add := range w.early {
+		add()
+	}
+	w.early = nil
+	return nil
+}
+
+func (w *waker) add(request ctrl.Request, p priority, after time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	add := func() { enqueue(w.queue, request, p, after) }
+	if w.queue == nil {
+		w.early = append(w.early, add)
+		return
+	}
+	add()
+}
+
+// serviceHandler wakes Services. Those that are to lose their balancer go first, those that were there when the manager
+// started last.
+func serviceHandler() handler.EventHandler {
+	add := func(q queue, object client.Object, otherwise priority) {
+		svc, ok := object.(*corev1.Service)
+		if !ok {
+			return
+		}
+		p := otherwise
+		if hasFinalizer(svc) && (svc.DeletionTimestamp != nil || svc.Spec.Type != corev1.ServiceTypeLoadBalancer) {
+			p = priorityHigh
+		}
+		enqueue(q, named(svc.Namespace, svc.Name), p, 0)
+	}
+	return handler.Funcs{
+		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) { add(q, e.Object, atStart(e)) },
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
+			if serviceChanged(e) {
+				add(q, e.ObjectNew, priorityNormal)
+			}
+		},
+		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) { add(q, e.Object, priorityNormal) },
+	}
+}
+
+func atStart(e event.CreateEvent) priority {
+	if e.IsInInitialList {
+		return priorityLow
+	}
+	return priorityNormal
+}
 
 // recordHandler wakes the Service of a record that is there at the start, when it may be all that is left of the
 // Service, and of one that somebody else edited or deleted.
 func (r *Reconciler) recordHandler() handler.EventHandler {
-	enqueue := func(q queue, record client.Object) {
-		q.Add(ctrl.Request{NamespacedName: client.ObjectKeyFromObject(record)})
+	add := func(q queue, record client.Object, p priority) {
+		enqueue(q, named(record.GetNamespace(), record.GetName()), p, 0)
 	}
 	return handler.Funcs{
-		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) { enqueue(q, e.Object) },
+		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) { add(q, e.Object, atStart(e)) },
 		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
 			old, record := e.ObjectOld.(*v1alpha1.LoadBalancerRecord), e.ObjectNew.(*v1alpha1.LoadBalancerRecord)
 			uid := cmp.Or(old.Status.ServiceUID, record.Status.ServiceUID)
 			// An event of ours that is faster than the answer to our write costs a pass that finds nothing to do.
 			if last, ok := r.last.Load(uid); ok && last.(*written).before(record) {
-				enqueue(q, record)
+				add(q, record, priorityNormal)
 			}
 		},
 		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) {
 			r.last.Delete(e.Object.(*v1alpha1.LoadBalancerRecord).Status.ServiceUID)
-			enqueue(q, e.Object)
+			add(q, e.Object, priorityNormal)
 		},
 	}
 }
@@ -102,8 +212,7 @@ func (r *Reconciler) allServices(ctx context.Context, _ client.Object) []ctrl.Re
 	var requests []ctrl.Request
 	for i := range services.Items {
 		if services.Items[i].Spec.Type == corev1.ServiceTypeLoadBalancer {
-			requests = append(requests, ctrl.Request{NamespacedName: types.NamespacedName{
-				Namespace: services.Items[i].Namespace, Name: services.Items[i].Name}})
+			requests = append(requests, named(services.Items[i].Namespace, services.Items[i].Name))
 		}
 	}
 	return requests

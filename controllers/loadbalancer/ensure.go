@@ -1,0 +1,137 @@
+package loadbalancer
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// ensure makes the balancer what the Service asks for. Whatever cannot be done leaves the balancer that runs as it is,
+// but for its targets, which follow the nodes.
+func (r *Reconciler) ensure(ctx context.Context, v *view, e *entry) (ctrl.Result, error) {
+	provider, err := r.Providers.Get(v.binding.provider)
+	if err != nil {
+		return r.report(ctx, v, refused(v1alpha1.ReasonClassNotAccepted, err.Error()))
+	}
+	spec, options, err := cloud.BuildSpec(cloud.Input{ClusterID: r.ClusterID, Service: v.service, Class: v.binding.class,
+		Nodes: v.nodes, Capabilities: provider.Capabilities()})
+	desired, wrong := provider.Desired(spec)
+	if v.binding.refusal != "" {
+		return r.keep(ctx, v, e, provider, spec, desired, refused(v1alpha1.ReasonClassNotAccepted, v.binding.refusal))
+	}
+	if wrong != nil {
+		// Whoever puts things right wants to hear all of it.
+		wrong = provider.Classify(wrong)
+		if cloud.IsClass(err, cloud.UserError) {
+			wrong = fmt.Errorf("%w; %w", err, wrong)
+		}
+		err = wrong
+	}
+	if err != nil {
+		return r.keep(ctx, v, e, provider, spec, desired, failed(err, cloud.Outcome{}))
+	}
+	// The record names the class and the provider, and the finalizer holds the Service, before the first call.
+	v.binding.policy = options.Policy
+	if err := r.writeBinding(ctx, v); err != nil {
+		return ctrl.Result{}, err
+	}
+	if err := r.setFinalizer(ctx, v.service, true); err != nil {
+		// A Service that is gone gets nothing, since nothing would hold it until that is deleted again. Its record,
+		// whose creation we hear of, is released like any other that was left behind.
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	r.sweepOnce(v.binding.provider)
+	last := r.lastCondition(v)
+	if last == nil {
+		r.eventEnsuring(v.service)
+	}
+	if res, done := r.withoutLook(v, e, provider, spec, desired, options); done {
+		if res == nil {
+			return ctrl.Result{}, nil
+		}
+		return r.report(ctx, v, *res)
+	}
+	if e.drift {
+		ctx = cloud.WithPriority(ctx, cloud.PriorityDrift)
+	}
+	out, err := cloud.Converge(ctx, provider, spec.Owner, desired, options)
+	e.drift = false
+	e.remember(spec, options, out, cmp.Or(err, ctx.Err()))
+	e.saw(v.service)
+	if ctx.Err() != nil {
+		return ctrl.Result{}, ctx.Err()
+	}
+	res := ensured(out, options.Policy)
+	if err != nil {
+		res = failed(err, out)
+	}
+	if len(spec.Nodes) == 0 {
+		res.warnings = append(res.warnings, warning{EventUnavailable, messageNoNodes})
+	}
+	return r.report(ctx, v, res)
+}
+
+// withoutLook does the pass of a Service that has what it asks for, and of which is known what there is in the cloud: from
+// the sweep, when the manager has just started, or from the last pass, where the Service is the same since. So a restart
+// costs no call for each Service, nor does a pass that somebody else than the Service's owner caused. False: the cloud
+// has to be looked at. No result: there is nothing to be done now, since the sweep, or whoever sends targets, sees to it.
+func (r *Reconciler) withoutLook(v *view, e *entry, p cloud.Provider, spec cloud.Spec, desired []cloud.Resource, options cloud.Options) (*result, bool) {
+	if last := r.lastCondition(v); last == nil || last.Status != metav1.ConditionTrue || options.Policy == v1alpha1.PolicyPlan {
+		return nil, false
+	}
+	var observed []cloud.Resource
+	switch {
+	case !e.looked:
+		seen := r.sweeps.of(v.binding.provider)
+		if seen == nil {
+			return nil, true
+		}
+		if seen.owners == nil {
+			return nil, false
+		}
+		observed = seen.owners[spec.Owner.ID()]
+	case e.settled && !e.drift && e.same(v.service):
+		observed = e.asObserved(p)
+	default:
+		return nil, false
+	}
+	out, err := cloud.Compare(spec.Owner, desired, observed, options)
+	if err != nil || !out.Left.TargetsOnly() || len(out.Left.Blocked)+len(out.Left.Waiting) > 0 {
+		return nil, false
+	}
+	e.remember(spec, options, out, nil)
+	e.saw(v.service)
+	if len(out.Left.Operations) > 0 {
+		r.wakeNodes()
+		return nil, true
+	}
+	res := ensured(out, options.Policy)
+	return &res, true
+}
+
+// keep leaves the balancer of a Service that cannot be served as it is, and says why; only its targets follow the nodes,
+// as far as the provider can tell what they are.
+func (r *Reconciler) keep(ctx context.Context, v *view, e *entry, p cloud.Provider, spec cloud.Spec, desired []cloud.Resource, res result) (ctrl.Result, error) {
+	if v.record == nil {
+		return r.report(ctx, v, res) // it never had one
+	}
+	options := cloud.Options{Policy: v.binding.policy, TargetsOnly: true}
+	out, err := cloud.Converge(ctx, p, spec.Owner, desired, options)
+	e.remember(spec, options, out, cmp.Or(err, ctx.Err()))
+	if ctx.Err() != nil {
+		return ctrl.Result{}, ctx.Err()
+	}
+	if err != nil {
+		res.requeue = max(cloud.Classify(err).After, waitConflict)
+	} else {
+		res.outcome, res.observed = out, true
+	}
+	return r.report(ctx, v, res)
+}

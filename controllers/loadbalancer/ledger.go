@@ -1,0 +1,201 @@
+package loadbalancer
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// ledger remembers of each Service what the last pass found in the cloud, so that a change of nodes, or a sweep, needs no
+// look at each Service. All of it can be lost: whoever is not in it is looked at. It also keeps two from working on one
+// Service at the same time.
+type ledger struct {
+	mu    sync.Mutex
+	byUID map[types.UID]*entry
+}
+
+// entry is what is remembered of one Service. What ledger.mu does not guard is that of whoever works on it.
+type entry struct {
+	uid  types.UID
+	name types.NamespacedName
+	// provider that serves the Service. With ledger.mu.
+	provider string
+	// busy: somebody works on it. again: somebody else wanted to meanwhile, and is owed a pass. With ledger.mu.
+	busy, again bool
+
+	// looked: it was compared with the cloud since the manager started.
+	looked bool
+	// drift: the next pass is because of a sweep, and can wait for others' calls.
+	drift bool
+	// settled: nothing is wanting but, perhaps, targets, so that those of other nodes can be sent without a look.
+	settled bool
+	// owner, spec without nodes, and options, as of the last pass.
+	owner   cloud.Owner
+	spec    cloud.Spec
+	options cloud.Options
+	// service that the last pass saw; not changed.
+	service *corev1.Service
+	// observed resources. Their targets are those of nodes, and left out, or where nodes is nil as observed.
+	observed []cloud.Resource
+	nodes    []cloud.Node
+	// touched is when a call was last made that may have changed something; before that of this process nobody knows.
+	touched time.Time
+}
+
+func newLedger() *ledger { return &ledger{byUID: map[types.UID]*entry{}} }
+
+// begin takes the entry of a Service, making one where there is none. Nil: somebody works on it, and will find in end that
+// a pass is owed.
+func (l *ledger) begin(uid types.UID, name types.NamespacedName, provider string) *entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.byUID[uid]
+	if e == nil {
+		e = &entry{uid: uid, name: name, touched: time.Now()}
+		l.byUID[uid] = e
+	}
+	if !e.busy {
+		e.provider = provider
+	}
+	return l.take(e)
+}
+
+// resume takes an entry that all returned. Nil as for begin, or since it was dropped meanwhile.
+func (l *ledger) resume(e *entry) *entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.byUID[e.uid] != e {
+		return nil
+	}
+	return l.take(e)
+}
+
+func (l *ledger) take(e *entry) *entry {
+	if e.busy {
+		e.again = true
+		return nil
+	}
+	e.busy = true
+	return e
+}
+
+// end gives the entry back, and reports whether a pass is owed.
+func (l *ledger) end(e *entry) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	again := e.again
+	e.busy, e.again = false, false
+	return again
+}
+
+// forget drops the entry of a Service that has nothing in the cloud any more.
+func (l *ledger) forget(uid types.UID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.byUID, uid)
+}
+
+// providers returns the providers that serve Services, sorted.
+func (l *ledger) providers() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	names := map[string]bool{}
+	for _, e := range l.byUID {
+		names[e.provider] = true
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+// all returns the entries of a provider, sorted by the Services' names.
+func (l *ledger) all(provider string) []*entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var entries []*entry
+	for _, e := range l.byUID {
+		if e.provider == provider {
+			entries = append(entries, e)
+		}
+	}
+	slices.SortFunc(entries, func(a, b *entry) int {
+		return cmp.Or(cmp.Compare(a.name.Namespace, b.name.Namespace), cmp.Compare(a.name.Name, b.name.Name), cmp.Compare(a.uid, b.uid))
+	})
+	return entries
+}
+
+// remember keeps what a pass came to.
+func (e *entry) remember(spec cloud.Spec, options cloud.Options, out cloud.Outcome, err error) {
+	e.looked = true
+	if len(out.Done) > 0 || err != nil {
+		e.touched = time.Now()
+	}
+	e.owner, e.options, e.spec = spec.Owner, options, spec
+	e.spec.Nodes = nil
+	e.settled = err == nil && options.Policy != v1alpha1.PolicyPlan && len(out.Left.Waiting) == 0 && out.Left.TargetsOnly()
+	e.observed = slices.Clone(out.Observed)
+	e.nodes = nil
+	if e.settled && len(out.Left.Operations) == 0 {
+		e.synced(spec.Nodes)
+	}
+}
+
+// saw notes what a pass was for.
+func (e *entry) saw(svc *corev1.Service) { e.service = svc }
+
+// same reports whether the Service is as the last pass saw it. All annotations count: people change one to have a
+// balancer looked at.
+func (e *entry) same(svc *corev1.Service) bool {
+	return e.service != nil && equality.Semantic.DeepEqual(e.service.Spec, svc.Spec) && maps.Equal(e.service.Annotations, svc.Annotations)
+}
+
+// synced notes that the targets in the cloud are those of nodes. The slice is kept.
+func (e *entry) synced(nodes []cloud.Node) {
+	e.nodes = nodes
+	if nodes == nil {
+		e.nodes = []cloud.Node{}
+	}
+	for i := range e.observed {
+		e.observed[i].Targets = nil
+	}
+}
+
+// asObserved returns the resources with their targets.
+func (e *entry) asObserved(p cloud.Provider) []cloud.Resource {
+	observed := slices.Clone(e.observed)
+	if e.nodes == nil {
+		return observed
+	}
+	targets := map[cloud.Ref][]cloud.Target{}
+	for _, r := range e.desired(p, e.nodes) {
+		targets[cloud.Ref{Kind: r.Kind, Key: r.Key}] = r.Targets
+	}
+	for i := range observed {
+		if observed[i].HasTargets {
+			observed[i].Targets = targets[cloud.Ref{Kind: observed[i].Kind, Key: observed[i].Key}]
+		}
+	}
+	return observed
+}
+
+// desired is what the Service wants with these nodes. What is wrong with it was said by the pass.
+func (e *entry) desired(p cloud.Provider, nodes []cloud.Node) []cloud.Resource {
+	spec := e.spec
+	spec.Nodes = nodes
+	resources, _ := p.Desired(spec)
+	return resources
+}
+
+// end gives an entry back.
+func (r *Reconciler) end(e *entry) {
+	if r.ledger.end(e) {
+		r.wake(e.name, priorityNormal)
+	}
+}

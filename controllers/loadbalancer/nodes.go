@@ -1,0 +1,163 @@
+package loadbalancer
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// nodesWindow is how soon one change of nodes can follow another: those that come meanwhile are sent together.
+const nodesWindow = time.Second
+
+// nodeReconciler sends the targets of all balancers to the cloud when nodes come and go: as few calls as the provider
+// needs for all of them, without a look at any.
+type nodeReconciler struct {
+	*Reconciler
+	last time.Time // of its only worker
+}
+
+// Reconcile brings the targets of every balancer that is known to the nodes that there are now.
+func (r *nodeReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
+	if wait := nodesWindow - time.Since(r.last); wait > 0 {
+		return ctrl.Result{RequeueAfter: wait}, nil
+	}
+	r.last = time.Now()
+	nodes, err := r.listNodes(ctx)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{RequeueAfter: r.syncNodes(ctx, cloud.EligibleNodes(nodes))}, nil
+}
+
+func (r *Reconciler) listNodes(ctx context.Context) ([]*corev1.Node, error) {
+	var list corev1.NodeList
+	if err := r.Client.List(ctx, &list); err != nil {
+		return nil, fmt.Errorf("listing Nodes: %w", err)
+	}
+	nodes := make([]*corev1.Node, len(list.Items))
+	for i := range list.Items {
+		nodes[i] = &list.Items[i]
+	}
+	return nodes, nil
+}
+
+// syncNodes sends what differs for these nodes. It returns after how long it has to be called again, since a cloud
+// throttles; 0: not at all.
+func (r *Reconciler) syncNodes(ctx context.Context, nodes []cloud.Node) time.Duration {
+	var wait time.Duration
+	for _, name := range r.ledger.providers() {
+		// Where there is no provider nothing was found either, and the Services say why.
+		if provider, err := r.Providers.Get(name); err == nil {
+			wait = max(wait, r.syncProvider(ctx, provider, r.ledger.all(name), nodes))
+		}
+	}
+	return wait
+}
+
+// syncProvider gathers changes of as many Services as one call takes, sends them, and goes on.
+func (r *Reconciler) syncProvider(ctx context.Context, p cloud.Provider, entries []*entry, nodes []cloud.Node) time.Duration {
+	calls := p.Capabilities().Targets
+	b := &batch{}
+	for _, known := range entries {
+		e := r.ledger.resume(known)
+		if e == nil {
+			continue // whoever works on it owes a pass now
+		}
+		changes := r.targetChanges(p, e, nodes)
+		if len(changes) == 0 {
+			r.end(e)
+			continue
+		}
+		if len(b.entries) > 0 && calls.Calls(append(slices.Clone(b.changes), changes...)...) > 1 {
+			if wait := r.send(ctx, p, b, nodes); wait > 0 || ctx.Err() != nil {
+				r.end(e)
+				return wait
+			}
+			b = &batch{}
+		}
+		b.add(e, changes)
+	}
+	return r.send(ctx, p, b, nodes)
+}
+
+// targetChanges is what has to be sent for one Service. Where more than targets differs, or it is not known what there
+// is, the Service gets a pass instead.
+func (r *Reconciler) targetChanges(p cloud.Provider, e *entry, nodes []cloud.Node) []cloud.TargetChange {
+	switch {
+	case !e.looked:
+		return nil // its first pass takes the nodes as they are then
+	case e.settled && e.nodes != nil && sameNodes(e.nodes, nodes):
+		return nil
+	case !e.settled:
+		r.wake(e.name, priorityNormal)
+		return nil
+	}
+	out, err := cloud.Compare(e.owner, e.desired(p, nodes), e.asObserved(p), e.options)
+	if err != nil || !out.Left.TargetsOnly() {
+		e.settled = false
+		r.wake(e.name, priorityNormal)
+		return nil
+	}
+	changes := out.Left.TargetChanges(e.owner)
+	if len(changes) == 0 {
+		e.synced(nodes)
+	}
+	return changes
+}
+
+func sameNodes(a, b []cloud.Node) bool {
+	return slices.EqualFunc(a, b, func(x, y cloud.Node) bool {
+		return x.Name == y.Name && x.ProviderID == y.ProviderID && x.Zone == y.Zone && slices.Equal(x.Addresses, y.Addresses)
+	})
+}
+
+// batch is what goes into one call.
+type batch struct {
+	entries []*entry
+	of      []int // of each change, the entry that it is of
+	changes []cloud.TargetChange
+}
+
+func (b *batch) add(e *entry, changes []cloud.TargetChange) {
+	for range changes {
+		b.of = append(b.of, len(b.entries))
+	}
+	b.entries = append(b.entries, e)
+	b.changes = append(b.changes, changes...)
+}
+
+// send sends a batch and gives its entries back. A Service whose change failed gets a pass, which looks at it. Where the
+// cloud throttles, it returns how long to wait before all of them are tried again.
+func (r *Reconciler) send(ctx context.Context, p cloud.Provider, b *batch, nodes []cloud.Node) (wait time.Duration) {
+	if len(b.entries) == 0 {
+		return 0
+	}
+	failed := make([]*cloud.Error, len(b.entries))
+	for i, err := range p.SyncTargets(ctx, b.changes) {
+		if err != nil {
+			failed[b.of[i]] = p.Classify(err)
+		}
+	}
+	for i, e := range b.entries {
+		e.touched = time.Now()
+		switch err := failed[i]; {
+		case err == nil:
+			e.synced(nodes)
+			r.eventSynced(e, len(nodes))
+		case err.Class == cloud.Throttled:
+			// What was sent and what was not is not known, and it does no harm to send it again.
+			wait = max(wait, err.After, minRetry)
+		default:
+			e.settled = false
+			r.wake(e.name, priorityNormal)
+		}
+		r.end(e)
+	}
+	return wait
+}

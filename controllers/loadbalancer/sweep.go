@@ -1,0 +1,136 @@
+package loadbalancer
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// sweeps lists what there is in each cloud: once when the manager starts, so that Services that were served before need
+// no look at each, and then on a schedule, to find what others changed.
+type sweeps struct {
+	mu sync.Mutex
+	// seen is what the first sweep of each provider found; nil owners: it failed, or is long ago, and each Service is to be
+	// looked at.
+	seen map[string]*snapshot
+	// asked are the providers that are swept, or about to be.
+	asked map[string]bool
+}
+
+// snapshot is what a cloud had of the cluster at one time.
+type snapshot struct {
+	owners map[cloud.OwnerID][]cloud.Resource
+}
+
+func newSweeps() *sweeps { return &sweeps{seen: map[string]*snapshot{}, asked: map[string]bool{}} }
+
+// of returns what the first sweep of a provider found. Nil: there was none yet.
+func (s *sweeps) of(provider string) *snapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seen[provider]
+}
+
+func (s *sweeps) put(provider string, seen *snapshot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen[provider] = seen
+}
+
+// sweepOnce has a provider swept from now on, if it is not yet.
+func (r *Reconciler) sweepOnce(provider string) {
+	r.sweeps.mu.Lock()
+	defer r.sweeps.mu.Unlock()
+	if !r.sweeps.asked[provider] {
+		r.sweeps.asked[provider] = true
+		// Several managers may start at once, in one account.
+		r.wakeSweep(provider, rand.N(r.Resync/600+1))
+	}
+}
+
+// sweepReconciler sweeps a provider, by name.
+type sweepReconciler struct{ *Reconciler }
+
+// Reconcile lists everything of the cluster in one cloud and gives a pass to each Service that has something else there
+// than it should, or that waits to be compared for the first time. Calls for drift come after all others.
+func (r *sweepReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	next := r.Resync*9/10 + rand.N(r.Resync/5+1)
+	provider, err := r.Providers.Get(req.Name)
+	if err != nil {
+		return ctrl.Result{RequeueAfter: next}, nil // its Services say so
+	}
+	started := time.Now()
+	resources, err := provider.List(cloud.WithPriority(ctx, cloud.PriorityDrift), r.ClusterID)
+	if err != nil {
+		e := provider.Classify(err)
+		if e.Class == cloud.Throttled {
+			return ctrl.Result{RequeueAfter: max(e.After, minRetry)}, nil
+		}
+		if r.sweeps.of(req.Name) == nil {
+			r.sweeps.put(req.Name, &snapshot{})
+			r.wakeUnlooked(req.Name)
+		}
+		return ctrl.Result{}, fmt.Errorf("listing what provider %q has: %w", req.Name, err)
+	}
+	seen := &snapshot{owners: map[cloud.OwnerID][]cloud.Resource{}}
+	for _, resource := range resources {
+		for _, id := range resource.Owners {
+			seen.owners[id] = append(seen.owners[id], resource)
+		}
+	}
+	if r.sweeps.of(req.Name) == nil {
+		r.sweeps.put(req.Name, seen)
+	} else {
+		// Whoever was there at the start was compared by now, and what was seen then can go.
+		r.sweeps.put(req.Name, &snapshot{})
+	}
+	r.wakeUnlooked(req.Name)
+	r.findDrift(req.Name, provider, seen, started)
+	return ctrl.Result{RequeueAfter: next}, nil
+}
+
+// wakeUnlooked wakes the Services that wait to be compared for the first time.
+func (r *Reconciler) wakeUnlooked(provider string) {
+	for _, e := range r.ledger.all(provider) {
+		if e := r.ledger.resume(e); e != nil {
+			if !e.looked {
+				r.wake(e.name, priorityLow)
+			}
+			r.end(e)
+		}
+	}
+}
+
+// findDrift wakes the Services whose balancers differ from what the last pass left. What was touched since the list
+// began, or is worked on, is not comparable with it.
+func (r *Reconciler) findDrift(name string, p cloud.Provider, seen *snapshot, started time.Time) {
+	for _, e := range r.ledger.all(name) {
+		if e := r.ledger.resume(e); e != nil {
+			if e.touched.Before(started) && e.drifted(p, seen.owners[e.owner.ID()]) {
+				e.drift = true
+				r.wake(e.name, priorityLow)
+			}
+			r.end(e)
+		}
+	}
+}
+
+// drifted reports whether there is something else in the cloud than the last pass left. Under Plan it always is: what
+// is planned has to be told anew. What is not settled comes again by itself.
+func (e *entry) drifted(p cloud.Provider, observed []cloud.Resource) bool {
+	if e.options.Policy == v1alpha1.PolicyPlan {
+		return true
+	}
+	if !e.settled || e.nodes == nil {
+		return false
+	}
+	out, err := cloud.Compare(e.owner, e.desired(p, e.nodes), observed, e.options)
+	return err == nil && len(out.Left.Operations) > 0
+}
