@@ -177,7 +177,7 @@ func testStoppedAnywhere(t *testing.T, shared bool) {
 		{"add a node", func(*corev1.Service) { node = w.node("n2", "172.30.0.12", nil) }},
 		{"delete", func(svc *corev1.Service) { w.Must(w.Delete(w.Context(), svc)) }},
 	}
-	count := 0
+	count, stops := 0, 0
 	for target := range steps {
 		var want []string
 		// The 0th time nothing is stopped: that is what the others have to come to.
@@ -197,6 +197,9 @@ func testStoppedAnywhere(t *testing.T, shared bool) {
 				if i == target && n > 0 {
 					p.stopAt(n)
 					stopped = !p.run()
+					if stopped {
+						stops++
+					}
 					w.setHook(nil)
 					p.kill()
 					p = w.begin(all...)
@@ -227,7 +230,7 @@ func testStoppedAnywhere(t *testing.T, shared bool) {
 			}
 		}
 	}
-	t.Logf("stopped %d times", count)
+	t.Logf("stopped %d times", stops)
 }
 
 // TestDeletedBeforeItIsSeen: the manager is stopped right after it made something, the Service is deleted, and the cloud
