@@ -17,7 +17,11 @@ func TestTopology(t *testing.T) {
 	m := startManager(t, "--leader-elect=false")
 	h := newHinted(t)
 	h.expect(own)
-	// An endpoint of zone z gets 22% more than an even share, and it cannot be less.
+	h.change(func(s *corev1.Service) { s.Annotations[corev1.AnnotationTopologyMode] = "fairlead.dev/auto.bound-30" })
+	h.expectCondition(metav1.ConditionTrue, "BoundMet")
+	// An endpoint of zone z gets 22% more than an even share, and it cannot be less. The condition was there before all
+	// endpoints were, and told of those that were.
+	h.change(func(s *corev1.Service) { s.Annotations[corev1.AnnotationTopologyMode] = "Auto" })
 	if c := h.expectCondition(metav1.ConditionTrue, "BoundRaised"); !strings.Contains(c.Message, "22.2%") || strings.Contains(c.Message, "\n") {
 		t.Errorf("the message is %q", c.Message)
 	}
