@@ -389,12 +389,15 @@ func TestPacketsLocalOneNode(t *testing.T) {
 		})
 	}
 	to := balancer(t, ns, svc.Name)
-	served(t, internet, to)
-	for range 50 {
-		if a, err := get(internet, to); err != nil || a.Node != home || clientAddr(t, a) != outside {
-			t.Fatalf("answered by %+v, %v; want the Pod on %s to see %s", a, err, home, outside)
+	// Until the Pod was ready no node was healthy, and a balancer then sends to all.
+	eventually(t, 20*time.Second, "every connection goes to the Pod's node", func() error {
+		for range 50 {
+			if a, err := get(internet, to); err != nil || a.Node != home || clientAddr(t, a) != outside {
+				return fmt.Errorf("answered by %+v, %w; want the Pod on %s to see %s", a, err, home, outside)
+			}
 		}
-	}
+		return nil
+	})
 	for i, addr := range nodeAddrs(t) {
 		if nodes[i] == home {
 			continue
