@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/controllers/work"
 	"github.com/fairlead/fairlead/portalloc"
 )
 
@@ -104,10 +105,7 @@ func handlers[T metav1.Object](set, gone func(T)) toolscache.ResourceEventHandle
 			}
 		},
 		DeleteFunc: func(object any) {
-			if unseen, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
-				object = unseen.Obj
-			}
-			if o, ok := object.(T); ok {
+			if o, ok := work.Deleted[T](object); ok {
 				gone(o)
 			}
 		},
