@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -108,37 +110,72 @@ func snapshot(c *fake.Cloud) []string {
 	return lines
 }
 
-func TestProvider(t *testing.T) {
-	cloudtest.Run(t, harness(fake.Options{}, false))
-}
+// suiteEnv names the one of suites that TestSuite runs.
+const suiteEnv = "FAIRLEAD_SUITE"
 
-func TestProviderOfSlowCloud(t *testing.T) {
-	cloudtest.Run(t, harness(fake.Options{Slow: 7 * time.Second}, false))
-}
+var smallAccount = fake.Options{Limits: cloud.Limits{Reads: cloud.Limit{PerSecond: 2, Burst: 3}, Writes: cloud.Limit{PerSecond: 2, Burst: 3}}}
 
-// TestProviderOfLaggingCloud: reads show what was a while ago, and what is made or deleted takes its time.
-func TestProviderOfLaggingCloud(t *testing.T) {
-	// Of one family and without UDP, or it would take long.
-	cloudtest.Run(t, harness(fake.Options{ReadLag: 4 * time.Second, Slow: 3 * time.Second}, false, func(caps *cloud.Capabilities) {
+// suites are providers that keep the contract, by name, and the cases that are skipped since they do not declare what these
+// are about.
+var suites = map[string]struct {
+	factory func(t *testing.T) *cloudtest.Harness
+	skipped []string
+}{
+	"InProcess": {harness(fake.Options{}, false), []string{"Feature/SCTP"}},
+	"Slow":      {harness(fake.Options{Slow: 7 * time.Second}, false), []string{"Feature/SCTP"}},
+	// Reads show what was a while ago, and what is made or deleted takes its time. Of one family and without UDP, or it
+	// would take long.
+	"Lagging": {harness(fake.Options{ReadLag: 4 * time.Second, Slow: 3 * time.Second}, false, func(caps *cloud.Capabilities) {
 		caps.Families, caps.DualStack, caps.MixedProtocols = caps.Families[:1], false, false
-	}))
-}
-
-func TestProviderOverHTTP(t *testing.T) {
-	cloudtest.Run(t, harness(fake.Options{}, true))
-}
-
-// TestProviderOfSmallAccount: the cloud throttles by itself what is sent past its limits, which the provider declares.
-func TestProviderOfSmallAccount(t *testing.T) {
-	limit := cloud.Limit{PerSecond: 2, Burst: 3}
-	options := fake.Options{Limits: cloud.Limits{Reads: limit, Writes: limit}}
-	cloudtest.Run(t, harness(options, false, func(caps *cloud.Capabilities) { caps.Limits = options.Limits }))
-}
-
-// TestSimpleProvider: what a provider does not declare is skipped.
-func TestSimpleProvider(t *testing.T) {
-	cloudtest.Run(t, harness(fake.Options{}, false, func(caps *cloud.Capabilities) {
+	}), []string{"Feature/DualStack", "Feature/IPv6", "Feature/MixedProtocols", "Feature/SCTP"}},
+	"OverHTTP": {harness(fake.Options{}, true), []string{"Feature/SCTP"}},
+	// The cloud throttles by itself what is sent past its limits, which the provider declares.
+	"SmallAccount": {harness(smallAccount, false, func(caps *cloud.Capabilities) { caps.Limits = smallAccount.Limits }),
+		[]string{"Feature/SCTP"}},
+	"Simple": {harness(fake.Options{}, false, func(caps *cloud.Capabilities) {
 		*caps = cloud.Capabilities{Protocols: []string{"TCP"}, Families: []cloud.Family{cloud.IPv4}, NodePorts: true,
 			Targets: caps.Targets}
-	}))
+	}), []string{
+		"Feature/DualStack", "Feature/IPv6", "Feature/MixedProtocols", "Feature/RequestedAddress", "Feature/SCTP",
+		"Feature/SessionAffinity", "Feature/Share", "Feature/SourceRanges", "Feature/UDP",
+		"SharedConcurrently", "SharedCrashAnywhere", "SharedInAnyOrder",
+	}},
+}
+
+// TestSuite is what TestProvider runs in a process of its own, since cases of it are skipped. By itself it tests nothing.
+func TestSuite(t *testing.T) {
+	if name := os.Getenv(suiteEnv); name != "" {
+		cloudtest.Run(t, suites[name].factory)
+	}
+}
+
+// TestProvider: each provider passes the suite, of which exactly what it does not declare is skipped, and visibly so.
+func TestProvider(t *testing.T) {
+	for name, suite := range suites {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			out, err := apart("^TestSuite$", suiteEnv+"="+name)
+			if err != nil {
+				t.Fatalf("the suite: %v\n%s", err, out)
+			}
+			var skipped []string
+			for line := range strings.Lines(out) {
+				if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "--- SKIP: TestSuite/"); ok {
+					skipped = append(skipped, strings.Fields(rest)[0])
+				}
+			}
+			slices.Sort(skipped)
+			if !slices.Equal(skipped, suite.skipped) {
+				t.Errorf("skipped %q, want %q", skipped, suite.skipped)
+			}
+		})
+	}
+}
+
+// apart runs tests of this package in a process of its own, with a variable of the environment.
+func apart(pattern, variable string) (output string, err error) {
+	cmd := exec.Command("/proc/self/exe", "-test.run="+pattern, "-test.v")
+	cmd.Env = append(os.Environ(), variable)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }
