@@ -205,14 +205,11 @@ const turns = 8
 // traffic measures packets through Services and, by turns, past them, and on a node where nobody has written any rules.
 func (t *trial) traffic() (*Traffic, error) {
 	var r Traffic
-	bare, err := newStage(nil)
-	defer bare.close()
-	if err == nil {
-		err = bare.reachable(t.fleet.target(0)) // the kernel takes a second now and then until links work
-	}
+	bare, err := newBareStage(t.fleet.target(0))
 	if err != nil {
 		return nil, err
 	}
+	defer bare.close()
 	e, service := t.effort, t.fleet.service(0)
 	direct := netip.AddrPortFrom(t.fleet.endpoint(t.fleet.size.Services, t.fleet.size.Endpoints-1, false), streamTargetPort)
 	for range turns {

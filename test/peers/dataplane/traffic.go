@@ -138,6 +138,24 @@ func (s *stage) reachable(to netip.AddrPort) error {
 	return err
 }
 
+// newBareStage makes a stage without a peer on which the target can be reached. Links of one that was just made drop
+// everything now and then, for a second or for good; then another is made.
+func newBareStage(target netip.AddrPort) (*stage, error) {
+	const stages = 3
+	var err error
+	for range stages {
+		var s *stage
+		if s, err = newStage(nil); err == nil {
+			err = s.reachable(target)
+		}
+		if err == nil {
+			return s, nil
+		}
+		s.close()
+	}
+	return nil, err
+}
+
 // connections makes them one after the other on each of some threads, as fast as it goes, and returns how many it made a
 // second.
 func (s *stage) connections(lasting time.Duration, to netip.AddrPort) (float64, error) {
