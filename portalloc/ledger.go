@@ -45,6 +45,15 @@ type entry struct {
 	uses    map[int][]string
 }
 
+// entryOf is a Service of which it is not known yet what it has.
+func entryOf(svc *corev1.Service) *entry {
+	return &entry{key: KeyOf(svc), uid: string(svc.UID), created: svc.CreationTimestamp.Time, uses: map[int][]string{}}
+}
+
+func (e *entry) compare(other *entry) int {
+	return cmp.Or(e.created.Compare(other.created), e.key.compare(other.key))
+}
+
 // Hold is a port that is kept for the name of a Service that was deleted.
 type Hold struct {
 	Port    int
@@ -93,8 +102,7 @@ func Rebuild(server Range, pools []Pool, services []*corev1.Service, holds []Hol
 // Set tells that the Service is there and what it has. Only its metadata and its ports are read; nothing is kept of it.
 func (l *Ledger) Set(svc *corev1.Service, now time.Time) {
 	l.expire(now)
-	key := KeyOf(svc)
-	next := &entry{key: key, uid: string(svc.UID), created: svc.CreationTimestamp.Time, uses: map[int][]string{}}
+	key, next := KeyOf(svc), entryOf(svc)
 	for _, port := range PortsOf(svc) {
 		next.uses[port] = UsesOf(svc, port)
 	}
@@ -117,9 +125,7 @@ func (l *Ledger) Set(svc *corev1.Service, now time.Time) {
 	l.services[key] = next
 	for port := range next.uses {
 		l.owners[port] = append(l.owners[port], next)
-		slices.SortFunc(l.owners[port], func(a, b *entry) int {
-			return cmp.Or(a.created.Compare(b.created), a.key.compare(b.key))
-		})
+		slices.SortFunc(l.owners[port], (*entry).compare)
 		// What was kept or promised has arrived, or somebody else has it.
 		l.unhold(port)
 		l.unpromise(port)

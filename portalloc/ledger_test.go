@@ -232,3 +232,16 @@ func TestSetPools(t *testing.T) {
 		t.Errorf("without pools: %v, %+v", l.Holds(), l.Usage(""))
 	}
 }
+
+// TestPrecedes: who keeps a port, of two that a server has.
+func TestPrecedes(t *testing.T) {
+	old, young, twin := service("b", 1), service("a", 2), service("c", 2)
+	for _, tc := range []struct {
+		a, b *corev1.Service
+		want bool
+	}{{old, young, true}, {young, old, false}, {young, twin, true}, {twin, young, false}, {old, old, false}} {
+		if got := Precedes(tc.a, tc.b); got != tc.want {
+			t.Errorf("%s before %s: %t", tc.a.Name, tc.b.Name, got)
+		}
+	}
+}

@@ -24,6 +24,10 @@ func (k Key) compare(other Key) int {
 	return cmp.Or(cmp.Compare(k.Namespace, other.Namespace), cmp.Compare(k.Name, other.Name))
 }
 
+// Precedes reports whether a keeps a port that b has, too: the older one does, of two of one age the first by namespace
+// and name.
+func Precedes(a, b *corev1.Service) bool { return entryOf(a).compare(entryOf(b)) < 0 }
+
 // PortsOf returns the node ports and the health check node port of a Service, each once, sorted. TCP and UDP may share
 // one within a Service.
 func PortsOf(svc *corev1.Service) []int {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,8 +12,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/uuid"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
@@ -201,135 +198,6 @@ func TestReservations(t *testing.T) {
 	w.Must(w.Delete(t.Context(), &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: "cart"}}))
 	w.becomes(p, is(p, 5, 1, 1, fine, free, exclusive))
 	w.becomes(p, is(p, 5, 1, 0, fine, free, exclusive))
-}
-
-// bypassed counts the Services that were written past the API server.
-var bypassed atomic.Int32
-
-// bypass writes a Service past the API server's allocator.
-func (w *world) bypass(svc *corev1.Service) {
-	w.Helper()
-	svc.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Service"}
-	svc.Namespace, svc.UID = w.Namespace, uuid.NewUUID()
-	if svc.CreationTimestamp.IsZero() {
-		svc.CreationTimestamp = metav1.Now()
-	}
-	ip := fmt.Sprintf("10.96.200.%d", 1+bypassed.Add(1))
-	svc.Spec.ClusterIP, svc.Spec.ClusterIPs, svc.Spec.SessionAffinity = ip, []string{ip}, corev1.ServiceAffinityNone
-	svc.Spec.IPFamilies, svc.Spec.IPFamilyPolicy = []corev1.IPFamily{corev1.IPv4Protocol}, new(corev1.IPFamilyPolicySingleStack)
-	w.Bypass("services/specs", svc)
-}
-
-func unique(svc *corev1.Service) *metav1.Condition {
-	return meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionNodePortsUnique)
-}
-
-// TestRepair: the older of two Services keeps the port, the other is moved if its pool says so, and told if not.
-func TestRepair(t *testing.T) {
-	w := newWorld(t, first)
-	p := w.pool("web", 30000, 30009, nil)
-	keeper := w.create("keeper", 30003)
-	young := nodePort("another", 30003)
-	young.CreationTimestamp = metav1.NewTime(keeper.CreationTimestamp.Add(time.Hour))
-	young.Spec.Ports = append(young.Spec.Ports, corev1.ServicePort{Name: "dns", Port: 53, Protocol: corev1.ProtocolUDP, NodePort: 30005})
-	young.Spec.Ports[0].Name = "http"
-	w.bypass(young)
-	w.Eventually(func() error {
-		w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(young), young))
-		if c := unique(young); c == nil || c.Status != metav1.ConditionFalse || c.Reason != v1alpha1.ReasonDuplicate ||
-			!strings.Contains(c.Message, w.Namespace+"/keeper") || !strings.Contains(c.Message, "set duplicates to Move") {
-			return fmt.Errorf("the condition is %+v", c)
-		}
-		return nil
-	})
-	w.becomes(p, is(p, 10, 2, 0, v1alpha1.ReasonAccepted, v1alpha1.ReasonAvailable, v1alpha1.ReasonDuplicates))
-
-	apiserver.Change(w.World, p, func(p *v1alpha1.NodePortPool) { p.Spec.Duplicates = v1alpha1.DuplicateRepairMove })
-	w.Eventually(func() error {
-		w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(young), young))
-		if c := unique(young); c.Status != metav1.ConditionTrue || c.Reason != v1alpha1.ReasonMoved {
-			return fmt.Errorf("the condition is %+v", c)
-		}
-		return nil
-	})
-	if got := []int32{young.Spec.Ports[0].NodePort, young.Spec.Ports[1].NodePort}; got[0] != 30000 || got[1] != 30005 {
-		t.Errorf("it has %v, want only the duplicate moved", got)
-	}
-	w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(keeper), keeper))
-	if keeper.Spec.Ports[0].NodePort != 30003 || unique(keeper) != nil {
-		t.Errorf("the keeper was touched: %+v, %+v", keeper.Spec.Ports, unique(keeper))
-	}
-	w.becomes(p, is(p, 10, 3, 0, v1alpha1.ReasonAccepted, v1alpha1.ReasonAvailable, v1alpha1.ReasonExclusive))
-}
-
-// TestReportedUntilItIsOver: a health check's port cannot be moved; the condition follows what the user does about it.
-func TestReportedUntilItIsOver(t *testing.T) {
-	w := newWorld(t, first)
-	w.pool("web", 30000, 30009, func(s *v1alpha1.NodePortPoolSpec) { s.Duplicates = v1alpha1.DuplicateRepairMove })
-	keeper := w.create("keeper", 30003)
-	young := nodePort("another", 30004)
-	young.CreationTimestamp = metav1.NewTime(keeper.CreationTimestamp.Add(time.Hour))
-	young.Spec.Type, young.Spec.ExternalTrafficPolicy, young.Spec.HealthCheckNodePort = corev1.ServiceTypeLoadBalancer, corev1.ServiceExternalTrafficPolicyLocal, 30003
-	w.bypass(young)
-	reasonIs := func(want string) {
-		t.Helper()
-		w.Eventually(func() error {
-			w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(young), young))
-			if c := unique(young); c == nil || c.Reason != want {
-				return fmt.Errorf("the condition is %+v", c)
-			}
-			return nil
-		})
-	}
-	reasonIs(v1alpha1.ReasonDuplicate)
-	if c := unique(young); !strings.Contains(c.Message, "healthCheckNodePort cannot be changed") {
-		t.Errorf("the message is %q", c.Message)
-	}
-	w.Must(w.Delete(t.Context(), keeper))
-	reasonIs(v1alpha1.ReasonUnique)
-	if young.Spec.HealthCheckNodePort != 30003 {
-		t.Error("its health check was moved")
-	}
-}
-
-// TestStaleRepair: what the cache says alone moves nobody, and of two managers that repair at once one does.
-func TestStaleRepair(t *testing.T) {
-	w := newWorld(t, first)
-	w.stop()
-	w.ports = serverPorts
-	w.pool("web", 30100, 30599, func(s *v1alpha1.NodePortPoolSpec) { s.Duplicates = v1alpha1.DuplicateRepairMove })
-	for range 4 {
-		w.manager(nil)
-	}
-	keeper := w.create("keeper", 30103)
-	var young []*corev1.Service
-	for i := range 5 {
-		svc := nodePort(fmt.Sprint("another", i), 30103)
-		svc.CreationTimestamp = metav1.NewTime(keeper.CreationTimestamp.Add(time.Hour))
-		w.bypass(svc)
-		young = append(young, svc)
-	}
-	w.Eventually(func() error {
-		seen := map[int32]types.UID{30103: keeper.UID}
-		for _, svc := range young {
-			w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
-			port := svc.Spec.Ports[0].NodePort
-			if seen[port] != "" {
-				return fmt.Errorf("%d is had twice", port)
-			}
-			seen[port] = svc.UID
-			// Who lost the race may have said last that there is nothing to do. Nobody was moved twice, or it were from another.
-			c := unique(svc)
-			if c == nil || c.Reason != v1alpha1.ReasonUnique && (c.Reason != v1alpha1.ReasonMoved || !strings.Contains(c.Message, "from node port 30103")) {
-				return fmt.Errorf("the condition of %s is %+v", svc.Name, c)
-			}
-		}
-		return nil
-	})
-	w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(keeper), keeper))
-	if keeper.Spec.Ports[0].NodePort != 30103 {
-		t.Error("the keeper was moved")
-	}
 }
 
 // TestPoolValidation: what the API server refuses, with a word on what to change.

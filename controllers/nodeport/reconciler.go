@@ -95,7 +95,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	case full:
 		return ctrl.Result{RequeueAfter: waitExhausted}, r.report(ctx, svc, &metav1.Condition{Status: metav1.ConditionFalse,
 			Reason: v1alpha1.ReasonExhausted, Message: exhausted.Error()})
-	case apierrors.IsInvalid(err):
+	case refused(err):
 		return ctrl.Result{RequeueAfter: waitExhausted}, r.report(ctx, svc, &metav1.Condition{Status: metav1.ConditionFalse,
 			Reason: v1alpha1.ReasonRefused, Message: "The API server refused the node ports: " + causes(err)})
 	}
@@ -170,7 +170,7 @@ func (r *Reconciler) number(ctx context.Context, svc *corev1.Service) error {
 			allocations.WithLabelValues(r.Book.poolOf(chosen), scopeDynamic).Add(float64(len(chosen.Ports)))
 			return nil
 		}
-		if !apierrors.IsInvalid(refusal) {
+		if !refused(refusal) {
 			r.Book.withdraw(name)
 			return refusal
 		}
@@ -190,11 +190,18 @@ func (r *Reconciler) write(ctx context.Context, svc *corev1.Service, chosen port
 	return nil
 }
 
+// refused reports whether the API server, or who is asked by it, does not want the node ports, rather than could not write
+// them.
+func refused(err error) bool { return apierrors.IsInvalid(err) || apierrors.IsForbidden(err) }
+
 // causes is the server's refusal without what differs from Service to Service.
 func causes(err error) string {
 	status, ok := errors.AsType[*apierrors.StatusError](err)
-	if !ok || status.ErrStatus.Details == nil {
+	if !ok {
 		return err.Error()
+	}
+	if status.ErrStatus.Details == nil || len(status.ErrStatus.Details.Causes) == 0 {
+		return status.ErrStatus.Message
 	}
 	texts := make([]string, len(status.ErrStatus.Details.Causes))
 	for i, cause := range status.ErrStatus.Details.Causes {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -50,14 +49,12 @@ func (r *poolReconciler) repair(ctx context.Context, census *census, namespaces 
 		}
 	}
 	var again time.Duration
+	var all []error // one that cannot be mended keeps no other from it
 	for _, key := range order {
 		wait, err := r.mend(ctx, key, clashes[key], namespaces[key.Namespace])
-		if err != nil {
-			return 0, err
-		}
-		again = max(again, wait)
+		again, all = max(again, wait), append(all, client.IgnoreNotFound(err))
 	}
-	return again, r.resolved(ctx, clashes)
+	return again, errors.Join(append(all, r.resolved(ctx, clashes))...)
 }
 
 // mend looks at one Service as the API server has it.
@@ -83,7 +80,8 @@ func (r *poolReconciler) mend(ctx context.Context, key portalloc.Key, clashes []
 	return waitExhausted, r.reportUnique(ctx, svc, metav1.ConditionFalse, v1alpha1.ReasonDuplicate, text)
 }
 
-// confirm returns those of the clashes that are there in what the API server has.
+// confirm returns those of the clashes that are there in what the API server has, and whose keeper is still the one that
+// keeps the port: it may have been made again since.
 func (r *poolReconciler) confirm(ctx context.Context, svc *corev1.Service, clashes []clash) ([]clash, error) {
 	var confirmed []clash
 	for _, c := range clashes {
@@ -92,7 +90,8 @@ func (r *poolReconciler) confirm(ctx context.Context, svc *corev1.Service, clash
 		if client.IgnoreNotFound(err) != nil {
 			return nil, fmt.Errorf("reading Service %s: %w", c.keeper, err)
 		}
-		if err == nil && slices.Contains(portalloc.PortsOf(keeper), c.port) && slices.Contains(portalloc.PortsOf(svc), c.port) {
+		if err == nil && portalloc.Precedes(keeper, svc) && slices.Contains(portalloc.PortsOf(keeper), c.port) &&
+			slices.Contains(portalloc.PortsOf(svc), c.port) {
 			confirmed = append(confirmed, c)
 		}
 	}
@@ -138,7 +137,7 @@ func (r *poolReconciler) move(ctx context.Context, svc *corev1.Service, clashes 
 	patch := client.MergeFromWithOptions(svc, client.MergeFromWithOptimisticLock{})
 	err = r.client.Patch(ctx, changed, patch, client.FieldOwner(FieldManager))
 	switch {
-	case apierrors.IsInvalid(err):
+	case refused(err):
 		// The promise stays: the next choice is another.
 		return "the API server refused another: " + causes(err), nil
 	case err != nil:
