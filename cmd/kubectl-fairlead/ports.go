@@ -14,6 +14,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/portalloc"
@@ -25,6 +27,8 @@ type portsReport struct {
 	Pools []poolEntry `json:"pools"`
 	// Ports that somebody has or that are kept, by number.
 	Ports []portEntry `json:"ports"`
+	// Clashes are the Services in whose way programs on nodes are, by name.
+	Clashes []clashEntry `json:"clashes,omitempty"`
 }
 
 type poolEntry struct {
@@ -48,6 +52,14 @@ type portEntry struct {
 	KeptUntil *time.Time `json:"keptUntil,omitempty"`
 	// DuplicateOf is the Service that keeps the port which this one has, too.
 	DuplicateOf string `json:"duplicateOf,omitempty"`
+}
+
+// clashEntry is what the manager says of a Service on whose ports programs listen.
+type clashEntry struct {
+	// Service as namespace/name.
+	Service string    `json:"service"`
+	Since   time.Time `json:"since"`
+	Message string    `json:"message"`
 }
 
 // ports is the command of that name.
@@ -76,7 +88,7 @@ func ports(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "kubectl fairlead ports: %v\n", err)
 		return exitFailed
 	}
-	if slices.ContainsFunc(report.Ports, func(p portEntry) bool { return p.DuplicateOf != "" }) {
+	if len(report.Clashes) > 0 || slices.ContainsFunc(report.Ports, func(p portEntry) bool { return p.DuplicateOf != "" }) {
 		return exitFindings
 	}
 	return exitFine
@@ -135,6 +147,13 @@ func reportPorts(server portalloc.Range, services []*corev1.Service, pools []*v1
 		report.Ports = append(report.Ports, portEntry{Port: h.Port, Pool: ledger.PoolOf(h.Port), Service: h.Service.String(), Uses: h.Uses, KeptUntil: new(h.Until.UTC())})
 	}
 	slices.SortStableFunc(report.Ports, func(a, b portEntry) int { return cmp.Compare(a.Port, b.Port) })
+	for _, svc := range services {
+		c := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionNodePortsClear)
+		if c != nil && c.Status == metav1.ConditionFalse {
+			report.Clashes = append(report.Clashes, clashEntry{portalloc.KeyOf(svc).String(), c.LastTransitionTime.UTC(), c.Message})
+		}
+	}
+	slices.SortFunc(report.Clashes, func(a, b clashEntry) int { return cmp.Compare(a.Service, b.Service) })
 	return report
 }
 
@@ -156,9 +175,16 @@ func (r *portsReport) only(pool string) (*portsReport, error) {
 	if len(part.Pools) == 0 {
 		return nil, fmt.Errorf("no NodePortPool is called %q: there are %s", pool, cmp.Or(strings.Join(names, ", "), "none"))
 	}
+	has := map[string]bool{}
 	for _, p := range r.Ports {
 		if p.Pool == pool {
 			part.Ports = append(part.Ports, p)
+			has[p.Service] = true
+		}
+	}
+	for _, c := range r.Clashes {
+		if has[c.Service] {
+			part.Clashes = append(part.Clashes, c)
 		}
 	}
 	return part, nil
@@ -175,13 +201,10 @@ func (r *portsReport) print(w io.Writer, format string) error {
 	for _, p := range r.Pools {
 		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%d\t%s\n", cmp.Or(p.Name, "-"), p.Ranges, p.Size, p.Used, p.Kept, p.Free, p.FreeRanges)
 	}
-	if err := table.Flush(); err != nil {
-		return err
+	// An empty line ends a table: each has columns of its own width.
+	if len(r.Ports) > 0 {
+		fmt.Fprintln(table, "\nPORT\tPOOL\tSERVICE\tFOR\tNOTE")
 	}
-	if len(r.Ports) == 0 {
-		return nil
-	}
-	fmt.Fprintln(table, "\nPORT\tPOOL\tSERVICE\tFOR\tNOTE")
 	for _, p := range r.Ports {
 		note := ""
 		switch {
@@ -191,6 +214,12 @@ func (r *portsReport) print(w io.Writer, format string) error {
 			note = "DUPLICATE: " + p.DuplicateOf + " has it"
 		}
 		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\n", p.Port, cmp.Or(p.Pool, "-"), p.Service, strings.Join(p.Uses, ","), note)
+	}
+	if len(r.Clashes) > 0 {
+		fmt.Fprintln(table, "\nSERVICE\tSINCE\tIN THE WAY")
+	}
+	for _, c := range r.Clashes {
+		fmt.Fprintf(table, "%s\t%s\t%s\n", c.Service, c.Since.Format(time.RFC3339), c.Message)
 	}
 	return table.Flush()
 }

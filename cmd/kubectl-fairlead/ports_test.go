@@ -30,7 +30,16 @@ func sample() *portsReport {
 		{Port: 30015, Namespace: "shop", Name: "old", Uses: []string{"80/TCP"}, Until: metav1.NewTime(now.Add(time.Minute))},
 		{Port: 30016, Namespace: "shop", Name: "older", Uses: []string{"80/TCP"}, Until: metav1.NewTime(now.Add(-time.Minute))},
 	}
+	says := func(is metav1.ConditionStatus, message string, svc *corev1.Service) *corev1.Service {
+		svc.Status.Conditions = []metav1.Condition{
+			{Type: v1alpha1.ConditionNodePortsUnique, Status: metav1.ConditionFalse, Message: "of something else"},
+			{Type: v1alpha1.ConditionNodePortsClear, Status: is, Message: message, LastTransitionTime: metav1.NewTime(now)}}
+		return svc
+	}
 	return reportPorts(portalloc.Range{First: 30000, Last: 30029}, []*corev1.Service{
+		says(metav1.ConditionFalse, "nginx on n1", service("hidden", 0, corev1.ServicePort{Port: 80, NodePort: 30013})),
+		says(metav1.ConditionFalse, "sshd on n2", service("forgotten", 0, corev1.ServicePort{Port: 80, NodePort: 30002})),
+		says(metav1.ConditionTrue, "over", service("clear", 0, corev1.ServicePort{Port: 80, NodePort: 30003})),
 		service("young", time.Hour, corev1.ServicePort{Port: 80, NodePort: 30012}),
 		service("dns", 2*time.Hour, corev1.ServicePort{Port: 53, NodePort: 30012}, corev1.ServicePort{Port: 53, Protocol: "UDP", NodePort: 30012}),
 		service("free", 0, corev1.ServicePort{Port: 80, NodePort: 30001}),
@@ -45,14 +54,21 @@ func TestPortsTable(t *testing.T) {
 	}
 	want := strings.TrimPrefix(`
 POOL  RANGES                    PORTS  USED  RESERVED  FREE  FREE RANGES
-web   30010-30019               10     1     1         8     30010-30011, 30013-30014, 30016-30019
--     30000-30009, 30020-30029  20     1     0         19    30000, 30002-30009, 30020-30029
+web   30010-30019               10     2     1         7     30010-30011, 30014, 30016-30019
+-     30000-30009, 30020-30029  20     3     0         17    30000, 30004-30009, 30020-30029
 
-PORT   POOL  SERVICE     FOR            NOTE
-30001  -     shop/free   80/TCP
-30012  web   shop/dns    53/TCP,53/UDP
-30012  web   shop/young  80/TCP         DUPLICATE: shop/dns has it
-30015  web   shop/old    80/TCP         deleted, kept until 2026-01-02T03:05:05Z
+PORT   POOL  SERVICE         FOR            NOTE
+30001  -     shop/free       80/TCP
+30002  -     shop/forgotten  80/TCP
+30003  -     shop/clear      80/TCP
+30012  web   shop/dns        53/TCP,53/UDP
+30012  web   shop/young      80/TCP         DUPLICATE: shop/dns has it
+30013  web   shop/hidden     80/TCP
+30015  web   shop/old        80/TCP         deleted, kept until 2026-01-02T03:05:05Z
+
+SERVICE         SINCE                 IN THE WAY
+shop/forgotten  2026-01-02T03:04:05Z  sshd on n2
+shop/hidden     2026-01-02T03:04:05Z  nginx on n1
 `, "\n")
 	got := out.String()
 	lines := strings.Split(got, "\n")
@@ -66,7 +82,7 @@ PORT   POOL  SERVICE     FOR            NOTE
 
 func TestOnePool(t *testing.T) {
 	part, err := sample().only("web")
-	if err != nil || len(part.Pools) != 1 || len(part.Ports) != 3 {
+	if err != nil || len(part.Pools) != 1 || len(part.Ports) != 4 || len(part.Clashes) != 1 || part.Clashes[0].Service != "shop/hidden" {
 		t.Errorf("got %+v, %v", part, err)
 	}
 	if _, err := sample().only("wbe"); err == nil || !strings.Contains(err.Error(), "there are web") {

@@ -37,7 +37,7 @@ func kubeconfig(t *testing.T, c *rest.Config) string {
 	return file
 }
 
-// TestPorts asks a real API server, by way of a kubeconfig.
+// TestPorts asks a real API server, by way of a kubeconfig. What the manager says of a Service is a finding.
 func TestPorts(t *testing.T) {
 	w := apiserver.New(t)
 	objects := []client.Object{
@@ -50,14 +50,27 @@ func TestPorts(t *testing.T) {
 		w.Make(object)
 		t.Cleanup(func() { w.Must(w.Delete(context.Background(), object)) })
 	}
-	var stdout, stderr bytes.Buffer
-	if code := run(t.Context(), []string{"ports", "-kubeconfig", kubeconfig(t, w.Config), "-pool", "web", "-o", "json"}, &stdout, &stderr); code != exitFine {
-		t.Fatalf("exit code %d: %s", code, stderr.String())
+	file := kubeconfig(t, w.Config)
+	ask := func(want int) (report portsReport, text string) {
+		t.Helper()
+		var stdout, stderr bytes.Buffer
+		if code := run(t.Context(), []string{"ports", "-kubeconfig", file, "-pool", "web", "-o", "json"}, &stdout, &stderr); code != want {
+			t.Fatalf("exit code %d, want %d: %s%s", code, want, stdout.String(), stderr.String())
+		}
+		w.Must(json.Unmarshal(stdout.Bytes(), &report))
+		return report, stdout.String()
 	}
-	var report portsReport
-	w.Must(json.Unmarshal(stdout.Bytes(), &report))
+	report, text := ask(exitFine)
 	if len(report.Pools) != 1 || report.Pools[0].FreeRanges != "31000-31003, 31005-31009" || len(report.Ports) != 1 ||
 		report.Ports[0].Service != w.Namespace+"/cart" || !slices.Equal(report.Ports[0].Uses, []string{"80/TCP"}) {
-		t.Errorf("it says %s", stdout.String())
+		t.Errorf("it says %s", text)
+	}
+	cart := objects[1].(*corev1.Service)
+	cart.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionNodePortsClear, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonListener,
+		Message: "nginx listens there", LastTransitionTime: metav1.Now()}}
+	w.Must(w.Client.Status().Update(t.Context(), cart))
+	report, text = ask(exitFindings)
+	if len(report.Clashes) != 1 || report.Clashes[0].Service != w.Namespace+"/cart" || report.Clashes[0].Message != "nginx listens there" {
+		t.Errorf("of a program in the way it says %s", text)
 	}
 }
