@@ -55,9 +55,10 @@ manifests: ## Generate CRDs and the manager's role from the code.
 	$(TOOL) controller-gen rbac:roleName=fairlead-manager paths=./controllers/... paths=./cmd/manager/... output:rbac:dir=config/rbac
 
 .PHONY: generate
-generate: ## Generate deep copies and apply configurations.
+generate: ## Generate deep copies, apply configurations and the wire format of plugins.
 	$(TOOL) controller-gen object paths=./api/...
 	$(TOOL) controller-gen applyconfiguration paths=./api/v1alpha1/...
+	go run -modfile=go.tools.mod cloud/plugin/v1alpha1/generate.go
 
 .PHONY: fmt
 fmt: ## Format the code.

@@ -48,13 +48,13 @@ func Wait(ctx context.Context, kind CallKind) error {
 	if p == nil || kind == p.kind && p.spent.CompareAndSwap(false, true) {
 		return nil
 	}
-	return p.account.buckets[kind].take(ctx, priorityOf(ctx))
+	return p.account.buckets[kind].take(ctx, PriorityOf(ctx))
 }
 
 // do spends a call, then sends it.
 func (l *limited) do(ctx context.Context, kind CallKind, call func(context.Context) error) error {
 	b := l.buckets[kind]
-	if err := b.take(ctx, priorityOf(ctx)); err != nil {
+	if err := b.take(ctx, PriorityOf(ctx)); err != nil {
 		return err
 	}
 	err := call(context.WithValue(ctx, purseKey{}, &purse{account: l, kind: kind}))

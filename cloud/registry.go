@@ -44,50 +44,64 @@ func Names() []string {
 	return slices.Sorted(maps.Keys(registry))
 }
 
-// New starts the provider of that name. An unknown name is an error that lists the known ones.
-func New(name string, config Config) (Provider, error) {
-	registryMu.Lock()
-	factory, ok := registry[name]
-	registryMu.Unlock()
-	if !ok {
-		return nil, fmt.Errorf("no provider is called %q: choose one of %s", name, strings.Join(Names(), ", "))
-	}
-	provider, err := factory(config)
-	if err != nil {
-		return nil, fmt.Errorf("starting provider %q: %w", name, err)
-	}
-	return provider, nil
-}
-
 // Providers starts each provider when it is first asked for, once, since a class may name one that the manager's
-// configuration does not. For several goroutines.
+// configuration does not. For several goroutines: the start of one, which may take its time, does not hold up the others.
 type Providers struct {
-	config  func(name string) (Config, error)
+	config    func(name string) (Config, error)
+	factories map[string]Factory
+
 	mu      sync.Mutex
-	started map[string]Provider
+	started map[string]*started
 }
 
-// NewProviders makes an empty set. config says what the provider of that name is started with.
-func NewProviders(config func(name string) (Config, error)) *Providers {
-	return &Providers{config: config, started: map[string]Provider{}}
+// started is a provider, or the place for it.
+type started struct {
+	mu       sync.Mutex
+	provider Provider // nil: not yet
+	limits   Limits
+	limited  Provider
 }
 
-// Get returns the provider of that name, within its limits (see Limited). A failed start is tried again by the next call.
+// NewProviders makes a set of the registered providers, none of them started, and of others. config says what the
+// provider of that name is started with.
+func NewProviders(config func(name string) (Config, error), others map[string]Factory) *Providers {
+	registryMu.Lock()
+	defer registryMu.Unlock()
+	factories := maps.Clone(registry)
+	maps.Copy(factories, others)
+	return &Providers{config: config, factories: factories, started: map[string]*started{}}
+}
+
+// Get returns the provider of that name, within its limits (see Limited). A failed start is tried again by the next call;
+// its error is of the class that the provider's factory gave it. An unknown name is an error that lists the known ones.
 func (p *Providers) Get(name string) (Provider, error) {
+	factory, ok := p.factories[name]
+	if !ok {
+		return nil, fmt.Errorf("no provider is called %q: choose one of %s", name,
+			strings.Join(slices.Sorted(maps.Keys(p.factories)), ", "))
+	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if provider, ok := p.started[name]; ok {
-		return provider, nil
+	s := p.started[name]
+	if s == nil {
+		s = &started{}
+		p.started[name] = s
 	}
-	config, err := p.config(name)
-	if err != nil {
-		return nil, fmt.Errorf("configuring provider %q: %w", name, err)
+	p.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.provider == nil {
+		config, err := p.config(name)
+		if err != nil {
+			return nil, fmt.Errorf("configuring provider %q: %w", name, err)
+		}
+		if s.provider, err = factory(config); err != nil {
+			s.provider = nil
+			return nil, fmt.Errorf("starting provider %q: %w", name, err)
+		}
 	}
-	provider, err := New(name, config)
-	if err != nil {
-		return nil, err
+	// A plugin that was restarted may have another account.
+	if limits := s.provider.Capabilities().Limits; s.limited == nil || limits != s.limits {
+		s.limited, s.limits = Limited(s.provider, limits), limits
 	}
-	provider = Limited(provider, provider.Capabilities().Limits)
-	p.started[name] = provider
-	return provider, nil
+	return s.limited, nil
 }

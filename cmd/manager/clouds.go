@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -9,14 +10,42 @@ import (
 	configv1alpha1 "github.com/fairlead/fairlead/api/config/v1alpha1"
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/fake" // registers itself, as every cloud that is imported here does
+	"github.com/fairlead/fairlead/cloud/plugin"
 )
 
-// checkCloud refuses a provider that is not linked into this program.
+// checkCloud refuses a provider that is neither linked into this program nor a plugin, and a plugin that has the name of
+// one that is linked.
 func checkCloud(c configv1alpha1.Cloud) error {
-	if c.Provider != "" && !slices.Contains(cloud.Names(), c.Provider) {
-		return fmt.Errorf("cloud.provider: no provider is called %q: choose from %s", c.Provider, strings.Join(cloud.Names(), ", "))
+	names := cloud.Names()
+	var mistakes []error
+	for i, p := range c.Plugins {
+		if slices.Contains(cloud.Names(), p.Name) {
+			mistakes = append(mistakes, fmt.Errorf("cloud.plugins[%d].name: %q is a provider of the manager itself: choose another name", i, p.Name))
+		}
+		names = append(names, p.Name)
 	}
-	return nil
+	if c.Provider != "" && !slices.Contains(names, c.Provider) {
+		slices.Sort(names)
+		mistakes = append(mistakes, fmt.Errorf("cloud.provider: no provider is called %q: choose from %s", c.Provider, strings.Join(names, ", ")))
+	}
+	return errors.Join(mistakes...)
+}
+
+// cloudProviders are those that are linked into this program and those of plugins.
+func cloudProviders(c *configv1alpha1.ManagerConfiguration) (*cloud.Providers, error) {
+	plugins := map[string]cloud.Factory{}
+	for _, p := range c.Cloud.Plugins {
+		plugins[p.Name] = plugin.Factory(plugin.Options{Name: p.Name, Socket: p.Socket, Timeout: p.Timeout.Duration})
+	}
+	providers := cloud.NewProviders(func(name string) (cloud.Config, error) { return cloudConfig(name, c) }, plugins)
+	if c.Cloud.Provider == "" {
+		return providers, nil
+	}
+	// What is wrong with its configuration shows now, not in the status of the first Service. A plugin may come later.
+	if _, err := providers.Get(c.Cloud.Provider); err != nil && !cloud.IsClass(err, cloud.RetryAfter) {
+		return nil, err
+	}
+	return providers, nil
 }
 
 // cloudConfig is what the provider of that name is started with. The file is that of the configured provider: others

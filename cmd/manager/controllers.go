@@ -10,7 +10,6 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	configv1alpha1 "github.com/fairlead/fairlead/api/config/v1alpha1"
-	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/controllers/endpoints"
 	"github.com/fairlead/fairlead/controllers/endpointslice"
 	"github.com/fairlead/fairlead/controllers/loadbalancer"
@@ -68,12 +67,9 @@ var constructors = map[string]func(wiring) (reconciler, error){
 		return r, nil
 	},
 	configv1alpha1.ControllerLoadBalancer: func(c wiring) (reconciler, error) {
-		providers := cloud.NewProviders(func(name string) (cloud.Config, error) { return cloudConfig(name, c.ManagerConfiguration) })
-		if c.Cloud.Provider != "" {
-			// What is wrong with its configuration shows now, not in the status of the first Service.
-			if _, err := providers.Get(c.Cloud.Provider); err != nil {
-				return nil, err
-			}
+		providers, err := cloudProviders(c.ManagerConfiguration)
+		if err != nil {
+			return nil, err
 		}
 		return &loadbalancer.Reconciler{
 			Providers:       providers,

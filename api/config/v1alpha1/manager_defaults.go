@@ -23,6 +23,8 @@ const (
 	defaultEndpointsBatchDelay        = 3 * time.Second
 	defaultEndpointsSyncs       int32 = 5
 
+	defaultPluginTimeout = time.Minute
+
 	defaultReportInterval = time.Minute
 
 	defaultLeaseDuration = 15 * time.Second
@@ -44,6 +46,9 @@ func (c *ManagerConfiguration) Default() {
 	orDefault(&c.EndpointSlice.ConcurrentSyncs, new(defaultSliceSyncs))
 	orDefault(&c.Endpoints.MaxBatchDelay, &metav1.Duration{Duration: defaultEndpointsBatchDelay})
 	orDefault(&c.Endpoints.ConcurrentSyncs, new(defaultEndpointsSyncs))
+	for i := range c.Cloud.Plugins {
+		orDefault(&c.Cloud.Plugins[i].Timeout, &metav1.Duration{Duration: defaultPluginTimeout})
+	}
 	orDefault(&c.LeaderElection.Name, DefaultLeaderElectionName)
 	orDefault(&c.LeaderElection.Enabled, new(true))
 	orDefault(&c.LeaderElection.LeaseDuration, &metav1.Duration{Duration: defaultLeaseDuration})

@@ -14,6 +14,14 @@ func seconds(n int) *metav1.Duration {
 	return &metav1.Duration{Duration: time.Duration(n) * time.Second}
 }
 
+// plugins sets them.
+func plugins(list ...CloudPlugin) func(*ManagerConfiguration) {
+	return func(c *ManagerConfiguration) {
+		c.Cloud.Plugins = list
+		c.Default()
+	}
+}
+
 func TestDefault(t *testing.T) {
 	full := &ManagerConfiguration{
 		TypeMeta:      metav1.TypeMeta{APIVersion: "config.fairlead.dev/v1alpha1", Kind: "ManagerConfiguration"},
@@ -40,6 +48,7 @@ func TestDefault(t *testing.T) {
 	given.EndpointSelector = EndpointSelector{AllowedCIDRs: []string{"10.20.0.0/16", "fd00:20::/64"}}
 	given.LeaderElection = LeaderElection{Enabled: new(false), Name: "n", Namespace: "ns",
 		LeaseDuration: seconds(9), RenewDeadline: seconds(6), RetryPeriod: seconds(3)}
+	given.Cloud.Plugins = []CloudPlugin{{Name: "rack", Socket: "/run/rack.sock", Timeout: seconds(9)}}
 	given.Metrics = Metrics{BindAddress: "0", Secure: new(false)}
 	given.Health.BindAddress = "0"
 	given.NodeReports = NodeReports{Port: 10268, Interval: seconds(7)}
@@ -53,6 +62,15 @@ func TestDefault(t *testing.T) {
 	}{
 		"Nothing":    {reason: "the file may be empty but for its kind", in: &ManagerConfiguration{}, want: full},
 		"Everything": {reason: "what was given stays", in: given.DeepCopy(), want: given},
+		"Plugin": {
+			reason: "a plugin gets the usual time",
+			in:     &ManagerConfiguration{Cloud: Cloud{Plugins: []CloudPlugin{{Name: "rack", Socket: "/run/rack.sock"}}}},
+			want: func() *ManagerConfiguration {
+				c := full.DeepCopy()
+				c.Cloud.Plugins = []CloudPlugin{{Name: "rack", Socket: "/run/rack.sock", Timeout: seconds(60)}}
+				return c
+			}(),
+		},
 		"OnlyQPS": {
 			reason: "the burst follows the QPS",
 			in:     &ManagerConfiguration{ClientConnection: ClientConnection{QPS: new(float32(2.5))}},
@@ -102,6 +120,17 @@ func TestValidate(t *testing.T) {
 		"CIDRAll":        {"everything is no bound", func(c *ManagerConfiguration) { c.EndpointSelector.AllowedCIDRs = []string{"0.0.0.0/0", "::/0"} }, [][2]string{{"endpointSelector.allowedCIDRs[0]:", "secondary networks"}, {"endpointSelector.allowedCIDRs[1]:", "secondary networks"}}},
 		"Endpoint":       {"forms are named", func(c *ManagerConfiguration) { c.Cloud.Fake = &FakeCloud{Endpoint: "cloud:80"} }, [][2]string{{"cloud.fake.endpoint:", "http://host:port"}}},
 		"EndpointSocket": {"an absolute path", func(c *ManagerConfiguration) { c.Cloud.Fake = &FakeCloud{Endpoint: "unix://run/x"} }, [][2]string{{"cloud.fake.endpoint:", "unix:///path"}}},
+		"PluginName":     {"classes could not name it", plugins(CloudPlugin{Name: "My Rack", Socket: "/a"}), [][2]string{{"cloud.plugins[0].name:", "lower case"}}},
+		"PluginNameless": {"classes could not name it", plugins(CloudPlugin{Socket: "/a"}), [][2]string{{"cloud.plugins[0].name:", "lower case"}}},
+		"PluginTwice":    {"a class could mean either", plugins(CloudPlugin{Name: "a", Socket: "/a"}, CloudPlugin{Name: "b", Socket: "/b"}, CloudPlugin{Name: "a", Socket: "/c"}), [][2]string{{"cloud.plugins[2].name:", "cloud.plugins[0]"}}},
+		"PluginRelative": {"an example is given", plugins(CloudPlugin{Name: "a", Socket: "run/a.sock"}), [][2]string{{"cloud.plugins[0].socket:", "/run/fairlead/a.sock"}}},
+		"PluginURL":      {"an example is given", plugins(CloudPlugin{Name: "a", Socket: "unix:///run/a.sock"}), [][2]string{{"cloud.plugins[0].socket:", "/run/fairlead/a.sock"}}},
+		"PluginNowhere":  {"an example is given", plugins(CloudPlugin{Name: "a"}), [][2]string{{"cloud.plugins[0].socket:", "/run/fairlead/a.sock"}}},
+		"PluginDetour":   {"two ways to write one path", plugins(CloudPlugin{Name: "a", Socket: "/run//a.sock"}), [][2]string{{"cloud.plugins[0].socket:", "absolute"}}},
+		"PluginFarAway":  {"the system would refuse it", plugins(CloudPlugin{Name: "a", Socket: "/" + strings.Repeat("a", 96)}), [][2]string{{"cloud.plugins[0].socket:", "96 bytes"}}},
+		"PluginSockets":  {"one of the two is a mistake", plugins(CloudPlugin{Name: "a", Socket: "/a"}, CloudPlugin{Name: "b", Socket: "/a"}), [][2]string{{"cloud.plugins[1].socket:", "cloud.plugins[0]"}}},
+		"PluginHasty":    {"nothing would work", plugins(CloudPlugin{Name: "a", Socket: "/a", Timeout: &metav1.Duration{Duration: time.Millisecond}}), [][2]string{{"cloud.plugins[0].timeout:", "1s"}}},
+		"PluginPatient":  {"the pass would end first", plugins(CloudPlugin{Name: "a", Socket: "/a", Timeout: seconds(241)}), [][2]string{{"cloud.plugins[0].timeout:", "4m0s"}}},
 		"MetricsAddress": {"forms are named", func(c *ManagerConfiguration) { c.Metrics.BindAddress = "8443" }, [][2]string{{"metrics.bindAddress:", ":port"}}},
 		"SameAddress":    {"the second would fail to listen", func(c *ManagerConfiguration) { c.Health.BindAddress = ":8443" }, [][2]string{{"health.bindAddress:", "another port"}}},
 		"WebhookAddress": {"what is configured must be answered", func(c *ManagerConfiguration) { c.Webhook.BindAddress = "0" }, [][2]string{{"webhook.bindAddress:", ":port"}}},

@@ -117,6 +117,22 @@ type Cloud struct {
 
 	// Fake configures the provider "fake". Nil: its defaults.
 	Fake *FakeCloud `json:"fake,omitempty"`
+
+	// Plugins are providers in processes of their own. The manager starts without them, and finds them when they come.
+	Plugins []CloudPlugin `json:"plugins,omitempty"`
+}
+
+// CloudPlugin is a provider in a process of its own, beside the manager.
+type CloudPlugin struct {
+	// Name of the provider, as classes and cloud.provider name it: a DNS label that no other provider has.
+	Name string `json:"name"`
+
+	// Socket is the absolute path of the unix socket that the plugin listens on. The manager must be the plugin's user, or
+	// root.
+	Socket string `json:"socket"`
+
+	// Timeout is how long a call may take, 1s to 4m. Nil: 1m.
+	Timeout *metav1.Duration `json:"timeout,omitempty"`
 }
 
 // FakeCloud configures the cloud that exists only for trials and tests.

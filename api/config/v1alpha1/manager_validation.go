@@ -1,11 +1,13 @@
 package v1alpha1
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
+	"path"
 	"regexp"
 	"strconv"
 	"strings"
@@ -90,18 +92,54 @@ func (e *EndpointSelector) validate() []error {
 }
 
 func (c *Cloud) validate() []error {
+	mistakes := c.validatePlugins()
 	if c.Fake == nil || c.Fake.Endpoint == "" {
-		return nil
+		return mistakes
 	}
 	endpoint, err := url.Parse(c.Fake.Endpoint)
 	switch {
 	case err != nil:
 	case endpoint.Scheme == "http" && endpoint.Host != "" && endpoint.Path == "":
-		return nil
+		return mistakes
 	case endpoint.Scheme == "unix" && endpoint.Host == "" && endpoint.Path != "":
-		return nil
+		return mistakes
 	}
-	return []error{fmt.Errorf("cloud.fake.endpoint: %q is no place to reach it: write http://host:port or unix:///path", c.Fake.Endpoint)}
+	return append(mistakes, fmt.Errorf("cloud.fake.endpoint: %q is no place to reach it: write http://host:port or unix:///path", c.Fake.Endpoint))
+}
+
+// The system takes 107 bytes as the path of a socket; a plugin in Go makes it under a name that is a little longer.
+const maxSocket = 96
+
+// maxPluginTimeout is below the 5 minutes that one pass of a controller may take.
+const maxPluginTimeout = 4 * time.Minute
+
+func (c *Cloud) validatePlugins() []error {
+	var mistakes []error
+	names, sockets := map[string]int{}, map[string]int{}
+	for i, p := range c.Plugins {
+		add := func(field, format string, args ...any) {
+			mistakes = append(mistakes, fmt.Errorf("cloud.plugins[%d].%s: %w", i, field, fmt.Errorf(format, args...)))
+		}
+		if len(validation.IsDNS1123Label(p.Name)) > 0 {
+			add("name", "%q cannot name a provider: write lower case letters, digits and '-'", p.Name)
+		} else if other, taken := names[p.Name]; taken {
+			add("name", "%q is taken by cloud.plugins[%d]: choose another name", p.Name, other)
+		} else {
+			names[p.Name] = i
+		}
+		if !path.IsAbs(p.Socket) || path.Clean(p.Socket) != p.Socket || len(p.Socket) > maxSocket {
+			add("socket", "%q is no place for a socket: write an absolute path of at most %d bytes, like /run/fairlead/%s.sock",
+				p.Socket, maxSocket, cmp.Or(p.Name, "name"))
+		} else if other, taken := sockets[p.Socket]; taken {
+			add("socket", "%q is taken by cloud.plugins[%d]: give each plugin its own", p.Socket, other)
+		} else {
+			sockets[p.Socket] = i
+		}
+		if d := p.Timeout.Duration; d < time.Second || d > maxPluginTimeout {
+			add("timeout", "%s is not within 1s and %s", d, maxPluginTimeout)
+		}
+	}
+	return mistakes
 }
 
 func (e *LeaderElection) validate() []error {

@@ -1,0 +1,272 @@
+package plugin_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/cloudtest"
+	"github.com/fairlead/fairlead/cloud/fake"
+	"github.com/fairlead/fairlead/cloud/plugin"
+)
+
+// The variables that make this test's program a plugin: its socket, and that of the fake cloud.
+const (
+	socketEnv = "FAIRLEAD_PLUGIN_SOCKET"
+	cloudEnv  = "FAIRLEAD_PLUGIN_CLOUD"
+	writesEnv = "FAIRLEAD_PLUGIN_WRITES" // per second; empty: no limit
+)
+
+func TestMain(m *testing.M) {
+	if socket := os.Getenv(socketEnv); socket != "" {
+		if err := servePlugin(socket, os.Getenv(cloudEnv)); err != nil {
+			fmt.Fprintln(os.Stderr, "plugin:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// servePlugin is the main function of a plugin for the fake cloud. It ends with the test, whose end closes its input.
+func servePlugin(socket, endpoint string) error {
+	ctx, stop := context.WithCancel(context.Background())
+	go func() {
+		defer stop()
+		_, _ = io.Copy(io.Discard, os.Stdin)
+	}()
+	client, err := fake.NewClient(endpoint)
+	if err != nil {
+		return err
+	}
+	return plugin.Serve(ctx, socket, fake.NewProvider(client, func(caps *cloud.Capabilities) {
+		_, _ = fmt.Sscan(os.Getenv(writesEnv), &caps.Limits.Writes.PerSecond)
+	}))
+}
+
+// process is a plugin in a process of its own.
+type process struct {
+	t      *testing.T
+	socket string
+	env    []string
+	cmd    *exec.Cmd
+	input  io.Closer
+}
+
+// start runs the plugin of a cloud, and returns when it listens.
+func start(t *testing.T, c *fake.Cloud, env ...string) *process {
+	t.Helper()
+	folder := folder(t)
+	listener, err := net.Listen("unix", filepath.Join(folder, "cloud"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: fake.Handler(c)}
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() { _ = server.Close() })
+	p := &process{t: t, socket: filepath.Join(folder, "plugin"),
+		env: append(env, cloudEnv+"=unix://"+filepath.Join(folder, "cloud"))}
+	p.run()
+	t.Cleanup(p.kill)
+	return p
+}
+
+// folder is one whose name leaves room for that of a socket.
+func folder(t *testing.T) string {
+	t.Helper()
+	folder, err := os.MkdirTemp("", "plugin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(folder) })
+	return folder
+}
+
+func (p *process) run() {
+	p.t.Helper()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), append(p.env, socketEnv+"="+p.socket)...)
+	cmd.Stderr = os.Stderr
+	input, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.cmd, p.input = cmd, input
+	eventually(p.t, func() error {
+		conn, err := net.Dial("unix", p.socket)
+		if err == nil {
+			err = conn.Close()
+		}
+		return err
+	})
+}
+
+// kill is kill -9. The socket stays behind.
+func (p *process) kill() {
+	_ = p.cmd.Process.Signal(syscall.SIGKILL)
+	_ = p.cmd.Wait()
+	_ = p.input.Close()
+}
+
+// client connects to the plugin.
+func (p *process) client() *plugin.Client {
+	p.t.Helper()
+	return connect(p.t, plugin.Options{Name: "rack", Socket: p.socket})
+}
+
+func connect(t *testing.T, options plugin.Options) *plugin.Client {
+	t.Helper()
+	c, err := plugin.New(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// eventually polls until there is no error.
+func eventually(t *testing.T, try func() error) {
+	t.Helper()
+	var err error
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+		if err = try(); err == nil {
+			return
+		}
+	}
+	t.Fatal(err)
+}
+
+var pools = []fake.Pool{
+	{Name: "default", Prefix: netip.MustParsePrefix("198.51.100.0/24")},
+	{Name: "six", Prefix: netip.MustParsePrefix("2001:db8:51::/120")},
+}
+
+// hooked is a cloud that is told of each call by way of a hook that can change.
+type hooked struct {
+	*fake.Cloud
+	hook atomic.Pointer[func(fake.Call) error]
+}
+
+func newCloud() *hooked {
+	h := &hooked{}
+	h.Cloud = fake.New(fake.Options{Pools: pools, Hook: func(call fake.Call) error {
+		if hook := h.hook.Load(); hook != nil {
+			return (*hook)(call)
+		}
+		return nil
+	}})
+	return h
+}
+
+// snapshot describes the cloud by keys, which unlike ids are the same in every run.
+func (h *hooked) snapshot() []string {
+	objects := h.Objects()
+	names := map[string]string{}
+	for _, o := range objects {
+		names[o.ID] = o.Kind + "/" + o.Tags["fairlead.dev/key"]
+	}
+	var lines []string
+	for _, o := range objects {
+		refs := make([]string, len(o.Refs))
+		for i, id := range o.Refs {
+			refs[i] = names[id]
+		}
+		slices.Sort(refs)
+		lines = append(lines, fmt.Sprintf("%s %v %v %v %s", names[o.ID], o.Tags, o.Fields, refs, strings.Join(o.Targets, ",")))
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// harness is a cloud in this process, its plugin in another, and the client here again.
+func harness(t *testing.T) *cloudtest.Harness {
+	c := newCloud()
+	p := start(t, c.Cloud)
+	return &cloudtest.Harness{
+		New: func() cloud.Provider { return p.client() },
+		SetHook: func(h func(cloudtest.Call) error) {
+			if h == nil {
+				c.hook.Store(nil)
+				return
+			}
+			hook := func(call fake.Call) error {
+				return h(cloudtest.Call{Name: call.Method + " " + call.Kind, Write: call.Write(), After: call.After})
+			}
+			c.hook.Store(&hook)
+		},
+		Snapshot: c.snapshot,
+		PlantForeign: func(owner cloud.Owner, r cloud.Resource) error {
+			if len(r.DependsOn) > 0 {
+				return cloudtest.ErrCannotPlant
+			}
+			fields := map[string]string{}
+			for name, value := range r.Attributes {
+				if name != "ipMode" && name != "group" {
+					fields[name] = value
+				}
+			}
+			_, err := c.Create(context.Background(), fake.Object{Kind: r.Kind, Name: cloud.Name(owner, r, 63), Fields: fields,
+				Tags: map[string]string{"somebody": "else"}})
+			return err
+		},
+		Throttled: func(after time.Duration) error {
+			return &fake.Error{Code: fake.CodeThrottled, Message: "slow down", RetryAfterSeconds: int(after.Seconds())}
+		},
+		Address: "198.51.100.77",
+	}
+}
+
+// suiteEnv has TestSuite run the suite.
+const suiteEnv = "FAIRLEAD_PLUGIN_SUITE"
+
+// TestSuite is what TestProvider runs in a process of its own, since cases of it are skipped. By itself it tests nothing.
+func TestSuite(t *testing.T) {
+	if os.Getenv(suiteEnv) != "" {
+		cloudtest.RunLive(t, harness)
+	}
+}
+
+// TestProvider: the fake cloud's provider keeps the contract when it is a plugin, and only what it does not declare, or what
+// takes virtual time, is skipped.
+func TestProvider(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestSuite$", "-test.v")
+	cmd.Env = append(os.Environ(), suiteEnv+"=yes")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("the suite: %v\n%s", err, out)
+	}
+	var skipped []string
+	passed := 0
+	for line := range strings.Lines(string(out)) {
+		line = strings.TrimSpace(line)
+		if rest, ok := strings.CutPrefix(line, "--- SKIP: TestSuite/"); ok {
+			skipped = append(skipped, strings.Fields(rest)[0])
+		} else if strings.HasPrefix(line, "--- PASS: TestSuite/") {
+			passed++
+		}
+	}
+	slices.Sort(skipped)
+	if !slices.Equal(skipped, []string{"EveryCallIsCounted", "Feature/SCTP"}) || passed < 15 {
+		t.Errorf("skipped %q, passed %d cases", skipped, passed)
+	}
+}
+
+var errNotYet = errors.New("not yet")

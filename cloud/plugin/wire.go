@@ -1,0 +1,223 @@
+package plugin
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/fairlead/fairlead/cloud"
+	pluginv1alpha1 "github.com/fairlead/fairlead/cloud/plugin/v1alpha1"
+)
+
+// The two forms of each type, the contract's and the wire's. An empty list, map or text is nil or empty on the other side,
+// which mean the same everywhere in the contract.
+
+// each converts a list.
+func each[A, B any](list []A, convert func(A) B) []B {
+	if len(list) == 0 {
+		return nil
+	}
+	converted := make([]B, len(list))
+	for i, element := range list {
+		converted[i] = convert(element)
+	}
+	return converted
+}
+
+// text converts between kinds of strings.
+func text[A, B ~string](a A) B { return B(a) }
+
+func toDuration(d time.Duration) *durationpb.Duration {
+	if d == 0 {
+		return nil
+	}
+	return durationpb.New(d)
+}
+
+func fromDuration(d *durationpb.Duration) time.Duration { return d.AsDuration() }
+
+func toOwner(o cloud.Owner) *pluginv1alpha1.Owner {
+	return &pluginv1alpha1.Owner{ClusterId: o.ClusterID, ServiceUid: o.ServiceUID, Namespace: o.Namespace, Name: o.Name, Group: o.Group}
+}
+
+func fromOwner(o *pluginv1alpha1.Owner) cloud.Owner {
+	return cloud.Owner{ClusterID: o.GetClusterId(), ServiceUID: o.GetServiceUid(), Namespace: o.GetNamespace(), Name: o.GetName(), Group: o.GetGroup()}
+}
+
+func toSpec(s cloud.Spec) *pluginv1alpha1.Spec {
+	return &pluginv1alpha1.Spec{
+		Owner:            toOwner(s.Owner),
+		Parameters:       s.Parameters,
+		Annotations:      s.Annotations,
+		Families:         each(s.Families, text[cloud.Family, string]),
+		Ports:            each(s.Ports, toPort),
+		Nodes:            each(s.Nodes, toNode),
+		SourceRanges:     each(s.SourceRanges, netip.Prefix.String),
+		AffinitySeconds:  s.AffinitySeconds,
+		LocalOnly:        s.LocalOnly,
+		RequestedAddress: s.RequestedAddress,
+	}
+}
+
+func fromSpec(s *pluginv1alpha1.Spec) (cloud.Spec, error) {
+	spec := cloud.Spec{
+		Owner:            fromOwner(s.GetOwner()),
+		Annotations:      s.GetAnnotations(),
+		Families:         each(s.GetFamilies(), text[string, cloud.Family]),
+		Ports:            each(s.GetPorts(), fromPort),
+		Nodes:            each(s.GetNodes(), fromNode),
+		AffinitySeconds:  s.GetAffinitySeconds(),
+		LocalOnly:        s.GetLocalOnly(),
+		RequestedAddress: s.GetRequestedAddress(),
+	}
+	if len(s.GetParameters()) > 0 {
+		spec.Parameters = json.RawMessage(s.GetParameters())
+	}
+	for _, source := range s.GetSourceRanges() {
+		prefix, err := netip.ParsePrefix(source)
+		if err != nil {
+			return cloud.Spec{}, fmt.Errorf("reading source_ranges: %w", err)
+		}
+		spec.SourceRanges = append(spec.SourceRanges, prefix)
+	}
+	return spec, nil
+}
+
+func toPort(p cloud.Port) *pluginv1alpha1.Port {
+	check := &pluginv1alpha1.HealthCheck{Protocol: p.HealthCheck.Protocol, Port: p.HealthCheck.Port, Path: p.HealthCheck.Path}
+	return &pluginv1alpha1.Port{Name: p.Name, Protocol: p.Protocol, Port: p.Port, NodePort: p.NodePort, HealthCheck: check}
+}
+
+func fromPort(p *pluginv1alpha1.Port) cloud.Port {
+	check := p.GetHealthCheck()
+	return cloud.Port{Name: p.GetName(), Protocol: p.GetProtocol(), Port: p.GetPort(), NodePort: p.GetNodePort(),
+		HealthCheck: cloud.HealthCheck{Protocol: check.GetProtocol(), Port: check.GetPort(), Path: check.GetPath()}}
+}
+
+func toNode(n cloud.Node) *pluginv1alpha1.Node {
+	return &pluginv1alpha1.Node{Name: n.Name, ProviderId: n.ProviderID, Zone: n.Zone, Addresses: n.Addresses}
+}
+
+func fromNode(n *pluginv1alpha1.Node) cloud.Node {
+	return cloud.Node{Name: n.GetName(), ProviderID: n.GetProviderId(), Zone: n.GetZone(), Addresses: n.GetAddresses()}
+}
+
+func toResource(r cloud.Resource) *pluginv1alpha1.Resource {
+	return &pluginv1alpha1.Resource{
+		Kind: r.Kind, Key: r.Key, Id: r.ID,
+		Attributes: r.Attributes,
+		Immutable:  r.Immutable,
+		Fixed:      r.Fixed,
+		Shared:     r.Shared,
+		DependsOn:  each(r.DependsOn, toRef),
+		HasTargets: r.HasTargets,
+		Targets:    each(r.Targets, toTarget),
+		State:      string(r.State),
+		Owners:     each(r.Owners, text[cloud.OwnerID, string]),
+		Ingress:    each(r.Ingress, toIngress),
+	}
+}
+
+func fromResource(r *pluginv1alpha1.Resource) cloud.Resource {
+	return cloud.Resource{
+		Kind: r.GetKind(), Key: r.GetKey(), ID: r.GetId(),
+		Attributes: r.GetAttributes(),
+		Immutable:  r.GetImmutable(),
+		Fixed:      r.GetFixed(),
+		Shared:     r.GetShared(),
+		DependsOn:  each(r.GetDependsOn(), fromRef),
+		HasTargets: r.GetHasTargets(),
+		Targets:    each(r.GetTargets(), fromTarget),
+		State:      cloud.State(r.GetState()),
+		Owners:     each(r.GetOwners(), text[string, cloud.OwnerID]),
+		Ingress:    each(r.GetIngress(), fromIngress),
+	}
+}
+
+func toRef(r cloud.Ref) *pluginv1alpha1.Ref {
+	return &pluginv1alpha1.Ref{Kind: r.Kind, Key: r.Key, Id: r.ID, Parent: r.Parent}
+}
+
+func fromRef(r *pluginv1alpha1.Ref) cloud.Ref {
+	return cloud.Ref{Kind: r.GetKind(), Key: r.GetKey(), ID: r.GetId(), Parent: r.GetParent()}
+}
+
+func toTarget(t cloud.Target) *pluginv1alpha1.Target {
+	return &pluginv1alpha1.Target{Id: t.ID, Address: t.Address, Zone: t.Zone}
+}
+
+func fromTarget(t *pluginv1alpha1.Target) cloud.Target {
+	return cloud.Target{ID: t.GetId(), Address: t.GetAddress(), Zone: t.GetZone()}
+}
+
+func toIngress(in cloud.Ingress) *pluginv1alpha1.Ingress {
+	return &pluginv1alpha1.Ingress{Ip: in.IP, Hostname: in.Hostname, IpMode: in.IPMode}
+}
+
+func fromIngress(in *pluginv1alpha1.Ingress) cloud.Ingress {
+	return cloud.Ingress{IP: in.GetIp(), Hostname: in.GetHostname(), IPMode: in.GetIpMode()}
+}
+
+func toChange(c cloud.TargetChange) *pluginv1alpha1.TargetChange {
+	return &pluginv1alpha1.TargetChange{Owner: toOwner(c.Owner), Resource: toResource(c.Resource),
+		Add: each(c.Add, toTarget), Remove: each(c.Remove, toTarget)}
+}
+
+func fromChange(c *pluginv1alpha1.TargetChange) cloud.TargetChange {
+	return cloud.TargetChange{Owner: fromOwner(c.GetOwner()), Resource: fromResource(c.GetResource()),
+		Add: each(c.GetAdd(), fromTarget), Remove: each(c.GetRemove(), fromTarget)}
+}
+
+func toCapabilities(c cloud.Capabilities) *pluginv1alpha1.Capabilities {
+	return &pluginv1alpha1.Capabilities{
+		Protocols:          c.Protocols,
+		MixedProtocols:     c.MixedProtocols,
+		Families:           each(c.Families, text[cloud.Family, string]),
+		DualStack:          c.DualStack,
+		NodePorts:          c.NodePorts,
+		SourceRanges:       c.SourceRanges,
+		SessionAffinity:    c.SessionAffinity,
+		RequestedAddress:   c.RequestedAddress,
+		Adopt:              c.Adopt,
+		Share:              c.Share,
+		AnnotationPrefixes: c.AnnotationPrefixes,
+		MaxPorts:           int32(c.MaxPorts),
+		Targets: &pluginv1alpha1.TargetCalls{Max: int32(c.Targets.Max), OneResource: c.Targets.OneResource,
+			OneDirection: c.Targets.OneDirection},
+		Limits:  &pluginv1alpha1.Limits{Reads: toLimit(c.Limits.Reads), Writes: toLimit(c.Limits.Writes)},
+		ReadLag: toDuration(c.ReadLag),
+	}
+}
+
+func fromCapabilities(c *pluginv1alpha1.Capabilities) cloud.Capabilities {
+	targets := c.GetTargets()
+	return cloud.Capabilities{
+		Protocols:          c.GetProtocols(),
+		MixedProtocols:     c.GetMixedProtocols(),
+		Families:           each(c.GetFamilies(), text[string, cloud.Family]),
+		DualStack:          c.GetDualStack(),
+		NodePorts:          c.GetNodePorts(),
+		SourceRanges:       c.GetSourceRanges(),
+		SessionAffinity:    c.GetSessionAffinity(),
+		RequestedAddress:   c.GetRequestedAddress(),
+		Adopt:              c.GetAdopt(),
+		Share:              c.GetShare(),
+		AnnotationPrefixes: c.GetAnnotationPrefixes(),
+		MaxPorts:           int(c.GetMaxPorts()),
+		Targets: cloud.TargetCalls{Max: int(targets.GetMax()), OneResource: targets.GetOneResource(),
+			OneDirection: targets.GetOneDirection()},
+		Limits:  cloud.Limits{Reads: fromLimit(c.GetLimits().GetReads()), Writes: fromLimit(c.GetLimits().GetWrites())},
+		ReadLag: fromDuration(c.GetReadLag()),
+	}
+}
+
+func toLimit(l cloud.Limit) *pluginv1alpha1.Limit {
+	return &pluginv1alpha1.Limit{PerSecond: l.PerSecond, Burst: int32(l.Burst)}
+}
+
+func fromLimit(l *pluginv1alpha1.Limit) cloud.Limit {
+	return cloud.Limit{PerSecond: l.GetPerSecond(), Burst: int(l.GetBurst())}
+}
