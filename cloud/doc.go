@@ -39,7 +39,10 @@
 //     what cannot be deleted yet, since something uses it, the error is of class Pending.
 //  7. Targets (the nodes that a set sends to) are changed by SyncTargets alone, never by Create or Update. It receives
 //     the changes of many Services at once, to be sent in as few calls as the cloud allows, which Capabilities.Targets
-//     states.
+//     states. A provider that can send to Pods says so (Capabilities.PodTargets): where the Spec has PodTargets it makes
+//     targets of Endpoints, each with the port that this one has, and looks at neither Nodes nor node ports. Whether a set
+//     has nodes or Pods is mostly immutable, so that a Service that changes over gets new sets. If the cloud tells what it
+//     makes of a target, be a HealthReader: Pods can wait for it then.
 //  8. Classify turns any error of yours into one of the classes below. Decide by the SDK's codes and types, never by
 //     matching text. Turn off the retries of the SDK: the core knows who else is waiting.
 //  9. Say in Capabilities.Limits what the account may send. Each method spends one call before it begins; where it

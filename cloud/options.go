@@ -17,12 +17,14 @@ type Options struct {
 	Replacement v1alpha1.Replacement
 	// TargetsOnly has nothing changed but the targets of what exists: what else the Service wants is not known.
 	TargetsOnly bool
+	// Pods: the balancer sends to Pods rather than to nodes.
+	Pods bool
 }
 
-// ParseOptions reads the policy and the replacement from the Service's annotations, or else from its class, or else
-// Apply and Never. On an error, a UserError that names every mistake, what could be read is returned with it.
+// ParseOptions reads policy, replacement and targets from the Service's annotations, or else from its class, or else
+// Apply, Never and Nodes. On an error, a UserError that names every mistake, what could be read is returned with it.
 func ParseOptions(svc *corev1.Service, class *v1alpha1.LoadBalancerClassSpec) (Options, error) {
-	options, errs := parseOptions(svc, class, Capabilities{Adopt: true, Share: true})
+	options, errs := parseOptions(svc, class, Capabilities{Adopt: true, Share: true, PodTargets: true})
 	return options, joinUserErrors(errs)
 }
 
@@ -39,12 +41,25 @@ func parseOptions(svc *corev1.Service, class *v1alpha1.LoadBalancerClassSpec, ca
 		v1alpha1.PolicyApply, v1alpha1.PolicyPlan, v1alpha1.PolicyRetain)
 	Enum(a, v1alpha1.AnnotationReplacement, &options.Replacement,
 		v1alpha1.ReplacementNever, v1alpha1.ReplacementRecreate)
+	targets, asked := v1alpha1.TargetsNodes, "targets: Pods in the class"
+	if class != nil && class.Targets != "" {
+		targets = class.Targets
+	}
+	if _, ok := svc.Annotations[v1alpha1.AnnotationTargets]; ok {
+		asked = "annotation " + v1alpha1.AnnotationTargets
+	}
+	Enum(a, v1alpha1.AnnotationTargets, &targets, v1alpha1.TargetsNodes, v1alpha1.TargetsPods)
+	options.Pods = targets == v1alpha1.TargetsPods
 	var adopt, share string
 	a.String(v1alpha1.AnnotationAdopt, &adopt)
 	a.String(v1alpha1.AnnotationShare, &share)
 	var weights string // Not a balancer's, and read elsewhere.
 	a.String(topology.AnnotationWeights, &weights)
 	errs := a.errors()
+	if options.Pods && !caps.PodTargets {
+		errs = append(errs, fmt.Errorf("%s: the provider sends to nodes only: set %s or the class's targets to %s",
+			asked, v1alpha1.AnnotationTargets, v1alpha1.TargetsNodes))
+	}
 	if adopt != "" && !caps.Adopt {
 		errs = append(errs, fmt.Errorf("annotation %s: the provider cannot adopt a balancer: remove it", v1alpha1.AnnotationAdopt))
 	}

@@ -59,8 +59,13 @@ type Capabilities struct {
 	// Families that a balancer may have, IPv4 and IPv6; DualStack: both at once.
 	Families  []Family
 	DualStack bool
-	// NodePorts: traffic is sent to node ports, so that each port needs one.
+	// NodePorts: traffic is sent to node ports, so that each port needs one, but for Services that send to Pods.
 	NodePorts bool
+	// PodTargets: traffic can be sent straight to Pods, for Services that ask for it (Spec.PodTargets).
+	PodTargets bool
+	// TargetHealth: the provider is a HealthReader. Without it a Pod that waits for its balancer waits until its target is
+	// registered, no longer.
+	TargetHealth bool
 	// SourceRanges can be enforced at the balancer. Where they cannot, nodes enforce them by themselves.
 	SourceRanges bool
 	// SessionAffinity: clients can be kept on one node.

@@ -92,10 +92,12 @@ type Ref struct {
 
 // Target is a machine, or a Pod, that traffic is sent to.
 type Target struct {
-	// ID by which the cloud knows it: an instance's id, or an address.
+	// ID by which the cloud knows it: an instance's id, an address, or that of a Pod with the port behind a colon. No two
+	// targets of a resource have the same.
 	ID string `json:"id"`
-	// Address and Zone, where the cloud needs them.
+	// Address, Port and Zone, where the cloud needs them.
 	Address string `json:"address,omitempty"`
+	Port    int32  `json:"port,omitempty"`
 	Zone    string `json:"zone,omitempty"`
 }
 

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
 )
@@ -42,15 +44,19 @@ type Spec struct {
 	// Families in the Service's order; at least one.
 	Families []Family `json:"families"`
 	Ports    []Port   `json:"ports"`
-	// Nodes that traffic may be sent to.
+	// Nodes that traffic may be sent to; none with PodTargets.
 	Nodes []Node `json:"nodes,omitempty"`
+	// PodTargets: traffic is sent to Endpoints and by way of no node. Only with Capabilities.PodTargets.
+	PodTargets bool `json:"podTargets,omitempty"`
+	// Endpoints that traffic may be sent to; none without PodTargets.
+	Endpoints []Endpoint `json:"endpoints,omitempty"`
 	// SourceRanges that may connect; empty means everyone. Where it is not empty and holds no range of a family, nobody
 	// of that family may connect.
 	SourceRanges []netip.Prefix `json:"sourceRanges,omitempty"`
 	// AffinitySeconds for which a client stays on one node; 0 means no affinity.
 	AffinitySeconds int32 `json:"affinitySeconds,omitempty"`
 	// LocalOnly: nodes without an endpoint of their own drop the traffic (externalTrafficPolicy Local). Their health
-	// check says so.
+	// check says so. Never with PodTargets.
 	LocalOnly bool `json:"localOnly,omitempty"`
 	// RequestedAddress is spec.loadBalancerIP; empty means any.
 	RequestedAddress string `json:"requestedAddress,omitempty"`
@@ -63,7 +69,7 @@ type Port struct {
 	// Protocol is TCP, UDP or SCTP.
 	Protocol string `json:"protocol"`
 	Port     int32  `json:"port"`
-	// NodePort that nodes listen on; 0 only where Capabilities.NodePorts is false.
+	// NodePort that nodes listen on; 0 with PodTargets, and where Capabilities.NodePorts is false.
 	NodePort    int32       `json:"nodePort,omitempty"`
 	HealthCheck HealthCheck `json:"healthCheck"`
 }
@@ -71,12 +77,13 @@ type Port struct {
 // Key tells the port from the others of its Service: protocol and number, as in "tcp-80".
 func (p Port) Key() string { return fmt.Sprintf("%s-%d", strings.ToLower(p.Protocol), p.Port) }
 
-// HealthCheck says how a node shows that it takes a port's traffic.
+// HealthCheck says how a node, or an Endpoint, shows that it takes a port's traffic.
 type HealthCheck struct {
 	// Protocol is TCP (a connection is accepted) or HTTP (GET Path answers 200).
 	Protocol string `json:"protocol"`
-	Port     int32  `json:"port"`
-	Path     string `json:"path,omitempty"`
+	// Port; 0, with PodTargets: the one that the traffic is sent to.
+	Port int32  `json:"port"`
+	Path string `json:"path,omitempty"`
 }
 
 // DecodeParameters reads Spec.Parameters into the provider's own type; nothing is changed where there are none. A field
@@ -98,8 +105,11 @@ type Input struct {
 	ClusterID string
 	Service   *corev1.Service
 	// Class that serves the Service; nil means the provider's defaults.
-	Class        *v1alpha1.LoadBalancerClassSpec
-	Nodes        []*corev1.Node
+	Class *v1alpha1.LoadBalancerClassSpec
+	Nodes []*corev1.Node
+	// Slices of the Service, and Waiting for EndpointsOf. Only where it sends to Pods (Options.Pods).
+	Slices       []*discoveryv1.EndpointSlice
+	Waiting      func(pod *corev1.ObjectReference) bool
 	Capabilities Capabilities
 }
 
@@ -117,10 +127,16 @@ func BuildSpec(in Input) (Spec, Options, error) {
 		Parameters:  parameters,
 		Annotations: withPrefix(svc.Annotations, in.Capabilities.AnnotationPrefixes),
 		Families:    families(svc),
-		LocalOnly:   svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
-		Nodes:       EligibleNodes(in.Nodes),
 	}
-	spec.Ports = ports(svc)
+	if options.Pods {
+		spec.PodTargets = true
+		spec.Ports, err = podPorts(svc)
+		errs = append(errs, err)
+		spec.Endpoints = EndpointsOf(spec.Ports, in.Slices, in.Waiting)
+	} else {
+		spec.LocalOnly = svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+		spec.Nodes, spec.Ports = EligibleNodes(in.Nodes), ports(svc)
+	}
 	errs = append(errs, checkPorts(spec.Ports, in.Capabilities)...)
 	errs = append(errs, checkFamilies(spec.Families, in.Capabilities)...)
 
@@ -136,7 +152,7 @@ func BuildSpec(in Input) (Spec, Options, error) {
 	errs = append(errs, err)
 
 	err = joinUserErrors(errs)
-	if err == nil && in.Capabilities.NodePorts {
+	if err == nil && in.Capabilities.NodePorts && !options.Pods {
 		err = checkNodePorts(svc, in.Class)
 	}
 	return spec, options, err
@@ -231,6 +247,46 @@ func ports(svc *corev1.Service) []Port {
 	return result
 }
 
+// podPorts are the ports of a Service that sends to Pods. A port of another protocol than TCP, which nothing need answer
+// on, is as healthy as the Service's first TCP port whose number is the same for all Pods; without one it is refused.
+func podPorts(svc *corev1.Service) ([]Port, error) {
+	common := int32(0)
+	for _, p := range svc.Spec.Ports {
+		if number := targetNumber(p); common == 0 && protocolOf(p) == string(corev1.ProtocolTCP) {
+			common = number
+		}
+	}
+	var unchecked []string
+	result := make([]Port, 0, len(svc.Spec.Ports))
+	for _, p := range svc.Spec.Ports {
+		port := Port{Name: p.Name, Protocol: protocolOf(p), Port: p.Port, HealthCheck: HealthCheck{Protocol: "TCP"}}
+		if port.Protocol != string(corev1.ProtocolTCP) {
+			if port.HealthCheck.Port = common; common == 0 {
+				unchecked = append(unchecked, port.Key())
+			}
+		}
+		result = append(result, port)
+	}
+	slices.SortFunc(result, func(a, b Port) int { return strings.Compare(a.Key(), b.Key()) })
+	if len(unchecked) > 0 {
+		slices.Sort(unchecked)
+		return result, fmt.Errorf("spec.ports: nothing shows the balancer whether a Pod takes %s: add a TCP port whose targetPort is a number, "+
+			"or send to nodes", strings.Join(unchecked, ", "))
+	}
+	return result, nil
+}
+
+// targetNumber is the port that every Pod has for a port of the Service; 0: the targetPort is a name.
+func targetNumber(p corev1.ServicePort) int32 {
+	switch {
+	case p.TargetPort.Type == intstr.String && p.TargetPort.StrVal != "":
+		return 0
+	case p.TargetPort.IntVal != 0:
+		return p.TargetPort.IntVal
+	}
+	return p.Port
+}
+
 func protocolOf(p corev1.ServicePort) string {
 	if p.Protocol == "" {
 		return string(corev1.ProtocolTCP)
@@ -269,7 +325,7 @@ func checkNodePorts(svc *corev1.Service, class *v1alpha1.LoadBalancerClassSpec) 
 			return Errorf(Pending, "port %d is still to get its node port", p.Port)
 		}
 		return Errorf(UserError, "port %d has no node port, which the provider sends to: "+
-			"remove allocateLoadBalancerNodePorts: false, set nodePort, or set nodePorts: Auto in the class", p.Port)
+			"remove allocateLoadBalancerNodePorts: false, set nodePort, or set nodePorts: Auto or, if it can, targets: Pods in the class", p.Port)
 	}
 	return nil
 }

@@ -40,6 +40,17 @@ const (
 	NodePortsNone NodePortsMode = "None"
 )
 
+// Targets says what a balancer sends to.
+// +kubebuilder:validation:Enum=Nodes;Pods
+type Targets string
+
+const (
+	// TargetsNodes sends to node ports, from where the dataplane goes on to Pods.
+	TargetsNodes Targets = "Nodes"
+	// TargetsPods sends to the Pods themselves, which must be reachable from where the balancer is.
+	TargetsPods Targets = "Pods"
+)
+
 // LoadBalancerClass is a kind of load balancer that Services can ask for by spec.loadBalancerClass.
 //
 // +kubebuilder:object:root=true
@@ -95,6 +106,13 @@ type LoadBalancerClassSpec struct {
 	// +optional
 	// +kubebuilder:default=None
 	NodePorts NodePortsMode `json:"nodePorts,omitempty"`
+
+	// targets says what balancers of this class send to, for Services that do not say otherwise by the annotation
+	// fairlead.dev/targets: Nodes, by node ports, or Pods, where the provider can, without node ports. A Service that
+	// changes over keeps its address.
+	// +optional
+	// +kubebuilder:default=Nodes
+	Targets Targets `json:"targets,omitempty"`
 
 	// policy is what may be done in the cloud for Services that do not say otherwise by the annotation
 	// fairlead.dev/policy.

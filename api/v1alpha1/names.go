@@ -9,6 +9,8 @@ const (
 	AnnotationPolicy = "fairlead.dev/policy"
 	// AnnotationReplacement is Never or Recreate (see Replacement).
 	AnnotationReplacement = "fairlead.dev/replacement"
+	// AnnotationTargets is Nodes or Pods (see Targets).
+	AnnotationTargets = "fairlead.dev/targets"
 	// AnnotationAdopt is the id of an existing balancer to adopt. Its owner has to consent in the cloud itself.
 	AnnotationAdopt = "fairlead.dev/adopt"
 	// AnnotationShare names the group of Services, within one namespace, that share one balancer.
@@ -21,6 +23,14 @@ const (
 // kube-controller-manager writes the Service's EndpointSlices and copies the label to them. In replace mode it means
 // nothing.
 const LabelTopologyHints = "fairlead.dev/topology-hints"
+
+// ReadinessGatePrefix and the name of a Service make the conditionType of a Pod's readinessGate: the Pod is not ready before
+// the balancer of that Service, which sends to Pods, finds it healthy.
+const ReadinessGatePrefix = "target-health.fairlead.dev/"
+
+// LabelReadinessGates, with the value "enabled" on a Namespace or a Pod, has new Pods get a readiness gate for each Service
+// that picks them and sends to Pods. "disabled" on a Pod excepts it.
+const LabelReadinessGates = "fairlead.dev/readiness-gates"
 
 // FinalizerLoadBalancer is the finalizer that upstream's service controller uses. Ours takes the same one, so that
 // either can take over from the other without an edit.
@@ -135,6 +145,24 @@ const (
 	ReasonCloudError = "CloudError"
 	// ReasonDeleting: the resources are being released.
 	ReasonDeleting = "Deleting"
+)
+
+// Reasons of the condition of a Pod's readiness gate. Once it is True it stays so.
+const (
+	// ReasonHealthy: the balancer sends to the Pod.
+	ReasonHealthy = "Healthy"
+	// ReasonRegistered: the balancer has the Pod, and does not tell what it makes of it. The condition is True.
+	ReasonRegistered = "Registered"
+	// ReasonNotAwaited: there is no balancer of that Service that sends to Pods. The condition is True.
+	ReasonNotAwaited = "NotAwaited"
+	// ReasonContainersNotReady: the Pod is not offered to the balancer before its containers are ready.
+	ReasonContainersNotReady = "ContainersNotReady"
+	// ReasonNotRegistered: the balancer does not have the Pod yet.
+	ReasonNotRegistered = "NotRegistered"
+	// ReasonHealthUnknown: the balancer has the Pod, and no verdict yet.
+	ReasonHealthUnknown = "HealthUnknown"
+	// ReasonUnhealthy: the Pod fails the balancer's health check.
+	ReasonUnhealthy = "Unhealthy"
 )
 
 // Reasons of ConditionNodePortsAllocated.

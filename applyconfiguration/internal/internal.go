@@ -218,6 +218,10 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.fairlead.fairlead.api.v1alpha1.Replacement
       default: Never
+    - name: targets
+      type:
+        namedType: com.github.fairlead.fairlead.api.v1alpha1.Targets
+      default: Nodes
 - name: com.github.fairlead.fairlead.api.v1alpha1.LoadBalancerClassStatus
   map:
     fields:
@@ -455,6 +459,8 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.fairlead.fairlead.api.v1alpha1.Replacement
   scalar: string
 - name: com.github.fairlead.fairlead.api.v1alpha1.Scheme
+  scalar: string
+- name: com.github.fairlead.fairlead.api.v1alpha1.Targets
   scalar: string
 - name: io.k8s.api.core.v1.LoadBalancerIPMode
   scalar: string

@@ -23,6 +23,10 @@ type LoadBalancerClassSpecApplyConfiguration struct {
 	// nodePorts says whether Services of this class with allocateLoadBalancerNodePorts=false get node ports all the
 	// same. None, the default, is what that flag asks for by itself.
 	NodePorts *apiv1alpha1.NodePortsMode `json:"nodePorts,omitempty"`
+	// targets says what balancers of this class send to, for Services that do not say otherwise by the annotation
+	// fairlead.dev/targets: Nodes, by node ports, or Pods, where the provider can, without node ports. A Service that
+	// changes over keeps its address.
+	Targets *apiv1alpha1.Targets `json:"targets,omitempty"`
 	// policy is what may be done in the cloud for Services that do not say otherwise by the annotation
 	// fairlead.dev/policy.
 	Policy *apiv1alpha1.Policy `json:"policy,omitempty"`
@@ -70,6 +74,14 @@ func (b *LoadBalancerClassSpecApplyConfiguration) WithParameters(value *Paramete
 // If called multiple times, the NodePorts field is set to the value of the last call.
 func (b *LoadBalancerClassSpecApplyConfiguration) WithNodePorts(value apiv1alpha1.NodePortsMode) *LoadBalancerClassSpecApplyConfiguration {
 	b.NodePorts = &value
+	return b
+}
+
+// WithTargets sets the Targets field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Targets field is set to the value of the last call.
+func (b *LoadBalancerClassSpecApplyConfiguration) WithTargets(value apiv1alpha1.Targets) *LoadBalancerClassSpecApplyConfiguration {
+	b.Targets = &value
 	return b
 }
 
