@@ -27,6 +27,8 @@ type Harness struct {
 	Throttled func(after time.Duration) error
 	// Address that a Service can request, for a provider with RequestedAddress.
 	Address string
+	// SetAnswering has a target answer health checks, or not. At first all do. Needed for a provider with TargetHealth.
+	SetAnswering func(target cloud.Target, answering bool)
 	// Adapt makes a Spec of the suite fit: parameters or annotations that the provider cannot do without. Nil leaves
 	// it.
 	Adapt func(cloud.Spec) cloud.Spec
@@ -82,6 +84,19 @@ func run(t *testing.T, factory func(t *testing.T) *Harness, virtual bool) {
 	}
 	in("NodesAreCheap", testNodes)
 	in("ListIsComplete", testList)
+	if caps.PodTargets {
+		in("PodsAreTargets", testPods)
+		in("PodsAreCheap", testPodsAreCheap)
+	} else {
+		for _, name := range []string{"PodsAreTargets", "PodsAreCheap"} {
+			without(name, "the provider does not declare PodTargets: Services that ask for it are refused before any call")
+		}
+	}
+	if caps.TargetHealth {
+		in("HealthIsTold", testHealth)
+	} else {
+		without("HealthIsTold", "the provider does not declare TargetHealth: Pods with a readiness gate wait to be registered, no longer")
+	}
 	if caps.Share {
 		in("SharedInAnyOrder", testSharedInAnyOrder)
 		in("SharedConcurrently", testSharedConcurrently)

@@ -20,6 +20,9 @@
 //	EveryCallIsCounted            no call is sent past the account's limits
 //	NodesAreCheap                 nodes that come cost the stated number of calls, for one Service and for many at once
 //	ListIsComplete                List shows what Observe shows for each owner, and nothing of another cluster
+//	PodsAreTargets                each Pod is sent to at its own port
+//	PodsAreCheap                  NodesAreCheap, of Pods
+//	HealthIsTold                  of each registered target it is told whether it answers, and of no other
 //	SharedInAnyOrder              two Services that join or leave one balancer, one in the middle of the other
 //	SharedConcurrently            many that do so at the same time
 //	SharedCrashAnywhere           CrashAnywhere, beside another Service on the balancer

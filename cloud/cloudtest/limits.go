@@ -122,13 +122,21 @@ func testCounted(t *testing.T, factory func(t *testing.T) *Harness) {
 	}
 }
 
-// testNodes adds nodes to one Service, by a pass, and to many, by one SyncTargets, and expects no more calls than the
-// provider states.
 func testNodes(t *testing.T, factory func(t *testing.T) *Harness) {
+	testCheap(t, factory, "nodes", Spec)
+}
+
+func testPodsAreCheap(t *testing.T, factory func(t *testing.T) *Harness) {
+	testCheap(t, factory, "Pods", podSpec)
+}
+
+// testCheap adds nodes, or Pods, to one Service, by a pass, and to many, by one SyncTargets, and expects no more calls than
+// the provider states.
+func testCheap(t *testing.T, factory func(t *testing.T) *Harness, what string, with func(caps cloud.Capabilities, n int) cloud.Spec) {
 	h := factory(t)
 	p := h.restart()
 	caps := p.Capabilities()
-	few, many := h.adapt(Spec(caps, 2)), h.adapt(Spec(caps, 60))
+	few, many := h.adapt(with(caps, 2)), h.adapt(with(caps, 60))
 	settle(t, p, few.Owner, &few)
 	c := &counter{}
 	h.SetHook(c.hook)
@@ -138,7 +146,7 @@ func testNodes(t *testing.T, factory func(t *testing.T) *Harness) {
 		t.Fatal(err)
 	}
 	if want := caps.Targets.Calls(changesOf(t, many.Owner, out.Done)...); c.writes > want || want == 0 {
-		t.Errorf("58 nodes took %d writes, want at most %d: %q", c.writes, want, c.names)
+		t.Errorf("58 %s took %d writes, want at most %d: %q", what, c.writes, want, c.names)
 	}
 	const services = 20
 	var all []cloud.TargetChange
@@ -168,7 +176,7 @@ func testNodes(t *testing.T, factory func(t *testing.T) *Harness) {
 		t.Fatalf("changing the targets of %d Services: %v", services, errs)
 	}
 	if want := caps.Targets.Calls(all...); c.calls > want {
-		t.Errorf("58 nodes of each of %d Services took %d calls, want at most %d: %q", services, c.calls, want, c.all)
+		t.Errorf("58 %s of each of %d Services took %d calls, want at most %d: %q", what, services, c.calls, want, c.all)
 	}
 	for n := range services {
 		many := many
@@ -179,14 +187,14 @@ func testNodes(t *testing.T, factory func(t *testing.T) *Harness) {
 	}
 }
 
-// changesOf returns operations as changes of targets. Others are errors: nodes alone changed.
+// changesOf returns operations as changes of targets. Others are errors: targets alone changed.
 func changesOf(t *testing.T, owner cloud.Owner, ops []cloud.Operation) []cloud.TargetChange {
 	t.Helper()
 	plan := cloud.Plan{Operations: ops}
 	if !plan.TargetsOnly() {
 		for _, op := range ops {
 			if op.Action != cloud.ActionSyncTargets {
-				t.Errorf("nodes alone changed, and %s of %s was to be done: %s", op.Action, op.Resource.Name(), op.Reason)
+				t.Errorf("targets alone changed, and %s of %s was to be done: %s", op.Action, op.Resource.Name(), op.Reason)
 			}
 		}
 	}

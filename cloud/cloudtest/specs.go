@@ -32,7 +32,11 @@ func steps(h *Harness) []step {
 	if caps.SourceRanges {
 		local.SourceRanges = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}
 	}
-	list := []step{{"create", &base}, {"add nodes", &moreNodes}, {"change ports", &ports}, {"change policy", &local}, {"delete", nil}}
+	list := []step{{"create", &base}, {"add nodes", &moreNodes}, {"change ports", &ports}, {"change policy", &local}}
+	if caps.PodTargets {
+		list = append(list, podSteps(caps)...)
+	}
+	list = append(list, step{"delete", nil})
 	for _, s := range list {
 		if s.spec != nil {
 			*s.spec = h.adapt(*s.spec)

@@ -8,8 +8,8 @@ import (
 // Kinds of objects.
 const (
 	KindAddress     = "Address"     // family, pool, requested; result: address
-	KindHealthCheck = "HealthCheck" // protocol, port, path, intervalSeconds, threshold
-	KindTargetSet   = "TargetSet"   // protocol, port, family; refs: HealthCheck
+	KindHealthCheck = "HealthCheck" // protocol, port (0: the target's), path, intervalSeconds, threshold
+	KindTargetSet   = "TargetSet"   // protocol, port (0: each target has its own), family; refs: HealthCheck
 	KindBalancer    = "Balancer"    // refs: Address
 	KindListener    = "Listener"    // protocol, port, family, sourceRanges, affinitySeconds; refs: Balancer, TargetSet
 )
@@ -34,7 +34,7 @@ type Object struct {
 	Fields map[string]string `json:"fields,omitempty"`
 	// Refs are the ids of the objects that this one uses, sorted.
 	Refs []string `json:"refs,omitempty"`
-	// Targets of a target set: addresses, sorted.
+	// Targets of a target set: addresses, or where it has no port addresses with a port each, sorted.
 	Targets []string `json:"targets,omitempty"`
 	// Address that the cloud gave, of an Address.
 	Address string `json:"address,omitempty"`
@@ -61,6 +61,8 @@ type API interface {
 	List(ctx context.Context, sets ...map[string]string) ([]Object, error)
 	// SyncTargets changes target sets, at most MaxTargetsPerCall additions and removals in one call; all or none.
 	SyncTargets(ctx context.Context, requests []TargetsRequest) error
+	// DescribeTargets returns what the cloud makes of the targets of the sets with these ids.
+	DescribeTargets(ctx context.Context, ids []string) ([]TargetState, error)
 	// Health returns what the hardware says of the targets in use.
 	Health(ctx context.Context) ([]TargetHealth, error)
 }

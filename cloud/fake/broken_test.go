@@ -41,6 +41,9 @@ var defects = map[string]struct {
 	"uncounted":    {"sends a call that waits for no limit", "EveryCallIsCounted"},
 	"chatty":       {"makes a call for each target", "NodesAreCheap"},
 	"shortsighted": {"lists no targets", "ListIsComplete"},
+	"portless":     {"sends to every Pod at the port of the first", "PodsAreTargets"},
+	"retelling":    {"makes a call for each Pod", "PodsAreCheap"},
+	"optimistic":   {"takes what is registered for healthy", "HealthIsTold"},
 	"overwriting":  {"writes the owners as it believes them to be", "SharedInAnyOrder"},
 	"ruthless":     {"deletes a balancer with whatever is on it", "SharedInAnyOrder"},
 	"separate":     {"names what is shared by the Service that makes it", "SharedConcurrently"},
@@ -55,6 +58,12 @@ func (b broken) is(defect string) bool { return b.defect == defect }
 func (b broken) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
 	if b.is("boastful") {
 		spec.SourceRanges = nil
+	}
+	if b.is("portless") {
+		spec.Endpoints = slices.Clone(spec.Endpoints)
+		for i := range spec.Endpoints {
+			spec.Endpoints[i].Ports = spec.Endpoints[0].Ports
+		}
 	}
 	resources, err := b.Provider.Desired(spec)
 	if b.is("impure") && len(resources) > 0 {
@@ -163,7 +172,7 @@ func (b broken) Delete(ctx context.Context, owner cloud.Owner, r cloud.Resource)
 }
 
 func (b broken) SyncTargets(ctx context.Context, changes []cloud.TargetChange) []error {
-	if !b.is("chatty") {
+	if !b.is("chatty") && !b.is("retelling") {
 		return b.Provider.SyncTargets(ctx, changes)
 	}
 	for _, change := range changes {
@@ -175,6 +184,16 @@ func (b broken) SyncTargets(ctx context.Context, changes []cloud.TargetChange) [
 		}
 	}
 	return nil
+}
+
+func (b broken) TargetHealth(ctx context.Context, owner cloud.Owner, resources []cloud.Resource) ([]cloud.TargetHealth, error) {
+	healths, err := b.Provider.(cloud.HealthReader).TargetHealth(ctx, owner, resources)
+	if b.is("optimistic") {
+		for i := range healths {
+			healths[i].Health = cloud.HealthHealthy
+		}
+	}
+	return healths, err
 }
 
 func (b broken) Classify(err error) *cloud.Error {

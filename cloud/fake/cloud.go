@@ -45,7 +45,7 @@ type Options struct {
 
 // Call is one call of the API.
 type Call struct {
-	// Method of API: Create, Update, Delete, List, SyncTargets.
+	// Method of API: Create, Update, Delete, List, SyncTargets, DescribeTargets.
 	Method string
 	// Kind of the object, where there is one.
 	Kind string
@@ -54,7 +54,9 @@ type Call struct {
 }
 
 // Write reports whether the call changes the cloud.
-func (c Call) Write() bool { return c.Method != "List" && c.Method != "Health" }
+func (c Call) Write() bool {
+	return c.Method != "List" && c.Method != "Health" && c.Method != "DescribeTargets"
+}
 
 // Cloud is the cloud in memory. For several goroutines.
 type Cloud struct {
@@ -72,7 +74,10 @@ type Cloud struct {
 	faults           []Fault
 	// What the account may still send.
 	reads, writes allowance
-	changed       chan struct{} // holds one element after a change
+	// Since when each set has its targets, and which of them answer no health check.
+	since   map[string]map[string]time.Time
+	silent  map[string]bool
+	changed chan struct{} // holds one element after a change
 }
 
 var _ API = (*Cloud)(nil)
@@ -84,6 +89,7 @@ func New(options Options) *Cloud {
 	}
 	return &Cloud{options: options, objects: map[string]*Object{}, transitions: map[string]transition{},
 		names: map[string]bool{}, addresses: map[string]bool{}, users: map[string]map[string]bool{},
+		since: map[string]map[string]time.Time{}, silent: map[string]bool{},
 		reads: allowance{limit: options.Limits.Reads}, writes: allowance{limit: options.Limits.Writes},
 		changed: make(chan struct{}, 1)}
 }
@@ -195,6 +201,9 @@ func (c *Cloud) Update(_ context.Context, object Object) (Object, error) {
 				return refuse(CodeInvalidParameter, "%s of a %s cannot change", name, have.Kind)
 			}
 		}
+		if err := checkPort(have, object.Fields); err != nil {
+			return err
+		}
 		next := clone(have)
 		maps.Copy(next.Fields, object.Fields)
 		for name, value := range object.Tags {
@@ -291,9 +300,8 @@ func (c *Cloud) SyncTargets(_ context.Context, requests []TargetsRequest) error 
 				targets = staged
 			}
 			for _, t := range r.Add {
-				address, err := netip.ParseAddr(t)
-				if err != nil || (o.Fields["family"] == "IPv4") != address.Is4() {
-					return refuse(CodeInvalidParameter, "target %q is not an address of %s", t, o.Fields["family"])
+				if err := checkTarget(o, t); err != nil {
+					return err
 				}
 			}
 			total += len(r.Add) + len(r.Remove)
@@ -307,6 +315,7 @@ func (c *Cloud) SyncTargets(_ context.Context, requests []TargetsRequest) error 
 			o := clone(c.objects[id])
 			o.Targets = targets
 			c.set(id, &o, c.now())
+			c.noteTargets(id, targets)
 		}
 		return nil
 	})

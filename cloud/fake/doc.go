@@ -7,7 +7,7 @@
 // cloud.Provider on top of either; importing the package registers it as "fake".
 //
 // Hardware makes the balancers real: it gets all of them on every change and says which targets are healthy. Without
-// hardware nothing is forwarded. The playground's hardware is cmd/playground/balancer.
+// hardware nothing is forwarded, and every target is healthy in due time but for those that SetAnswering silences. The playground's hardware is cmd/playground/balancer.
 //
 // It is not a simulation of AWS, GCP or Azure: each of those has an emulator beside its own provider.
 package fake

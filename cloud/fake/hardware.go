@@ -32,7 +32,7 @@ type Listener struct {
 	HealthCheck HealthCheck
 }
 
-// HealthCheck is how a target's health is found out. Its address is the target's, its port its own.
+// HealthCheck is how a target's health is found out. Its address is the target's, and where its port is 0, so is that.
 type HealthCheck struct {
 	Protocol string // TCP or HTTP
 	Port     uint16
@@ -49,6 +49,8 @@ type TargetHealth struct {
 	Protocol string         `json:"protocol"`
 	Target   netip.AddrPort `json:"target"`
 	Healthy  bool           `json:"healthy"`
+	// Failed: the target did not answer. One that is neither was not asked yet.
+	Failed bool `json:"failed,omitempty"`
 }
 
 // Hardware forwards. Program gets all balancers on every change, never two calls at once, and replaces whatever it got
@@ -138,7 +140,7 @@ func (c *Cloud) listener(balancer, l *Object) (Listener, bool) {
 		}
 	}
 	for _, t := range set.Targets {
-		result.Targets = append(result.Targets, netip.AddrPortFrom(netip.MustParseAddr(t), uint16(number(set.Fields["port"]))))
+		result.Targets = append(result.Targets, place(set, t))
 	}
 	if check := c.ofKind(set.Refs, KindHealthCheck); check != nil {
 		result.HealthCheck = HealthCheck{Protocol: check.Fields["protocol"], Port: uint16(number(check.Fields["port"])),

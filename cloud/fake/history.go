@@ -38,6 +38,7 @@ func (c *Cloud) set(id string, o *Object, at time.Time) {
 		delete(c.objects, id)
 		delete(c.transitions, id)
 		delete(c.users, id)
+		delete(c.since, id)
 	} else {
 		c.objects[id] = o
 		c.names[nameOf(o)] = true

@@ -32,6 +32,7 @@ func Handler(c *Cloud) http.Handler {
 	handle(mux, "targets", func(ctx context.Context, r []TargetsRequest) (struct{}, error) {
 		return struct{}{}, c.SyncTargets(ctx, r)
 	})
+	handle(mux, "describe-targets", func(ctx context.Context, ids []string) ([]TargetState, error) { return c.DescribeTargets(ctx, ids) })
 	handle(mux, "health", func(ctx context.Context, _ struct{}) ([]TargetHealth, error) { return c.Health(ctx) })
 	return mux
 }
@@ -119,7 +120,7 @@ func (c *Client) call(ctx context.Context, method string, in, out any) error {
 		return fmt.Errorf("making the request: %w", err)
 	}
 	request.Header.Set("Content-Type", "application/json")
-	if method == "list" || method == "health" {
+	if method == "list" || method == "health" || method == "describe-targets" {
 		// Reading may be sent again over a new connection where the cloud was restarted meanwhile. Not sent itself.
 		request.Header["Idempotency-Key"] = nil
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -65,6 +66,8 @@ func NewProvider(api API, edits ...func(*cloud.Capabilities)) *Provider {
 		Families:           []cloud.Family{cloud.IPv4, cloud.IPv6},
 		DualStack:          true,
 		NodePorts:          true,
+		PodTargets:         true,
+		TargetHealth:       true,
 		SourceRanges:       true,
 		SessionAffinity:    true,
 		RequestedAddress:   true,
@@ -142,7 +145,8 @@ func readSettings(spec cloud.Spec) (settings, error) {
 }
 
 // Desired implements cloud.Provider: per family an Address; one Balancer; per port a HealthCheck, and per port and
-// family a TargetSet and a Listener. Services of a group share addresses and balancer.
+// family a TargetSet and a Listener. Services of a group share addresses and balancer. The sets of a Service that sends to
+// Pods, and their checks, have keys of their own: the cloud cannot turn one kind of set into the other.
 func (p *Provider) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
 	s, wrong := readSettings(spec)
 	group := spec.Owner.GroupID()
@@ -168,7 +172,11 @@ func (p *Provider) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
 }
 
 func portResources(spec cloud.Spec, s settings, port cloud.Port) []cloud.Resource {
-	check := cloud.Resource{Kind: KindHealthCheck, Key: port.Key(), Immutable: []string{"protocol"},
+	suffix := ""
+	if spec.PodTargets {
+		suffix = "-pods"
+	}
+	check := cloud.Resource{Kind: KindHealthCheck, Key: port.Key() + suffix, Immutable: []string{"protocol"},
 		Attributes: map[string]string{
 			"protocol":        port.HealthCheck.Protocol,
 			"port":            strconv.Itoa(int(port.HealthCheck.Port)),
@@ -179,29 +187,41 @@ func portResources(spec cloud.Spec, s settings, port cloud.Port) []cloud.Resourc
 	resources := []cloud.Resource{check}
 	for _, family := range spec.Families {
 		key := port.Key() + "-" + strings.ToLower(string(family))
-		set := cloud.Resource{Kind: KindTargetSet, Key: key, Immutable: []string{"protocol", "family"}, HasTargets: true,
+		set := cloud.Resource{Kind: KindTargetSet, Key: key + suffix, Immutable: []string{"protocol", "family"}, HasTargets: true,
 			Attributes: map[string]string{"protocol": port.Protocol, "port": strconv.Itoa(int(port.NodePort)),
 				"family": string(family)},
 			DependsOn: []cloud.Ref{{Kind: KindHealthCheck, Key: check.Key}},
 		}
-		for _, node := range spec.Nodes {
-			if address := node.Address(family); address != "" {
-				set.Targets = append(set.Targets, cloud.Target{ID: address})
-			}
-		}
-		slices.SortFunc(set.Targets, func(a, b cloud.Target) int { return cmp.Compare(a.ID, b.ID) })
+		set.Targets = targets(spec, port, family)
 		listener := cloud.Resource{Kind: KindListener, Key: key, Immutable: []string{"protocol", "port", "family"},
 			Attributes: map[string]string{"protocol": port.Protocol, "port": strconv.Itoa(int(port.Port)),
 				"family": string(family), "sourceRanges": prefixList(spec.SourceRanges),
 				"affinitySeconds": strconv.Itoa(int(spec.AffinitySeconds))},
 			DependsOn: []cloud.Ref{
 				{Kind: KindBalancer, Key: "main", Parent: true},
-				{Kind: KindTargetSet, Key: key},
+				{Kind: KindTargetSet, Key: set.Key},
 			},
 		}
 		resources = append(resources, set, listener)
 	}
 	return resources
+}
+
+// targets are the addresses of nodes, or those of Pods with the port that each has, sorted.
+func targets(spec cloud.Spec, port cloud.Port, family cloud.Family) []cloud.Target {
+	var all []cloud.Target
+	for _, node := range spec.Nodes {
+		if address := node.Address(family); address != "" {
+			all = append(all, cloud.Target{ID: address})
+		}
+	}
+	for _, e := range spec.Endpoints {
+		if number, ok := e.Ports[port.Key()]; ok && e.Family() == family {
+			all = append(all, cloud.Target{ID: net.JoinHostPort(e.Address, strconv.Itoa(int(number)))})
+		}
+	}
+	slices.SortFunc(all, func(a, b cloud.Target) int { return cmp.Compare(a.ID, b.ID) })
+	return all
 }
 
 func prefixList(prefixes []netip.Prefix) string {

@@ -86,7 +86,8 @@ func harnessOf(t *testing.T, options fake.Options, overHTTP bool, edits ...func(
 		Throttled: func(after time.Duration) error {
 			return &fake.Error{Code: fake.CodeThrottled, Message: "slow down", RetryAfterSeconds: int(after.Seconds())}
 		},
-		Address: "198.51.100.77",
+		Address:      "198.51.100.77",
+		SetAnswering: func(target cloud.Target, answering bool) { c.SetAnswering(target.ID, answering) },
 	}, c
 }
 
@@ -137,7 +138,7 @@ var suites = map[string]struct {
 			Targets: caps.Targets}
 	}), []string{
 		"Feature/DualStack", "Feature/IPv6", "Feature/MixedProtocols", "Feature/RequestedAddress", "Feature/SCTP",
-		"Feature/SessionAffinity", "Feature/Share", "Feature/SourceRanges", "Feature/UDP",
+		"Feature/SessionAffinity", "Feature/Share", "Feature/SourceRanges", "Feature/UDP", "HealthIsTold", "PodsAreCheap", "PodsAreTargets",
 		"SharedConcurrently", "SharedCrashAnywhere", "SharedInAnyOrder",
 	}},
 }

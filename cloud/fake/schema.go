@@ -25,12 +25,12 @@ var schemas = map[string]schema{
 		immutable: []string{"family", "pool", "requested"},
 	},
 	KindHealthCheck: {
-		fields: map[string]func(string) bool{"protocol": isOneOf("TCP", "HTTP"), "port": isPort, "path": isAny,
+		fields: map[string]func(string) bool{"protocol": isOneOf("TCP", "HTTP"), "port": isPortOrZero, "path": isAny,
 			"intervalSeconds": isNumber, "threshold": isNumber},
 		immutable: []string{"protocol"},
 	},
 	KindTargetSet: {
-		fields: map[string]func(string) bool{"protocol": isOneOf("TCP", "UDP"), "port": isPort,
+		fields: map[string]func(string) bool{"protocol": isOneOf("TCP", "UDP"), "port": isPortOrZero,
 			"family": isFamily},
 		immutable: []string{"protocol", "family"},
 		refs:      map[string][2]int{KindHealthCheck: {1, 1}},
@@ -74,6 +74,8 @@ func isPort(s string) bool {
 	n, err := strconv.Atoi(s)
 	return err == nil && n > 0 && n < 65536
 }
+
+func isPortOrZero(s string) bool { return s == "0" || isPort(s) }
 
 func isAddressOrEmpty(s string) bool {
 	if s == "" {

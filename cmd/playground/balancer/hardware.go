@@ -84,7 +84,9 @@ func (h *hardware) Health() []fake.TargetHealth {
 		for _, l := range b.Listeners {
 			for _, t := range l.Targets {
 				health := fake.TargetHealth{Listener: l.Address, Protocol: l.Protocol, Target: t}
-				health.Healthy, health.Balancer = used[health] && h.checker.healthy(probeOf(l, t)), b.Name
+				p := probeOf(l, t)
+				health.Healthy, health.Balancer = used[health] && h.checker.healthy(p), b.Name
+				health.Failed = h.checker.failed(p)
 				result = append(result, health)
 			}
 		}

@@ -23,7 +23,11 @@ type probe struct {
 
 func probeOf(l fake.Listener, target netip.AddrPort) probe {
 	c := l.HealthCheck
-	return probe{protocol: c.Protocol, address: netip.AddrPortFrom(target.Addr(), c.Port), path: c.Path,
+	port := c.Port
+	if port == 0 {
+		port = target.Port()
+	}
+	return probe{protocol: c.Protocol, address: netip.AddrPortFrom(target.Addr(), port), path: c.Path,
 		interval: c.Interval, threshold: c.Threshold}
 }
 
