@@ -76,6 +76,7 @@ var constructors = map[string]func(wiring) (reconciler, error){
 			ClusterID:       c.ClusterID,
 			DefaultProvider: c.Cloud.Provider,
 			Coexist:         c.coexist(),
+			InjectGates:     true,
 		}, nil
 	},
 	configv1alpha1.ControllerMirroring: func(c wiring) (reconciler, error) {

@@ -28,7 +28,7 @@ type hooks struct {
 // newHooks returns nil where none of the controllers has a webhook.
 func newHooks(c *configv1alpha1.ManagerConfiguration, names []string) *hooks {
 	hints := c.Mode == configv1alpha1.ModeCoexist && slices.Contains(names, configv1alpha1.ControllerTopology)
-	if !hints && !slices.Contains(names, configv1alpha1.ControllerNodePort) {
+	if !hints && !slices.Contains(names, configv1alpha1.ControllerNodePort) && !slices.Contains(names, configv1alpha1.ControllerLoadBalancer) {
 		return nil
 	}
 	host, port, _ := net.SplitHostPort(c.Webhook.BindAddress) // It was validated.

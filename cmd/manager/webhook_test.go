@@ -17,6 +17,7 @@ func TestNewHooks(t *testing.T) {
 		"Replace":              {configv1alpha1.ModeReplace, configv1alpha1.Controllers(), true},
 		"Coexist":              {configv1alpha1.ModeCoexist, configv1alpha1.Controllers(), true},
 		"ReplaceNodePort":      {configv1alpha1.ModeReplace, []string{nodePort}, true},
+		"CoexistBalancer":      {configv1alpha1.ModeCoexist, []string{configv1alpha1.ControllerLoadBalancer}, true},
 		"CoexistTopology":      {configv1alpha1.ModeCoexist, []string{topology}, true},
 		"ReplaceTopology":      {configv1alpha1.ModeReplace, []string{topology, endpoints}, false},
 		"CoexistWithoutEither": {configv1alpha1.ModeCoexist, []string{endpoints}, false},

@@ -7,6 +7,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/endpoints"
 )
 
@@ -35,6 +36,7 @@ func PodTransform(obj any) (any, error) {
 			}}
 		}
 	}
+	keepGates(pod, small)
 	if text := pod.Annotations[endpoints.NetworkStatusAnnotation]; text != "" {
 		// What is too long to be read need not be kept to be known as too long.
 		if len(text) > endpoints.MaxNetworkStatus {
@@ -43,6 +45,24 @@ func PodTransform(obj any) (any, error) {
 		small.Annotations = map[string]string{endpoints.NetworkStatusAnnotation: text}
 	}
 	return small, nil
+}
+
+// keepGates keeps, of the few Pods that wait for a load balancer, what they wait for and how far they are: for the controller
+// loadbalancer.
+func keepGates(pod, small *corev1.Pod) {
+	for _, g := range pod.Spec.ReadinessGates {
+		if strings.HasPrefix(string(g.ConditionType), v1alpha1.ReadinessGatePrefix) {
+			small.Spec.ReadinessGates = append(small.Spec.ReadinessGates, g)
+		}
+	}
+	if small.Spec.ReadinessGates == nil {
+		return
+	}
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.ContainersReady || strings.HasPrefix(string(c.Type), v1alpha1.ReadinessGatePrefix) {
+			small.Status.Conditions = append(small.Status.Conditions, c)
+		}
+	}
 }
 
 // portsAlone keeps the containers that name ports, and of them the ports.

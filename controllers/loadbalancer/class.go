@@ -57,6 +57,9 @@ func (r *classReconciler) verdict(class *v1alpha1.LoadBalancerClass, taken map[s
 		c.Message = fmt.Sprintf("LoadBalancerClass %q is the default already: set default to false in one of them", isDefault)
 	case err != nil:
 		c.Reason, c.Message = v1alpha1.ReasonProviderUnknown, err.Error()
+	case class.Spec.Targets == v1alpha1.TargetsPods && !provider.Capabilities().PodTargets:
+		c.Reason = v1alpha1.ReasonInvalidParameters
+		c.Message = fmt.Sprintf("provider %q sends to nodes only: set targets to Nodes", class.Spec.Provider)
 	default:
 		if _, err := provider.Desired(sampleSpec(&class.Spec, provider.Capabilities())); err != nil {
 			c.Reason, c.Message = v1alpha1.ReasonInvalidParameters, err.Error()

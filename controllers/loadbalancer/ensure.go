@@ -21,7 +21,7 @@ func (r *Reconciler) ensure(ctx context.Context, v *view, e *entry) (ctrl.Result
 		return r.report(ctx, v, refused(v1alpha1.ReasonClassNotAccepted, err.Error()))
 	}
 	spec, options, err := cloud.BuildSpec(cloud.Input{ClusterID: r.ClusterID, Service: v.service, Class: v.binding.class,
-		Nodes: v.nodes, Capabilities: provider.Capabilities()})
+		Nodes: v.nodes, Slices: v.slices, Waiting: r.waiting(ctx, v.service), Capabilities: provider.Capabilities()})
 	desired, wrong := provider.Desired(spec)
 	if v.binding.refusal != "" {
 		return r.keep(ctx, v, e, provider, spec, desired, refused(v1alpha1.ReasonClassNotAccepted, v.binding.refusal))
@@ -72,8 +72,8 @@ func (r *Reconciler) ensure(ctx context.Context, v *view, e *entry) (ctrl.Result
 	if err != nil {
 		res = failed(err, out)
 	}
-	if len(spec.Nodes) == 0 {
-		res.warnings = append(res.warnings, warning{EventUnavailable, messageNoNodes})
+	if backendsOf(spec).count() == 0 {
+		res.warnings = append(res.warnings, unavailable(spec.PodTargets))
 	}
 	return r.report(ctx, v, res)
 }
@@ -109,7 +109,7 @@ func (r *Reconciler) withoutLook(v *view, e *entry, p cloud.Provider, spec cloud
 	e.remember(spec, options, out, nil)
 	e.saw(v.service)
 	if len(out.Left.Operations) > 0 {
-		r.wakeNodes()
+		r.wakeTargets(e)
 		return nil, true
 	}
 	res := ensured(out, options.Policy)

@@ -21,6 +21,8 @@ const (
 	EventDeleting     = "DeletingLoadBalancer"
 	EventDeleted      = "DeletedLoadBalancer"
 	EventDeleteFailed = "DeleteLoadBalancerFailed"
+	// EventTargetUnhealthy is on a Pod that waits for its balancer.
+	EventTargetUnhealthy = "LoadBalancerTargetUnhealthy"
 )
 
 const (
@@ -42,18 +44,22 @@ func (r *Reconciler) eventEnsuring(svc *corev1.Service) {
 	r.event(svc, corev1.EventTypeNormal, EventEnsuring, actionEnsure, "Ensuring the load balancer")
 }
 
-// eventSynced tells that the targets of a balancer are those of other nodes now.
-func (r *Reconciler) eventSynced(e *entry, nodes int) {
+// eventSynced tells that the targets of a balancer are those of other nodes, or Pods, now.
+func (r *Reconciler) eventSynced(e *entry) {
 	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: e.name.Namespace, Name: e.name.Name, UID: e.uid}}
-	r.event(svc, corev1.EventTypeNormal, EventUpdated, actionEnsure, messageUpdated)
-	if nodes == 0 {
-		r.event(svc, corev1.EventTypeWarning, EventUnavailable, actionEnsure, messageNoNodes)
+	r.event(svc, corev1.EventTypeNormal, EventUpdated, actionEnsure, updated(e.spec.PodTargets))
+	if e.sent.count() == 0 {
+		w := unavailable(e.spec.PodTargets)
+		r.event(svc, corev1.EventTypeWarning, w.reason, actionEnsure, w.message)
 	}
 }
 
 const (
 	messageUpdated = "Updated the load balancer with new nodes"
 	messageNoNodes = "There are no available nodes for the load balancer"
+
+	messageUpdatedPods = "Updated the load balancer with new Pods"
+	messageNoPods      = "There are no ready Pods for the load balancer"
 )
 
 // eventsOfEnsure sends what changed from the last Ready condition to this pass.

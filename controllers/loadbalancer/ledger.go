@@ -38,15 +38,15 @@ type entry struct {
 	drift bool
 	// settled: nothing is wanting but, perhaps, targets, so that those of other nodes can be sent without a look.
 	settled bool
-	// owner, spec without nodes, and options, as of the last pass.
+	// owner, spec without nodes and endpoints, and options, as of the last pass.
 	owner   cloud.Owner
 	spec    cloud.Spec
 	options cloud.Options
 	// service that the last pass saw; not changed.
 	service *corev1.Service
-	// observed resources. Their targets are those of nodes, and left out, or where nodes is nil as observed.
+	// observed resources. Their targets are those of sent, and left out, or where sent is nil as observed.
 	observed []cloud.Resource
-	nodes    []cloud.Node
+	sent     *backends
 	// touched is when a call was last made that may have changed something; before that of this process nobody knows.
 	touched time.Time
 }
@@ -69,7 +69,14 @@ func (l *ledger) begin(uid types.UID, name types.NamespacedName, provider string
 	return l.take(e)
 }
 
-// resume takes an entry that all returned. Nil as for begin, or since it was dropped meanwhile.
+// of returns the entry of a Service, to be resumed; nil: there is none.
+func (l *ledger) of(uid types.UID) *entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.byUID[uid]
+}
+
+// resume takes an entry that all or of returned. Nil as for begin, or since it was dropped meanwhile.
 func (l *ledger) resume(e *entry) *entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -138,12 +145,12 @@ func (e *entry) remember(spec cloud.Spec, options cloud.Options, out cloud.Outco
 		e.touched = time.Now()
 	}
 	e.owner, e.options, e.spec = spec.Owner, options, spec
-	e.spec.Nodes = nil
+	e.spec.Nodes, e.spec.Endpoints = nil, nil
 	e.settled = err == nil && options.Policy != v1alpha1.PolicyPlan && len(out.Left.Waiting) == 0 && out.Left.TargetsOnly()
 	e.observed = slices.Clone(out.Observed)
-	e.nodes = nil
+	e.sent = nil
 	if e.settled && len(out.Left.Operations) == 0 {
-		e.synced(spec.Nodes)
+		e.synced(backendsOf(spec))
 	}
 }
 
@@ -156,12 +163,9 @@ func (e *entry) same(svc *corev1.Service) bool {
 	return e.service != nil && equality.Semantic.DeepEqual(e.service.Spec, svc.Spec) && maps.Equal(e.service.Annotations, svc.Annotations)
 }
 
-// synced notes that the targets in the cloud are those of nodes. The slice is kept.
-func (e *entry) synced(nodes []cloud.Node) {
-	e.nodes = nodes
-	if nodes == nil {
-		e.nodes = []cloud.Node{}
-	}
+// synced notes that the targets in the cloud are those of b, which is kept.
+func (e *entry) synced(b *backends) {
+	e.sent = b
 	for i := range e.observed {
 		e.observed[i].Targets = nil
 	}
@@ -170,11 +174,11 @@ func (e *entry) synced(nodes []cloud.Node) {
 // asObserved returns the resources with their targets.
 func (e *entry) asObserved(p cloud.Provider) []cloud.Resource {
 	observed := slices.Clone(e.observed)
-	if e.nodes == nil {
+	if e.sent == nil {
 		return observed
 	}
 	targets := map[cloud.Ref][]cloud.Target{}
-	for _, r := range e.desired(p, e.nodes) {
+	for _, r := range e.desired(p, e.sent) {
 		targets[cloud.Ref{Kind: r.Kind, Key: r.Key}] = r.Targets
 	}
 	for i := range observed {
@@ -185,11 +189,9 @@ func (e *entry) asObserved(p cloud.Provider) []cloud.Resource {
 	return observed
 }
 
-// desired is what the Service wants with these nodes. What is wrong with it was said by the pass.
-func (e *entry) desired(p cloud.Provider, nodes []cloud.Node) []cloud.Resource {
-	spec := e.spec
-	spec.Nodes = nodes
-	resources, _ := p.Desired(spec)
+// desired is what the Service wants with these backends. What is wrong with it was said by the pass.
+func (e *entry) desired(p cloud.Provider, b *backends) []cloud.Resource {
+	resources, _ := p.Desired(b.in(e.spec))
 	return resources
 }
 

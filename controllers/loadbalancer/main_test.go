@@ -98,6 +98,7 @@ func (w *world) alone(c client.Client, recorder events.EventRecorder) *Reconcile
 	r := &Reconciler{Client: c, Recorder: recorder, Providers: w.providers(), ClusterID: "test", Coexist: true}
 	r.prepare()
 	r.wake, r.wakeNodes, r.wakeSweep = func(types.NamespacedName, priority) {}, func() {}, func(string, time.Duration) {}
+	r.wakeGates = func(types.NamespacedName) {}
 	return r
 }
 

@@ -15,8 +15,8 @@ import (
 // nodesWindow is how soon one change of nodes can follow another: those that come meanwhile are sent together.
 const nodesWindow = time.Second
 
-// nodeReconciler sends the targets of all balancers to the cloud when nodes come and go: as few calls as the provider
-// needs for all of them, without a look at any.
+// nodeReconciler sends the targets of all balancers to the cloud when nodes, or the endpoints of Services that send to Pods,
+// come and go: as few calls as the provider needs for all of them, without a look at any.
 type nodeReconciler struct {
 	*Reconciler
 	last time.Time // of its only worker
@@ -47,21 +47,22 @@ func (r *Reconciler) listNodes(ctx context.Context) ([]*corev1.Node, error) {
 	return nodes, nil
 }
 
-// syncNodes sends what differs for these nodes. It returns after how long it has to be called again, since a cloud
+// syncNodes sends what differs for these nodes, and for endpoints that have changed. It returns after how long it has to be called again, since a cloud
 // throttles; 0: not at all.
 func (r *Reconciler) syncNodes(ctx context.Context, nodes []cloud.Node) time.Duration {
 	var wait time.Duration
+	all := &backends{nodes: nodes}
 	for _, name := range r.ledger.providers() {
 		// Where there is no provider nothing was found either, and the Services say why.
 		if provider, err := r.Providers.Get(name); err == nil {
-			wait = max(wait, r.syncProvider(ctx, provider, r.ledger.all(name), nodes))
+			wait = max(wait, r.syncProvider(ctx, provider, r.ledger.all(name), all))
 		}
 	}
 	return wait
 }
 
 // syncProvider gathers changes of as many Services as one call takes, sends them, and goes on.
-func (r *Reconciler) syncProvider(ctx context.Context, p cloud.Provider, entries []*entry, nodes []cloud.Node) time.Duration {
+func (r *Reconciler) syncProvider(ctx context.Context, p cloud.Provider, entries []*entry, nodes *backends) (wait time.Duration) {
 	calls := p.Capabilities().Targets
 	b := &batch{}
 	for _, known := range entries {
@@ -69,36 +70,45 @@ func (r *Reconciler) syncProvider(ctx context.Context, p cloud.Provider, entries
 		if e == nil {
 			continue // whoever works on it owes a pass now
 		}
-		changes := r.targetChanges(p, e, nodes)
+		to, err := r.current(ctx, e, nodes)
+		if err != nil {
+			ctrl.LoggerFrom(ctx).Error(err, "Could not read the endpoints of a Service", "Service", e.name)
+			r.pods.mark(e.name)
+			wait = minRetry
+		}
+		changes := r.targetChanges(p, e, to)
 		if len(changes) == 0 {
 			r.end(e)
 			continue
 		}
 		if len(b.entries) > 0 && calls.Calls(append(slices.Clone(b.changes), changes...)...) > 1 {
-			if wait := r.send(ctx, p, b, nodes); wait > 0 || ctx.Err() != nil {
+			if later := r.send(ctx, p, b); later > 0 || ctx.Err() != nil {
+				r.pods.mark(e.name)
 				r.end(e)
-				return wait
+				return max(wait, later)
 			}
 			b = &batch{}
 		}
-		b.add(e, changes)
+		b.add(e, changes, to)
 	}
-	return r.send(ctx, p, b, nodes)
+	return max(wait, r.send(ctx, p, b))
 }
 
-// targetChanges is what has to be sent for one Service. Where more than targets differs, or it is not known what there
-// is, the Service gets a pass instead.
-func (r *Reconciler) targetChanges(p cloud.Provider, e *entry, nodes []cloud.Node) []cloud.TargetChange {
+// targetChanges is what has to be sent for one Service; to is nil where nothing has. Where more than targets differs, or it
+// is not known what there is, the Service gets a pass instead.
+func (r *Reconciler) targetChanges(p cloud.Provider, e *entry, to *backends) []cloud.TargetChange {
 	switch {
+	case to == nil:
+		return nil
 	case !e.looked:
-		return nil // its first pass takes the nodes as they are then
-	case e.settled && e.nodes != nil && sameNodes(e.nodes, nodes):
+		return nil // its first pass takes them as they are then
+	case e.settled && e.sent != nil && e.sent.same(to):
 		return nil
 	case !e.settled:
 		r.wake(e.name, priorityNormal)
 		return nil
 	}
-	out, err := cloud.Compare(e.owner, e.desired(p, nodes), e.asObserved(p), e.options)
+	out, err := cloud.Compare(e.owner, e.desired(p, to), e.asObserved(p), e.options)
 	if err != nil || !out.Left.TargetsOnly() {
 		e.settled = false
 		r.wake(e.name, priorityNormal)
@@ -106,7 +116,7 @@ func (r *Reconciler) targetChanges(p cloud.Provider, e *entry, nodes []cloud.Nod
 	}
 	changes := out.Left.TargetChanges(e.owner)
 	if len(changes) == 0 {
-		e.synced(nodes)
+		e.synced(to)
 	}
 	return changes
 }
@@ -120,21 +130,22 @@ func sameNodes(a, b []cloud.Node) bool {
 // batch is what goes into one call.
 type batch struct {
 	entries []*entry
-	of      []int // of each change, the entry that it is of
+	to      []*backends // of each entry
+	of      []int       // of each change, the entry that it is of
 	changes []cloud.TargetChange
 }
 
-func (b *batch) add(e *entry, changes []cloud.TargetChange) {
+func (b *batch) add(e *entry, changes []cloud.TargetChange, to *backends) {
 	for range changes {
 		b.of = append(b.of, len(b.entries))
 	}
-	b.entries = append(b.entries, e)
+	b.entries, b.to = append(b.entries, e), append(b.to, to)
 	b.changes = append(b.changes, changes...)
 }
 
 // send sends a batch and gives its entries back. A Service whose change failed gets a pass, which looks at it. Where the
 // cloud throttles, it returns how long to wait before all of them are tried again.
-func (r *Reconciler) send(ctx context.Context, p cloud.Provider, b *batch, nodes []cloud.Node) (wait time.Duration) {
+func (r *Reconciler) send(ctx context.Context, p cloud.Provider, b *batch) (wait time.Duration) {
 	if len(b.entries) == 0 {
 		return 0
 	}
@@ -148,11 +159,12 @@ func (r *Reconciler) send(ctx context.Context, p cloud.Provider, b *batch, nodes
 		e.touched = time.Now()
 		switch err := failed[i]; {
 		case err == nil:
-			e.synced(nodes)
-			r.eventSynced(e, len(nodes))
+			e.synced(b.to[i])
+			r.eventSynced(e)
 		case err.Class == cloud.Throttled:
 			// What was sent and what was not is not known, and it does no harm to send it again.
 			wait = max(wait, err.After, minRetry)
+			r.pods.mark(e.name)
 		default:
 			e.settled = false
 			r.wake(e.name, priorityNormal)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -53,17 +54,23 @@ type Reconciler struct {
 	// Resync is how often everything in a cloud is listed, to find what others changed, a tenth more or less. 0: 10
 	// minutes.
 	Resync time.Duration
+	// InjectGates serves the webhook that gives Pods their readiness gates, by the manager's webhook server.
+	InjectGates bool
 
 	// last is what was *written of each record, by the Service's UID, since the cache may still hold the one before.
 	last sync.Map
 	// What is remembered of Services and of clouds between passes.
 	ledger *ledger
 	sweeps *sweeps
+	// Services that send to Pods, and the caches that those need.
+	pods     podTargets
+	follower follower
 	// wake has a Service get a pass, wakeNodes the targets of all brought to the nodes, wakeSweep a provider swept after
-	// a while.
+	// a while, wakeGates the Pods looked at that wait for a Service.
 	wake      func(types.NamespacedName, priority)
 	wakeNodes func()
 	wakeSweep func(provider string, after time.Duration)
+	wakeGates func(service types.NamespacedName)
 }
 
 // +kubebuilder:rbac:groups="",resources=services,verbs=list;watch;patch
@@ -79,6 +86,9 @@ type Reconciler struct {
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	view, err := r.observe(ctx, req.NamespacedName)
 	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if err := r.observePods(ctx, view); err != nil {
 		return ctrl.Result{}, err
 	}
 	if view.stale() {
@@ -126,7 +136,8 @@ type view struct {
 	record  *v1alpha1.LoadBalancerRecord // nil: none
 	classes []v1alpha1.LoadBalancerClass
 	nodes   []*corev1.Node
-	binding *binding // nil: the Service is not ours
+	slices  []*discoveryv1.EndpointSlice // nil: it does not send to Pods
+	binding *binding                     // nil: the Service is not ours
 }
 
 func (v *view) wanted() bool {

@@ -67,7 +67,7 @@ func TestThousandServices(t *testing.T) {
 		looked := 0
 		for _, e := range r.ledger.all(fake.Name) {
 			if e := r.ledger.resume(e); e != nil {
-				if e.looked && e.nodes != nil {
+				if e.looked && e.sent != nil {
 					looked++
 				}
 				r.end(e)

@@ -128,9 +128,9 @@ func (e *entry) drifted(p cloud.Provider, observed []cloud.Resource) bool {
 	if e.options.Policy == v1alpha1.PolicyPlan {
 		return true
 	}
-	if !e.settled || e.nodes == nil {
+	if !e.settled || e.sent == nil {
 		return false
 	}
-	out, err := cloud.Compare(e.owner, e.desired(p, e.nodes), observed, e.options)
+	out, err := cloud.Compare(e.owner, e.desired(p, e.sent), observed, e.options)
 	return err == nil && len(out.Left.Operations) > 0
 }

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/cloud"
@@ -37,9 +38,10 @@ const (
 	controllerClass = "loadbalancerclass"
 	controllerSweep = "loadbalancer-sweep"
 	controllerNodes = "loadbalancer-nodes"
+	controllerGates = "loadbalancer-gates"
 )
 
-// SetupWithManager adds the controllers to mgr: of Services, of classes, of nodes, and the sweeps.
+// SetupWithManager adds the controllers to mgr: of Services, of classes, of nodes, of readiness gates, and the sweeps.
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	if r.Providers == nil || r.ClusterID == "" {
 		return errors.New("the controller needs Providers and a ClusterID")
@@ -51,10 +53,17 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		r.Recorder = mgr.GetEventRecorder(FieldManager)
 	}
 	r.prepare()
-	var services, nodes, sweep waker
+	r.follower.informers = mgr.GetCache()
+	if r.InjectGates {
+		mgr.GetWebhookServer().Register(WebhookPath, &webhook.Admission{Handler: injector{r}})
+	}
+	var services, nodes, sweep, gates waker
 	r.wake = func(name types.NamespacedName, p priority) { services.add(ctrl.Request{NamespacedName: name}, p, 0) }
 	r.wakeNodes = func() { nodes.add(allNodes, priorityNormal, 0) }
 	r.wakeSweep = func(provider string, after time.Duration) { sweep.add(named("", provider), priorityNormal, after) }
+	r.wakeGates = func(service types.NamespacedName) {
+		gates.add(ctrl.Request{NamespacedName: service}, priorityNormal, 0)
+	}
 	return errors.Join(
 		ctrl.NewControllerManagedBy(mgr).Named("loadbalancer").WatchesRawSource(&services).
 			Watches(&corev1.Service{}, serviceHandler()).
@@ -72,6 +81,8 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 			WithOptions(options(1)).Complete(&nodeReconciler{Reconciler: r}),
 		ctrl.NewControllerManagedBy(mgr).Named(controllerSweep).WatchesRawSource(&sweep).
 			WithOptions(options(1)).Complete(&sweepReconciler{r}),
+		ctrl.NewControllerManagedBy(mgr).Named(controllerGates).WatchesRawSource(&gates).
+			WithOptions(options(r.Concurrency)).Complete(&gateReconciler{Reconciler: r}),
 	)
 }
 

@@ -1,0 +1,381 @@
+package loadbalancer
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud/fake"
+	"github.com/fairlead/fairlead/test/apiserver"
+)
+
+// toPods makes a class send to Pods, whose health is known a second after they are registered.
+func toPods(spec *v1alpha1.LoadBalancerClassSpec) {
+	spec.Targets = v1alpha1.TargetsPods
+	spec.Parameters = &v1alpha1.Parameters{Fake: &v1alpha1.FakeParameters{HealthCheckIntervalSeconds: 1, UnhealthyThreshold: 1}}
+}
+
+// withoutNodePorts is a Service as those are that send to Pods.
+func withoutNodePorts(s *corev1.Service) {
+	s.Spec.AllocateLoadBalancerNodePorts = ptr.To(false)
+	s.Spec.Selector = map[string]string{"app": s.Name}
+}
+
+// pod makes a Pod of a Service with a gate for it, and says what its kubelet would: it has an address, and its containers
+// are ready or not.
+func (w *world) pod(name, service string, ready bool) *corev1.Pod {
+	w.Helper()
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: name, Labels: map[string]string{"app": service}},
+		Spec: corev1.PodSpec{NodeName: "n1", Containers: []corev1.Container{{Name: "c", Image: "none"}},
+			ReadinessGates: []corev1.PodReadinessGate{{ConditionType: gateOf(service)}}}}
+	w.Make(pod)
+	w.contain(pod, ready)
+	return pod
+}
+
+// contain says whether the containers of a Pod are ready.
+func (w *world) contain(pod *corev1.Pod, ready bool) {
+	w.Helper()
+	status := corev1.ConditionFalse
+	if ready {
+		status = corev1.ConditionTrue
+	}
+	w.Eventually(func() error {
+		if err := w.Get(w.Context(), client.ObjectKeyFromObject(pod), pod); err != nil {
+			return err
+		}
+		pod.Status.Conditions = slices.DeleteFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.ContainersReady })
+		pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: corev1.ContainersReady, Status: status, LastTransitionTime: metav1.Now()})
+		return w.Status().Update(w.Context(), pod)
+	})
+}
+
+// at is an endpoint of a slice: where a Pod is, and whether it is ready, waiting or terminating.
+type at struct {
+	address, state string
+	pod            *corev1.Pod
+}
+
+// publish has the only EndpointSlice of a Service hold these endpoints, all with one port.
+func (w *world) publish(service string, port int32, endpoints ...at) {
+	w.Helper()
+	slice := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: service,
+		Labels: map[string]string{discoveryv1.LabelServiceName: service}}, AddressType: discoveryv1.AddressTypeIPv4}
+	fill := func(s *discoveryv1.EndpointSlice) {
+		s.Ports = []discoveryv1.EndpointPort{{Name: ptr.To("http"), Port: &port, Protocol: ptr.To(corev1.ProtocolTCP)}}
+		s.Endpoints = []discoveryv1.Endpoint{}
+		for _, e := range endpoints {
+			made := discoveryv1.Endpoint{Addresses: []string{e.address}, Conditions: discoveryv1.EndpointConditions{
+				Ready: ptr.To(e.state == "ready"), Serving: ptr.To(e.state != "waiting"), Terminating: ptr.To(e.state == "terminating")}}
+			if e.pod != nil {
+				made.TargetRef = &corev1.ObjectReference{Kind: "Pod", Namespace: w.Namespace, Name: e.pod.Name, UID: e.pod.UID}
+			}
+			s.Endpoints = append(s.Endpoints, made)
+		}
+	}
+	if err := w.Get(w.Context(), client.ObjectKeyFromObject(slice), &discoveryv1.EndpointSlice{}); err != nil {
+		fill(slice)
+		w.Make(slice)
+		return
+	}
+	apiserver.Change(w.World, slice, fill)
+}
+
+// sentTo are the targets of the target sets, by the Service.
+func (w *world) sentTo() map[string]string {
+	all := map[string]string{}
+	for _, o := range w.objects() {
+		if o.Kind == fake.KindTargetSet {
+			_, service, _ := strings.Cut(o.Tags["fairlead.dev/service"], "/")
+			all[service] = strings.Join(o.Targets, " ")
+		}
+	}
+	return all
+}
+
+func (w *world) expectTargets(want map[string]string) {
+	w.Helper()
+	w.Eventually(func() error {
+		if diff := cmp.Diff(want, w.sentTo()); diff != "" {
+			return fmt.Errorf("targets (-want +got):\n%s", diff)
+		}
+		return nil
+	})
+}
+
+// gate is the condition of a Pod's readiness gate: status and reason; empty: it has none.
+func (w *world) gate(pod *corev1.Pod, service string) string {
+	w.Helper()
+	now := &corev1.Pod{}
+	w.Must(w.Get(w.Context(), client.ObjectKeyFromObject(pod), now))
+	if c := podCondition(now, gateOf(service)); c != nil {
+		return string(c.Status) + " " + c.Reason
+	}
+	return ""
+}
+
+func (w *world) expectGate(pod *corev1.Pod, service, want string) {
+	w.Helper()
+	w.Eventually(func() error {
+		if got := w.gate(pod, service); got != want {
+			return fmt.Errorf("the gate of Pod %s is %q, want %q", pod.Name, got, want)
+		}
+		return nil
+	})
+}
+
+// TestPodsAreTargets: a Service without node ports is served by its Pods, and follows them without a look at the cloud, as
+// many Services at once as change together.
+func TestPodsAreTargets(t *testing.T) {
+	w := newWorld(t, fake.Options{}, toPods)
+	const services = 5
+	var names []string
+	first, second := map[string]string{}, map[string]string{}
+	for i := range services {
+		name := fmt.Sprintf("cart-%d", i)
+		names = append(names, name)
+		w.service(name, withoutNodePorts)
+		w.publish(name, 8080, at{address: fmt.Sprintf("10.1.%d.1", i), state: "ready"}, at{address: fmt.Sprintf("10.1.%d.9", i), state: "waiting"})
+		first[name], second[name] = fmt.Sprintf("10.1.%d.1:8080", i), fmt.Sprintf("10.1.%d.2:8080", i)
+	}
+	w.expectTargets(first)
+	for _, name := range names {
+		w.ready(name)
+	}
+	reads, writes := w.countReads(), w.countWrites()
+	for i, name := range names {
+		w.publish(name, 8080, at{address: fmt.Sprintf("10.1.%d.1", i), state: "terminating"}, at{address: fmt.Sprintf("10.1.%d.2", i), state: "ready"})
+	}
+	w.expectTargets(second)
+	if got := w.countWrites() - writes; got > 3 {
+		t.Errorf("new Pods of %d Services took %d calls, want those of all in few", services, got)
+	}
+	if got := w.countReads() - reads; got > 1 { // the sweep at the start may be late
+		t.Errorf("they took %d looks at the cloud", got)
+	}
+	var svc corev1.Service
+	w.Must(w.Get(t.Context(), client.ObjectKey{Namespace: w.Namespace, Name: names[0]}, &svc))
+	if svc.Spec.Ports[0].NodePort != 0 {
+		t.Errorf("it has node port %d", svc.Spec.Ports[0].NodePort)
+	}
+}
+
+// ready waits until a Service has what it asks for.
+func (w *world) ready(name string) {
+	w.Helper()
+	w.Eventually(func() error {
+		svc := &corev1.Service{}
+		if err := w.Get(w.Context(), client.ObjectKey{Namespace: w.Namespace, Name: name}, svc); err != nil {
+			return err
+		}
+		for _, c := range svc.Status.Conditions {
+			if c.Type == v1alpha1.ConditionLoadBalancerReady && c.Status == metav1.ConditionTrue && c.ObservedGeneration == svc.Generation {
+				return nil
+			}
+		}
+		return fmt.Errorf("Service %s is not ready: %+v", name, svc.Status.Conditions)
+	})
+}
+
+// TestChangeOver: from nodes to Pods and back the address stays.
+func TestChangeOver(t *testing.T) {
+	w := newWorld(t, fake.Options{}, nil)
+	w.node("n1", "172.30.0.11", nil)
+	svc := w.service("cart", nil)
+	w.publish("cart", 8080, at{address: "10.1.0.1", state: "ready"})
+	w.expectTargets(map[string]string{"cart": "172.30.0.11"})
+	address := func() string {
+		w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
+		if len(svc.Status.LoadBalancer.Ingress) != 1 {
+			return ""
+		}
+		return svc.Status.LoadBalancer.Ingress[0].IP
+	}
+	w.ready("cart")
+	before := address()
+	apiserver.Change(w.World, svc, func(s *corev1.Service) { s.Annotations = map[string]string{v1alpha1.AnnotationTargets: "Pods"} })
+	w.expectTargets(map[string]string{"cart": "10.1.0.1:8080"})
+	apiserver.Change(w.World, svc, func(s *corev1.Service) { delete(s.Annotations, v1alpha1.AnnotationTargets) })
+	w.expectTargets(map[string]string{"cart": "172.30.0.11"})
+	w.ready("cart")
+	if after := address(); before == "" || after != before {
+		t.Errorf("the address was %q and is %q", before, after)
+	}
+}
+
+// TestReadinessGate: a Pod waits for the balancer's word, has it once, and keeps it.
+func TestReadinessGate(t *testing.T) {
+	w := newWorld(t, fake.Options{}, toPods)
+	w.service("cart", withoutNodePorts)
+	w.expectTargets(map[string]string{"cart": ""})
+	pod := w.pod("cart-1", "cart", false)
+	w.publish("cart", 8080, at{"10.1.0.1", "waiting", pod})
+	w.expectGate(pod, "cart", "False ContainersNotReady")
+	w.cloud.SetAnswering("10.1.0.1:8080", false)
+	w.contain(pod, true)
+	// Not ready for anybody else, and offered to the balancer all the same.
+	w.expectTargets(map[string]string{"cart": "10.1.0.1:8080"})
+	w.expectGate(pod, "cart", "False Unhealthy")
+	w.cloud.SetAnswering("10.1.0.1:8080", true)
+	w.expectGate(pod, "cart", "True Healthy")
+
+	// Its health is the balancer's business from now on, and no other manager asks again.
+	w.cloud.SetAnswering("10.1.0.1:8080", false)
+	asked := 0
+	w.setHook(func(call fake.Call) error {
+		if call.Method == "DescribeTargets" && !call.After {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			asked++
+		}
+		return nil
+	})
+	w.stop()
+	w.start()
+	other := w.pod("cart-2", "cart", true)
+	w.publish("cart", 8080, at{"10.1.0.1", "ready", pod}, at{"10.1.0.2", "waiting", other})
+	w.expectGate(other, "cart", "True Healthy")
+	w.expectGate(pod, "cart", "True Healthy")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if asked == 0 {
+		t.Error("the second Pod passed without the balancer being asked")
+	}
+}
+
+// TestNobodyIsAwaited: no Pod hangs on a balancer that does not send to it.
+func TestNobodyIsAwaited(t *testing.T) {
+	w := newWorld(t, fake.Options{}, toPods)
+	w.node("n1", "172.30.0.11", nil)
+	svc := w.service("cart", func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": "cart"} })
+	w.ready("cart")
+	pod := w.pod("cart-1", "cart", true)
+	other := w.pod("cart-2", "none", true)
+	w.expectGate(other, "none", "True NotAwaited")
+	w.expectGate(pod, "cart", "False NotRegistered")
+	apiserver.Change(w.World, svc, func(s *corev1.Service) { s.Annotations = map[string]string{v1alpha1.AnnotationTargets: "Nodes"} })
+	w.expectGate(pod, "cart", "True NotAwaited")
+}
+
+// TestGatesAskNobodyForNothing: the balancer is asked about Pods that wait and could have passed, and never else.
+func TestGatesAskNobodyForNothing(t *testing.T) {
+	clock := fake.NewClock()
+	w := newWorld(t, fake.Options{Now: clock.Now}, toPods)
+	w.stop()
+	svc := w.service("cart", withoutNodePorts)
+	pod := w.pod("cart-1", "cart", false)
+	w.publish("cart", 8080, at{"10.1.0.1", "waiting", pod})
+	p := w.begin(svc)
+	gates := &gateReconciler{Reconciler: p.Reconciler}
+	pass := func(want string, reads int, again bool) {
+		t.Helper()
+		p.run()
+		before := w.countReads()
+		result, err := gates.Reconcile(t.Context(), named(w.Namespace, "cart"))
+		w.Must(err)
+		if got := w.gate(pod, "cart"); got != want || w.countReads()-before != reads || (result.RequeueAfter > 0) != again {
+			t.Errorf("the gate is %q after %d reads, again after %v; want %q, %d, %t", got, w.countReads()-before, result.RequeueAfter, want, reads, again)
+		}
+	}
+	pass("False ContainersNotReady", 0, false)
+	w.contain(pod, true)
+	p.services[client.ObjectKeyFromObject(svc)] = true
+	pass("False HealthUnknown", 1, true)
+	version := func() string {
+		w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(pod), pod))
+		return pod.ResourceVersion
+	}
+	was := version()
+	pass("False HealthUnknown", 1, true)
+	if version() != was {
+		t.Error("a condition that did not change was written")
+	}
+	clock.Advance(time.Second)
+	pass("True Healthy", 1, false)
+	version()
+	if !slices.ContainsFunc(pod.ManagedFields, func(e metav1.ManagedFieldsEntry) bool {
+		return e.Manager == GateFieldManager && e.Subresource == "status"
+	}) {
+		t.Errorf("the condition is not %s's: %+v", GateFieldManager, pod.ManagedFields)
+	}
+	w.cloud.SetAnswering("10.1.0.1:8080", false)
+	pass("True Healthy", 0, false)
+}
+
+// TestStoppedAnywhereWithPods stops the manager after every single call that a life with Pods makes, and starts another one:
+// the balancer has the right Pods in the end, those that wait pass, and nothing is left.
+func TestStoppedAnywhereWithPods(t *testing.T) {
+	clock := fake.NewClock()
+	w := newWorld(t, fake.Options{Now: clock.Now}, toPods)
+	w.stop()
+	for n := 1; ; n++ {
+		if n > 60 {
+			t.Fatal("a life takes more than 60 calls")
+		}
+		name := fmt.Sprintf("cart-%03d", n)
+		svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: name}}
+		pod := w.pod(name, name, true)
+		calls, stopped := 0, false
+		// Every call of every step counts on.
+		live := func() {
+			for again := true; again; {
+				p := w.begin(svc)
+				p.setHook(func(call fake.Call) error {
+					if !call.After {
+						calls++
+					}
+					if calls == n && call.After && !stopped {
+						stopped = true
+						p.kill()
+					}
+					if p.ctx.Err() != nil {
+						return errStopped
+					}
+					return nil
+				})
+				p.run()
+				clock.Advance(time.Second)
+				_, _ = (&gateReconciler{Reconciler: p.Reconciler}).Reconcile(p.ctx, named(w.Namespace, name))
+				again = p.ctx.Err() != nil
+				p.kill()
+			}
+			w.setHook(nil)
+		}
+		svc.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, LoadBalancerClass: &w.class.Spec.ClassName, Ports: []corev1.ServicePort{{Name: "http", Port: 80}}}
+		withoutNodePorts(svc)
+		w.Make(svc)
+		w.publish(name, 8080, at{"10.1.0.1", "ready", nil}, at{"10.1.0.2", "waiting", pod})
+		live()
+		if diff := cmp.Diff(map[string]string{name: "10.1.0.1:8080 10.1.0.2:8080"}, w.sentTo()); diff != "" {
+			t.Errorf("stopped at call %d (-want +got):\n%s", n, diff)
+		}
+		w.publish(name, 8080, at{"10.1.0.1", "terminating", nil}, at{"10.1.0.2", "waiting", pod})
+		live()
+		if diff := cmp.Diff(map[string]string{name: "10.1.0.2:8080"}, w.sentTo()); diff != "" {
+			t.Errorf("stopped at call %d, then without the first Pod (-want +got):\n%s", n, diff)
+		}
+		if got := w.gate(pod, name); got != "True Healthy" {
+			t.Errorf("stopped at call %d: the gate is %q", n, got)
+		}
+		w.Must(w.Delete(context.Background(), svc))
+		live()
+		if left := w.describe(); len(left) > 0 {
+			t.Fatalf("stopped at call %d, leaks %q", n, left)
+		}
+		if !stopped {
+			t.Logf("stopped %d times", n-1)
+			return
+		}
+	}
+}
