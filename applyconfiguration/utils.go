@@ -16,6 +16,10 @@ import (
 func ForKind(kind schema.GroupVersionKind) interface{} {
 	switch kind {
 	// Group=fairlead.dev, Version=v1alpha1
+	case v1alpha1.SchemeGroupVersion.WithKind("Adoption"):
+		return &apiv1alpha1.AdoptionApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("AdoptionGrant"):
+		return &apiv1alpha1.AdoptionGrantApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("AWSParameters"):
 		return &apiv1alpha1.AWSParametersApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("AzureParameters"):
@@ -50,6 +54,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.NodePortPoolSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("NodePortPoolStatus"):
 		return &apiv1alpha1.NodePortPoolStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Orphan"):
+		return &apiv1alpha1.OrphanApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("OwnedResource"):
 		return &apiv1alpha1.OwnedResourceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Parameters"):

@@ -49,7 +49,32 @@ func look(ctx context.Context, p Provider, owner Owner, desired []Resource, opti
 	if err != nil {
 		return Outcome{}, classified(p, fmt.Errorf("observing: %w", err))
 	}
-	return Compare(owner, desired, observed, options)
+	if !options.Adopts(p.Capabilities(), owner, desired, observed) {
+		return Compare(owner, desired, observed, options)
+	}
+	found, err := FindAdoptable(ctx, p, owner, options.Adopt)
+	if err != nil {
+		return Outcome{}, classified(p, fmt.Errorf("looking for a balancer to adopt: %w", err))
+	}
+	return compareAdopting(owner, desired, observed, found, options)
+}
+
+// compareAdopting is Compare where something may have to be adopted first. What is refused, offered, or waited for leaves
+// everything as it is, but for targets.
+func compareAdopting(owner Owner, desired, observed []Resource, found []Adoptable, options Options) (Outcome, error) {
+	a := planAdoption(owner, desired, observed, found, options)
+	if len(a.blocked)+len(a.waiting) > 0 {
+		options.TargetsOnly = true
+	}
+	out, err := Compare(owner, desired, a.adopting(observed), options)
+	if err != nil {
+		return out, err
+	}
+	out.Left.Operations = append(a.operations, out.Left.Operations...)
+	out.Left.Blocked = append(a.blocked, out.Left.Blocked...)
+	out.Left.Waiting = append(a.waiting, out.Left.Waiting...)
+	out.Observed = owned(owner, observed)
+	return out, nil
 }
 
 // Compare is what Converge makes of what it observed, before it applies anything. Pure.
@@ -63,19 +88,24 @@ func Compare(owner Owner, desired, observed []Resource, options Options) (Outcom
 			return op.Action != ActionSyncTargets || op.Resource.ID == ""
 		})}
 	}
-	out := Outcome{Left: plan}
+	return Outcome{Left: plan, Observed: owned(owner, observed)}, nil
+}
+
+// owned returns the resources that carry the owner's mark, sorted.
+func owned(owner Owner, observed []Resource) []Resource {
+	var result []Resource
 	for i := range observed {
 		if slices.Contains(observed[i].Owners, owner.ID()) {
-			out.Observed = append(out.Observed, observed[i])
+			result = append(result, observed[i])
 		}
 	}
-	SortResources(out.Observed)
-	return out, nil
+	SortResources(result)
+	return result
 }
 
 // Apply does the operations of a plan, in order, and returns those that succeeded. After a failure it goes on with what
 // does not depend on it, except that it deletes nothing any more once a creation or an update has failed, and does
-// nothing at all any more once the cloud throttles or the context ends. Its error is an *Error: that of the throttling,
+// nothing at all any more once the cloud throttles, an adoption has failed or the context ends. Its error is an *Error: that of the throttling,
 // or else of the first failure, or else of the first that is merely Pending.
 func Apply(ctx context.Context, p Provider, owner Owner, plan Plan) ([]Operation, error) {
 	a := &applier{provider: p, owner: owner, ids: map[Ref]string{}, unavailable: map[Ref]bool{}, kept: map[string]bool{}}
@@ -85,6 +115,8 @@ func Apply(ctx context.Context, p Provider, owner Owner, plan Plan) ([]Operation
 	for i := 0; i < len(plan.Operations) && !a.stop; i++ {
 		op := plan.Operations[i]
 		switch op.Action {
+		case ActionAdopt:
+			a.adopt(ctx, op)
 		case ActionCreate:
 			a.create(ctx, op)
 		case ActionUpdate:
@@ -136,6 +168,16 @@ func (a *applier) resolve(r *Resource) bool {
 	return true
 }
 
+// adopt marks, and ends everything where that fails: the rest of the plan would build a second balancer.
+func (a *applier) adopt(ctx context.Context, op Operation) {
+	if err := a.provider.Update(ctx, a.owner, *op.Observed, op.Resource); err != nil {
+		a.failed, a.stop = true, true
+		a.fail("adopting", op, err)
+		return
+	}
+	a.done = append(a.done, op)
+}
+
 func (a *applier) create(ctx context.Context, op Operation) {
 	r := op.Resource
 	ref := r.ref()
@@ -184,7 +226,9 @@ func (a *applier) syncTargets(ctx context.Context, ops []Operation) {
 			continue
 		}
 		r := op.Resource
-		r.ID = a.ids[ref]
+		if id, ok := a.ids[ref]; ok {
+			r.ID = id
+		}
 		changes = append(changes, TargetChange{Owner: a.owner, Resource: r, Add: op.Add, Remove: op.Remove})
 		sent = append(sent, op)
 	}

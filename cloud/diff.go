@@ -22,6 +22,9 @@ import (
 //  5. What is the owner's and was not taken is deleted, dependents first; but not what is being replaced, as long as
 //     the cloud still works on the replacement, nor before the cloud is done deleting what points to it.
 //
+// What is Lent is neither replaced nor deleted in any of these: it stays, with what cannot be changed, or is let go, with
+// what it points to. What was marked by an adoption that did not come to its end is let go, too.
+//
 // An error means that the provider's Desired is wrong: two resources of one kind and key, a reference to none of them,
 // or a circle.
 func Diff(owner Owner, desired, observed []Resource, replacement v1alpha1.Replacement) (Plan, error) {
@@ -64,6 +67,8 @@ type differ struct {
 	targets     []Operation
 	// going are observed resources that the cloud still deletes, or that wait for one of those.
 	going []*Resource
+	// letGo are observed resources that are let go rather than deleted.
+	letGo []*Resource
 	plan  Plan
 }
 
@@ -93,7 +98,7 @@ func (d *differ) candidates(want *Resource) (found []*Resource, deleting, foreig
 	for i := range d.observed {
 		r := &d.observed[i]
 		switch {
-		case r.Kind != want.Kind || r.Key != want.Key || d.first[identity(r)]:
+		case r.Kind != want.Kind || r.Key != want.Key || d.first[identity(r)] || stray(d.owner, d.observed, r):
 		case !d.mine(r) && !d.joinable(want, r):
 			foreign = true
 		case r.State == StateDeleting:
@@ -116,12 +121,9 @@ func (d *differ) place(want *Resource) {
 	}
 	have := d.choose(want, found)
 	switch {
-	case have == nil && len(found) > 0 && want.Fixed:
+	case have == nil && len(found) > 0 && (want.Fixed || found[0].Lent):
 		have = found[0]
-		d.plan.Blocked = append(d.plan.Blocked, Block{Resource: want.Name(), Reason: BlockReplacement, Message: fmt.Sprintf(
-			"%s cannot change %s in place: set the annotation %s to %s to replace it, which changes the address",
-			want.Name(), strings.Join(differentImmutable(want, have), ", "),
-			v1alpha1.AnnotationReplacement, v1alpha1.ReplacementRecreate)})
+		d.blockReplacement(want, have)
 	case have == nil && deleting:
 		d.plan.Waiting = append(d.plan.Waiting, want.Name())
 		d.leave(want, found)
@@ -136,6 +138,12 @@ func (d *differ) place(want *Resource) {
 		return
 	}
 	d.taken[identity(have)] = true
+	if have.State == StateFailed { // only what is Lent: everything else was deleted first
+		d.plan.Blocked = append(d.plan.Blocked, Block{Resource: want.Name(), Reason: BlockReplacement, Message: fmt.Sprintf(
+			"%s has failed; it was adopted and is never replaced: put it right in the cloud", want.Name())})
+		d.leave(want, found)
+		return
+	}
 	if have.State == StatePending {
 		d.plan.Waiting = append(d.plan.Waiting, want.Name())
 		d.leave(want, found)
@@ -145,13 +153,38 @@ func (d *differ) place(want *Resource) {
 	d.update(want, have)
 }
 
+// blockReplacement says that have stays, since it would have to be replaced.
+func (d *differ) blockReplacement(want, have *Resource) {
+	remedy := fmt.Sprintf("set the annotation %s to %s to replace it, which changes the address",
+		v1alpha1.AnnotationReplacement, v1alpha1.ReplacementRecreate)
+	if have.Lent {
+		remedy = "it was adopted and is never replaced: have the Service ask for what it has: " + settings(want, have)
+	}
+	d.plan.Blocked = append(d.plan.Blocked, Block{Resource: want.Name(), Reason: BlockReplacement, Message: fmt.Sprintf(
+		"%s cannot change %s in place: %s", want.Name(), strings.Join(differentImmutable(want, have), ", "), remedy)})
+}
+
+// settings tells what have has of what cannot be changed to what want asks for.
+func settings(want, have *Resource) string {
+	names := differentImmutable(want, have)
+	for i, name := range names {
+		names[i] = fmt.Sprintf("%s %q", name, have.Attributes[name])
+	}
+	return strings.Join(names, ", ")
+}
+
 // choose returns the one of the candidates that is what want asks for; nil if none is. Somebody else's that could be
 // joined does not count where the owner has one of its own already that is Fixed: joining changes the address, too. Its
-// own come first in found then.
+// own come first in found then, and what was adopted before all: nothing else takes its place, since clients use its address.
 func (d *differ) choose(want *Resource, found []*Resource) *Resource {
-	slices.SortStableFunc(found, func(a, b *Resource) int { return cmp.Compare(rank(d.marked(a)), rank(d.marked(b))) })
+	slices.SortStableFunc(found, func(a, b *Resource) int {
+		return cmp.Or(cmp.Compare(rank(a.Adopted != ""), rank(b.Adopted != "")), cmp.Compare(rank(d.marked(a)), rank(d.marked(b))))
+	})
 	for _, r := range found {
 		if want.Fixed && !d.recreate && !d.marked(r) && d.marked(found[0]) {
+			continue
+		}
+		if r.Adopted == "" && found[0].Adopted != "" && (found[0].Lent || want.Fixed && !d.recreate) {
 			continue
 		}
 		if sameImmutable(want, r) && d.sameParent(want, r) {
@@ -188,7 +221,7 @@ func (d *differ) create(want *Resource, replaces bool) {
 
 func (d *differ) update(want, have *Resource) {
 	made := withOwner(want, have.Owners, d.owner.ID())
-	made.ID = have.ID
+	made.ID, made.Adopted, made.Lent = have.ID, have.Adopted, have.Lent
 	made.Attributes = maps.Clone(want.Attributes)
 	for _, name := range want.Immutable {
 		made.Attributes[name] = have.Attributes[name]

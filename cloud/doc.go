@@ -54,6 +54,23 @@
 // Owned means marked with the cluster's id and the Service's UID. Anything else is foreign: Diff never plans an
 // operation on it, whatever its name is.
 //
+// # Adoption
+//
+// A balancer that is there already can become a Service's: by its id, where its owner consents, or since another controller
+// made it for this very Service. A provider that can do this says so in Capabilities.Adopt and is an Adopter: Adoptable
+// finds such a balancer and its parts and tells what marks they carry, and whose consent. The core decides, and adopts each
+// part by an Update that differs in nothing but the owner, Adopted and Lent:
+//
+//   - an Update that adds the first owner to what is not Shared writes, in the same call, all that Observe and List need to
+//     find and to name it, such as the key, and Adopted and Lent, which both of them return. Where somebody else's mark is on
+//     it by then the error is of class Conflict, as far as the cloud can tell;
+//   - an Update that takes the last owner away removes all of that again: it is somebody else's, as before. What that
+//     somebody put on it, the consent included, is never changed;
+//   - the balancer itself is marked last. What is marked while the balancer is not yet is either marked to the end by the
+//     next pass, or let go.
+//
+// What is Lent is never deleted: the core lets it go, without its targets, when the Service has no use for it.
+//
 // # Sharing
 //
 // Services of one group (Owner.Group) may use resources together, which Desired marks as Shared. Such a resource carries

@@ -95,6 +95,15 @@ func (l *limited) List(ctx context.Context, clusterID string) (resources []Resou
 	return resources, err
 }
 
+// Adoptable implements Adopter for whatever provider it limits.
+func (l *limited) Adoptable(ctx context.Context, owner Owner, id string) (found []Adoptable, err error) {
+	err = l.do(ctx, Read, func(ctx context.Context) error {
+		found, err = FindAdoptable(ctx, l.Provider, owner, id)
+		return err
+	})
+	return found, err
+}
+
 func (l *limited) Create(ctx context.Context, owner Owner, desired Resource) (made Resource, err error) {
 	err = l.do(ctx, Write, func(ctx context.Context) error {
 		made, err = l.Provider.Create(ctx, owner, desired)

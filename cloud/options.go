@@ -3,6 +3,7 @@ package cloud
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,14 +16,20 @@ import (
 type Options struct {
 	Policy      v1alpha1.Policy
 	Replacement v1alpha1.Replacement
+	// Adopt is the id of the balancer to adopt, or v1alpha1.AdoptNone; empty: none is asked for, and one that another
+	// controller made for the Service is offered.
+	Adopt string
+	// Granted: the class lets the Service adopt the one with this id, whatever stands on it. TakeOver: it takes what is
+	// offered.
+	Granted, TakeOver bool
 	// TargetsOnly has nothing changed but the targets of what exists: what else the Service wants is not known.
 	TargetsOnly bool
 	// Pods: the balancer sends to Pods rather than to nodes.
 	Pods bool
 }
 
-// ParseOptions reads policy, replacement and targets from the Service's annotations, or else from its class, or else
-// Apply, Never and Nodes. On an error, a UserError that names every mistake, what could be read is returned with it.
+// ParseOptions reads what a Service asks of the core from its annotations, or else from its class, or else Apply, Never,
+// Nodes and no adoption. On an error, a UserError that names every mistake, what could be read is returned with it.
 func ParseOptions(svc *corev1.Service, class *v1alpha1.LoadBalancerClassSpec) (Options, error) {
 	options, errs := parseOptions(svc, class, Capabilities{Adopt: true, Share: true, PodTargets: true})
 	return options, joinUserErrors(errs)
@@ -50,8 +57,12 @@ func parseOptions(svc *corev1.Service, class *v1alpha1.LoadBalancerClassSpec, ca
 	}
 	Enum(a, v1alpha1.AnnotationTargets, &targets, v1alpha1.TargetsNodes, v1alpha1.TargetsPods)
 	options.Pods = targets == v1alpha1.TargetsPods
-	var adopt, share string
-	a.String(v1alpha1.AnnotationAdopt, &adopt)
+	var share string
+	a.String(v1alpha1.AnnotationAdopt, &options.Adopt)
+	if class != nil && class.Adoption != nil {
+		options.Granted = grants(class.Adoption, svc, options.Adopt)
+		options.TakeOver = class.Adoption.TakeOver == v1alpha1.TakeOverAutomatic
+	}
 	a.String(v1alpha1.AnnotationShare, &share)
 	var weights string // Not a balancer's, and read elsewhere.
 	a.String(topology.AnnotationWeights, &weights)
@@ -60,8 +71,12 @@ func parseOptions(svc *corev1.Service, class *v1alpha1.LoadBalancerClassSpec, ca
 		errs = append(errs, fmt.Errorf("%s: the provider sends to nodes only: set %s or the class's targets to %s",
 			asked, v1alpha1.AnnotationTargets, v1alpha1.TargetsNodes))
 	}
-	if adopt != "" && !caps.Adopt {
+	switch adopts := options.Adopt != "" && options.Adopt != v1alpha1.AdoptNone; {
+	case adopts && !caps.Adopt:
 		errs = append(errs, fmt.Errorf("annotation %s: the provider cannot adopt a balancer: remove it", v1alpha1.AnnotationAdopt))
+	case adopts && share != "":
+		errs = append(errs, fmt.Errorf("annotations %s and %s: an adopted balancer is not shared: remove one of them",
+			v1alpha1.AnnotationAdopt, v1alpha1.AnnotationShare))
 	}
 	switch {
 	case share != "" && !caps.Share:
@@ -71,6 +86,13 @@ func parseOptions(svc *corev1.Service, class *v1alpha1.LoadBalancerClassSpec, ca
 			v1alpha1.AnnotationShare, share, maxGroup))
 	}
 	return options, errs
+}
+
+// grants reports whether the balancer with the id is granted to the Service.
+func grants(adoption *v1alpha1.Adoption, svc *corev1.Service, id string) bool {
+	return slices.ContainsFunc(adoption.Grants, func(g v1alpha1.AdoptionGrant) bool {
+		return g.Namespace == svc.Namespace && g.Name == svc.Name && slices.Contains(g.IDs, id)
+	})
 }
 
 // maxGroup is the most bytes of a group's name.

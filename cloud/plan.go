@@ -5,20 +5,22 @@ import "slices"
 // Action is what an Operation does.
 type Action string
 
-// Actions. SyncTargets changes the nodes that a resource sends to, the others the resource itself.
+// Actions. SyncTargets changes the nodes that a resource sends to, Adopt marks it as the owner's and changes nothing else,
+// the others make, change or delete the resource itself.
 const (
 	ActionCreate      Action = "Create"
 	ActionUpdate      Action = "Update"
 	ActionDelete      Action = "Delete"
 	ActionSyncTargets Action = "SyncTargets"
+	ActionAdopt       Action = "Adopt"
 )
 
 // Operation is one step of a Plan.
 type Operation struct {
 	Action Action
-	// Resource as desired (Create, Update, SyncTargets) or as observed (Delete).
+	// Resource as desired (Create, Update, SyncTargets, Adopt) or as observed (Delete).
 	Resource Resource
-	// Observed is what an Update starts from; nil for the others.
+	// Observed is what an Update, or an Adopt, starts from; nil for the others.
 	Observed *Resource
 	// Add and Remove are the targets of SyncTargets.
 	Add, Remove []Target
@@ -36,11 +38,15 @@ const (
 	BlockReplacement BlockReason = "Replacement"
 	// BlockShared: others share it, and it is not this one's to change.
 	BlockShared BlockReason = "Shared"
+	// BlockAdoption: the balancer that the Service asks for by id is not adopted.
+	BlockAdoption BlockReason = "Adoption"
+	// BlockOffered: another controller made a balancer for this Service, and nobody said what is to become of it.
+	BlockOffered BlockReason = "Offered"
 )
 
 // Block is a resource that is left as it is.
 type Block struct {
-	Resource string // kind/key
+	Resource string // kind/key, or the id of the balancer that is not adopted
 	Reason   BlockReason
 	Message  string
 }

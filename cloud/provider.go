@@ -26,7 +26,8 @@ type Provider interface {
 	Create(ctx context.Context, owner Owner, desired Resource) (Resource, error)
 
 	// Update changes one resource in place from what was observed to what is desired: attributes, what it depends on,
-	// and its owners. The ID is observed.ID. Of the owners it adds and takes away those that differ between the two, and
+	// and its owners. An owner that comes to something that is not Shared and had none adopts it; one that leaves it
+	// without any lets it go: see Adoption in the package comment. The ID is observed.ID. Of the owners it adds and takes away those that differ between the two, and
 	// leaves the others as they are by then: another Service may be joining or leaving at the same time.
 	Update(ctx context.Context, owner Owner, observed, desired Resource) error
 
@@ -72,8 +73,10 @@ type Capabilities struct {
 	SessionAffinity bool
 	// RequestedAddress: spec.loadBalancerIP is honoured.
 	RequestedAddress bool
-	// Adopt and Share: an existing balancer can be taken over; several Services can use one.
-	Adopt, Share bool
+	// Adopt: an existing balancer can be taken over, and the provider is an Adopter.
+	Adopt bool
+	// Share: several Services can use one balancer.
+	Share bool
 	// AnnotationPrefixes are those of the annotations that are the provider's own. The Spec carries the annotations
 	// that begin so.
 	AnnotationPrefixes []string

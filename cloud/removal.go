@@ -1,11 +1,13 @@
 package cloud
 
 import (
+	"fmt"
 	"slices"
 )
 
 // removeFirst does step 2 of Diff.
 func (d *differ) removeFirst(desired []Resource) {
+	lends := d.lending()
 	for i := range desired {
 		want := &desired[i]
 		found, _, _ := d.candidates(want)
@@ -14,7 +16,7 @@ func (d *differ) removeFirst(desired []Resource) {
 		for _, r := range found {
 			// What is to stay shared is not replaced under the others.
 			together := want.Shared && d.others(r)
-			if replace && !together || r.State == StateFailed {
+			if (replace && !together || r.State == StateFailed) && !lends[identity(r)] {
 				d.removeWithDependents(r)
 			}
 		}
@@ -24,6 +26,17 @@ func (d *differ) removeFirst(desired []Resource) {
 			d.remove(r, "making room for its replacement")
 		}
 	}
+}
+
+// lending returns what is Lent, or would have to go together with something that is, by identity.
+func (d *differ) lending() map[string]bool {
+	lends := map[string]bool{}
+	for _, r := range dependentsFirst(d.observed) {
+		if r.Lent || slices.ContainsFunc(d.observed, func(other Resource) bool { return lends[identity(&other)] && pointsTo(&other, r) }) {
+			lends[identity(r)] = true
+		}
+	}
+	return lends
 }
 
 func (d *differ) removeWithDependents(r *Resource) {
@@ -40,11 +53,49 @@ func (d *differ) removeWithDependents(r *Resource) {
 
 // removeRest does step 5 of Diff.
 func (d *differ) removeRest() {
+	var rest []*Resource
 	for _, r := range dependentsFirst(d.observed) {
-		if d.mine(r) && !d.taken[identity(r)] && !d.first[identity(r)] {
+		if !d.mine(r) || d.taken[identity(r)] || d.first[identity(r)] {
+			continue
+		}
+		rest = append(rest, r)
+		if d.lets(r) {
+			d.letGo = append(d.letGo, r)
+		}
+	}
+	// Targets go before any mark does: another Service may have the node ports tomorrow. Where the adoption did not come
+	// to its end they are still those from before.
+	for _, r := range d.letGo {
+		if len(r.Targets) > 0 && !stray(d.owner, d.observed, r) {
+			d.plan.Operations = append(d.plan.Operations, Operation{Action: ActionSyncTargets, Resource: *r, Remove: r.Targets,
+				Reason: fmt.Sprintf("targets +0 -%d", len(r.Targets))})
+		}
+	}
+	for _, r := range rest {
+		if slices.Contains(d.letGo, r) {
+			d.release(r)
+		} else {
 			d.remove(r, "no longer wanted")
 		}
 	}
+}
+
+// lets reports whether r is let go rather than deleted: since it is somebody else's, or something that is let go uses it.
+// Called in the order of dependentsFirst.
+func (d *differ) lets(r *Resource) bool {
+	return r.Lent || stray(d.owner, d.observed, r) ||
+		slices.ContainsFunc(d.letGo, func(other *Resource) bool { return pointsTo(other, r) })
+}
+
+// release takes the owner's mark off r.
+func (d *differ) release(r *Resource) {
+	left := *r
+	left.Owners = slices.DeleteFunc(slices.Clone(r.Owners), func(id OwnerID) bool { return id == d.owner.ID() })
+	if len(left.Owners) == 0 {
+		left.Adopted, left.Lent = "", false
+	}
+	d.plan.Operations = append(d.plan.Operations, Operation{Action: ActionUpdate, Resource: left, Observed: r,
+		Reason: "letting it go: it was adopted"})
 }
 
 // remove deletes r, or takes the owner's mark off where others have theirs on it. What is broken is deleted whoever else

@@ -3,6 +3,7 @@ package v1alpha1
 import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // Policy says how far the manager may go with a balancer.
@@ -126,12 +127,68 @@ type LoadBalancerClassSpec struct {
 	// +kubebuilder:default=Never
 	Replacement Replacement `json:"replacement,omitempty"`
 
+	// adoption says which balancers that are there already the Services of this class may take over. Omitted means those
+	// whose owner consents by a tag in the cloud.
+	// +optional
+	Adoption *Adoption `json:"adoption,omitempty"`
+
 	// default makes this the class of Services that name none. A Service keeps the class that it was first served by.
 	// Of several defaults the oldest counts; the others have Accepted=False. Not heeded in coexist mode, where another
 	// controller serves Services without a class.
 	// +optional
 	// +kubebuilder:default=false
 	Default bool `json:"default,omitempty"`
+}
+
+// TakeOver says what becomes of a balancer that another controller made for a Service.
+// +kubebuilder:validation:Enum=Offer;Automatic
+type TakeOver string
+
+const (
+	// TakeOverOffer tells of it, and makes nothing until the Service says by the annotation fairlead.dev/adopt what to do.
+	TakeOverOffer TakeOver = "Offer"
+	// TakeOverAutomatic adopts it, where there is one only.
+	TakeOverAutomatic TakeOver = "Automatic"
+)
+
+// Adoption of balancers that are there already.
+type Adoption struct {
+	// grants stand for the consent of a balancer's owner, where the balancer itself has no tag that says so. The Service has
+	// to ask for it, too, by the annotation fairlead.dev/adopt.
+	// +optional
+	// +listType=map
+	// +listMapKey=namespace
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:XValidation:rule="self.all(g, g.ids.all(id, self.exists_one(other, id in other.ids)))",message="an id is granted to one Service only"
+	Grants []AdoptionGrant `json:"grants,omitempty"`
+
+	// takeOver says what becomes of a balancer that another controller made for a Service of this class. Offer, the default,
+	// tells of it.
+	// +optional
+	// +kubebuilder:default=Offer
+	TakeOver TakeOver `json:"takeOver,omitempty"`
+}
+
+// AdoptionGrant lets one Service adopt a balancer.
+type AdoptionGrant struct {
+	// namespace and name of the Service.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	Namespace string `json:"namespace"`
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z]([-a-z0-9]*[a-z0-9])?$`
+	Name string `json:"name"`
+	// ids of balancers, as the cloud gives them. It adopts one of them.
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=4
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=512
+	// +kubebuilder:validation:items:XValidation:rule="self != 'None'",message="None is no id"
+	IDs []string `json:"ids"`
 }
 
 // Parameters holds exactly one member: the one that belongs to the provider.
@@ -255,6 +312,33 @@ type LoadBalancerClassStatus struct {
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// orphans are what the provider has of Services of this cluster that are gone, and that no LoadBalancerRecord knows; the
+	// first hundred by kind and id. Of several classes with one provider the oldest has them.
+	// +optional
+	// +listType=map
+	// +listMapKey=kind
+	// +listMapKey=id
+	// +kubebuilder:validation:MaxItems=100
+	Orphans []Orphan `json:"orphans,omitempty"`
+}
+
+// Orphan is something in a cloud that carries the cluster's mark and whose Service is gone. It is deleted when somebody
+// says so, see the annotation fairlead.dev/delete-orphans.
+type Orphan struct {
+	// kind is the provider's word for it.
+	Kind string `json:"kind"`
+	// id that the cloud knows it by.
+	ID string `json:"id"`
+	// key tells it from others of its kind and Service.
+	// +optional
+	Key string `json:"key,omitempty"`
+	// serviceUIDs of the Services that had it, sorted.
+	// +optional
+	// +listType=set
+	ServiceUIDs []types.UID `json:"serviceUIDs,omitempty"`
+	// since when it is seen.
+	Since metav1.Time `json:"since"`
 }
 
 // LoadBalancerClassList is a list of LoadBalancerClass.

@@ -82,12 +82,15 @@ type OwnedResource struct {
 	Key string `json:"key"`
 	// id that the cloud knows it by. While one resource replaces another there are two of one kind and key.
 	ID string `json:"id"`
+	// lent: it was adopted with its owner's consent, and is let go, not deleted, when the Service has no use for it.
+	// +optional
+	Lent bool `json:"lent,omitempty"`
 }
 
 // PlannedOperation is one step towards what the Service asks for.
 type PlannedOperation struct {
-	// action is Create, Update or Delete.
-	// +kubebuilder:validation:Enum=Create;Update;Delete
+	// action is Adopt, Create, Update or Delete.
+	// +kubebuilder:validation:Enum=Adopt;Create;Update;Delete
 	Action string `json:"action"`
 	// kind and key name the resource.
 	Kind string `json:"kind"`

@@ -11,13 +11,23 @@ const (
 	AnnotationReplacement = "fairlead.dev/replacement"
 	// AnnotationTargets is Nodes or Pods (see Targets).
 	AnnotationTargets = "fairlead.dev/targets"
-	// AnnotationAdopt is the id of an existing balancer to adopt. Its owner has to consent in the cloud itself.
+	// AnnotationAdopt is the id of an existing balancer to adopt, with its owner's consent; or AdoptNone, to have one made
+	// though another controller made one for the Service.
 	AnnotationAdopt = "fairlead.dev/adopt"
+	AdoptNone       = "None"
 	// AnnotationShare names the group of Services, within one namespace, that share one balancer.
 	AnnotationShare = "fairlead.dev/share"
 	// AnnotationSourceRanges is upstream's older form of spec.loadBalancerSourceRanges: CIDRs separated by commas.
 	AnnotationSourceRanges = "service.beta.kubernetes.io/load-balancer-source-ranges"
 )
+
+// TagAdoptableBy, on a balancer in a cloud, lets the Service that its value names adopt it: cluster id, namespace and name,
+// with slashes between.
+const TagAdoptableBy = "fairlead.dev/adoptable-by"
+
+// AnnotationDeleteOrphans, on a LoadBalancerClass, has the orphans with these ids deleted, separated by commas, as far as they
+// are in its status. The manager removes it once it is done with all of them.
+const AnnotationDeleteOrphans = "fairlead.dev/delete-orphans"
 
 // LabelTopologyHints, with the value "true" on a Service, has its topology mode served in coexist mode, where
 // kube-controller-manager writes the Service's EndpointSlices and copies the label to them. In replace mode it means
@@ -137,6 +147,12 @@ const (
 	// ReasonConflict: something foreign stands in the way, which is never changed, or the Services that share a balancer
 	// ask for different things.
 	ReasonConflict = "Conflict"
+	// ReasonAdoptionRefused: the balancer that the Service is to adopt is not there, is somebody else's, or its owner does not
+	// consent. A balancer that the Service has goes on.
+	ReasonAdoptionRefused = "AdoptionRefused"
+	// ReasonAdoptionOffered: another controller made a balancer for this Service. None is made beside it until somebody
+	// decides, as the message says.
+	ReasonAdoptionOffered = "AdoptionOffered"
 	// ReasonQuotaExceeded: the account has no room left.
 	ReasonQuotaExceeded = "QuotaExceeded"
 	// ReasonThrottled: the cloud asked for fewer calls.

@@ -41,6 +41,37 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             scalar: string
           elementRelationship: associative
+- name: com.github.fairlead.fairlead.api.v1alpha1.Adoption
+  map:
+    fields:
+    - name: grants
+      type:
+        list:
+          elementType:
+            namedType: com.github.fairlead.fairlead.api.v1alpha1.AdoptionGrant
+          elementRelationship: associative
+          keys:
+          - namespace
+          - name
+    - name: takeOver
+      type:
+        namedType: com.github.fairlead.fairlead.api.v1alpha1.TakeOver
+      default: Offer
+- name: com.github.fairlead.fairlead.api.v1alpha1.AdoptionGrant
+  map:
+    fields:
+    - name: ids
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
+    - name: name
+      type:
+        scalar: string
+    - name: namespace
+      type:
+        scalar: string
 - name: com.github.fairlead.fairlead.api.v1alpha1.AzureParameters
   map:
     fields:
@@ -193,6 +224,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.fairlead.fairlead.api.v1alpha1.LoadBalancerClassSpec
   map:
     fields:
+    - name: adoption
+      type:
+        namedType: com.github.fairlead.fairlead.api.v1alpha1.Adoption
     - name: className
       type:
         scalar: string
@@ -233,6 +267,15 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - type
+    - name: orphans
+      type:
+        list:
+          elementType:
+            namedType: com.github.fairlead.fairlead.api.v1alpha1.Orphan
+          elementRelationship: associative
+          keys:
+          - kind
+          - id
 - name: com.github.fairlead.fairlead.api.v1alpha1.LoadBalancerRecord
   map:
     fields:
@@ -375,6 +418,27 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: numeric
 - name: com.github.fairlead.fairlead.api.v1alpha1.NodePortsMode
   scalar: string
+- name: com.github.fairlead.fairlead.api.v1alpha1.Orphan
+  map:
+    fields:
+    - name: id
+      type:
+        scalar: string
+    - name: key
+      type:
+        scalar: string
+    - name: kind
+      type:
+        scalar: string
+    - name: serviceUIDs
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.apimachinery.pkg.types.UID
+          elementRelationship: associative
+    - name: since
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
 - name: com.github.fairlead.fairlead.api.v1alpha1.OwnedResource
   map:
     fields:
@@ -387,6 +451,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: kind
       type:
         scalar: string
+    - name: lent
+      type:
+        scalar: boolean
 - name: com.github.fairlead.fairlead.api.v1alpha1.Parameters
   map:
     fields:
@@ -459,6 +526,8 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.fairlead.fairlead.api.v1alpha1.Replacement
   scalar: string
 - name: com.github.fairlead.fairlead.api.v1alpha1.Scheme
+  scalar: string
+- name: com.github.fairlead.fairlead.api.v1alpha1.TakeOver
   scalar: string
 - name: com.github.fairlead.fairlead.api.v1alpha1.Targets
   scalar: string

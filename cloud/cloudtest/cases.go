@@ -81,6 +81,10 @@ func (w twice) SyncTargets(ctx context.Context, changes []cloud.TargetChange) []
 	return errs
 }
 
+func (w twice) Adoptable(ctx context.Context, owner cloud.Owner, id string) ([]cloud.Adoptable, error) {
+	return cloud.FindAdoptable(ctx, w.Provider, owner, id)
+}
+
 func testReplay(t *testing.T, factory func(t *testing.T) *Harness) {
 	once, h := factory(t), factory(t)
 	all := steps(h)

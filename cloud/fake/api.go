@@ -38,6 +38,8 @@ type Object struct {
 	Targets []string `json:"targets,omitempty"`
 	// Address that the cloud gave, of an Address.
 	Address string `json:"address,omitempty"`
+	// Version that the cloud gives; another one after each change.
+	Version int `json:"version,omitempty"`
 }
 
 // TargetsRequest changes the targets of one target set.
@@ -52,7 +54,7 @@ type API interface {
 	// Create makes an object: Kind, Name, Tags, Fields and Refs are the customer's, the rest the cloud's.
 	Create(ctx context.Context, object Object) (Object, error)
 	// Update sets the given fields and tags, and the refs where they are not nil. A tag with an empty value is removed;
-	// tags that are not given stay.
+	// tags that are not given stay. With a Version it is done only if that is still the object's.
 	Update(ctx context.Context, object Object) (Object, error)
 	// Delete removes an object by id.
 	Delete(ctx context.Context, id string) error
@@ -80,6 +82,7 @@ const (
 	CodeNotFound         Code = "NotFound"
 	CodeInUse            Code = "InUse"
 	CodePortTaken        Code = "PortTaken"
+	CodeChanged          Code = "Changed"
 	CodeQuotaExceeded    Code = "QuotaExceeded"
 	CodePoolExhausted    Code = "PoolExhausted"
 	CodeThrottled        Code = "Throttled"

@@ -104,6 +104,10 @@ func (b broken) List(ctx context.Context, clusterID string) ([]cloud.Resource, e
 	return resources, err
 }
 
+func (b broken) Adoptable(ctx context.Context, owner cloud.Owner, id string) ([]cloud.Adoptable, error) {
+	return cloud.FindAdoptable(ctx, b.Provider, owner, id)
+}
+
 func (b broken) Create(ctx context.Context, owner cloud.Owner, r cloud.Resource) (cloud.Resource, error) {
 	switch b.defect {
 	case "unmarked":

@@ -70,7 +70,7 @@ type Cloud struct {
 	names, addresses map[string]bool
 	users            map[string]map[string]bool
 	undo             []undone // the latest last, as far back as ReadLag
-	nextID           int
+	nextID, version  int
 	faults           []Fault
 	// What the account may still send.
 	reads, writes allowance
@@ -191,6 +191,9 @@ func (c *Cloud) Update(_ context.Context, object Object) (Object, error) {
 		have, err := c.get(object.ID)
 		if err != nil {
 			return err
+		}
+		if object.Version != 0 && object.Version != have.Version {
+			return refuse(CodeChanged, "%s %q was changed meanwhile", have.Kind, have.Name)
 		}
 		s := schemas[have.Kind]
 		if err := s.checkFields(have.Kind, object.Fields, false); err != nil {

@@ -13,6 +13,7 @@ var classes = map[Code]cloud.Class{
 	CodeNotFound:         cloud.NotFound,
 	CodeInUse:            cloud.Retry,
 	CodePortTaken:        cloud.Conflict,
+	CodeChanged:          cloud.Conflict,
 	CodeQuotaExceeded:    cloud.Quota,
 	CodePoolExhausted:    cloud.Quota,
 	CodeThrottled:        cloud.Throttled,

@@ -40,6 +40,8 @@ func (c *Cloud) set(id string, o *Object, at time.Time) {
 		delete(c.users, id)
 		delete(c.since, id)
 	} else {
+		c.version++
+		o.Version = c.version
 		c.objects[id] = o
 		c.names[nameOf(o)] = true
 		if o.Address != "" {

@@ -57,6 +57,7 @@ var statuses = map[Code]int{
 	CodeNotFound:         http.StatusNotFound,
 	CodeInUse:            http.StatusConflict,
 	CodePortTaken:        http.StatusConflict,
+	CodeChanged:          http.StatusPreconditionFailed,
 	CodeQuotaExceeded:    http.StatusForbidden,
 	CodePoolExhausted:    http.StatusForbidden,
 	CodeThrottled:        http.StatusTooManyRequests,

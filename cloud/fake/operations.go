@@ -41,7 +41,8 @@ func (p *Provider) list(ctx context.Context, sets ...map[string]string) ([]cloud
 
 func observed(o Object, refs map[string]cloud.Ref) cloud.Resource {
 	r := cloud.Resource{Kind: o.Kind, Key: o.Tags[tagKey], ID: o.ID, State: cloud.State(o.State),
-		Attributes: map[string]string{}, Owners: owners(o), Shared: o.Tags[tagGroup] != "", HasTargets: o.Kind == KindTargetSet}
+		Attributes: map[string]string{}, Owners: owners(o), Shared: o.Tags[tagGroup] != "", HasTargets: o.Kind == KindTargetSet,
+		Adopted: o.Tags[tagAdopted], Lent: o.Tags[tagLent] != ""}
 	maps.Copy(r.Attributes, o.Fields)
 	for _, id := range o.Refs {
 		ref, ok := refs[id]
@@ -143,7 +144,7 @@ func (p *Provider) Create(ctx context.Context, owner cloud.Owner, desired cloud.
 }
 
 // Update implements cloud.Provider. Only what differs is sent.
-func (p *Provider) Update(ctx context.Context, _ cloud.Owner, was, desired cloud.Resource) error {
+func (p *Provider) Update(ctx context.Context, owner cloud.Owner, was, desired cloud.Resource) error {
 	o := Object{ID: was.ID, Kind: was.Kind}
 	o.Fields, o.Tags = fields(desired.Attributes)
 	now, nowTags := fields(was.Attributes)
@@ -163,6 +164,9 @@ func (p *Provider) Update(ctx context.Context, _ cloud.Owner, was, desired cloud
 	}
 	if ids := refs(desired); !slices.Equal(ids, refs(was)) {
 		o.Refs = ids
+	}
+	if err := p.handOver(ctx, owner, was, desired, &o); err != nil {
+		return err
 	}
 	_, err := p.api.Update(ctx, o)
 	return err

@@ -28,6 +28,8 @@ const (
 	tagService = "fairlead.dev/service"
 	tagKey     = "fairlead.dev/key"
 	tagIPMode  = "fairlead.dev/ip-mode"
+	tagAdopted = "fairlead.dev/adopted" // the id of the balancer with which it was
+	tagLent    = "fairlead.dev/lent"
 )
 
 // Attributes that are kept in tags, since they are not the cloud's business.
@@ -55,7 +57,10 @@ type Provider struct {
 	caps cloud.Capabilities
 }
 
-var _ cloud.Provider = (*Provider)(nil)
+var (
+	_ cloud.Provider = (*Provider)(nil)
+	_ cloud.Adopter  = (*Provider)(nil)
+)
 
 // NewProvider makes a provider for a cloud in the same process (a *Cloud) or behind HTTP (a *Client). Each edit changes
 // what the provider says of itself, such as the limits of the account.
@@ -71,6 +76,7 @@ func NewProvider(api API, edits ...func(*cloud.Capabilities)) *Provider {
 		SourceRanges:       true,
 		SessionAffinity:    true,
 		RequestedAddress:   true,
+		Adopt:              true,
 		Share:              true,
 		AnnotationPrefixes: []string{AnnotationPrefix},
 		Targets:            cloud.TargetCalls{Max: MaxTargetsPerCall},

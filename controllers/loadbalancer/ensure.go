@@ -102,6 +102,9 @@ func (r *Reconciler) withoutLook(v *view, e *entry, p cloud.Provider, spec cloud
 	default:
 		return nil, false
 	}
+	if options.Adopts(p.Capabilities(), spec.Owner, desired, observed) {
+		return nil, false
+	}
 	out, err := cloud.Compare(spec.Owner, desired, observed, options)
 	if err != nil || !out.Left.TargetsOnly() || len(out.Left.Blocked)+len(out.Left.Waiting) > 0 {
 		return nil, false

@@ -33,6 +33,9 @@ type LoadBalancerClassSpecApplyConfiguration struct {
 	// replacement says whether a balancer may lose its address to a change that cannot be made in place, for Services
 	// that do not say otherwise by the annotation fairlead.dev/replacement.
 	Replacement *apiv1alpha1.Replacement `json:"replacement,omitempty"`
+	// adoption says which balancers that are there already the Services of this class may take over. Omitted means those
+	// whose owner consents by a tag in the cloud.
+	Adoption *AdoptionApplyConfiguration `json:"adoption,omitempty"`
 	// default makes this the class of Services that name none. A Service keeps the class that it was first served by.
 	// Of several defaults the oldest counts; the others have Accepted=False. Not heeded in coexist mode, where another
 	// controller serves Services without a class.
@@ -98,6 +101,14 @@ func (b *LoadBalancerClassSpecApplyConfiguration) WithPolicy(value apiv1alpha1.P
 // If called multiple times, the Replacement field is set to the value of the last call.
 func (b *LoadBalancerClassSpecApplyConfiguration) WithReplacement(value apiv1alpha1.Replacement) *LoadBalancerClassSpecApplyConfiguration {
 	b.Replacement = &value
+	return b
+}
+
+// WithAdoption sets the Adoption field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Adoption field is set to the value of the last call.
+func (b *LoadBalancerClassSpecApplyConfiguration) WithAdoption(value *AdoptionApplyConfiguration) *LoadBalancerClassSpecApplyConfiguration {
+	b.Adoption = value
 	return b
 }
 

@@ -13,6 +13,9 @@ import (
 type LoadBalancerClassStatusApplyConfiguration struct {
 	// conditions: Accepted.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
+	// orphans are what the provider has of Services of this cluster that are gone, and that no LoadBalancerRecord knows; the
+	// first hundred by kind and id. Of several classes with one provider the oldest has them.
+	Orphans []OrphanApplyConfiguration `json:"orphans,omitempty"`
 }
 
 // LoadBalancerClassStatusApplyConfiguration constructs a declarative configuration of the LoadBalancerClassStatus type for use with
@@ -30,6 +33,19 @@ func (b *LoadBalancerClassStatusApplyConfiguration) WithConditions(values ...*v1
 			panic("nil value passed to WithConditions")
 		}
 		b.Conditions = append(b.Conditions, *values[i])
+	}
+	return b
+}
+
+// WithOrphans adds the given value to the Orphans field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Orphans field.
+func (b *LoadBalancerClassStatusApplyConfiguration) WithOrphans(values ...*OrphanApplyConfiguration) *LoadBalancerClassStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithOrphans")
+		}
+		b.Orphans = append(b.Orphans, *values[i])
 	}
 	return b
 }

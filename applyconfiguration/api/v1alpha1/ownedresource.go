@@ -13,6 +13,8 @@ type OwnedResourceApplyConfiguration struct {
 	Key *string `json:"key,omitempty"`
 	// id that the cloud knows it by. While one resource replaces another there are two of one kind and key.
 	ID *string `json:"id,omitempty"`
+	// lent: it was adopted with its owner's consent, and is let go, not deleted, when the Service has no use for it.
+	Lent *bool `json:"lent,omitempty"`
 }
 
 // OwnedResourceApplyConfiguration constructs a declarative configuration of the OwnedResource type for use with
@@ -42,5 +44,13 @@ func (b *OwnedResourceApplyConfiguration) WithKey(value string) *OwnedResourceAp
 // If called multiple times, the ID field is set to the value of the last call.
 func (b *OwnedResourceApplyConfiguration) WithID(value string) *OwnedResourceApplyConfiguration {
 	b.ID = &value
+	return b
+}
+
+// WithLent sets the Lent field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Lent field is set to the value of the last call.
+func (b *OwnedResourceApplyConfiguration) WithLent(value bool) *OwnedResourceApplyConfiguration {
+	b.Lent = &value
 	return b
 }

@@ -7,7 +7,7 @@ package v1alpha1
 //
 // PlannedOperation is one step towards what the Service asks for.
 type PlannedOperationApplyConfiguration struct {
-	// action is Create, Update or Delete.
+	// action is Adopt, Create, Update or Delete.
 	Action *string `json:"action,omitempty"`
 	// kind and key name the resource.
 	Kind *string `json:"kind,omitempty"`
