@@ -21,6 +21,22 @@ type Limits struct {
 	Reads, Writes Limit
 }
 
+// LimitOverrides are limits that count instead of those that a provider states. Nil: the provider's.
+type LimitOverrides struct {
+	Reads, Writes *Limit
+}
+
+// Over returns the limits that are in force where the provider states these.
+func (o LimitOverrides) Over(stated Limits) Limits {
+	if o.Reads != nil {
+		stated.Reads = *o.Reads
+	}
+	if o.Writes != nil {
+		stated.Writes = *o.Writes
+	}
+	return stated
+}
+
 // Priority orders those who wait for the same limit.
 type Priority int
 

@@ -163,6 +163,8 @@ func (a *account) send(ctx context.Context, kind CallKind) error {
 	return a.err
 }
 
+func (a *account) Capabilities() Capabilities { return Capabilities{} }
+
 func (a *account) Observe(ctx context.Context, _ Owner) ([]Resource, error) {
 	return nil, a.send(ctx, Read)
 }
@@ -272,5 +274,31 @@ func TestTargetCalls(t *testing.T) {
 		if got := calls.Calls(); got != 0 {
 			t.Errorf("%+v: %d calls for nothing", calls, got)
 		}
+	}
+}
+
+// TestConfiguredLimits has a limit that the configuration sets count, and the others as the provider states them.
+func TestConfiguredLimits(t *testing.T) {
+	Register("account", func(Config) (Provider, error) { return &account{}, nil })
+	synctest.Test(t, func(t *testing.T) {
+		p, err := NewProviders(func(string) (Config, error) {
+			return Config{Limits: LimitOverrides{Reads: &Limit{PerSecond: 0.5, Burst: 2}}}, nil
+		}).Get("account")
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		for range 4 {
+			if err := errors.Join(observe(t.Context(), p), p.Delete(t.Context(), us, Resource{})); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(start); took != 4*time.Second {
+			t.Errorf("4 reads and 4 writes took %v, want 4s: the reads after the burst of 2, 2s each", took)
+		}
+	})
+	stated := Limits{Reads: Limit{PerSecond: 1}, Writes: Limit{PerSecond: 2, Burst: 3}}
+	if got := (LimitOverrides{Writes: &Limit{}}).Over(stated); got != (Limits{Reads: stated.Reads}) {
+		t.Errorf("no limit of writes: %+v", got)
 	}
 }

@@ -16,6 +16,8 @@ type Config struct {
 	File []byte
 	// Endpoint replaces the address of the cloud's API; empty means the provider's own.
 	Endpoint string
+	// Limits of the account. The core keeps to them, a provider has nothing to do with them.
+	Limits LimitOverrides
 }
 
 // Factory makes a provider. Its error says what in the Config to change.
@@ -57,7 +59,8 @@ type Providers struct {
 // started is a provider, or the place for it.
 type started struct {
 	mu       sync.Mutex
-	provider Provider // nil: not yet
+	provider Provider       // nil: not yet
+	own      LimitOverrides // as configured
 	limits   Limits
 	limited  Provider
 }
@@ -94,13 +97,14 @@ func (p *Providers) Get(name string) (Provider, error) {
 		if err != nil {
 			return nil, fmt.Errorf("configuring provider %q: %w", name, err)
 		}
+		s.own = config.Limits
 		if s.provider, err = factory(config); err != nil {
 			s.provider = nil
 			return nil, fmt.Errorf("starting provider %q: %w", name, err)
 		}
 	}
 	// A plugin that was restarted may have another account.
-	if limits := s.provider.Capabilities().Limits; s.limited == nil || limits != s.limits {
+	if limits := s.own.Over(s.provider.Capabilities().Limits); s.limited == nil || limits != s.limits {
 		s.limited, s.limits = Limited(s.provider, limits), limits
 	}
 	return s.limited, nil

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -24,8 +25,13 @@ func checkCloud(c configv1alpha1.Cloud) error {
 		}
 		names = append(names, p.Name)
 	}
+	slices.Sort(names)
+	for _, name := range slices.Sorted(maps.Keys(c.Limits)) {
+		if !slices.Contains(names, name) {
+			mistakes = append(mistakes, fmt.Errorf("cloud.limits: no provider is called %q: choose from %s", name, strings.Join(names, ", ")))
+		}
+	}
 	if c.Provider != "" && !slices.Contains(names, c.Provider) {
-		slices.Sort(names)
 		mistakes = append(mistakes, fmt.Errorf("cloud.provider: no provider is called %q: choose from %s", c.Provider, strings.Join(names, ", ")))
 	}
 	return errors.Join(mistakes...)
@@ -51,7 +57,9 @@ func cloudProviders(c *configv1alpha1.ManagerConfiguration) (*cloud.Providers, e
 // cloudConfig is what the provider of that name is started with. The file is that of the configured provider: others
 // that classes may name make do without one.
 func cloudConfig(name string, c *configv1alpha1.ManagerConfiguration) (cloud.Config, error) {
-	config := cloud.Config{ClusterID: c.ClusterID}
+	limits := c.Cloud.Limits[name]
+	config := cloud.Config{ClusterID: c.ClusterID,
+		Limits: cloud.LimitOverrides{Reads: callLimit(limits.Reads), Writes: callLimit(limits.Writes)}}
 	if name == fake.Name && c.Cloud.Fake != nil {
 		config.Endpoint = c.Cloud.Fake.Endpoint
 	}
@@ -63,4 +71,12 @@ func cloudConfig(name string, c *configv1alpha1.ManagerConfiguration) (cloud.Con
 		config.File = content
 	}
 	return config, nil
+}
+
+// callLimit is the limit as the core takes it, to whom zero means none.
+func callLimit(l *configv1alpha1.CallLimit) *cloud.Limit {
+	if l == nil {
+		return nil
+	}
+	return &cloud.Limit{PerSecond: max(0, l.PerSecond), Burst: int(l.Burst)}
 }

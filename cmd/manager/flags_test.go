@@ -99,6 +99,7 @@ func TestRefused(t *testing.T) {
 		"UpsideDown":        {"named, with what to write", []string{"--node-port-range=32767-30000"}, []string{"nodePortRange: \"32767-30000\" is upside down: write 30000-32767"}},
 		"LogFormat":         {"named, with what to write", []string{"--log-format=xml"}, []string{"write json or text"}},
 		"Together":          {"one line each", []string{"--mode=x", "--node-port-range=2-1"}, []string{"mode:", "nodePortRange:"}},
+		"UnknownLimits":     {"named, with the known ones", []string{"--config", writeFile(t, header+"cloud: {limits: {moon: {reads: {perSecond: 1}}}}\n")}, []string{`cloud.limits: no provider is called "moon"`}},
 		"UnknownCloud":      {"named, with the known ones", []string{"--cloud-provider=moon"}, []string{`no provider is called "moon"`}},
 	}
 	for name, tc := range cases {

@@ -49,6 +49,7 @@ func (c *ManagerConfiguration) Default() {
 	for i := range c.Cloud.Plugins {
 		orDefault(&c.Cloud.Plugins[i].Timeout, &metav1.Duration{Duration: defaultPluginTimeout})
 	}
+	c.Cloud.defaultLimits()
 	orDefault(&c.LeaderElection.Name, DefaultLeaderElectionName)
 	orDefault(&c.LeaderElection.Enabled, new(true))
 	orDefault(&c.LeaderElection.LeaseDuration, &metav1.Duration{Duration: defaultLeaseDuration})

@@ -22,6 +22,11 @@ func plugins(list ...CloudPlugin) func(*ManagerConfiguration) {
 	}
 }
 
+// limits sets those of a provider.
+func limits(l CloudLimits) func(*ManagerConfiguration) {
+	return func(c *ManagerConfiguration) { c.Cloud.Limits = map[string]CloudLimits{"x": l} }
+}
+
 func TestDefault(t *testing.T) {
 	full := &ManagerConfiguration{
 		TypeMeta:      metav1.TypeMeta{APIVersion: "config.fairlead.dev/v1alpha1", Kind: "ManagerConfiguration"},
@@ -68,6 +73,21 @@ func TestDefault(t *testing.T) {
 			want: func() *ManagerConfiguration {
 				c := full.DeepCopy()
 				c.Cloud.Plugins = []CloudPlugin{{Name: "rack", Socket: "/run/rack.sock", Timeout: seconds(60)}}
+				return c
+			}(),
+		},
+		"OnlyPerSecond": {
+			reason: "the burst of a limit follows its rate, and stays where it is given or there is no limit",
+			in: &ManagerConfiguration{Cloud: Cloud{Limits: map[string]CloudLimits{
+				"a": {Reads: &CallLimit{PerSecond: 2.5}, Writes: &CallLimit{PerSecond: 0.1}},
+				"b": {Reads: &CallLimit{PerSecond: 2.5, Burst: 9}, Writes: &CallLimit{PerSecond: -1}},
+			}}},
+			want: func() *ManagerConfiguration {
+				c := full.DeepCopy()
+				c.Cloud.Limits = map[string]CloudLimits{
+					"a": {Reads: &CallLimit{PerSecond: 2.5, Burst: 3}, Writes: &CallLimit{PerSecond: 0.1, Burst: 1}},
+					"b": {Reads: &CallLimit{PerSecond: 2.5, Burst: 9}, Writes: &CallLimit{PerSecond: -1}},
+				}
 				return c
 			}(),
 		},
@@ -131,6 +151,10 @@ func TestValidate(t *testing.T) {
 		"PluginSockets":  {"one of the two is a mistake", plugins(CloudPlugin{Name: "a", Socket: "/a"}, CloudPlugin{Name: "b", Socket: "/a"}), [][2]string{{"cloud.plugins[1].socket:", "cloud.plugins[0]"}}},
 		"PluginHasty":    {"nothing would work", plugins(CloudPlugin{Name: "a", Socket: "/a", Timeout: &metav1.Duration{Duration: time.Millisecond}}), [][2]string{{"cloud.plugins[0].timeout:", "1s"}}},
 		"PluginPatient":  {"the pass would end first", plugins(CloudPlugin{Name: "a", Socket: "/a", Timeout: seconds(241)}), [][2]string{{"cloud.plugins[0].timeout:", "4m0s"}}},
+		"LimitsEmpty":    {"a slip of indentation", limits(CloudLimits{}), [][2]string{{"cloud.limits[x]:", "reads or writes"}}},
+		"LimitZero":      {"nothing would be sent", limits(CloudLimits{Writes: &CallLimit{Burst: 5}}), [][2]string{{"cloud.limits[x].writes.perSecond:", "positive"}}},
+		"LimitBurst":     {"nothing would be sent", limits(CloudLimits{Reads: &CallLimit{PerSecond: 5, Burst: -1}}), [][2]string{{"cloud.limits[x].reads.burst:", "1 or more"}}},
+		"NoLimitBurst":   {"one of the two is a mistake", limits(CloudLimits{Reads: &CallLimit{PerSecond: -1, Burst: 5}}), [][2]string{{"cloud.limits[x].reads.burst:", "without a limit"}}},
 		"MetricsAddress": {"forms are named", func(c *ManagerConfiguration) { c.Metrics.BindAddress = "8443" }, [][2]string{{"metrics.bindAddress:", ":port"}}},
 		"SameAddress":    {"the second would fail to listen", func(c *ManagerConfiguration) { c.Health.BindAddress = ":8443" }, [][2]string{{"health.bindAddress:", "another port"}}},
 		"WebhookAddress": {"what is configured must be answered", func(c *ManagerConfiguration) { c.Webhook.BindAddress = "0" }, [][2]string{{"webhook.bindAddress:", ":port"}}},

@@ -120,6 +120,9 @@ type Cloud struct {
 
 	// Plugins are providers in processes of their own. The manager starts without them, and finds them when they come.
 	Plugins []CloudPlugin `json:"plugins,omitempty"`
+
+	// Limits of accounts, by the name of the provider. A provider that is not named keeps to what it states itself.
+	Limits map[string]CloudLimits `json:"limits,omitempty"`
 }
 
 // CloudPlugin is a provider in a process of its own, beside the manager.

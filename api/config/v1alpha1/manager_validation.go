@@ -41,6 +41,7 @@ func (c *ManagerConfiguration) Validate() error {
 	add(wrapField("endpoints.concurrentSyncs", checkCount(*c.Endpoints.ConcurrentSyncs)))
 	mistakes = append(mistakes, c.EndpointSelector.validate()...)
 	mistakes = append(mistakes, c.Cloud.validate()...)
+	mistakes = append(mistakes, c.Cloud.validateLimits()...)
 	mistakes = append(mistakes, c.LeaderElection.validate()...)
 	add(wrapField("metrics.bindAddress", checkBindAddress(c.Metrics.BindAddress)))
 	add(wrapField("health.bindAddress", checkBindAddress(c.Health.BindAddress)))
