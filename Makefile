@@ -70,17 +70,20 @@ vet: ## Run go vet, on the end-to-end tests too.
 	go vet -tags e2e ./test/e2e/...
 	cd test/controlplane && go vet .
 	cd test/oracle && go vet ./...
+	cd test/peers/servicecontroller && go vet ./...
 
 .PHONY: lint
 lint: ## Run golangci-lint.
 	$(TOOL) golangci-lint run ./...
 	linter=$$($(TOOL) -n golangci-lint) && cd test/oracle && "$$linter" run ./...
+	linter=$$($(TOOL) -n golangci-lint) && cd test/peers/servicecontroller && "$$linter" run ./...
 
 .PHONY: tidy
 tidy: ## Tidy the modules.
 	go mod tidy
 	cd test/controlplane && go mod tidy
 	cd test/oracle && go mod tidy
+	cd test/peers/servicecontroller && go mod tidy
 
 .PHONY: verify
 verify: generate manifests tidy vet lint ## Generate, tidy, lint, check import rules and docs; the tree must stay clean.
@@ -102,6 +105,7 @@ test-unit: build ## Run the tests of all packages, with a real API server and a 
 	@assets=$(PEERS) && KUBEBUILDER_ASSETS="$$assets" go test -timeout 20m $(GOTEST_FLAGS) ./...
 	cd test/controlplane && go test $(GOTEST_FLAGS) ./...
 	cd test/oracle && go test -count=1 $(GOTEST_FLAGS) ./...
+	cd test/peers/servicecontroller && go test $(GOTEST_FLAGS) ./...
 
 .PHONY: packets
 packets: ## Print what becomes of packets, case by case, with the node agent and with kube-proxy.
@@ -140,6 +144,12 @@ bench-dataplane: ## Measure the node agent against kube-proxy (BENCH_FLAGS=-quic
 	go build -trimpath -buildvcs=false -ldflags '-s -w' -o $(BIN)/measured-node-agent ./cmd/node-agent
 	go build -o $(BIN)/dataplane ./test/peers/dataplane
 	@assets=$(PEERS) && exec $(BIN)/dataplane -assets "$$assets" -agent $(BIN)/measured-node-agent $(BENCH_FLAGS)
+
+.PHONY: bench-loadbalancer
+bench-loadbalancer: build ## Measure the manager against upstream's service controller; write docs/loadbalancer-figures.md.
+	cd test/peers/servicecontroller && go build -o ../../../$(BIN)/servicecontroller .
+	go build -o $(BIN)/loadbalancer ./test/peers/loadbalancer
+	@assets=$(ASSETS) && exec $(BIN)/loadbalancer -assets "$$assets" -page docs/loadbalancer-figures.md $(BENCH_FLAGS)
 
 .PHONY: bench-topology
 bench-topology: ## Play random Services to upstream's topology hints and to ours; write docs/topology-figures.md and its plots.

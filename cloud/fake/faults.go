@@ -77,6 +77,13 @@ type allowance struct {
 	at     time.Time
 }
 
+// SetLimits changes the limits of the account, as a cloud may at any time. The bursts are whole again.
+func (c *Cloud) SetLimits(limits cloud.Limits) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reads, c.writes = allowance{limit: limits.Reads}, allowance{limit: limits.Writes}
+}
+
 // throttle refuses a call beyond the account's limits. With c.mu held.
 func (c *Cloud) throttle(write bool) error {
 	a := &c.reads

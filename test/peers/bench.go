@@ -25,7 +25,7 @@ const quiet = 2 * time.Second
 // bench measures peers against one API server.
 type bench struct {
 	plane       *controlplane.ControlPlane
-	audit       *auditLog
+	audit       *controlplane.AuditReader
 	programs    programs
 	controllers string // ours
 	tracker     *tracker
@@ -94,7 +94,7 @@ type Measurement struct {
 	Peer, Group, Workload string
 	Knob                  string
 	// Writes are the requests until 2 s after the last one, refused ones included; Refused is how many these are.
-	Writes  Writes
+	Writes  controlplane.Writes
 	Refused int
 	// CPU, in seconds, of the peer's process in that time, and of the API server's.
 	CPU, APIServerCPU float64
@@ -212,7 +212,7 @@ func (b *bench) usage(peer *process.Process) (u usage, err error) {
 
 // settled is what was written until all was right and quiet.
 type settled struct {
-	writes  Writes
+	writes  controlplane.Writes
 	refused int
 	last    time.Time // when the last write was noticed
 }
@@ -220,12 +220,12 @@ type settled struct {
 // settle waits until slices and Endpoints are right and nothing has been written for a while. The writes are those since
 // it last returned.
 func (b *bench) settle(ctx context.Context, peer *process.Process, f *fleet, quiet time.Duration) (settled, error) {
-	s := settled{writes: Writes{}, last: time.Now()}
+	s := settled{writes: controlplane.Writes{}, last: time.Now()}
 	err := wait.Poll(ctx, 50*time.Millisecond, 10*b.patience, "slices that are right", func() (bool, error, error) {
 		if err := errors.Join(peer.Alive(), b.plane.Alive()); err != nil {
 			return false, nil, err
 		}
-		writes, refused, err := b.audit.next()
+		writes, refused, err := b.audit.Next()
 		if err != nil {
 			return false, nil, err
 		}

@@ -27,9 +27,6 @@ import (
 	"syscall"
 	"time"
 
-	"k8s.io/client-go/rest"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
-
 	"github.com/fairlead/fairlead/test/peers/controlplane"
 )
 
@@ -171,12 +168,12 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	})
 	defer b.plane.Stop()
 	if err == nil {
-		err = addKinds(b.plane.Config, o.crds)
+		err = b.plane.AddKinds(o.crds)
 	}
 	if err != nil {
 		return err
 	}
-	b.audit = newAuditLog(filepath.Join(dir, controlplane.AuditLog))
+	b.audit = controlplane.NewAuditReader(filepath.Join(dir, controlplane.AuditLog))
 	// A watch that stays open would keep the API server from ending.
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -194,16 +191,6 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		err = errors.Join(err, r.write(o.json))
 	}
 	return err
-}
-
-// addKinds adds our kinds, which are in the folder crds.
-func addKinds(config *rest.Config, crds string) error {
-	config = rest.CopyConfig(config)
-	config.ContentType, config.AcceptContentTypes = "", "" // definitions of kinds are not served as protobuf
-	if _, err := envtest.InstallCRDs(config, envtest.CRDInstallOptions{Paths: []string{crds}, ErrorIfPathMissing: true}); err != nil {
-		return fmt.Errorf("adding our kinds from %s: %w", crds, err)
-	}
-	return nil
 }
 
 // results are all that was measured.

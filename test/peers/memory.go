@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/fairlead/fairlead/test/peers/controlplane"
 	"github.com/fairlead/fairlead/test/peers/figures"
 	"github.com/fairlead/fairlead/test/peers/process"
 	"github.com/fairlead/fairlead/test/peers/wait"
@@ -21,7 +22,7 @@ type Footprint struct {
 	Pods, Services int
 	// Resident memory in bytes, and its peak since the start.
 	Resident, Peak int64
-	Writes         Writes
+	Writes         controlplane.Writes
 	// Seconds from the start until the slices were right and nothing was written any more, and the CPU time of it.
 	Seconds, CPU float64
 }
@@ -57,7 +58,7 @@ func (b *bench) footprints(ctx context.Context, peers []string, services, pods i
 }
 
 func (b *bench) footprint(ctx context.Context, name string, f *fleet) (one Footprint, err error) {
-	if _, _, err := b.audit.next(); err != nil { // what the one before wrote
+	if _, _, err := b.audit.Next(); err != nil { // what the one before wrote
 		return one, err
 	}
 	begin := time.Now()

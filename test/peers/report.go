@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/fairlead/fairlead/test/peers/controlplane"
 	"github.com/fairlead/fairlead/test/peers/figures"
 )
 
@@ -14,29 +15,6 @@ import (
 func (m Measurement) String() string {
 	return fmt.Sprintf("run %d, %s (%s), %s %s: %d writes (%s), %.2f s CPU, %s resident, status %s (from sending: %s), deletion %s, %d slices, %d Pods wrong; load %.1f s, settled %.1f s after",
 		m.Run, m.Peer, m.Knob, m.Group, m.Workload, m.Writes.Total(), m.Writes, m.CPU, figures.Mebibytes(m.Resident), m.Status, m.StatusSent, m.Deletion, m.Slices, m.Wrong, m.Load, m.Settle)
-}
-
-// String lists the writes, those of slices first.
-func (w Writes) String() string {
-	order := func(what string) string {
-		if strings.HasSuffix(what, " endpointslices") {
-			return "0" + what
-		}
-		return "1" + what
-	}
-	keys := make([]string, 0, len(w))
-	for what := range w {
-		keys = append(keys, what)
-	}
-	slices.SortFunc(keys, func(a, b string) int { return strings.Compare(order(a), order(b)) })
-	parts := make([]string, len(keys))
-	for i, what := range keys {
-		parts[i] = fmt.Sprintf("%d %s", w[what], what)
-	}
-	if len(parts) == 0 {
-		return "none"
-	}
-	return strings.Join(parts, ", ")
 }
 
 // medians returns one measurement for all runs of the same peer, workload and knob, in the order of their first.
@@ -74,7 +52,7 @@ func medianOf(runs []Measurement) Measurement {
 		}
 	}
 	m := runs[0]
-	m.Run, m.Writes = 0, Writes{}
+	m.Run, m.Writes = 0, controlplane.Writes{}
 	for _, run := range runs {
 		for what := range run.Writes {
 			m.Writes[what] = ints(func(m Measurement) int { return m.Writes[what] })

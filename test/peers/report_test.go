@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/fairlead/fairlead/test/peers/controlplane"
 	"github.com/fairlead/fairlead/test/peers/figures"
 )
 
@@ -13,7 +14,7 @@ import (
 func measured(run int, peer, workload string, updates int, cpu, p99 float64) Measurement {
 	return Measurement{
 		Run: run, Peer: peer, Group: "1x1000", Workload: workload, Knob: "default", Slices: updates,
-		Writes: Writes{"update endpointslices": updates, "create endpoints": 1}, CPU: cpu, Resident: 50 << 20, Peak: 60 << 20,
+		Writes: controlplane.Writes{"update endpointslices": updates, "create endpoints": 1}, CPU: cpu, Resident: 50 << 20, Peak: 60 << 20,
 		Status: figures.Latency{Count: 3, P50: p99 / 2, P99: p99, Max: p99}, Others: 0.25,
 	}
 }

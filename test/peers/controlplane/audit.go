@@ -1,4 +1,4 @@
-package main
+package controlplane
 
 import (
 	"bytes"
@@ -8,6 +8,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
 )
 
 // Writes counts requests that change something, by "verb resource".
@@ -22,17 +24,41 @@ func (w Writes) Total() int {
 	return total
 }
 
-// auditLog reads the API server's audit log while it grows.
-type auditLog struct {
+// String lists the writes, those of slices first.
+func (w Writes) String() string {
+	order := func(what string) string {
+		if strings.HasSuffix(what, " endpointslices") {
+			return "0" + what
+		}
+		return "1" + what
+	}
+	keys := make([]string, 0, len(w))
+	for what := range w {
+		keys = append(keys, what)
+	}
+	slices.SortFunc(keys, func(a, b string) int { return strings.Compare(order(a), order(b)) })
+	parts := make([]string, len(keys))
+	for i, what := range keys {
+		parts[i] = fmt.Sprintf("%d %s", w[what], what)
+	}
+	if len(parts) == 0 {
+		return "none"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// AuditReader reads the API server's audit log while it grows.
+type AuditReader struct {
 	file string
 	// read is how many bytes were read so far: up to the end of a line.
 	read int64
 }
 
-func newAuditLog(file string) *auditLog { return &auditLog{file: file} }
+// NewAuditReader reads a file, which need not be there yet, from its beginning.
+func NewAuditReader(file string) *AuditReader { return &AuditReader{file: file} }
 
-// next returns the writes logged since it was last called, and how many of them the API server refused.
-func (a *auditLog) next() (writes Writes, refused int, err error) {
+// Next returns the writes logged since it was last called, and how many of them the API server refused.
+func (a *AuditReader) Next() (writes Writes, refused int, err error) {
 	f, err := os.Open(a.file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Writes{}, 0, nil // it is made with the first line

@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/fairlead/fairlead/cmd/playground/pki"
 	"github.com/fairlead/fairlead/test/peers/process"
@@ -179,6 +180,16 @@ func unlimited(kubeconfig string) (*rest.Config, error) {
 	config.ContentType, config.AcceptContentTypes = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf+","+runtime.ContentTypeJSON
 	config.WarningHandler = rest.NoWarnings{} // of Endpoints, which are deprecated
 	return config, nil
+}
+
+// AddKinds adds our kinds, which are in the folder crds.
+func (c *ControlPlane) AddKinds(crds string) error {
+	config := rest.CopyConfig(c.Config)
+	config.ContentType, config.AcceptContentTypes = "", "" // definitions of kinds are not served as protobuf
+	if _, err := envtest.InstallCRDs(config, envtest.CRDInstallOptions{Paths: []string{crds}, ErrorIfPathMissing: true}); err != nil {
+		return fmt.Errorf("adding our kinds from %s: %w", crds, err)
+	}
+	return nil
 }
 
 // Alive is an error once one of them has ended.
