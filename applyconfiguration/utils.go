@@ -24,6 +24,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.AWSParametersApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("AzureParameters"):
 		return &apiv1alpha1.AzureParametersApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Drift"):
+		return &apiv1alpha1.DriftApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("DriftedResource"):
+		return &apiv1alpha1.DriftedResourceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EndpointGroup"):
 		return &apiv1alpha1.EndpointGroupApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EndpointSelector"):

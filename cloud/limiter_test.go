@@ -283,7 +283,7 @@ func TestConfiguredLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, err := NewProviders(func(string) (Config, error) {
 			return Config{Limits: LimitOverrides{Reads: &Limit{PerSecond: 0.5, Burst: 2}}}, nil
-		}).Get("account")
+		}, nil).Get("account")
 		if err != nil {
 			t.Fatal(err)
 		}

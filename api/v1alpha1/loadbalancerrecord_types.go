@@ -17,6 +17,7 @@ import (
 // +kubebuilder:printcolumn:name="Policy",type=string,JSONPath=`.status.policy`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Drift",type=string,JSONPath=`.status.drift.state`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
 type LoadBalancerRecord struct {
@@ -66,6 +67,11 @@ type LoadBalancerRecordStatus struct {
 	// +optional
 	// +listType=atomic
 	Plan []PlannedOperation `json:"plan,omitempty"`
+
+	// drift is what the last sweep that found something found in the cloud otherwise than the manager had left it. It
+	// stays until a sweep finds something again.
+	// +optional
+	Drift *Drift `json:"drift,omitempty"`
 
 	// conditions: Ready.
 	// +optional

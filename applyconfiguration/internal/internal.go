@@ -87,6 +87,41 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: subnet
       type:
         scalar: string
+- name: com.github.fairlead.fairlead.api.v1alpha1.Drift
+  map:
+    fields:
+    - name: foundAt
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: more
+      type:
+        scalar: numeric
+    - name: repairedAt
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: resources
+      type:
+        list:
+          elementType:
+            namedType: com.github.fairlead.fairlead.api.v1alpha1.DriftedResource
+          elementRelationship: atomic
+    - name: state
+      type:
+        namedType: com.github.fairlead.fairlead.api.v1alpha1.DriftState
+- name: com.github.fairlead.fairlead.api.v1alpha1.DriftState
+  scalar: string
+- name: com.github.fairlead.fairlead.api.v1alpha1.DriftedResource
+  map:
+    fields:
+    - name: difference
+      type:
+        scalar: string
+    - name: key
+      type:
+        scalar: string
+    - name: kind
+      type:
+        scalar: string
 - name: com.github.fairlead.fairlead.api.v1alpha1.DuplicateRepair
   scalar: string
 - name: com.github.fairlead.fairlead.api.v1alpha1.EndpointGroup
@@ -308,6 +343,9 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - type
+    - name: drift
+      type:
+        namedType: com.github.fairlead.fairlead.api.v1alpha1.Drift
     - name: loadBalancerClass
       type:
         scalar: string

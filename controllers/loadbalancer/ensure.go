@@ -72,6 +72,7 @@ func (r *Reconciler) ensure(ctx context.Context, v *view, e *entry) (ctrl.Result
 	if err != nil {
 		res = failed(err, out)
 	}
+	res.drift = e.found
 	if backendsOf(spec).count() == 0 {
 		res.warnings = append(res.warnings, unavailable(spec.PodTargets))
 	}

@@ -36,6 +36,8 @@ type entry struct {
 	looked bool
 	// drift: the next pass is because of a sweep, and can wait for others' calls.
 	drift bool
+	// found is what the last sweep that found something different found; nil: none did.
+	found *v1alpha1.Drift
 	// settled: nothing is wanting but, perhaps, targets, so that those of other nodes can be sent without a look.
 	settled bool
 	// owner, spec without nodes and endpoints, and options, as of the last pass.

@@ -30,6 +30,8 @@ type result struct {
 	observed bool
 	// portsError is the reason of upstream's condition LoadBalancerPortsError; empty: none.
 	portsError string
+	// drift that the pass is to tell of, if the record does not know it yet; nil: none.
+	drift *v1alpha1.Drift
 	// requeue after this long; 0: when something changes.
 	requeue time.Duration
 	// err is retried with a growing delay; nil: not.

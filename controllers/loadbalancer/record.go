@@ -55,6 +55,9 @@ func (r *Reconciler) applyRecordStatus(ctx context.Context, svc *corev1.Service,
 	for _, op := range status.Plan {
 		apply.WithPlan(fairleadac.PlannedOperation().WithAction(op.Action).WithKind(op.Kind).WithKey(op.Key).WithReason(op.Reason))
 	}
+	if d := status.Drift; d != nil {
+		apply.WithDrift(applyDrift(d))
+	}
 	for _, c := range status.Conditions {
 		apply.WithConditions(applyCondition(c))
 	}
@@ -63,4 +66,18 @@ func (r *Reconciler) applyRecordStatus(ctx context.Context, svc *corev1.Service,
 		return "", fmt.Errorf("applying the status of the LoadBalancerRecord: %w", err)
 	}
 	return ptr.Deref(record.ResourceVersion, ""), nil
+}
+
+func applyDrift(d *v1alpha1.Drift) *fairleadac.DriftApplyConfiguration {
+	apply := fairleadac.Drift().WithState(d.State).WithFoundAt(d.FoundAt)
+	if d.RepairedAt != nil {
+		apply.WithRepairedAt(*d.RepairedAt)
+	}
+	for _, one := range d.Resources {
+		apply.WithResources(fairleadac.DriftedResource().WithKind(one.Kind).WithKey(one.Key).WithDifference(one.Difference))
+	}
+	if d.More > 0 {
+		apply.WithMore(d.More)
+	}
+	return apply
 }

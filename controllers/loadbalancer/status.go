@@ -25,6 +25,10 @@ import (
 func (r *Reconciler) report(ctx context.Context, v *view, res result) (ctrl.Result, error) {
 	last := r.lastCondition(v)
 	condition := newCondition(v.service, last, res)
+	var drift *v1alpha1.Drift
+	if status := r.lastStatus(v); status != nil {
+		drift = status.Drift
+	}
 	if v.record != nil || r.lastStatus(v) != nil {
 		if err := r.writeRecordStatus(ctx, v, recordStatus(r.lastStatus(v), v, res, condition)); err != nil {
 			return ctrl.Result{}, err
@@ -42,6 +46,7 @@ func (r *Reconciler) report(ctx context.Context, v *view, res result) (ctrl.Resu
 	if err := r.writeConditions(ctx, v.service, condition, res.portsError); err != nil {
 		return ctrl.Result{}, err
 	}
+	r.eventDrift(v.service, drift, res, v.binding.policy)
 	r.eventsOfEnsure(v.service, last, res)
 	switch {
 	case res.requeue == 0:
@@ -75,6 +80,7 @@ func recordStatus(last *v1alpha1.LoadBalancerRecordStatus, v *view, res result, 
 	status.ServiceUID = v.service.UID
 	status.LoadBalancerClass, status.Provider, status.Policy = v.binding.className, v.binding.provider, v.binding.policy
 	status.Conditions = []metav1.Condition{condition}
+	status.Drift = driftAfter(status.Drift, res)
 	if !res.observed {
 		return status
 	}

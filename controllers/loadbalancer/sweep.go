@@ -9,7 +9,6 @@ import (
 
 	ctrl "sigs.k8s.io/controller-runtime"
 
-	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/cloud"
 )
 
@@ -106,31 +105,4 @@ func (r *Reconciler) wakeUnlooked(provider string) {
 			r.end(e)
 		}
 	}
-}
-
-// findDrift wakes the Services whose balancers differ from what the last pass left. What was touched since the list
-// began, or is worked on, is not comparable with it.
-func (r *Reconciler) findDrift(name string, p cloud.Provider, seen *snapshot, started time.Time) {
-	for _, e := range r.ledger.all(name) {
-		if e := r.ledger.resume(e); e != nil {
-			if e.touched.Before(started) && e.drifted(p, seen.owners[e.owner.ID()]) {
-				e.drift = true
-				r.wake(e.name, priorityLow)
-			}
-			r.end(e)
-		}
-	}
-}
-
-// drifted reports whether there is something else in the cloud than the last pass left. Under Plan it always is: what
-// is planned has to be told anew. What is not settled comes again by itself.
-func (e *entry) drifted(p cloud.Provider, observed []cloud.Resource) bool {
-	if e.options.Policy == v1alpha1.PolicyPlan {
-		return true
-	}
-	if !e.settled || e.sent == nil {
-		return false
-	}
-	out, err := cloud.Compare(e.owner, e.desired(p, e.sent), observed, e.options)
-	return err == nil && len(out.Left.Operations) > 0
 }

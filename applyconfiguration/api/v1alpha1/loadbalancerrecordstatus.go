@@ -30,6 +30,9 @@ type LoadBalancerRecordStatusApplyConfiguration struct {
 	// plan is what was still to be done when this was written, in order: empty when the cloud has what the Service
 	// asks for.
 	Plan []PlannedOperationApplyConfiguration `json:"plan,omitempty"`
+	// drift is what the last sweep that found something found in the cloud otherwise than the manager had left it. It
+	// stays until a sweep finds something again.
+	Drift *DriftApplyConfiguration `json:"drift,omitempty"`
 	// conditions: Ready.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 }
@@ -105,6 +108,14 @@ func (b *LoadBalancerRecordStatusApplyConfiguration) WithPlan(values ...*Planned
 		}
 		b.Plan = append(b.Plan, *values[i])
 	}
+	return b
+}
+
+// WithDrift sets the Drift field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Drift field is set to the value of the last call.
+func (b *LoadBalancerRecordStatusApplyConfiguration) WithDrift(value *DriftApplyConfiguration) *LoadBalancerRecordStatusApplyConfiguration {
+	b.Drift = value
 	return b
 }
 
