@@ -2,11 +2,14 @@ package cloud
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 )
 
@@ -125,4 +128,44 @@ func withoutRepetition(sorted []Endpoint) []Endpoint {
 		}
 		return len(e.Ports) == 0
 	})
+}
+
+// podPorts are the ports of a Service that sends to Pods. A port of another protocol than TCP, which nothing need answer
+// on, is as healthy as the Service's first TCP port whose number is the same for all Pods; without one it is refused.
+func podPorts(svc *corev1.Service) ([]Port, error) {
+	common := int32(0)
+	for _, p := range svc.Spec.Ports {
+		if number := targetNumber(p); common == 0 && protocolOf(p) == string(corev1.ProtocolTCP) {
+			common = number
+		}
+	}
+	var unchecked []string
+	result := make([]Port, 0, len(svc.Spec.Ports))
+	for _, p := range svc.Spec.Ports {
+		port := Port{Name: p.Name, Protocol: protocolOf(p), Port: p.Port, HealthCheck: HealthCheck{Protocol: "TCP"}}
+		if port.Protocol != string(corev1.ProtocolTCP) {
+			if port.HealthCheck.Port = common; common == 0 {
+				unchecked = append(unchecked, port.Key())
+			}
+		}
+		result = append(result, port)
+	}
+	slices.SortFunc(result, func(a, b Port) int { return strings.Compare(a.Key(), b.Key()) })
+	if len(unchecked) > 0 {
+		slices.Sort(unchecked)
+		return result, fmt.Errorf("spec.ports: nothing shows the balancer whether a Pod takes %s: add a TCP port whose targetPort is a number, "+
+			"or send to nodes", strings.Join(unchecked, ", "))
+	}
+	return result, nil
+}
+
+// targetNumber is the port that every Pod has for a port of the Service; 0: the targetPort is a name.
+func targetNumber(p corev1.ServicePort) int32 {
+	switch {
+	case p.TargetPort.Type == intstr.String && p.TargetPort.StrVal != "":
+		return 0
+	case p.TargetPort.IntVal != 0:
+		return p.TargetPort.IntVal
+	}
+	return p.Port
 }

@@ -24,8 +24,9 @@ type Options struct {
 	Granted, TakeOver bool
 	// TargetsOnly has nothing changed but the targets of what exists: what else the Service wants is not known.
 	TargetsOnly bool
-	// Pods: the balancer sends to Pods rather than to nodes.
-	Pods bool
+	// Pods: the balancer sends to Pods rather than to nodes. PodsUnknown: the annotation that says which cannot be read, so
+	// that it goes on with what it sent to before.
+	Pods, PodsUnknown bool
 }
 
 // ParseOptions reads what a Service asks of the core from its annotations, or else from its class, or else Apply, Never,
@@ -55,8 +56,9 @@ func parseOptions(svc *corev1.Service, class *v1alpha1.LoadBalancerClassSpec, ca
 	if _, ok := svc.Annotations[v1alpha1.AnnotationTargets]; ok {
 		asked = "annotation " + v1alpha1.AnnotationTargets
 	}
+	wrong := len(a.errs)
 	Enum(a, v1alpha1.AnnotationTargets, &targets, v1alpha1.TargetsNodes, v1alpha1.TargetsPods)
-	options.Pods = targets == v1alpha1.TargetsPods
+	options.Pods, options.PodsUnknown = targets == v1alpha1.TargetsPods, len(a.errs) > wrong
 	var share string
 	a.String(v1alpha1.AnnotationAdopt, &options.Adopt)
 	if class != nil && class.Adoption != nil {
@@ -70,6 +72,7 @@ func parseOptions(svc *corev1.Service, class *v1alpha1.LoadBalancerClassSpec, ca
 	if options.Pods && !caps.PodTargets {
 		errs = append(errs, fmt.Errorf("%s: the provider sends to nodes only: set %s or the class's targets to %s",
 			asked, v1alpha1.AnnotationTargets, v1alpha1.TargetsNodes))
+		options.Pods = false // What runs goes on to follow the nodes.
 	}
 	switch adopts := options.Adopt != "" && options.Adopt != v1alpha1.AdoptNone; {
 	case adopts && !caps.Adopt:

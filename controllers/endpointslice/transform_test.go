@@ -47,6 +47,47 @@ func TestSliceTransform(t *testing.T) {
 	}
 }
 
+// TestPodTransformKeepsGates: of Pods that wait for a load balancer, and of no others, what they wait for stays.
+func TestPodTransformKeepsGates(t *testing.T) {
+	ours, other := corev1.PodConditionType("target-health.fairlead.dev/web"), corev1.PodConditionType("example.com/warm")
+	pod := func(gates ...corev1.PodConditionType) *corev1.Pod {
+		p := &corev1.Pod{}
+		for _, kind := range []corev1.PodConditionType{corev1.PodScheduled, corev1.PodReady, corev1.ContainersReady, ours, other} {
+			p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: kind, Status: corev1.ConditionTrue})
+		}
+		for _, gate := range gates {
+			p.Spec.ReadinessGates = append(p.Spec.ReadinessGates, corev1.PodReadinessGate{ConditionType: gate})
+		}
+		return p
+	}
+	cases := map[string]struct {
+		gates []corev1.PodConditionType
+		want  string
+	}{
+		"None":    {nil, "[] [Ready]"},
+		"Another": {[]corev1.PodConditionType{other}, "[] [Ready]"},
+		"Ours":    {[]corev1.PodConditionType{other, ours}, fmt.Sprintf("[%s] [Ready ContainersReady %s]", ours, ours)},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			obj, err := PodTransform(pod(tc.gates...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			gates, conditions := []string{}, []string{}
+			for _, g := range obj.(*corev1.Pod).Spec.ReadinessGates {
+				gates = append(gates, string(g.ConditionType))
+			}
+			for _, c := range obj.(*corev1.Pod).Status.Conditions {
+				conditions = append(conditions, string(c.Type))
+			}
+			if got := fmt.Sprint(gates, conditions); got != tc.want {
+				t.Errorf("gates and conditions are %s, want %s", got, tc.want)
+			}
+		})
+	}
+}
+
 // TestPodTransform: what is left of a Pod makes the same slices, the same Endpoints and the same trigger times.
 func TestPodTransform(t *testing.T) {
 	always := corev1.ContainerRestartPolicyAlways

@@ -37,6 +37,10 @@ func TestClassesAreValidated(t *testing.T) {
 			want: "spec.className"},
 		"Policy": {reason: "one of three", spec: v1alpha1.LoadBalancerClassSpec{ClassName: "a", Provider: "fake", Policy: "Maybe"},
 			want: "Unsupported value"},
+		"Targets": {reason: "one of two", spec: v1alpha1.LoadBalancerClassSpec{ClassName: "a", Provider: "fake", Targets: "Machines"},
+			want: "Unsupported value"},
+		"TargetsChange": {reason: "mutable: the address stays", spec: v1alpha1.LoadBalancerClassSpec{ClassName: "a", Provider: "fake"},
+			change: func(s *v1alpha1.LoadBalancerClassSpec) { s.Targets = v1alpha1.TargetsPods }},
 		"ProviderChanges": {reason: "immutable", spec: v1alpha1.LoadBalancerClassSpec{ClassName: "a", Provider: "fake"},
 			change: func(s *v1alpha1.LoadBalancerClassSpec) { s.Provider = "aws" }, want: "provider is immutable"},
 		"ClassNameChanges": {reason: "immutable", spec: v1alpha1.LoadBalancerClassSpec{ClassName: "a", Provider: "fake"},
@@ -50,7 +54,7 @@ func TestClassesAreValidated(t *testing.T) {
 			err := c.Create(t.Context(), class)
 			if err == nil {
 				t.Cleanup(func() { _ = c.Delete(context.Background(), class) })
-				if s := class.Spec; s.NodePorts != v1alpha1.NodePortsNone || s.Replacement != v1alpha1.ReplacementNever || s.Policy == "" {
+				if s := class.Spec; s.NodePorts != v1alpha1.NodePortsNone || s.Targets != v1alpha1.TargetsNodes || s.Replacement != v1alpha1.ReplacementNever || s.Policy == "" {
 					t.Errorf("defaults are missing: %+v", s)
 				}
 			}

@@ -44,6 +44,14 @@ func (p *podTargets) follow(name types.NamespacedName) {
 	p.changed[name] = false
 }
 
+// follows reports whether a Service is followed.
+func (p *podTargets) follows(name types.NamespacedName) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, followed := p.changed[name]
+	return followed
+}
+
 // forget ends that, and reports whether the Service was followed.
 func (p *podTargets) forget(name types.NamespacedName) bool {
 	p.mu.Lock()
@@ -82,7 +90,11 @@ func (r *Reconciler) observePods(ctx context.Context, v *view) error {
 		r.leavePods(v.name)
 		return nil
 	}
-	if options, _ := cloud.ParseOptions(v.service, v.binding.class); !options.Pods {
+	options, _ := cloud.ParseOptions(v.service, v.binding.class)
+	if options.PodsUnknown {
+		options.Pods = r.pods.follows(v.name)
+	}
+	if !options.Pods {
 		r.leavePods(v.name)
 		return nil
 	}

@@ -11,11 +11,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/fake"
 	"github.com/fairlead/fairlead/test/apiserver"
 )
@@ -114,27 +116,6 @@ func (w *world) expectTargets(want map[string]string) {
 	})
 }
 
-// gate is the condition of a Pod's readiness gate: status and reason; empty: it has none.
-func (w *world) gate(pod *corev1.Pod, service string) string {
-	w.Helper()
-	now := &corev1.Pod{}
-	w.Must(w.Get(w.Context(), client.ObjectKeyFromObject(pod), now))
-	if c := podCondition(now, gateOf(service)); c != nil {
-		return string(c.Status) + " " + c.Reason
-	}
-	return ""
-}
-
-func (w *world) expectGate(pod *corev1.Pod, service, want string) {
-	w.Helper()
-	w.Eventually(func() error {
-		if got := w.gate(pod, service); got != want {
-			return fmt.Errorf("the gate of Pod %s is %q, want %q", pod.Name, got, want)
-		}
-		return nil
-	})
-}
-
 // TestPodsAreTargets: a Service without node ports is served by its Pods, and follows them without a look at the cloud, as
 // many Services at once as change together.
 func TestPodsAreTargets(t *testing.T) {
@@ -214,105 +195,6 @@ func TestChangeOver(t *testing.T) {
 	}
 }
 
-// TestReadinessGate: a Pod waits for the balancer's word, has it once, and keeps it.
-func TestReadinessGate(t *testing.T) {
-	w := newWorld(t, fake.Options{}, toPods)
-	w.service("cart", withoutNodePorts)
-	w.expectTargets(map[string]string{"cart": ""})
-	pod := w.pod("cart-1", "cart", false)
-	w.publish("cart", 8080, at{"10.1.0.1", "waiting", pod})
-	w.expectGate(pod, "cart", "False ContainersNotReady")
-	w.cloud.SetAnswering("10.1.0.1:8080", false)
-	w.contain(pod, true)
-	// Not ready for anybody else, and offered to the balancer all the same.
-	w.expectTargets(map[string]string{"cart": "10.1.0.1:8080"})
-	w.expectGate(pod, "cart", "False Unhealthy")
-	w.cloud.SetAnswering("10.1.0.1:8080", true)
-	w.expectGate(pod, "cart", "True Healthy")
-
-	// Its health is the balancer's business from now on, and no other manager asks again.
-	w.cloud.SetAnswering("10.1.0.1:8080", false)
-	asked := 0
-	w.setHook(func(call fake.Call) error {
-		if call.Method == "DescribeTargets" && !call.After {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			asked++
-		}
-		return nil
-	})
-	w.stop()
-	w.start()
-	other := w.pod("cart-2", "cart", true)
-	w.publish("cart", 8080, at{"10.1.0.1", "ready", pod}, at{"10.1.0.2", "waiting", other})
-	w.expectGate(other, "cart", "True Healthy")
-	w.expectGate(pod, "cart", "True Healthy")
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if asked == 0 {
-		t.Error("the second Pod passed without the balancer being asked")
-	}
-}
-
-// TestNobodyIsAwaited: no Pod hangs on a balancer that does not send to it.
-func TestNobodyIsAwaited(t *testing.T) {
-	w := newWorld(t, fake.Options{}, toPods)
-	w.node("n1", "172.30.0.11", nil)
-	svc := w.service("cart", func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": "cart"} })
-	w.ready("cart")
-	pod := w.pod("cart-1", "cart", true)
-	other := w.pod("cart-2", "none", true)
-	w.expectGate(other, "none", "True NotAwaited")
-	w.expectGate(pod, "cart", "False NotRegistered")
-	apiserver.Change(w.World, svc, func(s *corev1.Service) { s.Annotations = map[string]string{v1alpha1.AnnotationTargets: "Nodes"} })
-	w.expectGate(pod, "cart", "True NotAwaited")
-}
-
-// TestGatesAskNobodyForNothing: the balancer is asked about Pods that wait and could have passed, and never else.
-func TestGatesAskNobodyForNothing(t *testing.T) {
-	clock := fake.NewClock()
-	w := newWorld(t, fake.Options{Now: clock.Now}, toPods)
-	w.stop()
-	svc := w.service("cart", withoutNodePorts)
-	pod := w.pod("cart-1", "cart", false)
-	w.publish("cart", 8080, at{"10.1.0.1", "waiting", pod})
-	p := w.begin(svc)
-	gates := &gateReconciler{Reconciler: p.Reconciler}
-	pass := func(want string, reads int, again bool) {
-		t.Helper()
-		p.run()
-		before := w.countReads()
-		result, err := gates.Reconcile(t.Context(), named(w.Namespace, "cart"))
-		w.Must(err)
-		if got := w.gate(pod, "cart"); got != want || w.countReads()-before != reads || (result.RequeueAfter > 0) != again {
-			t.Errorf("the gate is %q after %d reads, again after %v; want %q, %d, %t", got, w.countReads()-before, result.RequeueAfter, want, reads, again)
-		}
-	}
-	pass("False ContainersNotReady", 0, false)
-	w.contain(pod, true)
-	p.services[client.ObjectKeyFromObject(svc)] = true
-	pass("False HealthUnknown", 1, true)
-	version := func() string {
-		w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(pod), pod))
-		return pod.ResourceVersion
-	}
-	was := version()
-	pass("False HealthUnknown", 1, true)
-	if version() != was {
-		t.Error("a condition that did not change was written")
-	}
-	clock.Advance(time.Second)
-	pass("True Healthy", 1, false)
-	version()
-	if !slices.ContainsFunc(pod.ManagedFields, func(e metav1.ManagedFieldsEntry) bool {
-		return e.Manager == GateFieldManager && e.Subresource == "status"
-	}) {
-		t.Errorf("the condition is not %s's: %+v", GateFieldManager, pod.ManagedFields)
-	}
-	w.cloud.SetAnswering("10.1.0.1:8080", false)
-	pass("True Healthy", 0, false)
-}
-
 // TestStoppedAnywhereWithPods stops the manager after every single call that a life with Pods makes, and starts another one:
 // the balancer has the right Pods in the end, those that wait pass, and nothing is left.
 func TestStoppedAnywhereWithPods(t *testing.T) {
@@ -378,4 +260,53 @@ func TestStoppedAnywhereWithPods(t *testing.T) {
 			return
 		}
 	}
+}
+
+// TestPodsWhereTheProviderCannot: the class is not accepted, and a Service that asks for it by itself keeps its balancer,
+// which goes on to follow the nodes.
+func TestPodsWhereTheProviderCannot(t *testing.T) {
+	w := newWorld(t, fake.Options{}, nil)
+	w.stop()
+	w.edits = append(w.edits, func(caps *cloud.Capabilities) { caps.PodTargets = false })
+	w.start()
+	w.node("n1", "172.30.0.11", nil)
+	svc := w.service("cart", nil)
+	w.ready("cart")
+	apiserver.Change(w.World, svc, func(s *corev1.Service) { s.Annotations = map[string]string{v1alpha1.AnnotationTargets: "Pods"} })
+	w.Eventually(func() error {
+		w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
+		if c := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionLoadBalancerReady); c == nil || c.Reason != v1alpha1.ReasonInvalidService {
+			return fmt.Errorf("the condition is %+v", c)
+		}
+		return nil
+	})
+	w.node("n2", "172.30.0.12", nil)
+	w.expectTargets(map[string]string{"cart": "172.30.0.11 172.30.0.12"})
+	apiserver.Change(w.World, w.class, func(c *v1alpha1.LoadBalancerClass) { c.Spec.Targets = v1alpha1.TargetsPods })
+	w.Eventually(func() error {
+		w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(w.class), w.class))
+		if c := meta.FindStatusCondition(w.class.Status.Conditions, v1alpha1.ConditionAccepted); c == nil || c.Reason != v1alpha1.ReasonInvalidParameters {
+			return fmt.Errorf("the class's condition is %+v", c)
+		}
+		return nil
+	})
+}
+
+// TestPodsWithATypingMistake: the Service says so, and its balancer follows the Pods all the same.
+func TestPodsWithATypingMistake(t *testing.T) {
+	w := newWorld(t, fake.Options{}, nil)
+	svc := w.service("cart", func(s *corev1.Service) { s.Annotations = map[string]string{v1alpha1.AnnotationTargets: "Pods"} })
+	w.publish("cart", 8080, at{address: "10.1.0.1", state: "ready"})
+	w.expectTargets(map[string]string{"cart": "10.1.0.1:8080"})
+	w.ready("cart")
+	apiserver.Change(w.World, svc, func(s *corev1.Service) { s.Annotations[v1alpha1.AnnotationTargets] = "pods" })
+	w.Eventually(func() error {
+		w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
+		if c := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionLoadBalancerReady); c == nil || c.Reason != v1alpha1.ReasonInvalidService {
+			return fmt.Errorf("the condition is %+v", c)
+		}
+		return nil
+	})
+	w.publish("cart", 8080, at{address: "10.1.0.2", state: "ready"})
+	w.expectTargets(map[string]string{"cart": "10.1.0.2:8080"})
 }
