@@ -88,6 +88,8 @@ const (
 	ReasonAccepted          = "Accepted"
 	ReasonProviderUnknown   = "ProviderUnknown"
 	ReasonInvalidParameters = "InvalidParameters"
+	// ReasonProviderUnavailable: the provider, a plugin, cannot be asked. It is tried again.
+	ReasonProviderUnavailable = "ProviderUnavailable"
 	// ReasonDuplicate: an older LoadBalancerClass has the same className, or is the default already.
 	ReasonDuplicate = "Duplicate"
 )

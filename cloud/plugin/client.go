@@ -26,7 +26,7 @@ const (
 	// desiredWithin is how long Desired may take, which reaches no cloud.
 	desiredWithin = 5 * time.Second
 	// maxAnswer bounds the resources of one answer, in bytes: a plugin that never ends must not end the manager.
-	maxAnswer = 512 << 20
+	maxAnswer = 256 << 20
 )
 
 // Options say where a plugin is.
@@ -41,8 +41,9 @@ type Options struct {
 
 // Client is the provider that a plugin serves. It connects when it is called, and again after the plugin was restarted.
 type Client struct {
-	dialer  dialer
-	timeout time.Duration
+	dialer    dialer
+	timeout   time.Duration
+	maxAnswer int
 	// capabilities that the plugin said last.
 	capabilities atomic.Pointer[cloud.Capabilities]
 }
@@ -52,7 +53,7 @@ var _ cloud.Provider = (*Client)(nil)
 // New returns the client of a plugin that has said hello. The error is of class RetryAfter: the plugin is not there, or not
 // yet, or is none.
 func New(options Options) (*Client, error) {
-	c := &Client{timeout: cmp.Or(options.Timeout, DefaultTimeout)}
+	c := &Client{timeout: cmp.Or(options.Timeout, DefaultTimeout), maxAnswer: maxAnswer}
 	c.dialer = dialer{name: options.Name, socket: options.Socket, timeout: max(c.timeout, desiredWithin),
 		said: func(said cloud.Capabilities) { c.capabilities.Store(&said) }}
 	if _, err := c.dialer.session(context.Background()); err != nil {
@@ -86,7 +87,7 @@ func (c *Client) Classify(err error) *cloud.Error { return cloud.Classify(err) }
 func (c *Client) Desired(spec cloud.Spec) (resources []cloud.Resource, err error) {
 	err = c.call(context.Background(), "Desired", desiredWithin, func(ctx context.Context, stub pluginv1alpha1.ProviderClient) error {
 		stream, err := stub.Desired(ctx, &pluginv1alpha1.DesiredRequest{Spec: toSpec(spec)})
-		resources, err = receive(stream, err)
+		resources, err = c.receive(stream, err)
 		return err
 	})
 	return resources, err
@@ -97,7 +98,7 @@ func (c *Client) Observe(ctx context.Context, owner cloud.Owner) (resources []cl
 	request := &pluginv1alpha1.ObserveRequest{Owner: toOwner(owner), Priority: toPriority(cloud.PriorityOf(ctx))}
 	err = c.call(ctx, "Observe", c.timeout, func(ctx context.Context, stub pluginv1alpha1.ProviderClient) error {
 		stream, err := stub.Observe(ctx, request)
-		resources, err = receive(stream, err)
+		resources, err = c.receive(stream, err)
 		return err
 	})
 	return resources, err
@@ -108,14 +109,14 @@ func (c *Client) List(ctx context.Context, clusterID string) (resources []cloud.
 	request := &pluginv1alpha1.ListRequest{ClusterId: clusterID, Priority: toPriority(cloud.PriorityOf(ctx))}
 	err = c.call(ctx, "List", c.timeout, func(ctx context.Context, stub pluginv1alpha1.ProviderClient) error {
 		stream, err := stub.List(ctx, request)
-		resources, err = receive(stream, err)
+		resources, err = c.receive(stream, err)
 		return err
 	})
 	return resources, err
 }
 
 // receive gathers the parts of an answer. Beside an error that the plugin said it returns what came before it.
-func receive(stream grpc.ServerStreamingClient[pluginv1alpha1.Resources], err error) ([]cloud.Resource, error) {
+func (c *Client) receive(stream grpc.ServerStreamingClient[pluginv1alpha1.Resources], err error) ([]cloud.Resource, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -128,8 +129,8 @@ func receive(stream grpc.ServerStreamingClient[pluginv1alpha1.Resources], err er
 		if err != nil {
 			return nil, err
 		}
-		if size += proto.Size(part); size > maxAnswer {
-			return nil, status.Errorf(codes.ResourceExhausted, "the answer is larger than %d MiB", maxAnswer>>20)
+		if size += proto.Size(part); size > c.maxAnswer {
+			return nil, status.Errorf(codes.ResourceExhausted, "the answer is larger than %d MiB", c.maxAnswer>>20)
 		}
 		for _, resource := range part.GetResources() {
 			resources = append(resources, fromResource(resource))

@@ -80,7 +80,9 @@ func start(t *testing.T, c *fake.Cloud, env ...string) *process {
 	t.Cleanup(func() { _ = server.Close() })
 	p := &process{t: t, socket: filepath.Join(folder, "plugin"),
 		env: append(env, cloudEnv+"=unix://"+filepath.Join(folder, "cloud"))}
-	p.run()
+	if err := p.run(); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(p.kill)
 	return p
 }
@@ -96,8 +98,8 @@ func folder(t *testing.T) string {
 	return folder
 }
 
-func (p *process) run() {
-	p.t.Helper()
+// run starts the process and returns when it listens.
+func (p *process) run() error {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), append(p.env, socketEnv+"="+p.socket)...)
 	cmd.Stderr = os.Stderr
@@ -106,16 +108,19 @@ func (p *process) run() {
 		err = cmd.Start()
 	}
 	if err != nil {
-		p.t.Fatal(err)
+		return err
 	}
 	p.cmd, p.input = cmd, input
-	eventually(p.t, func() error {
-		conn, err := net.Dial("unix", p.socket)
-		if err == nil {
-			err = conn.Close()
-		}
+	return poll(func() error { return answers(p.socket) })
+}
+
+// answers reports whether somebody listens.
+func answers(socket string) error {
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
 		return err
-	})
+	}
+	return conn.Close()
 }
 
 // kill is kill -9. The socket stays behind.
@@ -141,16 +146,22 @@ func connect(t *testing.T, options plugin.Options) *plugin.Client {
 	return c
 }
 
+// poll tries until there is no error, or returns the last one.
+func poll(try func() error) (err error) {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+		if err = try(); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
 // eventually polls until there is no error.
 func eventually(t *testing.T, try func() error) {
 	t.Helper()
-	var err error
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
-		if err = try(); err == nil {
-			return
-		}
+	if err := poll(try); err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal(err)
 }
 
 var pools = []fake.Pool{
@@ -236,7 +247,7 @@ func harness(t *testing.T) *cloudtest.Harness {
 // suiteEnv has TestSuite run the suite.
 const suiteEnv = "FAIRLEAD_PLUGIN_SUITE"
 
-// TestSuite is what TestProvider runs in a process of its own, since cases of it are skipped. By itself it tests nothing.
+// TestSuite is what TestProvider runs in processes of their own, since cases of it are skipped. By itself it tests nothing.
 func TestSuite(t *testing.T) {
 	if os.Getenv(suiteEnv) != "" {
 		cloudtest.RunLive(t, harness)
@@ -244,28 +255,38 @@ func TestSuite(t *testing.T) {
 }
 
 // TestProvider: the fake cloud's provider keeps the contract when it is a plugin, and only what it does not declare, or what
-// takes virtual time, is skipped.
+// takes virtual time, is skipped. What waits for long in real time waits side by side.
 func TestProvider(t *testing.T) {
-	t.Parallel()
-	cmd := exec.Command("/proc/self/exe", "-test.run=^TestSuite$", "-test.v")
-	cmd.Env = append(os.Environ(), suiteEnv+"=yes")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("the suite: %v\n%s", err, out)
+	parts := map[string]struct {
+		pattern string
+		passed  int // at least
+		skipped []string
+	}{
+		"Throttling": {"-test.run=^TestSuite$/^Throttling", 2, nil},
+		"Shared":     {"-test.run=^TestSuite$/^Shared", 3, nil},
+		"Others":     {"-test.skip=^TestSuite$/^(Throttling|Shared)", 15, []string{"EveryCallIsCounted", "Feature/SCTP"}},
 	}
-	var skipped []string
-	passed := 0
-	for line := range strings.Lines(string(out)) {
-		line = strings.TrimSpace(line)
-		if rest, ok := strings.CutPrefix(line, "--- SKIP: TestSuite/"); ok {
-			skipped = append(skipped, strings.Fields(rest)[0])
-		} else if strings.HasPrefix(line, "--- PASS: TestSuite/") {
-			passed++
-		}
-	}
-	slices.Sort(skipped)
-	if !slices.Equal(skipped, []string{"EveryCallIsCounted", "Feature/SCTP"}) || passed < 15 {
-		t.Errorf("skipped %q, passed %d cases", skipped, passed)
+	for name, part := range parts {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			// Of two -test.run the last one counts.
+			cmd := exec.Command("/proc/self/exe", "-test.v", "-test.run=^TestSuite$", part.pattern)
+			cmd.Env = append(os.Environ(), suiteEnv+"=yes")
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Fatalf("the suite: %v\n%s", err, out)
+			}
+			var skipped []string
+			for line := range strings.Lines(string(out)) {
+				if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "--- SKIP: TestSuite/"); ok {
+					skipped = append(skipped, strings.Fields(rest)[0])
+				}
+			}
+			slices.Sort(skipped)
+			if passed := strings.Count(string(out), "--- PASS: TestSuite/"); !slices.Equal(skipped, part.skipped) || passed < part.passed {
+				t.Errorf("skipped %q, passed %d cases", skipped, passed)
+			}
+		})
 	}
 }
 

@@ -29,8 +29,12 @@ func (r *classReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.R
 		return ctrl.Result{}, fmt.Errorf("listing LoadBalancerClasses: %w", err)
 	}
 	taken, isDefault := map[string]string{}, ""
+	var result ctrl.Result
 	for _, class := range cloud.ClassesByAge(classes.Items) {
 		verdict := r.verdict(&class, taken, isDefault)
+		if verdict.Reason == v1alpha1.ReasonProviderUnavailable {
+			result.RequeueAfter = waitPlugin
+		}
 		if verdict.Reason != v1alpha1.ReasonDuplicate {
 			taken[class.Spec.ClassName] = class.Name
 			if class.Spec.Default {
@@ -41,7 +45,7 @@ func (r *classReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.R
 			return ctrl.Result{}, err
 		}
 	}
-	return ctrl.Result{}, nil
+	return result, nil
 }
 
 func (r *classReconciler) verdict(class *v1alpha1.LoadBalancerClass, taken map[string]string, isDefault string) metav1.Condition {
@@ -55,15 +59,21 @@ func (r *classReconciler) verdict(class *v1alpha1.LoadBalancerClass, taken map[s
 	case class.Spec.Default && isDefault != "":
 		c.Reason = v1alpha1.ReasonDuplicate
 		c.Message = fmt.Sprintf("LoadBalancerClass %q is the default already: set default to false in one of them", isDefault)
+	case cloud.IsClass(err, cloud.RetryAfter):
+		c.Reason, c.Message = v1alpha1.ReasonProviderUnavailable, err.Error()
 	case err != nil:
 		c.Reason, c.Message = v1alpha1.ReasonProviderUnknown, err.Error()
 	case class.Spec.Targets == v1alpha1.TargetsPods && !provider.Capabilities().PodTargets:
 		c.Reason = v1alpha1.ReasonInvalidParameters
 		c.Message = fmt.Sprintf("provider %q sends to nodes only: set targets to Nodes", class.Spec.Provider)
 	default:
-		if _, err := provider.Desired(sampleSpec(&class.Spec, provider.Capabilities())); err != nil {
+		_, err := provider.Desired(sampleSpec(&class.Spec, provider.Capabilities()))
+		switch {
+		case unasked(provider, err):
+			c.Reason, c.Message = v1alpha1.ReasonProviderUnavailable, err.Error()
+		case err != nil:
 			c.Reason, c.Message = v1alpha1.ReasonInvalidParameters, err.Error()
-		} else {
+		default:
 			c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonAccepted, "Services can use this class"
 		}
 	}

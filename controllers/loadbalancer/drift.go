@@ -41,7 +41,11 @@ func (e *entry) drifted(p cloud.Provider, observed []cloud.Resource) bool {
 	if !e.settled || e.sent == nil {
 		return false
 	}
-	out, err := cloud.Compare(e.owner, e.desired(p, e.sent), observed, e.options)
+	desired, err := e.desired(p, e.sent)
+	if err != nil {
+		return false // a later sweep asks again
+	}
+	out, err := cloud.Compare(e.owner, desired, observed, e.options)
 	return err == nil && len(out.Left.Operations) > 0
 }
 
@@ -50,7 +54,11 @@ func (e *entry) note(p cloud.Provider, observed []cloud.Resource, at time.Time) 
 	if !e.looked {
 		return // what it had is not known
 	}
-	differences := cloud.Differences(e.asObserved(p), observed)
+	had, err := e.asObserved(p)
+	if err != nil {
+		return // the pass tells what it finds
+	}
+	differences := cloud.Differences(had, observed)
 	if len(differences) == 0 {
 		return
 	}

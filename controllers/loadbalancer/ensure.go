@@ -17,12 +17,18 @@ import (
 // but for its targets, which follow the nodes.
 func (r *Reconciler) ensure(ctx context.Context, v *view, e *entry) (ctrl.Result, error) {
 	provider, err := r.Providers.Get(v.binding.provider)
+	if cloud.IsClass(err, cloud.RetryAfter) { // a plugin that is not there
+		return r.report(ctx, v, failed(err, cloud.Outcome{}))
+	}
 	if err != nil {
 		return r.report(ctx, v, refused(v1alpha1.ReasonClassNotAccepted, err.Error()))
 	}
 	spec, options, err := cloud.BuildSpec(cloud.Input{ClusterID: r.ClusterID, Service: v.service, Class: v.binding.class,
 		Nodes: v.nodes, Slices: v.slices, Waiting: r.waiting(ctx, v.service), Capabilities: provider.Capabilities()})
 	desired, wrong := provider.Desired(spec)
+	if unasked(provider, wrong) {
+		return r.report(ctx, v, failed(wrong, cloud.Outcome{}))
+	}
 	if v.binding.refusal != "" {
 		return r.keep(ctx, v, e, provider, spec, desired, refused(v1alpha1.ReasonClassNotAccepted, v.binding.refusal))
 	}
@@ -79,6 +85,12 @@ func (r *Reconciler) ensure(ctx context.Context, v *view, e *entry) (ctrl.Result
 	return r.report(ctx, v, res)
 }
 
+// unasked reports whether an error of Desired says nothing about the Spec: the provider, a plugin, could not be asked. What it
+// returned beside it must not be taken for what the Service wants.
+func unasked(p cloud.Provider, err error) bool {
+	return err != nil && p.Classify(err).Class != cloud.UserError
+}
+
 // withoutLook does the pass of a Service that has what it asks for, and of which is known what there is in the cloud: from
 // the sweep, when the manager has just started, or from the last pass, where the Service is the same since. So a restart
 // costs no call for each Service, nor does a pass that somebody else than the Service's owner caused. False: the cloud
@@ -99,7 +111,10 @@ func (r *Reconciler) withoutLook(v *view, e *entry, p cloud.Provider, spec cloud
 		}
 		observed = seen.owners[spec.Owner.ID()]
 	case e.settled && !e.drift && e.same(v.service):
-		observed = e.asObserved(p)
+		var err error
+		if observed, err = e.asObserved(p); err != nil {
+			return nil, false
+		}
 	default:
 		return nil, false
 	}

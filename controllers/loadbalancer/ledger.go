@@ -173,14 +173,18 @@ func (e *entry) synced(b *backends) {
 	}
 }
 
-// asObserved returns the resources with their targets.
-func (e *entry) asObserved(p cloud.Provider) []cloud.Resource {
+// asObserved returns the resources with their targets. Its error is that of a provider that could not be asked.
+func (e *entry) asObserved(p cloud.Provider) ([]cloud.Resource, error) {
 	observed := slices.Clone(e.observed)
 	if e.sent == nil {
-		return observed
+		return observed, nil
+	}
+	desired, err := e.desired(p, e.sent)
+	if err != nil {
+		return nil, err
 	}
 	targets := map[cloud.Ref][]cloud.Target{}
-	for _, r := range e.desired(p, e.sent) {
+	for _, r := range desired {
 		targets[cloud.Ref{Kind: r.Kind, Key: r.Key}] = r.Targets
 	}
 	for i := range observed {
@@ -188,13 +192,17 @@ func (e *entry) asObserved(p cloud.Provider) []cloud.Resource {
 			observed[i].Targets = targets[cloud.Ref{Kind: observed[i].Kind, Key: observed[i].Key}]
 		}
 	}
-	return observed
+	return observed, nil
 }
 
-// desired is what the Service wants with these backends. What is wrong with it was said by the pass.
-func (e *entry) desired(p cloud.Provider, b *backends) []cloud.Resource {
-	resources, _ := p.Desired(b.in(e.spec))
-	return resources
+// desired is what the Service wants with these backends. What is wrong with it was said by the pass; the error is that of a
+// provider that could not be asked.
+func (e *entry) desired(p cloud.Provider, b *backends) ([]cloud.Resource, error) {
+	resources, err := p.Desired(b.in(e.spec))
+	if unasked(p, err) {
+		return nil, err
+	}
+	return resources, nil
 }
 
 // end gives an entry back.

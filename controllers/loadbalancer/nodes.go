@@ -76,7 +76,12 @@ func (r *Reconciler) syncProvider(ctx context.Context, p cloud.Provider, entries
 			r.pods.mark(e.name)
 			wait = minRetry
 		}
-		changes := r.targetChanges(p, e, to)
+		changes, err := r.targetChanges(p, e, to)
+		if err != nil {
+			r.pods.mark(e.name)
+			r.end(e)
+			return max(wait, r.send(ctx, p, b), p.Classify(err).After, minRetry)
+		}
 		if len(changes) == 0 {
 			r.end(e)
 			continue
@@ -95,30 +100,38 @@ func (r *Reconciler) syncProvider(ctx context.Context, p cloud.Provider, entries
 }
 
 // targetChanges is what has to be sent for one Service; to is nil where nothing has. Where more than targets differs, or it
-// is not known what there is, the Service gets a pass instead.
-func (r *Reconciler) targetChanges(p cloud.Provider, e *entry, to *backends) []cloud.TargetChange {
+// is not known what there is, the Service gets a pass instead. Its error is that of a provider that could not be asked.
+func (r *Reconciler) targetChanges(p cloud.Provider, e *entry, to *backends) ([]cloud.TargetChange, error) {
 	switch {
 	case to == nil:
-		return nil
+		return nil, nil
 	case !e.looked:
-		return nil // its first pass takes them as they are then
+		return nil, nil // its first pass takes them as they are then
 	case e.settled && e.sent != nil && e.sent.same(to):
-		return nil
+		return nil, nil
 	case !e.settled:
 		r.wake(e.name, priorityNormal)
-		return nil
+		return nil, nil
 	}
-	out, err := cloud.Compare(e.owner, e.desired(p, to), e.asObserved(p), e.options)
+	desired, err := e.desired(p, to)
+	if err != nil {
+		return nil, err
+	}
+	observed, err := e.asObserved(p)
+	if err != nil {
+		return nil, err
+	}
+	out, err := cloud.Compare(e.owner, desired, observed, e.options)
 	if err != nil || !out.Left.TargetsOnly() {
 		e.settled = false
 		r.wake(e.name, priorityNormal)
-		return nil
+		return nil, nil
 	}
 	changes := out.Left.TargetChanges(e.owner)
 	if len(changes) == 0 {
 		e.synced(to)
 	}
-	return changes
+	return changes, nil
 }
 
 func sameNodes(a, b []cloud.Node) bool {
@@ -144,7 +157,7 @@ func (b *batch) add(e *entry, changes []cloud.TargetChange, to *backends) {
 }
 
 // send sends a batch and gives its entries back. A Service whose change failed gets a pass, which looks at it. Where the
-// cloud throttles, it returns how long to wait before all of them are tried again.
+// cloud throttles, or a plugin is away, it returns how long to wait before all of them are tried again.
 func (r *Reconciler) send(ctx context.Context, p cloud.Provider, b *batch) (wait time.Duration) {
 	if len(b.entries) == 0 {
 		return 0
@@ -161,7 +174,7 @@ func (r *Reconciler) send(ctx context.Context, p cloud.Provider, b *batch) (wait
 		case err == nil:
 			e.synced(b.to[i])
 			r.eventSynced(e)
-		case err.Class == cloud.Throttled:
+		case err.Class == cloud.Throttled, err.Class == cloud.RetryAfter:
 			// What was sent and what was not is not known, and it does no harm to send it again.
 			wait = max(wait, err.After, minRetry)
 			r.pods.mark(e.name)

@@ -19,6 +19,7 @@ const (
 	waitConflict = 30 * time.Second
 	waitQuota    = time.Minute
 	waitBlocked  = time.Minute
+	waitPlugin   = 5 * time.Second
 )
 
 // result is what a pass came to, before anything of it is written.

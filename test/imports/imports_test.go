@@ -57,9 +57,9 @@ var rules = map[string]rule{
 		packages: []string{"cloud", "cloud/cloudtest"},
 		forbidden: []string{
 			"k8s.io/client-go/...", "sigs.k8s.io/controller-runtime/...", "github.com/aws/...", "google.golang.org/api/...",
-			"github.com/Azure/...",
+			"github.com/Azure/...", "google.golang.org/grpc/...",
 		},
-		reason: "a plugin's author gets the contract without any cloud's SDK and without a Kubernetes client",
+		reason: "a plugin's author gets the contract without any cloud's SDK, without a Kubernetes client and without gRPC",
 	},
 	"Clouds": {
 		packages: []string{"cloud/..."}, except: []string{"cloud", "cloud/cloudtest", "cloud/adapter"},
@@ -68,7 +68,7 @@ var rules = map[string]rule{
 	},
 	"Controllers": {
 		packages:  []string{"controllers/..."},
-		forbidden: []string{"./dataplane/...", "./cloud/fake/...", "./cloud/aws/...", "./cloud/gcp/...", "./cloud/azure/...", "./cloud/adapter/..."},
+		forbidden: []string{"./dataplane/...", "./cloud/fake/...", "./cloud/aws/...", "./cloud/gcp/...", "./cloud/azure/...", "./cloud/adapter/...", "./cloud/plugin/..."},
 		reason:    "controllers know the contract; which clouds are linked in is decided in cmd/manager",
 	},
 	"Node": {

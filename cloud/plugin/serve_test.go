@@ -1,0 +1,201 @@
+package plugin_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/cloudtest"
+	"github.com/fairlead/fairlead/cloud/fake"
+	"github.com/fairlead/fairlead/cloud/plugin"
+)
+
+// TestTargetsFailOneByOne: the error of one change leaves the others' results, in their order.
+func TestTargetsFailOneByOne(t *testing.T) {
+	t.Parallel()
+	socket := folder(t) + "/plugin"
+	serveHere(t, socket, picky{fake.NewProvider(newCloud())})
+	client := connect(t, plugin.Options{Name: "rack", Socket: socket})
+	changes := make([]cloud.TargetChange, 2000)
+	for i := range changes {
+		changes[i].Resource.ID = fmt.Sprint(i)
+	}
+	errs := client.SyncTargets(context.Background(), changes)
+	if len(errs) != len(changes) {
+		t.Fatalf("got %d results", len(errs))
+	}
+	for i, err := range errs {
+		if i%3 != 0 && err != nil || i%3 == 0 && (!cloud.IsClass(err, cloud.Quota) || err.Error() != fmt.Sprint("no room in ", i)) {
+			t.Errorf("change %d: %v", i, err)
+		}
+	}
+}
+
+// picky refuses each third change.
+type picky struct{ cloud.Provider }
+
+func (picky) SyncTargets(_ context.Context, changes []cloud.TargetChange) []error {
+	errs := make([]error, len(changes))
+	for i := range changes {
+		if i%3 == 0 {
+			errs[i] = cloud.Errorf(cloud.Quota, "no room in %s", changes[i].Resource.ID)
+		}
+	}
+	return errs
+}
+
+// serveHere serves a provider in this process until the test ends.
+func serveHere(t *testing.T, socket string, p cloud.Provider) (stop func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- plugin.Serve(ctx, socket, p) }()
+	stop = sync.OnceValue(func() error {
+		cancel()
+		return <-ended
+	})
+	t.Cleanup(func() { _ = stop() })
+	eventually(t, func() error { return answers(socket) })
+	return stop
+}
+
+// TestComesBackAsAnother: what a plugin can do is asked anew when it was restarted.
+func TestComesBackAsAnother(t *testing.T) {
+	t.Parallel()
+	socket := folder(t) + "/plugin"
+	stop := serveHere(t, socket, fake.NewProvider(newCloud()))
+	client := connect(t, plugin.Options{Name: "rack", Socket: socket})
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := client.Observe(context.Background(), cloud.Owner{})
+	unavailable(t, err, socket)
+	serveHere(t, socket, fake.NewProvider(newCloud(), func(caps *cloud.Capabilities) { caps.MaxPorts = 7 }))
+	if _, err := client.Observe(context.Background(), cloud.Owner{}); err != nil {
+		t.Fatal(err)
+	}
+	if client.Capabilities().MaxPorts != 7 {
+		t.Errorf("the plugin said it can do 7 ports, the client %d", client.Capabilities().MaxPorts)
+	}
+}
+
+func TestSocket(t *testing.T) {
+	t.Parallel()
+	socket := folder(t) + "/plugin"
+	provider := fake.NewProvider(newCloud())
+	stop := serveHere(t, socket, provider)
+	info, err := os.Lstat(socket)
+	if err != nil || info.Mode() != os.ModeSocket|0o600 {
+		t.Errorf("the socket is %v, %v", info.Mode(), err)
+	}
+	if err := plugin.Serve(context.Background(), socket, provider); err == nil || !strings.Contains(err.Error(), "another process") {
+		t.Errorf("two serve on one socket: %v", err)
+	}
+	if err := stop(); err != nil {
+		t.Errorf("a plugin that is told to stop says %v", err)
+	}
+	if entries, err := os.ReadDir(strings.TrimSuffix(socket, "/plugin")); err != nil || len(entries) != 0 {
+		t.Errorf("left %v, %v", entries, err)
+	}
+	if err := os.WriteFile(socket, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := plugin.Serve(context.Background(), socket, provider); err == nil {
+		t.Error("a file that is no socket was replaced")
+	}
+}
+
+// TestStopsGracefully: a call that is under way ends with its answer.
+func TestStopsGracefully(t *testing.T) {
+	t.Parallel()
+	socket := folder(t) + "/plugin"
+	began, finish := make(chan struct{}), make(chan struct{})
+	stop := serveHere(t, socket, slow{fake.NewProvider(newCloud()), began, finish})
+	client := connect(t, plugin.Options{Name: "rack", Socket: socket})
+	result := make(chan error, 1)
+	go func() {
+		_, err := client.Observe(context.Background(), cloud.Owner{})
+		result <- err
+	}()
+	<-began
+	stopped := make(chan error, 1)
+	go func() { stopped <- stop() }()
+	// The others are turned away from now on, and do not end the one that is under way.
+	eventually(t, func() error {
+		if _, err := client.List(context.Background(), "x"); err == nil {
+			return errNotYet
+		}
+		return nil
+	})
+	close(finish)
+	if err := <-result; err != nil {
+		t.Errorf("the call that was under way: %v", err)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
+// slow is a provider whose Observe waits.
+type slow struct {
+	cloud.Provider
+	began, finish chan struct{}
+}
+
+func (s slow) Observe(ctx context.Context, owner cloud.Owner) ([]cloud.Resource, error) {
+	close(s.began)
+	<-s.finish
+	return s.Provider.Observe(ctx, owner)
+}
+
+// TestLimits: what a method sends beyond its first call is held back in the plugin, by the limits that it states.
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	const perSecond = 20
+	c := newCloud()
+	client := start(t, c.Cloud, writesEnv+"="+fmt.Sprint(perSecond)).client()
+	if got := client.Capabilities().Limits.Writes.PerSecond; got != perSecond {
+		t.Fatalf("the plugin states %v writes per second, the client %v", perSecond, got)
+	}
+	// One method, and as many calls of the cloud as there are chunks of targets.
+	const calls = 10
+	spec := cloudtest.Spec(client.Capabilities(), 1)
+	spec.Families = []cloud.Family{cloud.IPv4}
+	converge(t, client, &spec, spec.Owner)
+	observed, err := client.Observe(context.Background(), spec.Owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var set cloud.Resource
+	for _, r := range observed {
+		if r.HasTargets {
+			set = r
+		}
+	}
+	change := cloud.TargetChange{Owner: spec.Owner, Resource: set}
+	for i := range calls * fake.MaxTargetsPerCall {
+		change.Add = append(change.Add, cloud.Target{ID: fmt.Sprintf("10.0.%d.%d", i/250, 1+i%250)})
+	}
+	var sent atomic.Int32
+	hook := func(call fake.Call) error {
+		if !call.After {
+			sent.Add(1)
+		}
+		return nil
+	}
+	c.hook.Store(&hook)
+	began := time.Now()
+	if errs := client.SyncTargets(context.Background(), []cloud.TargetChange{change}); errors.Join(errs...) != nil {
+		t.Fatal(errors.Join(errs...))
+	}
+	if took := time.Since(began); sent.Load() != calls || took < (calls-2)*time.Second/perSecond {
+		t.Errorf("%d calls took %s", sent.Load(), took)
+	}
+}
