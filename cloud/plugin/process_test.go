@@ -240,7 +240,8 @@ func harness(t *testing.T) *cloudtest.Harness {
 		Throttled: func(after time.Duration) error {
 			return &fake.Error{Code: fake.CodeThrottled, Message: "slow down", RetryAfterSeconds: int(after.Seconds())}
 		},
-		Address: "198.51.100.77",
+		Address:      "198.51.100.77",
+		SetAnswering: func(target cloud.Target, answering bool) { c.SetAnswering(target.ID, answering) },
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/cloudtest"
 	"github.com/fairlead/fairlead/cloud/fake"
@@ -197,5 +199,55 @@ func TestLimits(t *testing.T) {
 	}
 	if took := time.Since(began); sent.Load() != calls || took < (calls-2)*time.Second/perSecond {
 		t.Errorf("%d calls took %s", sent.Load(), took)
+	}
+}
+
+// extended is a provider with the parts that not every provider has.
+type extended struct{ cloud.Provider }
+
+func (extended) Adoptable(_ context.Context, owner cloud.Owner, id string) ([]cloud.Adoptable, error) {
+	if id == "gone" {
+		return nil, cloud.Errorf(cloud.NotFound, "there is no %s", id)
+	}
+	return []cloud.Adoptable{{ID: id, AdoptableBy: cloud.AdoptableBy(owner), MadeBy: "somebody", Resources: []cloud.Resource{{ID: id, Lent: true}}}}, nil
+}
+
+func (extended) TargetHealth(_ context.Context, _ cloud.Owner, resources []cloud.Resource) ([]cloud.TargetHealth, error) {
+	if len(resources) != 1 {
+		return nil, cloud.Errorf(cloud.Quota, "one at a time")
+	}
+	return []cloud.TargetHealth{{Resource: resources[0].ID, Target: "t", Health: cloud.HealthUnhealthy}}, nil
+}
+
+// TestOptionalParts: what only some providers do is asked of those alone, and arrives.
+func TestOptionalParts(t *testing.T) {
+	t.Parallel()
+	socket := folder(t) + "/plugin"
+	serveHere(t, socket, extended{fake.NewProvider(newCloud(), func(caps *cloud.Capabilities) { caps.Adopt, caps.TargetHealth = true, true })})
+	client := connect(t, plugin.Options{Name: "rack", Socket: socket})
+	owner := cloud.Owner{ClusterID: "c", Namespace: "n", Name: "s"}
+	found, err := cloud.FindAdoptable(context.Background(), client, owner, "lb-1")
+	want := []cloud.Adoptable{{ID: "lb-1", AdoptableBy: "c/n/s", MadeBy: "somebody", Resources: []cloud.Resource{{ID: "lb-1", Lent: true}}}}
+	if diff := cmp.Diff(want, found); err != nil || diff != "" {
+		t.Errorf("got %v (-want +got):\n%s", err, diff)
+	}
+	if _, err := cloud.FindAdoptable(context.Background(), client, owner, "gone"); !cloud.IsClass(err, cloud.NotFound) {
+		t.Errorf("got %v", err)
+	}
+	reader := cloud.HealthReaderOf(client)
+	if reader == nil {
+		t.Fatal("the client tells no health")
+	}
+	healths, err := reader.TargetHealth(context.Background(), owner, []cloud.Resource{{ID: "set"}})
+	if diff := cmp.Diff([]cloud.TargetHealth{{Resource: "set", Target: "t", Health: cloud.HealthUnhealthy}}, healths); err != nil || diff != "" {
+		t.Errorf("got %v (-want +got):\n%s", err, diff)
+	}
+	if _, err := reader.TargetHealth(context.Background(), owner, nil); !cloud.IsClass(err, cloud.Quota) {
+		t.Errorf("got %v", err)
+	}
+	without := folder(t) + "/plugin"
+	serveHere(t, without, fake.NewProvider(newCloud(), func(caps *cloud.Capabilities) { caps.TargetHealth = false }))
+	if cloud.HealthReaderOf(connect(t, plugin.Options{Name: "rack", Socket: without})) != nil {
+		t.Error("a plugin that tells no health is asked for it")
 	}
 }

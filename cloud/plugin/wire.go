@@ -59,6 +59,8 @@ func toSpec(s cloud.Spec) *pluginv1alpha1.Spec {
 		AffinitySeconds:  s.AffinitySeconds,
 		LocalOnly:        s.LocalOnly,
 		RequestedAddress: s.RequestedAddress,
+		PodTargets:       s.PodTargets,
+		Endpoints:        each(s.Endpoints, toEndpoint),
 	}
 }
 
@@ -72,6 +74,8 @@ func fromSpec(s *pluginv1alpha1.Spec) (cloud.Spec, error) {
 		AffinitySeconds:  s.GetAffinitySeconds(),
 		LocalOnly:        s.GetLocalOnly(),
 		RequestedAddress: s.GetRequestedAddress(),
+		PodTargets:       s.GetPodTargets(),
+		Endpoints:        each(s.GetEndpoints(), fromEndpoint),
 	}
 	if len(s.GetParameters()) > 0 {
 		spec.Parameters = json.RawMessage(s.GetParameters())
@@ -97,6 +101,14 @@ func fromPort(p *pluginv1alpha1.Port) cloud.Port {
 		HealthCheck: cloud.HealthCheck{Protocol: check.GetProtocol(), Port: check.GetPort(), Path: check.GetPath()}}
 }
 
+func toEndpoint(e cloud.Endpoint) *pluginv1alpha1.Endpoint {
+	return &pluginv1alpha1.Endpoint{Address: e.Address, Ports: e.Ports, Zone: e.Zone, Node: e.Node, Pod: e.Pod, PodUid: e.PodUID}
+}
+
+func fromEndpoint(e *pluginv1alpha1.Endpoint) cloud.Endpoint {
+	return cloud.Endpoint{Address: e.GetAddress(), Ports: e.GetPorts(), Zone: e.GetZone(), Node: e.GetNode(), Pod: e.GetPod(), PodUID: e.GetPodUid()}
+}
+
 func toNode(n cloud.Node) *pluginv1alpha1.Node {
 	return &pluginv1alpha1.Node{Name: n.Name, ProviderId: n.ProviderID, Zone: n.Zone, Addresses: n.Addresses}
 }
@@ -118,6 +130,8 @@ func toResource(r cloud.Resource) *pluginv1alpha1.Resource {
 		State:      string(r.State),
 		Owners:     each(r.Owners, text[cloud.OwnerID, string]),
 		Ingress:    each(r.Ingress, toIngress),
+		Adopted:    r.Adopted,
+		Lent:       r.Lent,
 	}
 }
 
@@ -134,6 +148,8 @@ func fromResource(r *pluginv1alpha1.Resource) cloud.Resource {
 		State:      cloud.State(r.GetState()),
 		Owners:     each(r.GetOwners(), text[string, cloud.OwnerID]),
 		Ingress:    each(r.GetIngress(), fromIngress),
+		Adopted:    r.GetAdopted(),
+		Lent:       r.GetLent(),
 	}
 }
 
@@ -146,11 +162,11 @@ func fromRef(r *pluginv1alpha1.Ref) cloud.Ref {
 }
 
 func toTarget(t cloud.Target) *pluginv1alpha1.Target {
-	return &pluginv1alpha1.Target{Id: t.ID, Address: t.Address, Zone: t.Zone}
+	return &pluginv1alpha1.Target{Id: t.ID, Address: t.Address, Zone: t.Zone, Port: t.Port}
 }
 
 func fromTarget(t *pluginv1alpha1.Target) cloud.Target {
-	return cloud.Target{ID: t.GetId(), Address: t.GetAddress(), Zone: t.GetZone()}
+	return cloud.Target{ID: t.GetId(), Address: t.GetAddress(), Zone: t.GetZone(), Port: t.GetPort()}
 }
 
 func toIngress(in cloud.Ingress) *pluginv1alpha1.Ingress {
@@ -171,6 +187,22 @@ func fromChange(c *pluginv1alpha1.TargetChange) cloud.TargetChange {
 		Add: each(c.GetAdd(), fromTarget), Remove: each(c.GetRemove(), fromTarget)}
 }
 
+func toHealth(h cloud.TargetHealth) *pluginv1alpha1.TargetHealth {
+	return &pluginv1alpha1.TargetHealth{Resource: h.Resource, Target: h.Target, Health: string(h.Health)}
+}
+
+func fromHealth(h *pluginv1alpha1.TargetHealth) cloud.TargetHealth {
+	return cloud.TargetHealth{Resource: h.GetResource(), Target: h.GetTarget(), Health: cloud.Health(h.GetHealth())}
+}
+
+func toAdoptable(a cloud.Adoptable) *pluginv1alpha1.Adoptable {
+	return &pluginv1alpha1.Adoptable{Id: a.ID, AdoptableBy: a.AdoptableBy, MadeBy: a.MadeBy, Resources: each(a.Resources, toResource)}
+}
+
+func fromAdoptable(a *pluginv1alpha1.Adoptable) cloud.Adoptable {
+	return cloud.Adoptable{ID: a.GetId(), AdoptableBy: a.GetAdoptableBy(), MadeBy: a.GetMadeBy(), Resources: each(a.GetResources(), fromResource)}
+}
+
 func toCapabilities(c cloud.Capabilities) *pluginv1alpha1.Capabilities {
 	return &pluginv1alpha1.Capabilities{
 		Protocols:          c.Protocols,
@@ -178,6 +210,8 @@ func toCapabilities(c cloud.Capabilities) *pluginv1alpha1.Capabilities {
 		Families:           each(c.Families, text[cloud.Family, string]),
 		DualStack:          c.DualStack,
 		NodePorts:          c.NodePorts,
+		PodTargets:         c.PodTargets,
+		TargetHealth:       c.TargetHealth,
 		SourceRanges:       c.SourceRanges,
 		SessionAffinity:    c.SessionAffinity,
 		RequestedAddress:   c.RequestedAddress,
@@ -200,6 +234,8 @@ func fromCapabilities(c *pluginv1alpha1.Capabilities) cloud.Capabilities {
 		Families:           each(c.GetFamilies(), text[string, cloud.Family]),
 		DualStack:          c.GetDualStack(),
 		NodePorts:          c.GetNodePorts(),
+		PodTargets:         c.GetPodTargets(),
+		TargetHealth:       c.GetTargetHealth(),
 		SourceRanges:       c.GetSourceRanges(),
 		SessionAffinity:    c.GetSessionAffinity(),
 		RequestedAddress:   c.GetRequestedAddress(),

@@ -98,6 +98,12 @@ func TestEverythingTravels(t *testing.T) {
 	travels(t, func(v cloud.TargetChange) cloud.TargetChange {
 		return fromChange(overTheWire(t, toChange(v), &pluginv1alpha1.TargetChange{}))
 	})
+	travels(t, func(v cloud.TargetHealth) cloud.TargetHealth {
+		return fromHealth(overTheWire(t, toHealth(v), &pluginv1alpha1.TargetHealth{}))
+	})
+	travels(t, func(v cloud.Adoptable) cloud.Adoptable {
+		return fromAdoptable(overTheWire(t, toAdoptable(v), &pluginv1alpha1.Adoptable{}))
+	})
 	travels(t, func(v cloud.Capabilities) cloud.Capabilities {
 		return fromCapabilities(overTheWire(t, toCapabilities(v), &pluginv1alpha1.Capabilities{}))
 	})

@@ -858,6 +858,361 @@ func (x *Result) GetError() *Error {
 	return nil
 }
 
+type TargetHealthRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Owner         *Owner                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
+	Resources     []*Resource            `protobuf:"bytes,2,rep,name=resources,proto3" json:"resources,omitempty"`
+	Priority      Priority               `protobuf:"varint,3,opt,name=priority,proto3,enum=fairlead.cloud.v1alpha1.Priority" json:"priority,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TargetHealthRequest) Reset() {
+	*x = TargetHealthRequest{}
+	mi := &file_provider_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TargetHealthRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TargetHealthRequest) ProtoMessage() {}
+
+func (x *TargetHealthRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_provider_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TargetHealthRequest.ProtoReflect.Descriptor instead.
+func (*TargetHealthRequest) Descriptor() ([]byte, []int) {
+	return file_provider_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *TargetHealthRequest) GetOwner() *Owner {
+	if x != nil {
+		return x.Owner
+	}
+	return nil
+}
+
+func (x *TargetHealthRequest) GetResources() []*Resource {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
+func (x *TargetHealthRequest) GetPriority() Priority {
+	if x != nil {
+		return x.Priority
+	}
+	return Priority_PRIORITY_UNSPECIFIED
+}
+
+type TargetHealthResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Healths       []*TargetHealth        `protobuf:"bytes,1,rep,name=healths,proto3" json:"healths,omitempty"`
+	Error         *Error                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TargetHealthResponse) Reset() {
+	*x = TargetHealthResponse{}
+	mi := &file_provider_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TargetHealthResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TargetHealthResponse) ProtoMessage() {}
+
+func (x *TargetHealthResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_provider_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TargetHealthResponse.ProtoReflect.Descriptor instead.
+func (*TargetHealthResponse) Descriptor() ([]byte, []int) {
+	return file_provider_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *TargetHealthResponse) GetHealths() []*TargetHealth {
+	if x != nil {
+		return x.Healths
+	}
+	return nil
+}
+
+func (x *TargetHealthResponse) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+type TargetHealth struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// resource and target are the ids of both.
+	Resource string `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
+	Target   string `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	// health: Unknown, Healthy or Unhealthy.
+	Health        string `protobuf:"bytes,3,opt,name=health,proto3" json:"health,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TargetHealth) Reset() {
+	*x = TargetHealth{}
+	mi := &file_provider_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TargetHealth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TargetHealth) ProtoMessage() {}
+
+func (x *TargetHealth) ProtoReflect() protoreflect.Message {
+	mi := &file_provider_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TargetHealth.ProtoReflect.Descriptor instead.
+func (*TargetHealth) Descriptor() ([]byte, []int) {
+	return file_provider_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *TargetHealth) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *TargetHealth) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *TargetHealth) GetHealth() string {
+	if x != nil {
+		return x.Health
+	}
+	return ""
+}
+
+type AdoptableRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Owner *Owner                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
+	// id of a balancer; empty: those that another controller made for this very owner.
+	Id            string   `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Priority      Priority `protobuf:"varint,3,opt,name=priority,proto3,enum=fairlead.cloud.v1alpha1.Priority" json:"priority,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptableRequest) Reset() {
+	*x = AdoptableRequest{}
+	mi := &file_provider_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptableRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptableRequest) ProtoMessage() {}
+
+func (x *AdoptableRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_provider_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptableRequest.ProtoReflect.Descriptor instead.
+func (*AdoptableRequest) Descriptor() ([]byte, []int) {
+	return file_provider_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *AdoptableRequest) GetOwner() *Owner {
+	if x != nil {
+		return x.Owner
+	}
+	return nil
+}
+
+func (x *AdoptableRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *AdoptableRequest) GetPriority() Priority {
+	if x != nil {
+		return x.Priority
+	}
+	return Priority_PRIORITY_UNSPECIFIED
+}
+
+type AdoptableResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Balancers     []*Adoptable           `protobuf:"bytes,1,rep,name=balancers,proto3" json:"balancers,omitempty"`
+	Error         *Error                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptableResponse) Reset() {
+	*x = AdoptableResponse{}
+	mi := &file_provider_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptableResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptableResponse) ProtoMessage() {}
+
+func (x *AdoptableResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_provider_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptableResponse.ProtoReflect.Descriptor instead.
+func (*AdoptableResponse) Descriptor() ([]byte, []int) {
+	return file_provider_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *AdoptableResponse) GetBalancers() []*Adoptable {
+	if x != nil {
+		return x.Balancers
+	}
+	return nil
+}
+
+func (x *AdoptableResponse) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+type Adoptable struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	AdoptableBy   string                 `protobuf:"bytes,2,opt,name=adoptable_by,json=adoptableBy,proto3" json:"adoptable_by,omitempty"`
+	MadeBy        string                 `protobuf:"bytes,3,opt,name=made_by,json=madeBy,proto3" json:"made_by,omitempty"`
+	Resources     []*Resource            `protobuf:"bytes,4,rep,name=resources,proto3" json:"resources,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Adoptable) Reset() {
+	*x = Adoptable{}
+	mi := &file_provider_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Adoptable) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Adoptable) ProtoMessage() {}
+
+func (x *Adoptable) ProtoReflect() protoreflect.Message {
+	mi := &file_provider_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Adoptable.ProtoReflect.Descriptor instead.
+func (*Adoptable) Descriptor() ([]byte, []int) {
+	return file_provider_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Adoptable) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Adoptable) GetAdoptableBy() string {
+	if x != nil {
+		return x.AdoptableBy
+	}
+	return ""
+}
+
+func (x *Adoptable) GetMadeBy() string {
+	if x != nil {
+		return x.MadeBy
+	}
+	return ""
+}
+
+func (x *Adoptable) GetResources() []*Resource {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
 // Error is what the cloud, or the plugin in its name, says no with.
 type Error struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -875,7 +1230,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_provider_proto_msgTypes[15]
+	mi := &file_provider_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -887,7 +1242,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[15]
+	mi := &file_provider_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -900,7 +1255,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{15}
+	return file_provider_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Error) GetClass() string {
@@ -948,13 +1303,15 @@ type Capabilities struct {
 	Targets            *TargetCalls           `protobuf:"bytes,13,opt,name=targets,proto3" json:"targets,omitempty"`
 	Limits             *Limits                `protobuf:"bytes,14,opt,name=limits,proto3" json:"limits,omitempty"`
 	ReadLag            *durationpb.Duration   `protobuf:"bytes,15,opt,name=read_lag,json=readLag,proto3" json:"read_lag,omitempty"`
+	PodTargets         bool                   `protobuf:"varint,16,opt,name=pod_targets,json=podTargets,proto3" json:"pod_targets,omitempty"`
+	TargetHealth       bool                   `protobuf:"varint,17,opt,name=target_health,json=targetHealth,proto3" json:"target_health,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Capabilities) Reset() {
 	*x = Capabilities{}
-	mi := &file_provider_proto_msgTypes[16]
+	mi := &file_provider_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -966,7 +1323,7 @@ func (x *Capabilities) String() string {
 func (*Capabilities) ProtoMessage() {}
 
 func (x *Capabilities) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[16]
+	mi := &file_provider_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -979,7 +1336,7 @@ func (x *Capabilities) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capabilities.ProtoReflect.Descriptor instead.
 func (*Capabilities) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{16}
+	return file_provider_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Capabilities) GetProtocols() []string {
@@ -1087,6 +1444,20 @@ func (x *Capabilities) GetReadLag() *durationpb.Duration {
 	return nil
 }
 
+func (x *Capabilities) GetPodTargets() bool {
+	if x != nil {
+		return x.PodTargets
+	}
+	return false
+}
+
+func (x *Capabilities) GetTargetHealth() bool {
+	if x != nil {
+		return x.TargetHealth
+	}
+	return false
+}
+
 type TargetCalls struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Max           int32                  `protobuf:"varint,1,opt,name=max,proto3" json:"max,omitempty"`
@@ -1098,7 +1469,7 @@ type TargetCalls struct {
 
 func (x *TargetCalls) Reset() {
 	*x = TargetCalls{}
-	mi := &file_provider_proto_msgTypes[17]
+	mi := &file_provider_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1110,7 +1481,7 @@ func (x *TargetCalls) String() string {
 func (*TargetCalls) ProtoMessage() {}
 
 func (x *TargetCalls) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[17]
+	mi := &file_provider_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1123,7 +1494,7 @@ func (x *TargetCalls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetCalls.ProtoReflect.Descriptor instead.
 func (*TargetCalls) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{17}
+	return file_provider_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TargetCalls) GetMax() int32 {
@@ -1159,7 +1530,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_provider_proto_msgTypes[18]
+	mi := &file_provider_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1171,7 +1542,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[18]
+	mi := &file_provider_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1184,7 +1555,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{18}
+	return file_provider_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Limits) GetReads() *Limit {
@@ -1211,7 +1582,7 @@ type Limit struct {
 
 func (x *Limit) Reset() {
 	*x = Limit{}
-	mi := &file_provider_proto_msgTypes[19]
+	mi := &file_provider_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1223,7 +1594,7 @@ func (x *Limit) String() string {
 func (*Limit) ProtoMessage() {}
 
 func (x *Limit) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[19]
+	mi := &file_provider_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1236,7 +1607,7 @@ func (x *Limit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limit.ProtoReflect.Descriptor instead.
 func (*Limit) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{19}
+	return file_provider_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Limit) GetPerSecond() float64 {
@@ -1266,7 +1637,7 @@ type Owner struct {
 
 func (x *Owner) Reset() {
 	*x = Owner{}
-	mi := &file_provider_proto_msgTypes[20]
+	mi := &file_provider_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1278,7 +1649,7 @@ func (x *Owner) String() string {
 func (*Owner) ProtoMessage() {}
 
 func (x *Owner) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[20]
+	mi := &file_provider_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1291,7 +1662,7 @@ func (x *Owner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Owner.ProtoReflect.Descriptor instead.
 func (*Owner) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{20}
+	return file_provider_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Owner) GetClusterId() string {
@@ -1339,17 +1710,19 @@ type Spec struct {
 	Ports       []*Port           `protobuf:"bytes,5,rep,name=ports,proto3" json:"ports,omitempty"`
 	Nodes       []*Node           `protobuf:"bytes,6,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	// source_ranges as in 192.0.2.0/24.
-	SourceRanges     []string `protobuf:"bytes,7,rep,name=source_ranges,json=sourceRanges,proto3" json:"source_ranges,omitempty"`
-	AffinitySeconds  int32    `protobuf:"varint,8,opt,name=affinity_seconds,json=affinitySeconds,proto3" json:"affinity_seconds,omitempty"`
-	LocalOnly        bool     `protobuf:"varint,9,opt,name=local_only,json=localOnly,proto3" json:"local_only,omitempty"`
-	RequestedAddress string   `protobuf:"bytes,10,opt,name=requested_address,json=requestedAddress,proto3" json:"requested_address,omitempty"`
+	SourceRanges     []string    `protobuf:"bytes,7,rep,name=source_ranges,json=sourceRanges,proto3" json:"source_ranges,omitempty"`
+	AffinitySeconds  int32       `protobuf:"varint,8,opt,name=affinity_seconds,json=affinitySeconds,proto3" json:"affinity_seconds,omitempty"`
+	LocalOnly        bool        `protobuf:"varint,9,opt,name=local_only,json=localOnly,proto3" json:"local_only,omitempty"`
+	RequestedAddress string      `protobuf:"bytes,10,opt,name=requested_address,json=requestedAddress,proto3" json:"requested_address,omitempty"`
+	PodTargets       bool        `protobuf:"varint,11,opt,name=pod_targets,json=podTargets,proto3" json:"pod_targets,omitempty"`
+	Endpoints        []*Endpoint `protobuf:"bytes,12,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Spec) Reset() {
 	*x = Spec{}
-	mi := &file_provider_proto_msgTypes[21]
+	mi := &file_provider_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1734,7 @@ func (x *Spec) String() string {
 func (*Spec) ProtoMessage() {}
 
 func (x *Spec) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[21]
+	mi := &file_provider_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1747,7 @@ func (x *Spec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spec.ProtoReflect.Descriptor instead.
 func (*Spec) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{21}
+	return file_provider_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Spec) GetOwner() *Owner {
@@ -1447,6 +1820,105 @@ func (x *Spec) GetRequestedAddress() string {
 	return ""
 }
 
+func (x *Spec) GetPodTargets() bool {
+	if x != nil {
+		return x.PodTargets
+	}
+	return false
+}
+
+func (x *Spec) GetEndpoints() []*Endpoint {
+	if x != nil {
+		return x.Endpoints
+	}
+	return nil
+}
+
+type Endpoint struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Address string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// ports by the key of the Service's port: protocol and number, as in tcp-80.
+	Ports         map[string]int32 `protobuf:"bytes,2,rep,name=ports,proto3" json:"ports,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Zone          string           `protobuf:"bytes,3,opt,name=zone,proto3" json:"zone,omitempty"`
+	Node          string           `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`
+	Pod           string           `protobuf:"bytes,5,opt,name=pod,proto3" json:"pod,omitempty"`
+	PodUid        string           `protobuf:"bytes,6,opt,name=pod_uid,json=podUid,proto3" json:"pod_uid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Endpoint) Reset() {
+	*x = Endpoint{}
+	mi := &file_provider_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Endpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Endpoint) ProtoMessage() {}
+
+func (x *Endpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_provider_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
+func (*Endpoint) Descriptor() ([]byte, []int) {
+	return file_provider_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Endpoint) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Endpoint) GetPorts() map[string]int32 {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *Endpoint) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *Endpoint) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Endpoint) GetPod() string {
+	if x != nil {
+		return x.Pod
+	}
+	return ""
+}
+
+func (x *Endpoint) GetPodUid() string {
+	if x != nil {
+		return x.PodUid
+	}
+	return ""
+}
+
 type Port struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1460,7 +1932,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_provider_proto_msgTypes[22]
+	mi := &file_provider_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1472,7 +1944,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[22]
+	mi := &file_provider_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1485,7 +1957,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{22}
+	return file_provider_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Port) GetName() string {
@@ -1534,7 +2006,7 @@ type HealthCheck struct {
 
 func (x *HealthCheck) Reset() {
 	*x = HealthCheck{}
-	mi := &file_provider_proto_msgTypes[23]
+	mi := &file_provider_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1546,7 +2018,7 @@ func (x *HealthCheck) String() string {
 func (*HealthCheck) ProtoMessage() {}
 
 func (x *HealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[23]
+	mi := &file_provider_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1559,7 +2031,7 @@ func (x *HealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
 func (*HealthCheck) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{23}
+	return file_provider_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *HealthCheck) GetProtocol() string {
@@ -1595,7 +2067,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_provider_proto_msgTypes[24]
+	mi := &file_provider_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1607,7 +2079,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[24]
+	mi := &file_provider_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1620,7 +2092,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{24}
+	return file_provider_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Node) GetName() string {
@@ -1668,13 +2140,15 @@ type Resource struct {
 	// owners as OwnerID: cluster_id, a slash, service_uid.
 	Owners        []string   `protobuf:"bytes,12,rep,name=owners,proto3" json:"owners,omitempty"`
 	Ingress       []*Ingress `protobuf:"bytes,13,rep,name=ingress,proto3" json:"ingress,omitempty"`
+	Adopted       string     `protobuf:"bytes,14,opt,name=adopted,proto3" json:"adopted,omitempty"`
+	Lent          bool       `protobuf:"varint,15,opt,name=lent,proto3" json:"lent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_provider_proto_msgTypes[25]
+	mi := &file_provider_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1686,7 +2160,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[25]
+	mi := &file_provider_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1699,7 +2173,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{25}
+	return file_provider_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Resource) GetKind() string {
@@ -1793,6 +2267,20 @@ func (x *Resource) GetIngress() []*Ingress {
 	return nil
 }
 
+func (x *Resource) GetAdopted() string {
+	if x != nil {
+		return x.Adopted
+	}
+	return ""
+}
+
+func (x *Resource) GetLent() bool {
+	if x != nil {
+		return x.Lent
+	}
+	return false
+}
+
 type Ref struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
@@ -1805,7 +2293,7 @@ type Ref struct {
 
 func (x *Ref) Reset() {
 	*x = Ref{}
-	mi := &file_provider_proto_msgTypes[26]
+	mi := &file_provider_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1817,7 +2305,7 @@ func (x *Ref) String() string {
 func (*Ref) ProtoMessage() {}
 
 func (x *Ref) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[26]
+	mi := &file_provider_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1830,7 +2318,7 @@ func (x *Ref) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ref.ProtoReflect.Descriptor instead.
 func (*Ref) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{26}
+	return file_provider_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Ref) GetKind() string {
@@ -1866,13 +2354,14 @@ type Target struct {
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
 	Zone          string                 `protobuf:"bytes,3,opt,name=zone,proto3" json:"zone,omitempty"`
+	Port          int32                  `protobuf:"varint,4,opt,name=port,proto3" json:"port,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_provider_proto_msgTypes[27]
+	mi := &file_provider_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1884,7 +2373,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[27]
+	mi := &file_provider_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1897,7 +2386,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{27}
+	return file_provider_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Target) GetId() string {
@@ -1921,6 +2410,13 @@ func (x *Target) GetZone() string {
 	return ""
 }
 
+func (x *Target) GetPort() int32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
 type Ingress struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Ip       string                 `protobuf:"bytes,1,opt,name=ip,proto3" json:"ip,omitempty"`
@@ -1933,7 +2429,7 @@ type Ingress struct {
 
 func (x *Ingress) Reset() {
 	*x = Ingress{}
-	mi := &file_provider_proto_msgTypes[28]
+	mi := &file_provider_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1945,7 +2441,7 @@ func (x *Ingress) String() string {
 func (*Ingress) ProtoMessage() {}
 
 func (x *Ingress) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[28]
+	mi := &file_provider_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1958,7 +2454,7 @@ func (x *Ingress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ingress.ProtoReflect.Descriptor instead.
 func (*Ingress) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{28}
+	return file_provider_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Ingress) GetIp() string {
@@ -2031,12 +2527,35 @@ const file_provider_proto_rawDesc = "" +
 	"\x13SyncTargetsResponse\x129\n" +
 	"\aresults\x18\x01 \x03(\v2\x1f.fairlead.cloud.v1alpha1.ResultR\aresults\">\n" +
 	"\x06Result\x124\n" +
-	"\x05error\x18\x01 \x01(\v2\x1e.fairlead.cloud.v1alpha1.ErrorR\x05error\"\x91\x01\n" +
+	"\x05error\x18\x01 \x01(\v2\x1e.fairlead.cloud.v1alpha1.ErrorR\x05error\"\xcb\x01\n" +
+	"\x13TargetHealthRequest\x124\n" +
+	"\x05owner\x18\x01 \x01(\v2\x1e.fairlead.cloud.v1alpha1.OwnerR\x05owner\x12?\n" +
+	"\tresources\x18\x02 \x03(\v2!.fairlead.cloud.v1alpha1.ResourceR\tresources\x12=\n" +
+	"\bpriority\x18\x03 \x01(\x0e2!.fairlead.cloud.v1alpha1.PriorityR\bpriority\"\x8d\x01\n" +
+	"\x14TargetHealthResponse\x12?\n" +
+	"\ahealths\x18\x01 \x03(\v2%.fairlead.cloud.v1alpha1.TargetHealthR\ahealths\x124\n" +
+	"\x05error\x18\x02 \x01(\v2\x1e.fairlead.cloud.v1alpha1.ErrorR\x05error\"Z\n" +
+	"\fTargetHealth\x12\x1a\n" +
+	"\bresource\x18\x01 \x01(\tR\bresource\x12\x16\n" +
+	"\x06target\x18\x02 \x01(\tR\x06target\x12\x16\n" +
+	"\x06health\x18\x03 \x01(\tR\x06health\"\x97\x01\n" +
+	"\x10AdoptableRequest\x124\n" +
+	"\x05owner\x18\x01 \x01(\v2\x1e.fairlead.cloud.v1alpha1.OwnerR\x05owner\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12=\n" +
+	"\bpriority\x18\x03 \x01(\x0e2!.fairlead.cloud.v1alpha1.PriorityR\bpriority\"\x8b\x01\n" +
+	"\x11AdoptableResponse\x12@\n" +
+	"\tbalancers\x18\x01 \x03(\v2\".fairlead.cloud.v1alpha1.AdoptableR\tbalancers\x124\n" +
+	"\x05error\x18\x02 \x01(\v2\x1e.fairlead.cloud.v1alpha1.ErrorR\x05error\"\x98\x01\n" +
+	"\tAdoptable\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
+	"\fadoptable_by\x18\x02 \x01(\tR\vadoptableBy\x12\x17\n" +
+	"\amade_by\x18\x03 \x01(\tR\x06madeBy\x12?\n" +
+	"\tresources\x18\x04 \x03(\v2!.fairlead.cloud.v1alpha1.ResourceR\tresources\"\x91\x01\n" +
 	"\x05Error\x12\x14\n" +
 	"\x05class\x18\x01 \x01(\tR\x05class\x12/\n" +
 	"\x05after\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05after\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12'\n" +
-	"\x0fmixed_protocols\x18\x04 \x01(\bR\x0emixedProtocols\"\xd5\x04\n" +
+	"\x0fmixed_protocols\x18\x04 \x01(\bR\x0emixedProtocols\"\x9b\x05\n" +
 	"\fCapabilities\x12\x1c\n" +
 	"\tprotocols\x18\x01 \x03(\tR\tprotocols\x12'\n" +
 	"\x0fmixed_protocols\x18\x02 \x01(\bR\x0emixedProtocols\x12\x1a\n" +
@@ -2055,7 +2574,10 @@ const file_provider_proto_rawDesc = "" +
 	"\tmax_ports\x18\f \x01(\x05R\bmaxPorts\x12>\n" +
 	"\atargets\x18\r \x01(\v2$.fairlead.cloud.v1alpha1.TargetCallsR\atargets\x127\n" +
 	"\x06limits\x18\x0e \x01(\v2\x1f.fairlead.cloud.v1alpha1.LimitsR\x06limits\x124\n" +
-	"\bread_lag\x18\x0f \x01(\v2\x19.google.protobuf.DurationR\areadLag\"g\n" +
+	"\bread_lag\x18\x0f \x01(\v2\x19.google.protobuf.DurationR\areadLag\x12\x1f\n" +
+	"\vpod_targets\x18\x10 \x01(\bR\n" +
+	"podTargets\x12#\n" +
+	"\rtarget_health\x18\x11 \x01(\bR\ftargetHealth\"g\n" +
 	"\vTargetCalls\x12\x10\n" +
 	"\x03max\x18\x01 \x01(\x05R\x03max\x12!\n" +
 	"\fone_resource\x18\x02 \x01(\bR\voneResource\x12#\n" +
@@ -2074,7 +2596,7 @@ const file_provider_proto_rawDesc = "" +
 	"serviceUid\x12\x1c\n" +
 	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x04 \x01(\tR\x04name\x12\x14\n" +
-	"\x05group\x18\x05 \x01(\tR\x05group\"\x90\x04\n" +
+	"\x05group\x18\x05 \x01(\tR\x05group\"\xf2\x04\n" +
 	"\x04Spec\x124\n" +
 	"\x05owner\x18\x01 \x01(\v2\x1e.fairlead.cloud.v1alpha1.OwnerR\x05owner\x12\x1e\n" +
 	"\n" +
@@ -2089,10 +2611,24 @@ const file_provider_proto_rawDesc = "" +
 	"\n" +
 	"local_only\x18\t \x01(\bR\tlocalOnly\x12+\n" +
 	"\x11requested_address\x18\n" +
-	" \x01(\tR\x10requestedAddress\x1a>\n" +
+	" \x01(\tR\x10requestedAddress\x12\x1f\n" +
+	"\vpod_targets\x18\v \x01(\bR\n" +
+	"podTargets\x12?\n" +
+	"\tendpoints\x18\f \x03(\v2!.fairlead.cloud.v1alpha1.EndpointR\tendpoints\x1a>\n" +
 	"\x10AnnotationsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb0\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf5\x01\n" +
+	"\bEndpoint\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12B\n" +
+	"\x05ports\x18\x02 \x03(\v2,.fairlead.cloud.v1alpha1.Endpoint.PortsEntryR\x05ports\x12\x12\n" +
+	"\x04zone\x18\x03 \x01(\tR\x04zone\x12\x12\n" +
+	"\x04node\x18\x04 \x01(\tR\x04node\x12\x10\n" +
+	"\x03pod\x18\x05 \x01(\tR\x03pod\x12\x17\n" +
+	"\apod_uid\x18\x06 \x01(\tR\x06podUid\x1a8\n" +
+	"\n" +
+	"PortsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\"\xb0\x01\n" +
 	"\x04Port\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x12\n" +
@@ -2108,7 +2644,7 @@ const file_provider_proto_rawDesc = "" +
 	"\vprovider_id\x18\x02 \x01(\tR\n" +
 	"providerId\x12\x12\n" +
 	"\x04zone\x18\x03 \x01(\tR\x04zone\x12\x1c\n" +
-	"\taddresses\x18\x04 \x03(\tR\taddresses\"\xa1\x04\n" +
+	"\taddresses\x18\x04 \x03(\tR\taddresses\"\xcf\x04\n" +
 	"\bResource\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x0e\n" +
@@ -2127,7 +2663,9 @@ const file_provider_proto_rawDesc = "" +
 	" \x03(\v2\x1f.fairlead.cloud.v1alpha1.TargetR\atargets\x12\x14\n" +
 	"\x05state\x18\v \x01(\tR\x05state\x12\x16\n" +
 	"\x06owners\x18\f \x03(\tR\x06owners\x12:\n" +
-	"\aingress\x18\r \x03(\v2 .fairlead.cloud.v1alpha1.IngressR\aingress\x1a=\n" +
+	"\aingress\x18\r \x03(\v2 .fairlead.cloud.v1alpha1.IngressR\aingress\x12\x18\n" +
+	"\aadopted\x18\x0e \x01(\tR\aadopted\x12\x12\n" +
+	"\x04lent\x18\x0f \x01(\bR\x04lent\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"S\n" +
@@ -2135,11 +2673,12 @@ const file_provider_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x0e\n" +
 	"\x02id\x18\x03 \x01(\tR\x02id\x12\x16\n" +
-	"\x06parent\x18\x04 \x01(\bR\x06parent\"F\n" +
+	"\x06parent\x18\x04 \x01(\bR\x06parent\"Z\n" +
 	"\x06Target\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
-	"\x04zone\x18\x03 \x01(\tR\x04zone\"N\n" +
+	"\x04zone\x18\x03 \x01(\tR\x04zone\x12\x12\n" +
+	"\x04port\x18\x04 \x01(\x05R\x04port\"N\n" +
 	"\aIngress\x12\x0e\n" +
 	"\x02ip\x18\x01 \x01(\tR\x02ip\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x12\x17\n" +
@@ -2147,7 +2686,7 @@ const file_provider_proto_rawDesc = "" +
 	"\bPriority\x12\x18\n" +
 	"\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0ePRIORITY_DRIFT\x10\x01\x12\x13\n" +
-	"\x0fPRIORITY_URGENT\x10\x022\xe1\x05\n" +
+	"\x0fPRIORITY_URGENT\x10\x022\xb2\a\n" +
 	"\bProvider\x12V\n" +
 	"\x05Hello\x12%.fairlead.cloud.v1alpha1.HelloRequest\x1a&.fairlead.cloud.v1alpha1.HelloResponse\x12X\n" +
 	"\aDesired\x12'.fairlead.cloud.v1alpha1.DesiredRequest\x1a\".fairlead.cloud.v1alpha1.Resources0\x01\x12X\n" +
@@ -2156,7 +2695,9 @@ const file_provider_proto_rawDesc = "" +
 	"\x06Update\x12&.fairlead.cloud.v1alpha1.UpdateRequest\x1a'.fairlead.cloud.v1alpha1.UpdateResponse\x12Y\n" +
 	"\x06Delete\x12&.fairlead.cloud.v1alpha1.DeleteRequest\x1a'.fairlead.cloud.v1alpha1.DeleteResponse\x12d\n" +
 	"\vSyncTargets\x12%.fairlead.cloud.v1alpha1.TargetChange\x1a,.fairlead.cloud.v1alpha1.SyncTargetsResponse(\x01\x12R\n" +
-	"\x04List\x12$.fairlead.cloud.v1alpha1.ListRequest\x1a\".fairlead.cloud.v1alpha1.Resources0\x01BCZAgithub.com/fairlead/fairlead/cloud/plugin/v1alpha1;pluginv1alpha1b\x06proto3"
+	"\x04List\x12$.fairlead.cloud.v1alpha1.ListRequest\x1a\".fairlead.cloud.v1alpha1.Resources0\x01\x12b\n" +
+	"\tAdoptable\x12).fairlead.cloud.v1alpha1.AdoptableRequest\x1a*.fairlead.cloud.v1alpha1.AdoptableResponse\x12k\n" +
+	"\fTargetHealth\x12,.fairlead.cloud.v1alpha1.TargetHealthRequest\x1a-.fairlead.cloud.v1alpha1.TargetHealthResponseBCZAgithub.com/fairlead/fairlead/cloud/plugin/v1alpha1;pluginv1alpha1b\x06proto3"
 
 var (
 	file_provider_proto_rawDescOnce sync.Once
@@ -2171,105 +2712,129 @@ func file_provider_proto_rawDescGZIP() []byte {
 }
 
 var file_provider_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_provider_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_provider_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_provider_proto_goTypes = []any{
-	(Priority)(0),               // 0: fairlead.cloud.v1alpha1.Priority
-	(*HelloRequest)(nil),        // 1: fairlead.cloud.v1alpha1.HelloRequest
-	(*HelloResponse)(nil),       // 2: fairlead.cloud.v1alpha1.HelloResponse
-	(*DesiredRequest)(nil),      // 3: fairlead.cloud.v1alpha1.DesiredRequest
-	(*ObserveRequest)(nil),      // 4: fairlead.cloud.v1alpha1.ObserveRequest
-	(*ListRequest)(nil),         // 5: fairlead.cloud.v1alpha1.ListRequest
-	(*Resources)(nil),           // 6: fairlead.cloud.v1alpha1.Resources
-	(*CreateRequest)(nil),       // 7: fairlead.cloud.v1alpha1.CreateRequest
-	(*CreateResponse)(nil),      // 8: fairlead.cloud.v1alpha1.CreateResponse
-	(*UpdateRequest)(nil),       // 9: fairlead.cloud.v1alpha1.UpdateRequest
-	(*UpdateResponse)(nil),      // 10: fairlead.cloud.v1alpha1.UpdateResponse
-	(*DeleteRequest)(nil),       // 11: fairlead.cloud.v1alpha1.DeleteRequest
-	(*DeleteResponse)(nil),      // 12: fairlead.cloud.v1alpha1.DeleteResponse
-	(*TargetChange)(nil),        // 13: fairlead.cloud.v1alpha1.TargetChange
-	(*SyncTargetsResponse)(nil), // 14: fairlead.cloud.v1alpha1.SyncTargetsResponse
-	(*Result)(nil),              // 15: fairlead.cloud.v1alpha1.Result
-	(*Error)(nil),               // 16: fairlead.cloud.v1alpha1.Error
-	(*Capabilities)(nil),        // 17: fairlead.cloud.v1alpha1.Capabilities
-	(*TargetCalls)(nil),         // 18: fairlead.cloud.v1alpha1.TargetCalls
-	(*Limits)(nil),              // 19: fairlead.cloud.v1alpha1.Limits
-	(*Limit)(nil),               // 20: fairlead.cloud.v1alpha1.Limit
-	(*Owner)(nil),               // 21: fairlead.cloud.v1alpha1.Owner
-	(*Spec)(nil),                // 22: fairlead.cloud.v1alpha1.Spec
-	(*Port)(nil),                // 23: fairlead.cloud.v1alpha1.Port
-	(*HealthCheck)(nil),         // 24: fairlead.cloud.v1alpha1.HealthCheck
-	(*Node)(nil),                // 25: fairlead.cloud.v1alpha1.Node
-	(*Resource)(nil),            // 26: fairlead.cloud.v1alpha1.Resource
-	(*Ref)(nil),                 // 27: fairlead.cloud.v1alpha1.Ref
-	(*Target)(nil),              // 28: fairlead.cloud.v1alpha1.Target
-	(*Ingress)(nil),             // 29: fairlead.cloud.v1alpha1.Ingress
-	nil,                         // 30: fairlead.cloud.v1alpha1.Spec.AnnotationsEntry
-	nil,                         // 31: fairlead.cloud.v1alpha1.Resource.AttributesEntry
-	(*durationpb.Duration)(nil), // 32: google.protobuf.Duration
+	(Priority)(0),                // 0: fairlead.cloud.v1alpha1.Priority
+	(*HelloRequest)(nil),         // 1: fairlead.cloud.v1alpha1.HelloRequest
+	(*HelloResponse)(nil),        // 2: fairlead.cloud.v1alpha1.HelloResponse
+	(*DesiredRequest)(nil),       // 3: fairlead.cloud.v1alpha1.DesiredRequest
+	(*ObserveRequest)(nil),       // 4: fairlead.cloud.v1alpha1.ObserveRequest
+	(*ListRequest)(nil),          // 5: fairlead.cloud.v1alpha1.ListRequest
+	(*Resources)(nil),            // 6: fairlead.cloud.v1alpha1.Resources
+	(*CreateRequest)(nil),        // 7: fairlead.cloud.v1alpha1.CreateRequest
+	(*CreateResponse)(nil),       // 8: fairlead.cloud.v1alpha1.CreateResponse
+	(*UpdateRequest)(nil),        // 9: fairlead.cloud.v1alpha1.UpdateRequest
+	(*UpdateResponse)(nil),       // 10: fairlead.cloud.v1alpha1.UpdateResponse
+	(*DeleteRequest)(nil),        // 11: fairlead.cloud.v1alpha1.DeleteRequest
+	(*DeleteResponse)(nil),       // 12: fairlead.cloud.v1alpha1.DeleteResponse
+	(*TargetChange)(nil),         // 13: fairlead.cloud.v1alpha1.TargetChange
+	(*SyncTargetsResponse)(nil),  // 14: fairlead.cloud.v1alpha1.SyncTargetsResponse
+	(*Result)(nil),               // 15: fairlead.cloud.v1alpha1.Result
+	(*TargetHealthRequest)(nil),  // 16: fairlead.cloud.v1alpha1.TargetHealthRequest
+	(*TargetHealthResponse)(nil), // 17: fairlead.cloud.v1alpha1.TargetHealthResponse
+	(*TargetHealth)(nil),         // 18: fairlead.cloud.v1alpha1.TargetHealth
+	(*AdoptableRequest)(nil),     // 19: fairlead.cloud.v1alpha1.AdoptableRequest
+	(*AdoptableResponse)(nil),    // 20: fairlead.cloud.v1alpha1.AdoptableResponse
+	(*Adoptable)(nil),            // 21: fairlead.cloud.v1alpha1.Adoptable
+	(*Error)(nil),                // 22: fairlead.cloud.v1alpha1.Error
+	(*Capabilities)(nil),         // 23: fairlead.cloud.v1alpha1.Capabilities
+	(*TargetCalls)(nil),          // 24: fairlead.cloud.v1alpha1.TargetCalls
+	(*Limits)(nil),               // 25: fairlead.cloud.v1alpha1.Limits
+	(*Limit)(nil),                // 26: fairlead.cloud.v1alpha1.Limit
+	(*Owner)(nil),                // 27: fairlead.cloud.v1alpha1.Owner
+	(*Spec)(nil),                 // 28: fairlead.cloud.v1alpha1.Spec
+	(*Endpoint)(nil),             // 29: fairlead.cloud.v1alpha1.Endpoint
+	(*Port)(nil),                 // 30: fairlead.cloud.v1alpha1.Port
+	(*HealthCheck)(nil),          // 31: fairlead.cloud.v1alpha1.HealthCheck
+	(*Node)(nil),                 // 32: fairlead.cloud.v1alpha1.Node
+	(*Resource)(nil),             // 33: fairlead.cloud.v1alpha1.Resource
+	(*Ref)(nil),                  // 34: fairlead.cloud.v1alpha1.Ref
+	(*Target)(nil),               // 35: fairlead.cloud.v1alpha1.Target
+	(*Ingress)(nil),              // 36: fairlead.cloud.v1alpha1.Ingress
+	nil,                          // 37: fairlead.cloud.v1alpha1.Spec.AnnotationsEntry
+	nil,                          // 38: fairlead.cloud.v1alpha1.Endpoint.PortsEntry
+	nil,                          // 39: fairlead.cloud.v1alpha1.Resource.AttributesEntry
+	(*durationpb.Duration)(nil),  // 40: google.protobuf.Duration
 }
 var file_provider_proto_depIdxs = []int32{
-	17, // 0: fairlead.cloud.v1alpha1.HelloResponse.capabilities:type_name -> fairlead.cloud.v1alpha1.Capabilities
-	22, // 1: fairlead.cloud.v1alpha1.DesiredRequest.spec:type_name -> fairlead.cloud.v1alpha1.Spec
-	21, // 2: fairlead.cloud.v1alpha1.ObserveRequest.owner:type_name -> fairlead.cloud.v1alpha1.Owner
+	23, // 0: fairlead.cloud.v1alpha1.HelloResponse.capabilities:type_name -> fairlead.cloud.v1alpha1.Capabilities
+	28, // 1: fairlead.cloud.v1alpha1.DesiredRequest.spec:type_name -> fairlead.cloud.v1alpha1.Spec
+	27, // 2: fairlead.cloud.v1alpha1.ObserveRequest.owner:type_name -> fairlead.cloud.v1alpha1.Owner
 	0,  // 3: fairlead.cloud.v1alpha1.ObserveRequest.priority:type_name -> fairlead.cloud.v1alpha1.Priority
 	0,  // 4: fairlead.cloud.v1alpha1.ListRequest.priority:type_name -> fairlead.cloud.v1alpha1.Priority
-	26, // 5: fairlead.cloud.v1alpha1.Resources.resources:type_name -> fairlead.cloud.v1alpha1.Resource
-	16, // 6: fairlead.cloud.v1alpha1.Resources.error:type_name -> fairlead.cloud.v1alpha1.Error
-	21, // 7: fairlead.cloud.v1alpha1.CreateRequest.owner:type_name -> fairlead.cloud.v1alpha1.Owner
-	26, // 8: fairlead.cloud.v1alpha1.CreateRequest.desired:type_name -> fairlead.cloud.v1alpha1.Resource
+	33, // 5: fairlead.cloud.v1alpha1.Resources.resources:type_name -> fairlead.cloud.v1alpha1.Resource
+	22, // 6: fairlead.cloud.v1alpha1.Resources.error:type_name -> fairlead.cloud.v1alpha1.Error
+	27, // 7: fairlead.cloud.v1alpha1.CreateRequest.owner:type_name -> fairlead.cloud.v1alpha1.Owner
+	33, // 8: fairlead.cloud.v1alpha1.CreateRequest.desired:type_name -> fairlead.cloud.v1alpha1.Resource
 	0,  // 9: fairlead.cloud.v1alpha1.CreateRequest.priority:type_name -> fairlead.cloud.v1alpha1.Priority
-	26, // 10: fairlead.cloud.v1alpha1.CreateResponse.resource:type_name -> fairlead.cloud.v1alpha1.Resource
-	16, // 11: fairlead.cloud.v1alpha1.CreateResponse.error:type_name -> fairlead.cloud.v1alpha1.Error
-	21, // 12: fairlead.cloud.v1alpha1.UpdateRequest.owner:type_name -> fairlead.cloud.v1alpha1.Owner
-	26, // 13: fairlead.cloud.v1alpha1.UpdateRequest.observed:type_name -> fairlead.cloud.v1alpha1.Resource
-	26, // 14: fairlead.cloud.v1alpha1.UpdateRequest.desired:type_name -> fairlead.cloud.v1alpha1.Resource
+	33, // 10: fairlead.cloud.v1alpha1.CreateResponse.resource:type_name -> fairlead.cloud.v1alpha1.Resource
+	22, // 11: fairlead.cloud.v1alpha1.CreateResponse.error:type_name -> fairlead.cloud.v1alpha1.Error
+	27, // 12: fairlead.cloud.v1alpha1.UpdateRequest.owner:type_name -> fairlead.cloud.v1alpha1.Owner
+	33, // 13: fairlead.cloud.v1alpha1.UpdateRequest.observed:type_name -> fairlead.cloud.v1alpha1.Resource
+	33, // 14: fairlead.cloud.v1alpha1.UpdateRequest.desired:type_name -> fairlead.cloud.v1alpha1.Resource
 	0,  // 15: fairlead.cloud.v1alpha1.UpdateRequest.priority:type_name -> fairlead.cloud.v1alpha1.Priority
-	16, // 16: fairlead.cloud.v1alpha1.UpdateResponse.error:type_name -> fairlead.cloud.v1alpha1.Error
-	21, // 17: fairlead.cloud.v1alpha1.DeleteRequest.owner:type_name -> fairlead.cloud.v1alpha1.Owner
-	26, // 18: fairlead.cloud.v1alpha1.DeleteRequest.observed:type_name -> fairlead.cloud.v1alpha1.Resource
-	16, // 19: fairlead.cloud.v1alpha1.DeleteResponse.error:type_name -> fairlead.cloud.v1alpha1.Error
-	21, // 20: fairlead.cloud.v1alpha1.TargetChange.owner:type_name -> fairlead.cloud.v1alpha1.Owner
-	26, // 21: fairlead.cloud.v1alpha1.TargetChange.resource:type_name -> fairlead.cloud.v1alpha1.Resource
-	28, // 22: fairlead.cloud.v1alpha1.TargetChange.add:type_name -> fairlead.cloud.v1alpha1.Target
-	28, // 23: fairlead.cloud.v1alpha1.TargetChange.remove:type_name -> fairlead.cloud.v1alpha1.Target
+	22, // 16: fairlead.cloud.v1alpha1.UpdateResponse.error:type_name -> fairlead.cloud.v1alpha1.Error
+	27, // 17: fairlead.cloud.v1alpha1.DeleteRequest.owner:type_name -> fairlead.cloud.v1alpha1.Owner
+	33, // 18: fairlead.cloud.v1alpha1.DeleteRequest.observed:type_name -> fairlead.cloud.v1alpha1.Resource
+	22, // 19: fairlead.cloud.v1alpha1.DeleteResponse.error:type_name -> fairlead.cloud.v1alpha1.Error
+	27, // 20: fairlead.cloud.v1alpha1.TargetChange.owner:type_name -> fairlead.cloud.v1alpha1.Owner
+	33, // 21: fairlead.cloud.v1alpha1.TargetChange.resource:type_name -> fairlead.cloud.v1alpha1.Resource
+	35, // 22: fairlead.cloud.v1alpha1.TargetChange.add:type_name -> fairlead.cloud.v1alpha1.Target
+	35, // 23: fairlead.cloud.v1alpha1.TargetChange.remove:type_name -> fairlead.cloud.v1alpha1.Target
 	15, // 24: fairlead.cloud.v1alpha1.SyncTargetsResponse.results:type_name -> fairlead.cloud.v1alpha1.Result
-	16, // 25: fairlead.cloud.v1alpha1.Result.error:type_name -> fairlead.cloud.v1alpha1.Error
-	32, // 26: fairlead.cloud.v1alpha1.Error.after:type_name -> google.protobuf.Duration
-	18, // 27: fairlead.cloud.v1alpha1.Capabilities.targets:type_name -> fairlead.cloud.v1alpha1.TargetCalls
-	19, // 28: fairlead.cloud.v1alpha1.Capabilities.limits:type_name -> fairlead.cloud.v1alpha1.Limits
-	32, // 29: fairlead.cloud.v1alpha1.Capabilities.read_lag:type_name -> google.protobuf.Duration
-	20, // 30: fairlead.cloud.v1alpha1.Limits.reads:type_name -> fairlead.cloud.v1alpha1.Limit
-	20, // 31: fairlead.cloud.v1alpha1.Limits.writes:type_name -> fairlead.cloud.v1alpha1.Limit
-	21, // 32: fairlead.cloud.v1alpha1.Spec.owner:type_name -> fairlead.cloud.v1alpha1.Owner
-	30, // 33: fairlead.cloud.v1alpha1.Spec.annotations:type_name -> fairlead.cloud.v1alpha1.Spec.AnnotationsEntry
-	23, // 34: fairlead.cloud.v1alpha1.Spec.ports:type_name -> fairlead.cloud.v1alpha1.Port
-	25, // 35: fairlead.cloud.v1alpha1.Spec.nodes:type_name -> fairlead.cloud.v1alpha1.Node
-	24, // 36: fairlead.cloud.v1alpha1.Port.health_check:type_name -> fairlead.cloud.v1alpha1.HealthCheck
-	31, // 37: fairlead.cloud.v1alpha1.Resource.attributes:type_name -> fairlead.cloud.v1alpha1.Resource.AttributesEntry
-	27, // 38: fairlead.cloud.v1alpha1.Resource.depends_on:type_name -> fairlead.cloud.v1alpha1.Ref
-	28, // 39: fairlead.cloud.v1alpha1.Resource.targets:type_name -> fairlead.cloud.v1alpha1.Target
-	29, // 40: fairlead.cloud.v1alpha1.Resource.ingress:type_name -> fairlead.cloud.v1alpha1.Ingress
-	1,  // 41: fairlead.cloud.v1alpha1.Provider.Hello:input_type -> fairlead.cloud.v1alpha1.HelloRequest
-	3,  // 42: fairlead.cloud.v1alpha1.Provider.Desired:input_type -> fairlead.cloud.v1alpha1.DesiredRequest
-	4,  // 43: fairlead.cloud.v1alpha1.Provider.Observe:input_type -> fairlead.cloud.v1alpha1.ObserveRequest
-	7,  // 44: fairlead.cloud.v1alpha1.Provider.Create:input_type -> fairlead.cloud.v1alpha1.CreateRequest
-	9,  // 45: fairlead.cloud.v1alpha1.Provider.Update:input_type -> fairlead.cloud.v1alpha1.UpdateRequest
-	11, // 46: fairlead.cloud.v1alpha1.Provider.Delete:input_type -> fairlead.cloud.v1alpha1.DeleteRequest
-	13, // 47: fairlead.cloud.v1alpha1.Provider.SyncTargets:input_type -> fairlead.cloud.v1alpha1.TargetChange
-	5,  // 48: fairlead.cloud.v1alpha1.Provider.List:input_type -> fairlead.cloud.v1alpha1.ListRequest
-	2,  // 49: fairlead.cloud.v1alpha1.Provider.Hello:output_type -> fairlead.cloud.v1alpha1.HelloResponse
-	6,  // 50: fairlead.cloud.v1alpha1.Provider.Desired:output_type -> fairlead.cloud.v1alpha1.Resources
-	6,  // 51: fairlead.cloud.v1alpha1.Provider.Observe:output_type -> fairlead.cloud.v1alpha1.Resources
-	8,  // 52: fairlead.cloud.v1alpha1.Provider.Create:output_type -> fairlead.cloud.v1alpha1.CreateResponse
-	10, // 53: fairlead.cloud.v1alpha1.Provider.Update:output_type -> fairlead.cloud.v1alpha1.UpdateResponse
-	12, // 54: fairlead.cloud.v1alpha1.Provider.Delete:output_type -> fairlead.cloud.v1alpha1.DeleteResponse
-	14, // 55: fairlead.cloud.v1alpha1.Provider.SyncTargets:output_type -> fairlead.cloud.v1alpha1.SyncTargetsResponse
-	6,  // 56: fairlead.cloud.v1alpha1.Provider.List:output_type -> fairlead.cloud.v1alpha1.Resources
-	49, // [49:57] is the sub-list for method output_type
-	41, // [41:49] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	22, // 25: fairlead.cloud.v1alpha1.Result.error:type_name -> fairlead.cloud.v1alpha1.Error
+	27, // 26: fairlead.cloud.v1alpha1.TargetHealthRequest.owner:type_name -> fairlead.cloud.v1alpha1.Owner
+	33, // 27: fairlead.cloud.v1alpha1.TargetHealthRequest.resources:type_name -> fairlead.cloud.v1alpha1.Resource
+	0,  // 28: fairlead.cloud.v1alpha1.TargetHealthRequest.priority:type_name -> fairlead.cloud.v1alpha1.Priority
+	18, // 29: fairlead.cloud.v1alpha1.TargetHealthResponse.healths:type_name -> fairlead.cloud.v1alpha1.TargetHealth
+	22, // 30: fairlead.cloud.v1alpha1.TargetHealthResponse.error:type_name -> fairlead.cloud.v1alpha1.Error
+	27, // 31: fairlead.cloud.v1alpha1.AdoptableRequest.owner:type_name -> fairlead.cloud.v1alpha1.Owner
+	0,  // 32: fairlead.cloud.v1alpha1.AdoptableRequest.priority:type_name -> fairlead.cloud.v1alpha1.Priority
+	21, // 33: fairlead.cloud.v1alpha1.AdoptableResponse.balancers:type_name -> fairlead.cloud.v1alpha1.Adoptable
+	22, // 34: fairlead.cloud.v1alpha1.AdoptableResponse.error:type_name -> fairlead.cloud.v1alpha1.Error
+	33, // 35: fairlead.cloud.v1alpha1.Adoptable.resources:type_name -> fairlead.cloud.v1alpha1.Resource
+	40, // 36: fairlead.cloud.v1alpha1.Error.after:type_name -> google.protobuf.Duration
+	24, // 37: fairlead.cloud.v1alpha1.Capabilities.targets:type_name -> fairlead.cloud.v1alpha1.TargetCalls
+	25, // 38: fairlead.cloud.v1alpha1.Capabilities.limits:type_name -> fairlead.cloud.v1alpha1.Limits
+	40, // 39: fairlead.cloud.v1alpha1.Capabilities.read_lag:type_name -> google.protobuf.Duration
+	26, // 40: fairlead.cloud.v1alpha1.Limits.reads:type_name -> fairlead.cloud.v1alpha1.Limit
+	26, // 41: fairlead.cloud.v1alpha1.Limits.writes:type_name -> fairlead.cloud.v1alpha1.Limit
+	27, // 42: fairlead.cloud.v1alpha1.Spec.owner:type_name -> fairlead.cloud.v1alpha1.Owner
+	37, // 43: fairlead.cloud.v1alpha1.Spec.annotations:type_name -> fairlead.cloud.v1alpha1.Spec.AnnotationsEntry
+	30, // 44: fairlead.cloud.v1alpha1.Spec.ports:type_name -> fairlead.cloud.v1alpha1.Port
+	32, // 45: fairlead.cloud.v1alpha1.Spec.nodes:type_name -> fairlead.cloud.v1alpha1.Node
+	29, // 46: fairlead.cloud.v1alpha1.Spec.endpoints:type_name -> fairlead.cloud.v1alpha1.Endpoint
+	38, // 47: fairlead.cloud.v1alpha1.Endpoint.ports:type_name -> fairlead.cloud.v1alpha1.Endpoint.PortsEntry
+	31, // 48: fairlead.cloud.v1alpha1.Port.health_check:type_name -> fairlead.cloud.v1alpha1.HealthCheck
+	39, // 49: fairlead.cloud.v1alpha1.Resource.attributes:type_name -> fairlead.cloud.v1alpha1.Resource.AttributesEntry
+	34, // 50: fairlead.cloud.v1alpha1.Resource.depends_on:type_name -> fairlead.cloud.v1alpha1.Ref
+	35, // 51: fairlead.cloud.v1alpha1.Resource.targets:type_name -> fairlead.cloud.v1alpha1.Target
+	36, // 52: fairlead.cloud.v1alpha1.Resource.ingress:type_name -> fairlead.cloud.v1alpha1.Ingress
+	1,  // 53: fairlead.cloud.v1alpha1.Provider.Hello:input_type -> fairlead.cloud.v1alpha1.HelloRequest
+	3,  // 54: fairlead.cloud.v1alpha1.Provider.Desired:input_type -> fairlead.cloud.v1alpha1.DesiredRequest
+	4,  // 55: fairlead.cloud.v1alpha1.Provider.Observe:input_type -> fairlead.cloud.v1alpha1.ObserveRequest
+	7,  // 56: fairlead.cloud.v1alpha1.Provider.Create:input_type -> fairlead.cloud.v1alpha1.CreateRequest
+	9,  // 57: fairlead.cloud.v1alpha1.Provider.Update:input_type -> fairlead.cloud.v1alpha1.UpdateRequest
+	11, // 58: fairlead.cloud.v1alpha1.Provider.Delete:input_type -> fairlead.cloud.v1alpha1.DeleteRequest
+	13, // 59: fairlead.cloud.v1alpha1.Provider.SyncTargets:input_type -> fairlead.cloud.v1alpha1.TargetChange
+	5,  // 60: fairlead.cloud.v1alpha1.Provider.List:input_type -> fairlead.cloud.v1alpha1.ListRequest
+	19, // 61: fairlead.cloud.v1alpha1.Provider.Adoptable:input_type -> fairlead.cloud.v1alpha1.AdoptableRequest
+	16, // 62: fairlead.cloud.v1alpha1.Provider.TargetHealth:input_type -> fairlead.cloud.v1alpha1.TargetHealthRequest
+	2,  // 63: fairlead.cloud.v1alpha1.Provider.Hello:output_type -> fairlead.cloud.v1alpha1.HelloResponse
+	6,  // 64: fairlead.cloud.v1alpha1.Provider.Desired:output_type -> fairlead.cloud.v1alpha1.Resources
+	6,  // 65: fairlead.cloud.v1alpha1.Provider.Observe:output_type -> fairlead.cloud.v1alpha1.Resources
+	8,  // 66: fairlead.cloud.v1alpha1.Provider.Create:output_type -> fairlead.cloud.v1alpha1.CreateResponse
+	10, // 67: fairlead.cloud.v1alpha1.Provider.Update:output_type -> fairlead.cloud.v1alpha1.UpdateResponse
+	12, // 68: fairlead.cloud.v1alpha1.Provider.Delete:output_type -> fairlead.cloud.v1alpha1.DeleteResponse
+	14, // 69: fairlead.cloud.v1alpha1.Provider.SyncTargets:output_type -> fairlead.cloud.v1alpha1.SyncTargetsResponse
+	6,  // 70: fairlead.cloud.v1alpha1.Provider.List:output_type -> fairlead.cloud.v1alpha1.Resources
+	20, // 71: fairlead.cloud.v1alpha1.Provider.Adoptable:output_type -> fairlead.cloud.v1alpha1.AdoptableResponse
+	17, // 72: fairlead.cloud.v1alpha1.Provider.TargetHealth:output_type -> fairlead.cloud.v1alpha1.TargetHealthResponse
+	63, // [63:73] is the sub-list for method output_type
+	53, // [53:63] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_provider_proto_init() }
@@ -2283,7 +2848,7 @@ func file_provider_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_provider_proto_rawDesc), len(file_provider_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   31,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

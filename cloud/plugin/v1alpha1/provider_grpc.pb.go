@@ -25,14 +25,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Provider_Hello_FullMethodName       = "/fairlead.cloud.v1alpha1.Provider/Hello"
-	Provider_Desired_FullMethodName     = "/fairlead.cloud.v1alpha1.Provider/Desired"
-	Provider_Observe_FullMethodName     = "/fairlead.cloud.v1alpha1.Provider/Observe"
-	Provider_Create_FullMethodName      = "/fairlead.cloud.v1alpha1.Provider/Create"
-	Provider_Update_FullMethodName      = "/fairlead.cloud.v1alpha1.Provider/Update"
-	Provider_Delete_FullMethodName      = "/fairlead.cloud.v1alpha1.Provider/Delete"
-	Provider_SyncTargets_FullMethodName = "/fairlead.cloud.v1alpha1.Provider/SyncTargets"
-	Provider_List_FullMethodName        = "/fairlead.cloud.v1alpha1.Provider/List"
+	Provider_Hello_FullMethodName        = "/fairlead.cloud.v1alpha1.Provider/Hello"
+	Provider_Desired_FullMethodName      = "/fairlead.cloud.v1alpha1.Provider/Desired"
+	Provider_Observe_FullMethodName      = "/fairlead.cloud.v1alpha1.Provider/Observe"
+	Provider_Create_FullMethodName       = "/fairlead.cloud.v1alpha1.Provider/Create"
+	Provider_Update_FullMethodName       = "/fairlead.cloud.v1alpha1.Provider/Update"
+	Provider_Delete_FullMethodName       = "/fairlead.cloud.v1alpha1.Provider/Delete"
+	Provider_SyncTargets_FullMethodName  = "/fairlead.cloud.v1alpha1.Provider/SyncTargets"
+	Provider_List_FullMethodName         = "/fairlead.cloud.v1alpha1.Provider/List"
+	Provider_Adoptable_FullMethodName    = "/fairlead.cloud.v1alpha1.Provider/Adoptable"
+	Provider_TargetHealth_FullMethodName = "/fairlead.cloud.v1alpha1.Provider/TargetHealth"
 )
 
 // ProviderClient is the client API for Provider service.
@@ -53,6 +55,10 @@ type ProviderClient interface {
 	// SyncTargets gets all changes, and acts when it has the last, so that they can go into as few calls as the cloud allows.
 	SyncTargets(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[TargetChange, SyncTargetsResponse], error)
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Resources], error)
+	// Adoptable is asked only of a plugin with the capability adopt.
+	Adoptable(ctx context.Context, in *AdoptableRequest, opts ...grpc.CallOption) (*AdoptableResponse, error)
+	// TargetHealth is asked only of a plugin with the capability.
+	TargetHealth(ctx context.Context, in *TargetHealthRequest, opts ...grpc.CallOption) (*TargetHealthResponse, error)
 }
 
 type providerClient struct {
@@ -173,6 +179,26 @@ func (c *providerClient) List(ctx context.Context, in *ListRequest, opts ...grpc
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Provider_ListClient = grpc.ServerStreamingClient[Resources]
 
+func (c *providerClient) Adoptable(ctx context.Context, in *AdoptableRequest, opts ...grpc.CallOption) (*AdoptableResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AdoptableResponse)
+	err := c.cc.Invoke(ctx, Provider_Adoptable_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *providerClient) TargetHealth(ctx context.Context, in *TargetHealthRequest, opts ...grpc.CallOption) (*TargetHealthResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TargetHealthResponse)
+	err := c.cc.Invoke(ctx, Provider_TargetHealth_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ProviderServer is the server API for Provider service.
 // All implementations must embed UnimplementedProviderServer
 // for forward compatibility.
@@ -191,6 +217,10 @@ type ProviderServer interface {
 	// SyncTargets gets all changes, and acts when it has the last, so that they can go into as few calls as the cloud allows.
 	SyncTargets(grpc.ClientStreamingServer[TargetChange, SyncTargetsResponse]) error
 	List(*ListRequest, grpc.ServerStreamingServer[Resources]) error
+	// Adoptable is asked only of a plugin with the capability adopt.
+	Adoptable(context.Context, *AdoptableRequest) (*AdoptableResponse, error)
+	// TargetHealth is asked only of a plugin with the capability.
+	TargetHealth(context.Context, *TargetHealthRequest) (*TargetHealthResponse, error)
 	mustEmbedUnimplementedProviderServer()
 }
 
@@ -224,6 +254,12 @@ func (UnimplementedProviderServer) SyncTargets(grpc.ClientStreamingServer[Target
 }
 func (UnimplementedProviderServer) List(*ListRequest, grpc.ServerStreamingServer[Resources]) error {
 	return status.Error(codes.Unimplemented, "method List not implemented")
+}
+func (UnimplementedProviderServer) Adoptable(context.Context, *AdoptableRequest) (*AdoptableResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Adoptable not implemented")
+}
+func (UnimplementedProviderServer) TargetHealth(context.Context, *TargetHealthRequest) (*TargetHealthResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TargetHealth not implemented")
 }
 func (UnimplementedProviderServer) mustEmbedUnimplementedProviderServer() {}
 func (UnimplementedProviderServer) testEmbeddedByValue()                  {}
@@ -358,6 +394,42 @@ func _Provider_List_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Provider_ListServer = grpc.ServerStreamingServer[Resources]
 
+func _Provider_Adoptable_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AdoptableRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ProviderServer).Adoptable(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Provider_Adoptable_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ProviderServer).Adoptable(ctx, req.(*AdoptableRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Provider_TargetHealth_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TargetHealthRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ProviderServer).TargetHealth(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Provider_TargetHealth_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ProviderServer).TargetHealth(ctx, req.(*TargetHealthRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Provider_ServiceDesc is the grpc.ServiceDesc for Provider service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -380,6 +452,14 @@ var Provider_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Delete",
 			Handler:    _Provider_Delete_Handler,
+		},
+		{
+			MethodName: "Adoptable",
+			Handler:    _Provider_Adoptable_Handler,
+		},
+		{
+			MethodName: "TargetHealth",
+			Handler:    _Provider_TargetHealth_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
