@@ -193,10 +193,14 @@ func TestCancelled(t *testing.T) {
 		<-called
 		cancel()
 	}()
+	began := time.Now()
 	if _, err := client.Observe(ctx, cloud.Owner{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	<-heard
+	if took := time.Since(began); took > plugin.DefaultTimeout/2 {
+		t.Errorf("it took %s", took)
+	}
 }
 
 // TestHuge: an answer is not bounded by the size of a message, and one that has no end does not end the manager.

@@ -110,11 +110,10 @@ func (d *dialer) try(t *try, old *session) {
 	defer d.mu.Unlock()
 	defer close(t.done)
 	d.trying, d.current = nil, nil
-	switch {
-	case err == nil:
+	if err == nil {
 		s.doubted.Store(false)
 		d.current, t.session = s, s
-	default:
+	} else {
 		t.err = d.unavailable(err)
 		if there {
 			d.refused, d.until = t.err, time.Now().Add(comeAgain)
