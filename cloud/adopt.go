@@ -52,8 +52,14 @@ type adoption struct {
 
 // Adopts reports whether the cloud has to be asked for balancers that are there already: where an id is given that is not
 // the owner's yet, or nothing is the owner's yet, so that what another controller made would get a second one beside it.
+// Also where the owner has begun to take one over: that is finished, whatever is wanted by then.
 func (o Options) Adopts(caps Capabilities, owner Owner, desired, observed []Resource) bool {
-	if !caps.Adopt || len(desired) == 0 || o.TargetsOnly || o.Adopt == v1alpha1.AdoptNone || owner.Group != "" {
+	switch {
+	case !caps.Adopt || o.TargetsOnly:
+		return false
+	case begun(owner, observed) != "":
+		return true
+	case len(desired) == 0 || o.Adopt == v1alpha1.AdoptNone || owner.Group != "":
 		return false
 	}
 	id := owner.ID()
@@ -65,10 +71,20 @@ func (o Options) Adopts(caps Capabilities, owner Owner, desired, observed []Reso
 	})
 }
 
-// stray reports whether r was marked by an adoption that did not come to its end: the balancer itself, which is marked
-// last, is not the owner's.
+// begun returns the id of the balancer that the owner has begun to take over; empty: there is none.
+func begun(owner Owner, observed []Resource) string {
+	for _, r := range observed {
+		if r.Adopted == r.ID && !r.Lent && slices.Contains(r.Owners, owner.ID()) {
+			return r.ID
+		}
+	}
+	return ""
+}
+
+// stray reports whether r was marked by an adoption of what is lent that did not come to its end: the balancer itself, which
+// is marked last, is not the owner's.
 func stray(owner Owner, observed []Resource, r *Resource) bool {
-	return r.Adopted != "" && !slices.ContainsFunc(observed, func(other Resource) bool {
+	return r.Lent && !slices.ContainsFunc(observed, func(other Resource) bool {
 		return other.ID == r.Adopted && slices.Contains(other.Owners, owner.ID())
 	})
 }
@@ -86,6 +102,12 @@ func FindAdoptable(ctx context.Context, p Provider, owner Owner, id string) ([]A
 // planAdoption decides. Pure. Asked for by id, a balancer is adopted with its owner's consent; made for this very owner, it
 // is taken over where the class says so, else offered.
 func planAdoption(owner Owner, desired, observed []Resource, found []Adoptable, options Options) adoption {
+	if id := begun(owner, observed); id != "" {
+		if i := slices.IndexFunc(found, func(f Adoptable) bool { return f.ID == id && f.anchor() != nil }); i >= 0 {
+			return takeOver(owner, &found[i])
+		}
+		return adoption{} // it is gone
+	}
 	if options.Adopt != "" {
 		i := slices.IndexFunc(found, func(f Adoptable) bool { return f.ID == options.Adopt })
 		if i < 0 {
@@ -130,56 +152,103 @@ func takenBy(owner Owner, r *Resource) bool {
 	return r != nil && slices.ContainsFunc(r.Owners, func(id OwnerID) bool { return id != owner.ID() })
 }
 
-// adopt marks f for the owner, if it may be:
-//
-//  1. The balancer's owner consents, by the tag or by the class; or it was made for this very Service.
-//  2. Nobody else has it, nor a part that the Service wants to use, and the Service has no balancer yet.
-//  3. Of a balancer that is lent, the parts that the Service wants are marked; of one that was made for it, all.
-//  4. The balancer itself is marked last: so its mark says that all the others are there.
+// adopt marks f for the owner, if it may be: since it was made for this very Service, or else its owner consents, by the tag
+// or by the class; nobody else has it, nor a part that the Service wants to use; and the Service has no balancer yet.
 func adopt(owner Owner, desired, observed []Resource, f *Adoptable, options Options) adoption {
 	anchor := f.anchor()
-	lent := f.MadeBy == ""
 	switch {
 	case anchor == nil:
 		return refuseAdoption(f.ID, "the provider does not say what it is")
-	case lent && f.AdoptableBy != AdoptableBy(owner) && !options.Granted:
+	case f.MadeBy == "" && f.AdoptableBy != AdoptableBy(owner) && !options.Granted:
 		return refuseAdoption(f.ID, "its owner does not consent: they tag it %s=%s, or the LoadBalancerClass grants it in spec.adoption",
 			v1alpha1.TagAdoptableBy, AdoptableBy(owner))
 	case takenBy(owner, anchor):
 		return refuseAdoption(f.ID, "it belongs to another Service already, of this cluster or another one")
 	}
+	for i := range observed {
+		r := &observed[i]
+		instead := slices.ContainsFunc(f.Resources, func(part Resource) bool { return part.ref() == r.ref() }) &&
+			!slices.ContainsFunc(f.Resources, func(part Resource) bool { return part.Kind == r.Kind && part.ID == r.ID })
+		if instead && slices.Contains(r.Owners, owner.ID()) && !stray(owner, observed, r) {
+			return refuseAdoption(f.ID, "the Service has %s already: remove the annotation %s", r.Name(), v1alpha1.AnnotationAdopt)
+		}
+	}
+	if f.MadeBy != "" {
+		return takeOver(owner, f)
+	}
+	return lend(owner, desired, f)
+}
+
+// lend marks the parts that the Service wants, and then the balancer itself: so its mark says that all the others are there.
+// What an adoption has left that did not come so far is let go where nobody asks for it any more.
+func lend(owner Owner, desired []Resource, f *Adoptable) adoption {
 	wanted := map[Ref]bool{}
 	for i := range desired {
 		wanted[desired[i].ref()] = true
 	}
-	for i := range observed {
-		r := &observed[i]
-		if r.ref() == anchor.ref() && r.ID != f.ID && slices.Contains(r.Owners, owner.ID()) {
-			return refuseAdoption(f.ID, "the Service has %s already: remove the annotation %s", r.Name(), v1alpha1.AnnotationAdopt)
-		}
-	}
-	parts := slices.Clone(f.Resources)
-	SortResources(parts)
-	parts = append(slices.DeleteFunc(parts, func(r Resource) bool { return r.ID == f.ID }), *anchor)
 	var a adoption
-	for i := range parts {
-		r := &parts[i]
+	for _, r := range f.anchorLast() {
 		switch {
-		case slices.Contains(r.Owners, owner.ID()), lent && r.ID != f.ID && !wanted[r.ref()]:
-		case takenBy(owner, r) && wanted[r.ref()]:
-			return refuseAdoption(f.ID, "its %s belongs to another Service already, of this cluster or another one", r.Name())
+		case slices.Contains(r.Owners, owner.ID()), r.ID != f.ID && !wanted[r.ref()]:
 		case takenBy(owner, r):
-		case r.State == StatePending, r.State == StateDeleting:
-			a.waiting = append(a.waiting, r.Name())
-		case r.State == StateFailed && lent:
+			return refuseAdoption(f.ID, "its %s belongs to another Service already, of this cluster or another one", r.Name())
+		case r.State == StateFailed:
 			return refuseAdoption(f.ID, "its %s has failed", r.Name())
 		default:
-			made := withOwner(r, nil, owner.ID())
-			made.Adopted, made.Lent = f.ID, lent
-			a.operations = append(a.operations, Operation{Action: ActionAdopt, Resource: made, Observed: r,
-				Reason: "adopting balancer " + f.ID})
+			a.mark(owner, r, f.ID, true)
 		}
 	}
+	return a.ready()
+}
+
+// takeOver marks the balancer, and with it that the rest is to follow; then the rest, whatever it is; then takes away what says
+// that the rest is to follow. So it is always the Service's as a whole, or on the way to be.
+func takeOver(owner Owner, f *Adoptable) adoption {
+	parts := f.anchorLast()
+	anchor := parts[len(parts)-1]
+	var a adoption
+	if !slices.Contains(anchor.Owners, owner.ID()) {
+		a.mark(owner, anchor, f.ID, false)
+	}
+	for _, r := range parts[:len(parts)-1] {
+		if !slices.Contains(r.Owners, owner.ID()) && !takenBy(owner, r) {
+			a.mark(owner, r, "", false)
+		}
+	}
+	claimed := withOwner(anchor, nil, owner.ID())
+	claimed.Adopted = f.ID
+	done := claimed
+	done.Adopted = ""
+	a.operations = append(a.operations, Operation{Action: ActionAdopt, Resource: done, Observed: &claimed, Reason: "adopted balancer " + f.ID})
+	return a.ready()
+}
+
+// anchorLast returns the balancer's resources, sorted, but for itself, which comes last.
+func (f *Adoptable) anchorLast() []*Resource {
+	sorted := slices.Clone(f.Resources)
+	SortResources(sorted)
+	var parts []*Resource
+	for i := range sorted {
+		if sorted[i].ID != f.ID {
+			parts = append(parts, &sorted[i])
+		}
+	}
+	return append(parts, f.anchor())
+}
+
+// mark plans to mark r, which is waited for where the cloud is still at it.
+func (a *adoption) mark(owner Owner, r *Resource, adopted string, lent bool) {
+	if r.State == StatePending || r.State == StateDeleting {
+		a.waiting = append(a.waiting, r.Name())
+		return
+	}
+	made := withOwner(r, nil, owner.ID())
+	made.Adopted, made.Lent = adopted, lent
+	a.operations = append(a.operations, Operation{Action: ActionAdopt, Resource: made, Observed: r, Reason: "adopting " + r.Name()})
+}
+
+// ready marks nothing as long as something is waited for.
+func (a adoption) ready() adoption {
 	if len(a.waiting) > 0 {
 		a.operations = nil
 	}

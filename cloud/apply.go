@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -52,7 +53,7 @@ func look(ctx context.Context, p Provider, owner Owner, desired []Resource, opti
 	if !options.Adopts(p.Capabilities(), owner, desired, observed) {
 		return Compare(owner, desired, observed, options)
 	}
-	found, err := FindAdoptable(ctx, p, owner, options.Adopt)
+	found, err := FindAdoptable(ctx, p, owner, cmp.Or(begun(owner, observed), options.Adopt))
 	if err != nil {
 		return Outcome{}, classified(p, fmt.Errorf("looking for a balancer to adopt: %w", err))
 	}

@@ -33,3 +33,11 @@ func ClassesByAge(classes []v1alpha1.LoadBalancerClass) []v1alpha1.LoadBalancerC
 	})
 	return sorted
 }
+
+// OrphanIDs returns the ids of the orphans that a class asks to have deleted, by v1alpha1.AnnotationDeleteOrphans. What cannot
+// be read asks for nothing.
+func OrphanIDs(class *v1alpha1.LoadBalancerClass) []string {
+	var ids []string
+	NewAnnotations(class.Annotations).List(v1alpha1.AnnotationDeleteOrphans, &ids)
+	return ids
+}

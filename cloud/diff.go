@@ -175,16 +175,16 @@ func settings(want, have *Resource) string {
 
 // choose returns the one of the candidates that is what want asks for; nil if none is. Somebody else's that could be
 // joined does not count where the owner has one of its own already that is Fixed: joining changes the address, too. Its
-// own come first in found then, and what was adopted before all: nothing else takes its place, since clients use its address.
+// own come first in found then, and what is Lent before all: nothing else takes its place.
 func (d *differ) choose(want *Resource, found []*Resource) *Resource {
 	slices.SortStableFunc(found, func(a, b *Resource) int {
-		return cmp.Or(cmp.Compare(rank(a.Adopted != ""), rank(b.Adopted != "")), cmp.Compare(rank(d.marked(a)), rank(d.marked(b))))
+		return cmp.Or(cmp.Compare(rank(a.Lent), rank(b.Lent)), cmp.Compare(rank(d.marked(a)), rank(d.marked(b))))
 	})
 	for _, r := range found {
 		if want.Fixed && !d.recreate && !d.marked(r) && d.marked(found[0]) {
 			continue
 		}
-		if r.Adopted == "" && found[0].Adopted != "" && (found[0].Lent || want.Fixed && !d.recreate) {
+		if found[0].Lent && !r.Lent {
 			continue
 		}
 		if sameImmutable(want, r) && d.sameParent(want, r) {

@@ -64,12 +64,14 @@
 //   - an Update that adds the first owner to what is not Shared writes, in the same call, all that Observe and List need to
 //     find and to name it, such as the key, and Adopted and Lent, which both of them return. Where somebody else's mark is on
 //     it by then the error is of class Conflict, as far as the cloud can tell;
+//   - an Update may differ in Adopted alone;
 //   - an Update that takes the last owner away removes all of that again: it is somebody else's, as before. What that
 //     somebody put on it, the consent included, is never changed;
-//   - the balancer itself is marked last. What is marked while the balancer is not yet is either marked to the end by the
-//     next pass, or let go.
 //
-// What is Lent is never deleted: the core lets it go, without its targets, when the Service has no use for it.
+// What is adopted with its owner's consent is Lent: of its parts those that the Service wants are marked, the balancer itself
+// last, so that an adoption that was stopped is seen, and finished or let go. It is never deleted: the core lets it go, without
+// its targets, when the Service has no use for it. What was made for this very Service is taken over as a whole, the balancer
+// itself first, and is the Service's as if it had been made by it.
 //
 // # Sharing
 //

@@ -76,11 +76,11 @@ type Resource struct {
 	State State `json:"state,omitempty"`
 	// Owners whose marks it carries. The core adds the owner's own to what Desired returns.
 	Owners []OwnerID `json:"owners,omitempty"`
-	// Adopted is the id of the balancer with which it was taken over, itself included; empty: it was made for its owner.
-	// Kept in the cloud beside the owner's mark, written and removed together with it.
-	Adopted string `json:"adopted,omitempty"`
-	// Lent, of what was adopted: it stays somebody else's, and is never replaced or deleted, but let go. Kept as Adopted is.
+	// Lent: it was adopted and stays somebody else's, and is never replaced or deleted, but let go.
 	Lent bool `json:"lent,omitempty"`
+	// Adopted, of what is Lent, is the id of the balancer that it was adopted with; of what is not, its own id as long as
+	// parts of it are still to be adopted. Else empty. Both are kept in the cloud beside the owner's mark.
+	Adopted string `json:"adopted,omitempty"`
 	// Ingress is what clients can connect to thanks to this resource, as observed.
 	Ingress []Ingress `json:"ingress,omitempty"`
 }

@@ -22,6 +22,9 @@ type Harness struct {
 	// PlantForeign makes a thing that the owner does not own, under the name that the provider would give to r. The
 	// ids in r.DependsOn are empty where r needs others: make it without them, or return ErrCannotPlant.
 	PlantForeign func(owner cloud.Owner, r cloud.Resource) error
+	// PlantBalancer makes a balancer as somebody else would, who does not know of us, and returns its id. Only for a
+	// provider that declares Adopt.
+	PlantBalancer func(Plant) (id string, err error)
 	// Throttled returns an error as the cloud's client would for too many calls, with the time to wait, or without where
 	// that is 0.
 	Throttled func(after time.Duration) error
@@ -32,6 +35,16 @@ type Harness struct {
 	// Adapt makes a Spec of the suite fit: parameters or annotations that the provider cannot do without. Nil leaves
 	// it.
 	Adapt func(cloud.Spec) cloud.Spec
+}
+
+// Plant is a balancer of somebody else's.
+type Plant struct {
+	// Spec that it is complete for, targets included.
+	Spec cloud.Spec
+	// AdoptableBy is the value of the tag fairlead.dev/adoptable-by on the balancer; empty: there is none.
+	AdoptableBy string
+	// MadeFor: it carries the marks of a controller that made it for this very Spec.Owner.
+	MadeFor bool
 }
 
 // Call is one call that reaches the cloud.
@@ -104,6 +117,13 @@ func run(t *testing.T, factory func(t *testing.T) *Harness, virtual bool) {
 	} else {
 		for _, name := range []string{"SharedInAnyOrder", "SharedConcurrently", "SharedCrashAnywhere"} {
 			without(name, "the provider does not declare Share: Services that ask for it are refused before any call")
+		}
+	}
+	for _, c := range adoptions {
+		if caps.Adopt {
+			in(c.name, c.test)
+		} else {
+			without(c.name, "the provider does not declare Adopt: Services that ask for it are refused before any call")
 		}
 	}
 	for _, f := range features {

@@ -61,7 +61,7 @@ func testCrashes(t *testing.T, factory func(t *testing.T) *Harness, s scene) {
 					if i > 0 {
 						settle(t, h.restart(), owner, all[i-1].spec)
 					}
-					if !crashedAt(h, owner, step.spec, n, after) {
+					if !crashedAt(h, owner, step.spec, cloud.Options{}, n, after) {
 						break
 					}
 					if finished {
@@ -91,13 +91,13 @@ func (s scene) steps(h *Harness) []step {
 }
 
 // crashedAt runs a step until the n-th call stops it; false if it is through before.
-func crashedAt(h *Harness, owner cloud.Owner, spec *cloud.Spec, n int, after bool) bool {
+func crashedAt(h *Harness, owner cloud.Owner, spec *cloud.Spec, options cloud.Options, n int, after bool) bool {
 	c := &counter{stopAt: n, stopAfter: after}
 	h.SetHook(c.hook)
 	defer h.SetHook(nil)
 	p := h.restart()
 	for range passes {
-		out, err := pass(p, owner, spec)
+		out, err := passWith(p, owner, spec, options)
 		if c.stopped {
 			return true
 		}

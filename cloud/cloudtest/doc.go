@@ -26,6 +26,13 @@
 //	SharedInAnyOrder              two Services that join or leave one balancer, one in the middle of the other
 //	SharedConcurrently            many that do so at the same time
 //	SharedCrashAnywhere           CrashAnywhere, beside another Service on the balancer
+//	AdoptedWithConsent            a balancer that is there is adopted with its owner's consent, with its address, and is let
+//	                              go when the Service goes
+//	NotAdoptedWithoutConsent      without consent, or where another Service has it, it stays as it is, and so does what the
+//	                              Service has
+//	OfferedAndTakenOver           what another controller made for this very Service is offered, or taken over; what it
+//	                              made for others is not
+//	AdoptionCrashAnywhere         CrashAnywhere, of both
 //	Feature/…                     what Capabilities declares can be had
 //
 // What a provider does not declare is skipped, with a message that names it. It is not a test of traffic.

@@ -23,6 +23,10 @@ func (h *Harness) restart() cloud.Provider {
 
 // pass is one pass of the core for what a step leaves.
 func pass(p cloud.Provider, owner cloud.Owner, spec *cloud.Spec) (cloud.Outcome, error) {
+	return passWith(p, owner, spec, cloud.Options{})
+}
+
+func passWith(p cloud.Provider, owner cloud.Owner, spec *cloud.Spec, options cloud.Options) (cloud.Outcome, error) {
 	var desired []cloud.Resource
 	if spec != nil {
 		var err error
@@ -30,18 +34,22 @@ func pass(p cloud.Provider, owner cloud.Owner, spec *cloud.Spec) (cloud.Outcome,
 			return cloud.Outcome{}, p.Classify(err)
 		}
 	}
-	return cloud.Converge(context.Background(), p, owner, desired, cloud.Options{})
+	return cloud.Converge(context.Background(), p, owner, desired, options)
 }
 
 // converge passes until nothing is left to do, waiting in between for as long as the core would. Where reads lag, the
 // last answer must come after the lag.
 func converge(p cloud.Provider, owner cloud.Owner, spec *cloud.Spec) (cloud.Outcome, error) {
+	return convergeWith(p, owner, spec, cloud.Options{})
+}
+
+func convergeWith(p cloud.Provider, owner cloud.Owner, spec *cloud.Spec, options cloud.Options) (cloud.Outcome, error) {
 	lag := p.Capabilities().ReadLag
 	var out cloud.Outcome
 	var err error
 	confirmed := lag == 0
 	for range passes {
-		out, err = pass(p, owner, spec)
+		out, err = passWith(p, owner, spec, options)
 		switch {
 		case err == nil && out.Left.Empty() && confirmed:
 			return out, nil
@@ -86,7 +94,12 @@ func delay(err error) time.Duration {
 // settle is converge where nothing else is right.
 func settle(t *testing.T, p cloud.Provider, owner cloud.Owner, spec *cloud.Spec) cloud.Outcome {
 	t.Helper()
-	out, err := converge(p, owner, spec)
+	return settleWith(t, p, owner, spec, cloud.Options{})
+}
+
+func settleWith(t *testing.T, p cloud.Provider, owner cloud.Owner, spec *cloud.Spec, options cloud.Options) cloud.Outcome {
+	t.Helper()
+	out, err := convergeWith(p, owner, spec, options)
 	if err != nil {
 		t.Fatal(err)
 	}

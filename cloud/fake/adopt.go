@@ -157,6 +157,8 @@ func (p *Provider) handOver(ctx context.Context, owner cloud.Owner, was, desired
 			marks[name] = ""
 		}
 		marks[tagIPMode], marks[tagLent] = "", ""
+	case was.Adopted != desired.Adopted:
+		marks = map[string]string{tagAdopted: desired.Adopted}
 	default:
 		return nil
 	}

@@ -48,6 +48,14 @@ var defects = map[string]struct {
 	"ruthless":     {"deletes a balancer with whatever is on it", "SharedInAnyOrder"},
 	"separate":     {"names what is shared by the Service that makes it", "SharedConcurrently"},
 	"clinging":     {"leaves its mark on what it shared", "SharedCrashAnywhere"},
+	"bodiless":     {"tells of a balancer without its parts", "AdoptedWithConsent"},
+	"possessive":   {"forgets that a balancer is lent", "AdoptedWithConsent"},
+	"sticky":       {"leaves the cluster's mark on what it lets go", "AdoptedWithConsent"},
+	"trusting":     {"takes every id for consent", "NotAdoptedWithoutConsent"},
+	"oblivious":    {"tells of no owners", "NotAdoptedWithoutConsent"},
+	"blind":        {"finds nothing that other controllers made", "OfferedAndTakenOver"},
+	"gullible":     {"takes what was made for others for its own Service's", "OfferedAndTakenOver"},
+	"piecemeal":    {"adopts in two calls", "AdoptionCrashAnywhere"},
 	"boastful":     {"declares what it ignores", "Feature/SourceRanges"},
 }
 
@@ -105,7 +113,32 @@ func (b broken) List(ctx context.Context, clusterID string) ([]cloud.Resource, e
 }
 
 func (b broken) Adoptable(ctx context.Context, owner cloud.Owner, id string) ([]cloud.Adoptable, error) {
-	return cloud.FindAdoptable(ctx, b.Provider, owner, id)
+	switch {
+	case b.is("blind") && id == "":
+		return nil, nil
+	case b.is("gullible") && id == "":
+		for _, o := range b.cloud.Objects() {
+			if _, uid, ok := strings.Cut(o.Tags[fake.TagMadeFor], "/"); ok && uid != owner.ServiceUID {
+				owner.ServiceUID = uid
+				break
+			}
+		}
+	}
+	found, err := cloud.FindAdoptable(ctx, b.Provider, owner, id)
+	for i := range found {
+		f := &found[i]
+		switch b.defect {
+		case "bodiless":
+			f.Resources = slices.DeleteFunc(f.Resources, func(r cloud.Resource) bool { return r.ID != f.ID })
+		case "trusting":
+			f.AdoptableBy = cloud.AdoptableBy(owner)
+		case "oblivious":
+			for j := range f.Resources {
+				f.Resources[j].Owners = nil
+			}
+		}
+	}
+	return found, err
 }
 
 func (b broken) Create(ctx context.Context, owner cloud.Owner, r cloud.Resource) (cloud.Resource, error) {
@@ -138,6 +171,25 @@ func (b broken) Create(ctx context.Context, owner cloud.Owner, r cloud.Resource)
 func (b broken) Update(ctx context.Context, owner cloud.Owner, was, desired cloud.Resource) error {
 	if b.is("clinging") && !slices.Contains(desired.Owners, owner.ID()) {
 		return nil
+	}
+	adopts := desired.Adopted != "" && len(was.Owners) == 0
+	switch {
+	case b.is("possessive") && adopts:
+		desired.Lent = false
+	case b.is("sticky") && len(desired.Owners) == 0:
+		_, err := b.cloud.Update(ctx, fake.Object{ID: was.ID, Kind: was.Kind, Tags: map[string]string{"fairlead.dev/owner/" + owner.ServiceUID: ""}})
+		return err
+	case b.is("piecemeal") && adopts:
+		later := map[string]string{"fairlead.dev/adopted": desired.Adopted}
+		if desired.Lent {
+			later["fairlead.dev/lent"] = "true"
+		}
+		desired.Adopted, desired.Lent = "", false
+		if err := b.Provider.Update(ctx, owner, was, desired); err != nil {
+			return err
+		}
+		_, err := b.cloud.Update(ctx, fake.Object{ID: was.ID, Kind: was.Kind, Tags: later})
+		return err
 	}
 	if b.is("overwriting") {
 		// As if the marks were one field: those that it does not know of are gone.

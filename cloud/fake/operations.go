@@ -169,6 +169,10 @@ func (p *Provider) Update(ctx context.Context, owner cloud.Owner, was, desired c
 		return err
 	}
 	_, err := p.api.Update(ctx, o)
+	if hasCode(err, CodeChanged) {
+		// Who changed it, perhaps this very owner, is to be seen a while later.
+		return &cloud.Error{Class: cloud.Pending, Err: err}
+	}
 	return err
 }
 

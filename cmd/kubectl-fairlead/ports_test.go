@@ -113,6 +113,8 @@ func TestMistakes(t *testing.T) {
 		"Format":   {[]string{"ports", "-o", "yaml"}, exitFailed, "neither table nor json"},
 		"Range":    {[]string{"ports", "-node-port-range", "3-1"}, exitFailed, "write 1-3"},
 		"Argument": {[]string{"ports", "web"}, exitFailed, "only flags"},
+		"NoIDs":    {[]string{"orphans", "-delete"}, exitFailed, "needs the ids"},
+		"NoDelete": {[]string{"orphans", "lb-1"}, exitFailed, "-delete"},
 		"NoFile":   {[]string{"ports", "-kubeconfig", "/does/not/exist"}, exitFailed, "reading the kubeconfig"},
 	} {
 		t.Run(name, func(t *testing.T) {

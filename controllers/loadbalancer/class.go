@@ -2,10 +2,13 @@ package loadbalancer
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -20,6 +23,8 @@ import (
 type classReconciler struct {
 	client    client.Client
 	providers Providers
+	// sweep has a provider swept from now on, and at once if so asked.
+	sweep func(provider string, now bool)
 }
 
 // Reconcile writes the condition Accepted of all classes, where it differs: one that goes can make room for another.
@@ -43,6 +48,10 @@ func (r *classReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.R
 		}
 		if err := r.write(ctx, &class, verdict); err != nil {
 			return ctrl.Result{}, err
+		}
+		if verdict.Reason != v1alpha1.ReasonProviderUnknown {
+			// Also where no Service has the class any more: what they had may be there still.
+			r.sweep(class.Spec.Provider, class.Annotations[v1alpha1.AnnotationDeleteOrphans] != "")
 		}
 	}
 	return result, nil
@@ -106,6 +115,26 @@ func (r *classReconciler) write(ctx context.Context, class *v1alpha1.LoadBalance
 	err := r.client.Status().Apply(ctx, apply, client.FieldOwner(FieldManager), client.ForceOwnership)
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("applying the status of LoadBalancerClass %q: %w", class.Name, err)
+	}
+	return nil
+}
+
+// writeOrphans has the class list these orphans, where it does not. A merge patch rather than an apply: a status that holds
+// nothing else would be left as null by an apply that takes the last field away, which the API server refuses.
+func (r *sweepReconciler) writeOrphans(ctx context.Context, class *v1alpha1.LoadBalancerClass, want []v1alpha1.Orphan) error {
+	if equality.Semantic.DeepEqual(class.Status.Orphans, want) {
+		return nil
+	}
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"uid": class.UID},
+		"status":   map[string]any{"orphans": want},
+	})
+	if err != nil {
+		return fmt.Errorf("writing orphans: %w", err)
+	}
+	err = r.Client.Status().Patch(ctx, class.DeepCopy(), client.RawPatch(types.MergePatchType, patch), client.FieldOwner(FieldManager))
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("listing orphans in LoadBalancerClass %q: %w", class.Name, err)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/cloud"
 )
 
@@ -25,19 +26,35 @@ const (
 	EventTargetUnhealthy = "LoadBalancerTargetUnhealthy"
 )
 
+// Reasons of events that upstream has no word for. Those of orphans are on the LoadBalancerClass.
+const (
+	EventAdoptionOffered = "LoadBalancerAdoptionOffered"
+	EventAdopted         = "AdoptedLoadBalancer"
+	EventReleased        = "ReleasedLoadBalancer"
+	EventLeft            = "LeftLoadBalancer"
+	EventOrphans         = "FoundOrphans"
+	EventOrphansDeleted  = "DeletedOrphans"
+	EventOrphansKept     = "DeleteOrphansFailed"
+)
+
 const (
 	actionEnsure = "EnsureLoadBalancer"
 	actionDelete = "DeleteLoadBalancer"
+	actionSweep  = "SweepLoadBalancers"
 )
 
 // maxNote is the most bytes that the API server takes as the note of an Event.
 const maxNote = 1024
 
 func (r *Reconciler) event(svc *corev1.Service, kind, reason, action, message string) {
+	r.Recorder.Eventf(svc, nil, kind, reason, action, "%s", note(message))
+}
+
+func note(message string) string {
 	if len(message) > maxNote {
-		message = strings.ToValidUTF8(message[:maxNote-3], "") + "..."
+		return strings.ToValidUTF8(message[:maxNote-3], "") + "..."
 	}
-	r.Recorder.Eventf(svc, nil, kind, reason, action, "%s", message)
+	return message
 }
 
 func (r *Reconciler) eventEnsuring(svc *corev1.Service) {
@@ -70,7 +87,10 @@ func (r *Reconciler) eventsOfEnsure(svc *corev1.Service, last *metav1.Condition,
 		targetsOnly = targetsOnly && op.Action == cloud.ActionSyncTargets
 	}
 	wasReady := last != nil && last.Status == metav1.ConditionTrue
+	r.eventsOfAdoption(svc, res.outcome.Done)
 	switch {
+	case res.reason == v1alpha1.ReasonAdoptionOffered && changed:
+		r.event(svc, corev1.EventTypeNormal, EventAdoptionOffered, actionEnsure, res.message)
 	case res.status == metav1.ConditionTrue && done && targetsOnly && wasReady:
 		r.event(svc, corev1.EventTypeNormal, EventUpdated, actionEnsure, messageUpdated)
 	case res.status == metav1.ConditionTrue && (done || changed):

@@ -31,6 +31,8 @@ type world struct {
 	// edits of what the provider says of itself, and what managers see, from the next start on.
 	edits  []func(*cloud.Capabilities)
 	caches cache.Options
+	// grace of orphans, and how often a cloud is swept; 0: as everywhere.
+	grace, resync time.Duration
 
 	mu     sync.Mutex
 	writes int
@@ -83,7 +85,7 @@ func newWorld(t *testing.T, options fake.Options, edit func(*v1alpha1.LoadBalanc
 // class of its own.
 func (w *world) start() {
 	w.Helper()
-	r := &Reconciler{Providers: w.providers(), ClusterID: "test", Coexist: true}
+	r := &Reconciler{Providers: w.providers(), ClusterID: "test", Coexist: true, OrphanGrace: w.grace, Resync: w.resync}
 	w.stop = w.Start(w.caches, r.SetupWithManager)
 }
 
@@ -95,7 +97,7 @@ func (w *world) providers() providers {
 
 // alone is a Reconciler without a manager, which reads past every cache.
 func (w *world) alone(c client.Client, recorder events.EventRecorder) *Reconciler {
-	r := &Reconciler{Client: c, Recorder: recorder, Providers: w.providers(), ClusterID: "test", Coexist: true}
+	r := &Reconciler{Client: c, APIReader: c, Recorder: recorder, Providers: w.providers(), ClusterID: "test", Coexist: true, OrphanGrace: w.grace}
 	r.prepare()
 	r.wake, r.wakeNodes, r.wakeSweep = func(types.NamespacedName, priority) {}, func() {}, func(string, time.Duration) {}
 	r.wakeGates = func(types.NamespacedName) {}

@@ -21,10 +21,12 @@ var (
 	// These have no like upstream.
 	drifted = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fairlead_loadbalancer_drift_total",
 		Help: "Number of resources in the cloud that a sweep found otherwise than they had been left"}, []string{"provider", "kind"})
+	orphansFound = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "fairlead_loadbalancer_orphans",
+		Help: "Number of resources that carry the mark of this cluster and belong to Services that are gone"}, []string{"provider"})
 )
 
 func init() {
-	metrics.Registry.MustRegister(syncs, nodeSyncErrors, nodeSyncLatency, updateLatency, drifted)
+	metrics.Registry.MustRegister(syncs, nodeSyncErrors, nodeSyncLatency, updateLatency, drifted, orphansFound)
 }
 
 func histogram(name, help string) prometheus.Histogram {

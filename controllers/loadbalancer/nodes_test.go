@@ -251,7 +251,8 @@ func TestSweep(t *testing.T) {
 		m := newMany(t, 1000, 3, fake.Options{})
 		time.Sleep(time.Second) // what was touched at the same moment is not comparable
 		sweep := func() []string {
-			if _, err := (&sweepReconciler{m.Reconciler}).Reconcile(t.Context(), named("", fake.Name)); err != nil {
+			provider, _ := m.Providers.Get(fake.Name)
+			if _, err := (&sweepReconciler{m.Reconciler}).list(t.Context(), fake.Name, provider); err != nil {
 				t.Fatal(err)
 			}
 			return m.methods()

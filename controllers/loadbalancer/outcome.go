@@ -57,7 +57,13 @@ func ensured(out cloud.Outcome, policy v1alpha1.Policy) result {
 		messages := make([]string, len(left.Blocked))
 		for i, b := range left.Blocked {
 			messages[i] = b.Message
-			if b.Reason != cloud.BlockReplacement {
+			switch b.Reason {
+			case cloud.BlockReplacement:
+			case cloud.BlockAdoption:
+				r.reason = v1alpha1.ReasonAdoptionRefused
+			case cloud.BlockOffered:
+				r.reason = v1alpha1.ReasonAdoptionOffered
+			default:
 				r.reason = v1alpha1.ReasonConflict
 			}
 		}
@@ -129,7 +135,7 @@ func planned(plan cloud.Plan) []v1alpha1.PlannedOperation {
 // failure reports whether something stands in the way, rather than being under way.
 func (r *result) failure() bool {
 	switch r.reason {
-	case v1alpha1.ReasonPending, v1alpha1.ReasonPlanned:
+	case v1alpha1.ReasonPending, v1alpha1.ReasonPlanned, v1alpha1.ReasonAdoptionOffered:
 		return false
 	}
 	return r.status == metav1.ConditionFalse

@@ -38,6 +38,9 @@ type Providers interface {
 type Reconciler struct {
 	// Client reads from the manager's cache and writes to the API server. SetupWithManager sets it where it is nil.
 	Client client.Client
+	// APIReader reads past the cache, before anything is deleted that nobody owns. SetupWithManager sets it where it is
+	// nil.
+	APIReader client.Reader
 	// Recorder gets the events on Services. SetupWithManager sets it where it is nil.
 	Recorder events.EventRecorder
 	// Providers of the cloud. Required.
@@ -56,6 +59,8 @@ type Reconciler struct {
 	Resync time.Duration
 	// InjectGates serves the webhook that gives Pods their readiness gates, by the manager's webhook server.
 	InjectGates bool
+	// OrphanGrace is for how long something has to be seen without its Service before it is an orphan. 0: 10 minutes.
+	OrphanGrace time.Duration
 
 	// last is what was *written of each record, by the Service's UID, since the cache may still hold the one before.
 	last sync.Map
@@ -65,6 +70,8 @@ type Reconciler struct {
 	// Services that send to Pods, and the caches that those need.
 	pods     podTargets
 	follower follower
+	// sightings of orphans, by provider: of the only worker that sweeps.
+	sightings map[string]map[cloud.Ref]sighting
 	// wake has a Service get a pass, wakeNodes the targets of all brought to the nodes, wakeSweep a provider swept after
 	// a while, wakeGates the Pods looked at that wait for a Service.
 	wake      func(types.NamespacedName, priority)
@@ -76,7 +83,7 @@ type Reconciler struct {
 // +kubebuilder:rbac:groups="",resources=services,verbs=list;watch;patch
 // +kubebuilder:rbac:groups="",resources=services/status,verbs=patch
 // +kubebuilder:rbac:groups="",resources=nodes,verbs=list;watch
-// +kubebuilder:rbac:groups=fairlead.dev,resources=loadbalancerclasses,verbs=list;watch
+// +kubebuilder:rbac:groups=fairlead.dev,resources=loadbalancerclasses,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=fairlead.dev,resources=loadbalancerclasses/status,verbs=patch
 // +kubebuilder:rbac:groups=fairlead.dev,resources=loadbalancerrecords,verbs=list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=fairlead.dev,resources=loadbalancerrecords/status,verbs=patch

@@ -50,7 +50,11 @@ func (r *Reconciler) applyRecordStatus(ctx context.Context, svc *corev1.Service,
 	}
 	apply.WithAddresses(status.Addresses...)
 	for _, o := range status.Resources {
-		apply.WithResources(fairleadac.OwnedResource().WithKind(o.Kind).WithKey(o.Key).WithID(o.ID))
+		resource := fairleadac.OwnedResource().WithKind(o.Kind).WithKey(o.Key).WithID(o.ID)
+		if o.Lent {
+			resource.WithLent(true)
+		}
+		apply.WithResources(resource)
 	}
 	for _, op := range status.Plan {
 		apply.WithPlan(fairleadac.PlannedOperation().WithAction(op.Action).WithKind(op.Kind).WithKey(op.Key).WithReason(op.Reason))

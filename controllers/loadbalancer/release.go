@@ -36,7 +36,9 @@ func (r *Reconciler) release(ctx context.Context, v *view, e *entry) (ctrl.Resul
 	if ctx.Err() != nil {
 		return ctrl.Result{}, ctx.Err()
 	}
+	r.eventsOfAdoption(v.service, out.Done)
 	if err == nil && out.Left.Empty() {
+		r.eventLeft(v.service, last)
 		return ctrl.Result{}, r.released(ctx, v, last != nil)
 	}
 	res := ensured(out, v.binding.policy)

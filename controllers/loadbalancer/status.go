@@ -86,7 +86,7 @@ func recordStatus(last *v1alpha1.LoadBalancerRecordStatus, v *view, res result, 
 	}
 	status.Resources, status.Addresses = nil, nil
 	for _, o := range res.outcome.Observed {
-		status.Resources = append(status.Resources, v1alpha1.OwnedResource{Kind: o.Kind, Key: o.Key, ID: o.ID})
+		status.Resources = append(status.Resources, v1alpha1.OwnedResource{Kind: o.Kind, Key: o.Key, ID: o.ID, Lent: o.Lent})
 	}
 	for _, in := range cloud.Ingresses(res.outcome.Observed) {
 		status.Addresses = append(status.Addresses, in.IP+in.Hostname)
@@ -170,6 +170,9 @@ func applyCondition(c metav1.Condition) *metav1ac.ConditionApplyConfiguration {
 // published returns the addresses to publish: those of a balancer that is complete, if not all that is asked for; until
 // it is, of those published already the ones that still exist, so that what works stays known.
 func published(svc *corev1.Service, out cloud.Outcome) []corev1.LoadBalancerIngress {
+	if adopting(out) {
+		return svc.Status.LoadBalancer.Ingress // another controller published it, and it serves
+	}
 	var observed []corev1.LoadBalancerIngress
 	for _, in := range cloud.Ingresses(out.Observed) {
 		ingress := corev1.LoadBalancerIngress{IP: in.IP, Hostname: in.Hostname}

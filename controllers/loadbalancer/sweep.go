@@ -54,29 +54,52 @@ func (r *Reconciler) sweepOnce(provider string) {
 	}
 }
 
+// sweep has a provider swept from now on, and at once if so asked.
+func (r *Reconciler) sweep(provider string, now bool) {
+	r.sweepOnce(provider)
+	if now {
+		r.wakeSweep(provider, 0)
+	}
+}
+
 // sweepReconciler sweeps a provider, by name.
 type sweepReconciler struct{ *Reconciler }
 
-// Reconcile lists everything of the cluster in one cloud and gives a pass to each Service that has something else there
-// than it should, or that waits to be compared for the first time. Calls for drift come after all others.
+// Reconcile lists everything of the cluster in one cloud, and looks for drift and for orphans in it.
 func (r *sweepReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	next := r.Resync*9/10 + rand.N(r.Resync/5+1)
 	provider, err := r.Providers.Get(req.Name)
 	if err != nil {
 		return ctrl.Result{RequeueAfter: next}, nil // its Services say so
 	}
-	started := time.Now()
-	resources, err := provider.List(cloud.WithPriority(ctx, cloud.PriorityDrift), r.ClusterID)
+	resources, err := r.list(ctx, req.Name, provider)
 	if err != nil {
-		e := provider.Classify(err)
-		if e.Class == cloud.Throttled {
+		if e := provider.Classify(err); e.Class == cloud.Throttled {
 			return ctrl.Result{RequeueAfter: max(e.After, minRetry)}, nil
 		}
-		if r.sweeps.of(req.Name) == nil {
-			r.sweeps.put(req.Name, &snapshot{})
-			r.wakeUnlooked(req.Name)
+		return ctrl.Result{}, err
+	}
+	wait, err := r.tendOrphans(ctx, req.Name, provider, resources)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if wait > 0 {
+		next = min(next, wait)
+	}
+	return ctrl.Result{RequeueAfter: next}, nil
+}
+
+// list returns what there is of the cluster, and gives a pass to each Service that has something else there than it should,
+// or that waits to be compared for the first time. Calls for drift come after all others.
+func (r *sweepReconciler) list(ctx context.Context, name string, p cloud.Provider) ([]cloud.Resource, error) {
+	started := time.Now()
+	resources, err := p.List(cloud.WithPriority(ctx, cloud.PriorityDrift), r.ClusterID)
+	if err != nil {
+		if p.Classify(err).Class != cloud.Throttled && r.sweeps.of(name) == nil {
+			r.sweeps.put(name, &snapshot{})
+			r.wakeUnlooked(name)
 		}
-		return ctrl.Result{}, fmt.Errorf("listing what provider %q has: %w", req.Name, err)
+		return nil, fmt.Errorf("listing what provider %q has: %w", name, err)
 	}
 	seen := &snapshot{owners: map[cloud.OwnerID][]cloud.Resource{}}
 	for _, resource := range resources {
@@ -84,15 +107,15 @@ func (r *sweepReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl
 			seen.owners[id] = append(seen.owners[id], resource)
 		}
 	}
-	if r.sweeps.of(req.Name) == nil {
-		r.sweeps.put(req.Name, seen)
+	if r.sweeps.of(name) == nil {
+		r.sweeps.put(name, seen)
 	} else {
 		// Whoever was there at the start was compared by now, and what was seen then can go.
-		r.sweeps.put(req.Name, &snapshot{})
+		r.sweeps.put(name, &snapshot{})
 	}
-	r.wakeUnlooked(req.Name)
-	r.findDrift(req.Name, provider, seen, started)
-	return ctrl.Result{RequeueAfter: next}, nil
+	r.wakeUnlooked(name)
+	r.findDrift(name, p, seen, started)
+	return resources, nil
 }
 
 // wakeUnlooked wakes the Services that wait to be compared for the first time.

@@ -49,6 +49,9 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	if r.Client == nil {
 		r.Client = mgr.GetClient()
 	}
+	if r.APIReader == nil {
+		r.APIReader = mgr.GetAPIReader()
+	}
 	if r.Recorder == nil {
 		r.Recorder = mgr.GetEventRecorder(FieldManager)
 	}
@@ -72,8 +75,9 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 				builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 			WithOptions(options(r.Concurrency)).Complete(r),
 		ctrl.NewControllerManagedBy(mgr).Named(controllerClass).
-			For(&v1alpha1.LoadBalancerClass{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-			Complete(&classReconciler{client: r.Client, providers: r.Providers}),
+			For(&v1alpha1.LoadBalancerClass{}, builder.WithPredicates(
+				predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))).
+			Complete(&classReconciler{client: r.Client, providers: r.Providers, sweep: r.sweep}),
 		ctrl.NewControllerManagedBy(mgr).Named(controllerNodes).WatchesRawSource(&nodes).
 			Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []ctrl.Request {
 				return []ctrl.Request{allNodes}
@@ -102,7 +106,10 @@ func (r *Reconciler) prepare() {
 	if r.Resync == 0 {
 		r.Resync = 10 * time.Minute
 	}
-	r.ledger, r.sweeps = newLedger(), newSweeps()
+	if r.OrphanGrace == 0 {
+		r.OrphanGrace = 10 * time.Minute
+	}
+	r.ledger, r.sweeps, r.sightings = newLedger(), newSweeps(), map[string]map[cloud.Ref]sighting{}
 }
 
 func named(namespace, name string) ctrl.Request {

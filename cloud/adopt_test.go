@@ -1,0 +1,254 @@
+package cloud
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
+)
+
+// lent is adopted with what has the id.
+func lent(id string) func(*Resource) {
+	return func(r *Resource) { r.Adopted, r.Lent = id, true }
+}
+
+func claimed(r *Resource) { r.Adopted = r.ID }
+
+func foreign(r *Resource) { r.Owners = nil }
+
+// TestDiffOfWhatIsLent: it is changed in place or let go, never replaced or deleted.
+func TestDiffOfWhatIsLent(t *testing.T) {
+	cases := map[string]struct {
+		reason   string
+		desired  []Resource
+		observed []Resource
+		want     []string
+	}{
+		"InPlace": {
+			reason:   "what can change does",
+			desired:  []Resource{want("A", "1", fixed, attribute("size", "2"))},
+			observed: []Resource{have("A", "1", lent("a-1"))},
+			want:     []string{"Update A/1 a-1: changing size"},
+		},
+		"NeverReplaced": {
+			reason:   "not even where replacement is Recreate; what is not Fixed neither",
+			desired:  []Resource{want("A", "1", fixed, attribute("shape", "square")), want("B", "1", attribute("shape", "square"))},
+			observed: []Resource{have("A", "1", lent("a-1")), have("B", "1", lent("a-1"))},
+			want:     []string{"blocked A/1 Replacement", "blocked B/1 Replacement"},
+		},
+		"NotReplacedBelow": {
+			reason:   "what it stands on is not taken away from under it",
+			desired:  []Resource{want("A", "1", fixed, attribute("shape", "square")), want("B", "1", on("A", "1", false))},
+			observed: []Resource{have("A", "1"), have("B", "1", on("A", "1", false), lent("b-1"))},
+			want:     []string{"blocked A/1 Replacement"},
+		},
+		"Failed": {
+			reason:   "it is not deleted to be made anew",
+			desired:  []Resource{want("A", "1")},
+			observed: []Resource{have("A", "1", lent("a-1"), in(StateFailed))},
+			want:     []string{"blocked A/1 Replacement"},
+		},
+		"FirstChoice": {
+			reason:   "what was made before the adoption does not take the place of what was adopted",
+			desired:  []Resource{want("A", "1", fixed), want("B", "1", on("A", "1", false))},
+			observed: []Resource{have("A", "1", id("a-0")), have("A", "1", lent("b-1")), have("B", "1", on("A", "1", false), lent("b-1"))},
+			want:     []string{"Delete A/1 a-0"},
+		},
+		"LetGo": {
+			reason: "targets first, since the marks say what they were of; what it uses stays with it; what was made goes",
+			observed: []Resource{have("A", "1", lent("a-1")), have("B", "1", lent("a-1"), on("A", "1", true), on("S", "1", false)), have("S", "1", targets("x")),
+				have("C", "1", on("A", "1", true))},
+			want: []string{"SyncTargets S/1: targets +0 -1", "Update B/1 b-1: letting it go: it was adopted", "Delete C/1 c-1",
+				"Update A/1 a-1: letting it go: it was adopted", "Update S/1 s-1: letting it go: it was adopted"},
+		},
+		"Stray": {
+			reason:   "an adoption that nobody finishes: its marks go, its targets, which are still those of before, stay",
+			desired:  []Resource{want("A", "1"), want("S", "1", targets("y"))},
+			observed: []Resource{have("A", "1", foreign, id("a-9"), func(r *Resource) { r.Key = "9" }), have("S", "1", lent("a-9"), targets("x"))},
+			want: []string{"Create A/1", "Create S/1", "SyncTargets S/1: targets +1 -0",
+				"Update S/1 s-1: letting it go: it was adopted"},
+		},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			plan, err := Diff(us, tc.desired, tc.observed, v1alpha1.ReplacementRecreate)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want, lines(plan)); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
+			}
+		})
+	}
+}
+
+func TestPlanAdoption(t *testing.T) {
+	desired := []Resource{want("A", "1"), want("L", "80", on("A", "1", true))}
+	found := func(edit func(*Adoptable), edits ...func(*Resource)) []Adoptable {
+		f := Adoptable{ID: "x", AdoptableBy: "c/shop/cart", Resources: []Resource{
+			have("A", "1", append([]func(*Resource){foreign, id("x")}, edits...)...),
+			have("L", "80", foreign, on("A", "1", true)), have("L", "9443", foreign, on("A", "1", true))}}
+		if edit != nil {
+			edit(&f)
+		}
+		return []Adoptable{f}
+	}
+	madeForUs := func(f *Adoptable) { f.AdoptableBy, f.MadeBy = "", "service-controller" }
+	cases := map[string]struct {
+		reason   string
+		options  Options
+		observed []Resource
+		found    []Adoptable
+		want     []string
+	}{
+		"Lent": {
+			reason:  "the parts that are wanted, then the balancer",
+			options: Options{Adopt: "x"}, found: found(nil),
+			want: []string{"L/80 adopted x lent", "A/1 adopted x lent"},
+		},
+		"Resumed": {
+			reason:  "what is marked already is not marked again",
+			options: Options{Adopt: "x"}, observed: []Resource{have("L", "80", lent("x"))},
+			found: found(func(f *Adoptable) { f.Resources[1] = have("L", "80", lent("x")) }),
+			want:  []string{"A/1 adopted x lent"},
+		},
+		"TakenOver": {
+			reason:  "the balancer first, then everything, then that everything is",
+			options: Options{TakeOver: true}, found: found(madeForUs),
+			want: []string{"A/1 adopted x", "L/80", "L/9443", "A/1"},
+		},
+		"TakingOver": {
+			reason:   "what was begun is finished, whatever the options say now",
+			observed: []Resource{have("A", "1", id("x"), claimed), have("L", "80")},
+			found:    found(func(f *Adoptable) { f.Resources[1] = have("L", "80") }, of(us), claimed),
+			want:     []string{"L/9443", "A/1"},
+		},
+		"Gone": {
+			reason:   "what was begun and is gone is not waited for",
+			observed: []Resource{have("A", "1", id("x"), claimed)},
+		},
+		"Offered": {
+			reason: "nobody has decided", found: found(madeForUs),
+			want: []string{"blocked Offered x"},
+		},
+		"Several": {
+			reason:  "which one is not the core's to choose",
+			options: Options{TakeOver: true}, found: append(found(madeForUs), found(func(f *Adoptable) {
+				madeForUs(f)
+				f.ID, f.Resources[0].ID = "y", "y"
+			})...),
+			want: []string{"blocked Offered x", "blocked Offered y"},
+		},
+		"OfferTaken": {
+			reason: "another Service has it, so it is not offered", found: found(madeForUs, of(them)),
+		},
+		"NoConsent": {
+			reason:  "a consent for another Service is none",
+			options: Options{Adopt: "x"}, found: found(func(f *Adoptable) { f.AdoptableBy = "c/shop/cart2" }),
+			want: []string{"blocked Adoption x"},
+		},
+		"Granted": {
+			reason:  "the class consents in the owner's place",
+			options: Options{Adopt: "x", Granted: true}, found: found(func(f *Adoptable) { f.AdoptableBy = "" }),
+			want: []string{"L/80 adopted x lent", "A/1 adopted x lent"},
+		},
+		"OtherID": {
+			reason:  "a provider that tells of another one than was asked for is not believed",
+			options: Options{Adopt: "y"}, found: found(nil),
+			want: []string{"blocked Adoption y"},
+		},
+		"NoBalancer": {
+			reason:  "nor one that does not say what the balancer is",
+			options: Options{Adopt: "x"}, found: found(func(f *Adoptable) { f.Resources = f.Resources[1:] }),
+			want: []string{"blocked Adoption x"},
+		},
+		"Taken": {
+			reason:  "consent or not, it is another Service's",
+			options: Options{Adopt: "x", Granted: true}, found: found(nil, of(them)),
+			want: []string{"blocked Adoption x"},
+		},
+		"PartTaken": {
+			reason:  "a part that is wanted is another Service's",
+			options: Options{Adopt: "x"}, found: found(func(f *Adoptable) { f.Resources[1].Owners = ownerIDs([]Owner{them}) }),
+			want: []string{"blocked Adoption x"},
+		},
+		"OtherPartTaken": {
+			reason:  "a part that is not wanted may be",
+			options: Options{Adopt: "x"}, found: found(func(f *Adoptable) { f.Resources[2].Owners = ownerIDs([]Owner{them}) }),
+			want: []string{"L/80 adopted x lent", "A/1 adopted x lent"},
+		},
+		"Second": {
+			reason:  "the Service has a balancer",
+			options: Options{Adopt: "x"}, observed: []Resource{have("A", "1")}, found: found(nil),
+			want: []string{"blocked Adoption x"},
+		},
+		"Pending": {
+			reason:  "nothing is marked while the cloud is still at it",
+			options: Options{Adopt: "x"}, found: found(nil, in(StatePending)),
+			want: []string{"waiting A/1"},
+		},
+		"Failed": {
+			reason:  "what has failed is not adopted",
+			options: Options{Adopt: "x"}, found: found(nil, in(StateFailed)),
+			want: []string{"blocked Adoption x"},
+		},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			a := planAdoption(us, desired, tc.observed, tc.found, tc.options)
+			var got []string
+			for _, op := range a.operations {
+				line := op.Resource.Name()
+				if op.Resource.Adopted != "" {
+					line += " adopted " + op.Resource.Adopted
+				}
+				if op.Resource.Lent {
+					line += " lent"
+				}
+				got = append(got, line)
+			}
+			for _, b := range a.blocked {
+				got = append(got, "blocked "+string(b.Reason)+" "+b.Resource)
+			}
+			for _, w := range a.waiting {
+				got = append(got, "waiting "+w)
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
+			}
+		})
+	}
+}
+
+func TestAdoptionOptions(t *testing.T) {
+	class := &v1alpha1.LoadBalancerClassSpec{Adoption: &v1alpha1.Adoption{TakeOver: v1alpha1.TakeOverAutomatic,
+		Grants: []v1alpha1.AdoptionGrant{{Namespace: "shop", Name: "cart", IDs: []string{"x", "y"}}, {Namespace: "shop", Name: "till", IDs: []string{"z"}}}}}
+	for name, tc := range map[string]struct {
+		annotations map[string]string
+		class       *v1alpha1.LoadBalancerClassSpec
+		want        Options
+		wrong       string
+	}{
+		"Nothing":  {nil, nil, Options{}, ""},
+		"Granted":  {map[string]string{v1alpha1.AnnotationAdopt: "y"}, class, Options{Adopt: "y", Granted: true, TakeOver: true}, ""},
+		"Another":  {map[string]string{v1alpha1.AnnotationAdopt: "z"}, class, Options{Adopt: "z", TakeOver: true}, ""},
+		"NoClass":  {map[string]string{v1alpha1.AnnotationAdopt: "y"}, nil, Options{Adopt: "y"}, ""},
+		"None":     {map[string]string{v1alpha1.AnnotationAdopt: "None", v1alpha1.AnnotationShare: "web"}, nil, Options{Adopt: "None"}, ""},
+		"Together": {map[string]string{v1alpha1.AnnotationAdopt: "y", v1alpha1.AnnotationShare: "web"}, nil, Options{Adopt: "y"}, "remove one of them"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			svc := balancer(nil)
+			svc.Namespace, svc.Name, svc.Annotations = "shop", "cart", tc.annotations
+			got, err := ParseOptions(svc, tc.class)
+			if (err != nil) != (tc.wrong != "") || err != nil && !strings.Contains(err.Error(), tc.wrong) {
+				t.Errorf("error %v, want %q", err, tc.wrong)
+			}
+			tc.want.Policy, tc.want.Replacement = v1alpha1.PolicyApply, v1alpha1.ReplacementNever
+			if got != tc.want {
+				t.Errorf("got %+v, want %+v", got, tc.want)
+			}
+		})
+	}
+}
