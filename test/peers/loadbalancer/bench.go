@@ -78,7 +78,6 @@ func (b *bench) stop() {
 
 // Measurement is one step of one peer in one run.
 type Measurement struct {
-	Run        int
 	Peer, Step string
 	// Reads and Writes are calls of the cloud, Refused those of them that it did not do.
 	Reads, Writes, Refused int

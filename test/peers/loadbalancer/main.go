@@ -12,6 +12,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -32,7 +33,7 @@ import (
 // options are what the command line says.
 type options struct {
 	assets, manager, peer, crds string
-	page                        string
+	page, json                  string
 	runs, services, nodes       int
 	peers                       []string
 	keep                        bool
@@ -63,6 +64,7 @@ func parse(args []string) (options, error) {
 	fs.StringVar(&o.peer, "peer", filepath.Join("bin", "servicecontroller"), "the service controller of test/peers/servicecontroller, a `file`")
 	fs.StringVar(&o.crds, "crds", filepath.Join("config", "crd", "bases"), "`folder` of Fairlead's custom resources")
 	fs.StringVar(&o.page, "page", "", "`file` for the page of figures, written when all was measured")
+	fs.StringVar(&o.json, "json", "", "`file` for all that was measured; what is in it of the same size counts, too")
 	fs.IntVar(&o.runs, "runs", 3, "measure so many times and print medians; the peers take turns in being first")
 	fs.IntVar(&o.services, "services", 1000, "Services of one port each")
 	fs.IntVar(&o.nodes, "nodes", 10, "Nodes before one is added")
@@ -75,13 +77,13 @@ func parse(args []string) (options, error) {
 		o.peers = strings.Split(value, ",")
 		return nil
 	})
-	quick := fs.Bool("quick", false, "a look in some 3 minutes: one run of 200 Services, and no page")
+	quick := fs.Bool("quick", false, "a look in some 5 minutes: one run of 500 Services, and no page")
 	fs.BoolVar(&o.keep, "keep", false, "keep the folder of logs")
 	if err := fs.Parse(args); err != nil {
 		return o, err
 	}
 	if *quick {
-		o.runs, o.services, o.page = 1, 200, ""
+		o.runs, o.services, o.page, o.json = 1, 500, "", ""
 	}
 	switch {
 	case fs.NArg() > 0:
@@ -121,11 +123,17 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	r := results{CPUs: runtime.NumCPU(), Options: o}
+	r := results{CPUs: runtime.NumCPU(), Services: o.services, Nodes: o.nodes, Wide: o.wide, Account: o.account}
+	if err = r.read(o.json); err != nil {
+		return err
+	}
 	if err = r.fill(ctx, b); err != nil {
 		return err
 	}
-	r.Took = time.Since(began)
+	r.Took += time.Since(began)
+	if err = r.write(o.json); err != nil {
+		return err
+	}
 	var page strings.Builder
 	r.print(&page)
 	if _, err = io.WriteString(out, page.String()); err != nil {
@@ -141,10 +149,43 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 
 // results are all that was measured.
 type results struct {
-	CPUs         int
-	Options      options
-	Measurements []Measurement
-	Took         time.Duration
+	CPUs, Services, Nodes int
+	Wide, Account         cloud.Limits
+	Measurements          []Measurement
+	Took                  time.Duration
+}
+
+// read goes on from what is in a file, if there is one, unless that was measured otherwise.
+func (r *results) read(file string) error {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	before := results{}
+	if err == nil {
+		err = json.Unmarshal(text, &before)
+	}
+	if err != nil {
+		return fmt.Errorf("reading earlier results: %w", err)
+	}
+	if before.CPUs == r.CPUs && before.Services == r.Services && before.Nodes == r.Nodes && before.Wide == r.Wide && before.Account == r.Account {
+		r.Measurements, r.Took = before.Measurements, before.Took
+	}
+	return nil
+}
+
+func (r *results) write(file string) error {
+	if file == "" {
+		return nil
+	}
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encoding the results: %w", err)
+	}
+	if err := os.WriteFile(file, append(text, '\n'), 0o600); err != nil {
+		return fmt.Errorf("writing the results: %w", err)
+	}
+	return nil
 }
 
 func (r *results) fill(ctx context.Context, b *bench) error {
@@ -155,9 +196,6 @@ func (r *results) fill(ctx context.Context, b *bench) error {
 		}
 		for _, name := range peers {
 			measured, err := b.life(ctx, name)
-			for i := range measured {
-				measured[i].Run = run + 1
-			}
 			r.Measurements = append(r.Measurements, measured...)
 			if err != nil {
 				return fmt.Errorf("%s, run %d: %w", name, run+1, err)

@@ -39,7 +39,7 @@ func medianOf(runs []Measurement) Measurement {
 	ints := func(figure func(Measurement) int) int { return figures.Median(figures.Each(runs, figure)) }
 	floats := func(figure func(Measurement) float64) float64 { return figures.Median(figures.Each(runs, figure)) }
 	m := runs[0]
-	m.Run, m.API = 0, controlplane.Writes{}
+	m.API = controlplane.Writes{}
 	for _, run := range runs {
 		for what := range run.API {
 			m.API[what] = ints(func(m Measurement) int { return m.API[what] })
@@ -55,17 +55,16 @@ func medianOf(runs []Measurement) Measurement {
 // print writes the page.
 func (r *results) print(w io.Writer) {
 	p := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
-	o := r.Options
 	taken := medians(r.Measurements)
 	p("# LoadBalancers: the manager against the upstream service controller\n\nMade by\n\n    make bench-loadbalancer\n\n")
 	p("on %d CPUs, in %s; `BENCH_FLAGS=-quick` is a look in some minutes. %d Services of one port, %d nodes; each figure is the median of %d.\n\n",
-		r.CPUs, r.Took.Round(time.Minute), o.services, o.nodes, o.runs)
+		r.CPUs, r.Took.Round(time.Minute), r.Services, r.Nodes, r.runs())
 	p("Both serve the same Services of the same real API server, one after the other, on the same fake cloud over HTTP. The\n" +
 		"service controller is that of k8s.io/cloud-provider v0.37; its load balancer is our provider of the fake cloud behind its\n" +
 		"interface (`test/peers/servicecontroller`): it makes the same resources by the same calls, waits for the same limits, and looks no\n" +
 		"more often than it has to. Ours is the manager with its controller `loadbalancer` alone. Both work on four Services at once and\n" +
 		"may send the API server 500 requests a second.\n\n")
-	p("The limits are %s; for creation and deletion, which would take an hour within these, %s.\n\n", limitsText(o.account), limitsText(o.wide))
+	p("The limits are %s; for creation and deletion, which would take an hour within these, %s.\n\n", limitsText(r.Account), limitsText(r.Wide))
 	p("* **Seconds** pass until the last Service has its address, the last call after the start of the process is done, every set of\n" +
 		"  targets has the node, or the last Service is gone and the cloud is empty.\n" +
 		"* **At least** is what the limits ask for as many calls as were made.\n" +
@@ -73,7 +72,22 @@ func (r *results) print(w io.Writer) {
 		"  balancer and two conditions, which the service controller does not.\n\n")
 	overview(w, taken)
 	p("## Promised\n\n")
-	promised(w, taken, o)
+	promised(w, taken, r.Services, r.Account)
+}
+
+// runs is how often each step was measured, of whichever peer it was least.
+func (r *results) runs() int {
+	times := map[string]int{}
+	for _, m := range r.Measurements {
+		times[m.Peer+m.Step]++
+	}
+	least := 0
+	for _, n := range times {
+		if least == 0 || n < least {
+			least = n
+		}
+	}
+	return least
 }
 
 func limitsText(l cloud.Limits) string {
@@ -137,7 +151,7 @@ func pair(taken []Measurement, step string) (t, o Measurement, both bool) {
 }
 
 // promised prints what ours was to keep, and whether it does.
-func promised(w io.Writer, taken []Measurement, o options) {
+func promised(w io.Writer, taken []Measurement, services int, account cloud.Limits) {
 	var rows [][]string
 	row := func(step, what, promise, measured string, kept bool) {
 		verdict := "yes"
@@ -155,10 +169,10 @@ func promised(w io.Writer, taken []Measurement, o options) {
 			row(m.Step, "calls that change the cloud", "0", strconv.Itoa(m.Writes), m.Writes == 0)
 			row(m.Step, "written to the API server", "0", strconv.Itoa(m.API.Total()), m.API.Total() == 0)
 		case stepNode:
-			calls := (o.services + fake.MaxTargetsPerCall - 1) / fake.MaxTargetsPerCall
+			calls := (services + fake.MaxTargetsPerCall - 1) / fake.MaxTargetsPerCall
 			row(m.Step, "calls, looks included", fmt.Sprintf("≤ %d: sets of targets / %d", calls, fake.MaxTargetsPerCall),
 				strconv.Itoa(m.Reads+m.Writes), m.Reads+m.Writes <= calls)
-			most := 1.1 * least(o.account, 0, calls)
+			most := 1.1 * least(account, 0, calls)
 			row(m.Step, "seconds", fmt.Sprintf("≤ %s: what the limits ask for these, and 10%%", seconds(most)), seconds(m.Seconds), m.Seconds <= most)
 		}
 	}

@@ -43,8 +43,7 @@ func TestMediansAndTables(t *testing.T) {
 	var text strings.Builder
 	taken := medians(all)
 	overview(&text, taken)
-	o := options{services: 1000, account: limits}
-	promised(&text, taken, o)
+	promised(&text, taken, 1000, limits)
 	want := `|  | peer | calls that look | calls that change | refused | seconds | at least | written to the API server (Events) | CPU s |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 | the controller started again | service controller | 1000 | 0 | 0 | 50.00 | 48.00 | 2000 (2000) | 1.00 |
@@ -69,7 +68,7 @@ func TestMediansAndTables(t *testing.T) {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	text.Reset()
-	promised(&text, []Measurement{measured(ours, stepRestart, 1, 1, 1, 1), measured(ours, stepNode, 1, 6, 0, 0.89)}, o)
+	promised(&text, []Measurement{measured(ours, stepRestart, 1, 1, 1, 1), measured(ours, stepNode, 1, 6, 0, 0.89)}, 1000, limits)
 	if got := strings.Count(text.String(), "**no**"); got != 4 {
 		t.Errorf("%d promises are broken, want 4:\n%s", got, text.String())
 	}
@@ -121,5 +120,30 @@ func TestAccount(t *testing.T) {
 	}
 	if err := a.empty(); err == nil {
 		t.Error("empty with two objects")
+	}
+}
+
+// TestResultsGoOn adds to what is in a file only what was measured the same way.
+func TestResultsGoOn(t *testing.T) {
+	file := t.TempDir() + "/results.json"
+	first := results{CPUs: 2, Services: 10, Account: limits, Took: 1, Measurements: []Measurement{measured(ours, stepNode, 0, 5, 3, 0.85)}}
+	if err := first.write(file); err != nil {
+		t.Fatal(err)
+	}
+	same := results{CPUs: 2, Services: 10, Account: limits}
+	other := results{CPUs: 2, Services: 11, Account: limits}
+	for _, r := range []*results{&same, &other} {
+		if err := r.read(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(first, same); diff != "" {
+		t.Errorf("the same (-want +got):\n%s", diff)
+	}
+	if len(other.Measurements) != 0 || other.runs() != 0 || same.runs() != 1 {
+		t.Errorf("of another size: %+v", other)
+	}
+	if err := (&results{}).read(t.TempDir() + "/none"); err != nil {
+		t.Errorf("without a file: %v", err)
 	}
 }
