@@ -17,11 +17,16 @@ import (
 // patience is how long one request may take.
 const patience = 30 * time.Second
 
-// connect makes a client of the cluster that kubectl talks to.
-func connect(kubeconfig, name string) (client.Client, error) {
+// loading reads the kubeconfig as kubectl does.
+func loading(kubeconfig, name string) clientcmd.ClientConfig {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = kubeconfig
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: name}).ClientConfig()
+	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: name})
+}
+
+// connect makes a client of the cluster that kubectl talks to.
+func connect(kubeconfig, name string) (client.Client, error) {
+	config, err := loading(kubeconfig, name).ClientConfig()
 	if err != nil {
 		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
 	}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
+)
+
+// States of a plan.
+const (
+	// stateDone: the cloud has what the Service asks for.
+	stateDone = "Done"
+	// statePlanned: there are steps, and none is taken, because the policy is Plan.
+	statePlanned = "Planned"
+	// stateUnderWay: there are steps, and the manager is at them.
+	stateUnderWay = "UnderWay"
+	// stateHeldUp: something is in the way; steps may be missing.
+	stateHeldUp = "HeldUp"
+	// stateOutdated: the manager has not looked at the Service since it was changed.
+	stateOutdated = "Outdated"
+	// stateUnserved: nobody of ours serves it, or has seen it yet.
+	stateUnserved = "Unserved"
+)
+
+// planEntry is what `plan -o json` prints of one Service.
+type planEntry struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	State     string `json:"state"`
+	// Class is the name of the LoadBalancerClass; empty where the manager's configuration serves the Service.
+	Class    string          `json:"class,omitempty"`
+	Provider string          `json:"provider,omitempty"`
+	Policy   v1alpha1.Policy `json:"policy,omitempty"`
+	// Reason and Message are those of the condition Ready.
+	Reason  string `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
+	// Generation of the Service, and the one that the plan is of.
+	Generation         int64 `json:"generation"`
+	ObservedGeneration int64 `json:"observedGeneration"`
+	// Steps in the order in which they are taken.
+	Steps []v1alpha1.PlannedOperation `json:"steps"`
+	Drift *v1alpha1.Drift             `json:"drift,omitempty"`
+}
+
+// planOf reads a plan. Nil: there is no record. Neither is changed.
+func planOf(svc *corev1.Service, record *v1alpha1.LoadBalancerRecord) planEntry {
+	e := planEntry{Namespace: svc.Namespace, Name: svc.Name, State: stateUnserved, Generation: svc.Generation, Steps: []v1alpha1.PlannedOperation{}}
+	if record == nil || record.Status.ServiceUID != svc.UID {
+		// It was refused, or is somebody else's.
+		if c := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionLoadBalancerReady); c != nil {
+			e.State, e.Reason, e.Message, e.ObservedGeneration = stateHeldUp, c.Reason, c.Message, c.ObservedGeneration
+		}
+		return e
+	}
+	status := record.Status
+	e.Class, e.Provider, e.Policy, e.Drift = status.LoadBalancerClass, status.Provider, status.Policy, status.Drift
+	e.Steps = append(e.Steps, status.Plan...)
+	ready := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
+	if ready == nil {
+		e.State = stateUnderWay // it has just been bound
+		return e
+	}
+	e.Reason, e.Message, e.ObservedGeneration = ready.Reason, ready.Message, ready.ObservedGeneration
+	switch {
+	case ready.ObservedGeneration != svc.Generation, outdatedPolicy(svc, status.Policy):
+		e.State = stateOutdated
+	case ready.Status == metav1.ConditionTrue && len(e.Steps) == 0:
+		e.State = stateDone
+	case ready.Reason == v1alpha1.ReasonPlanned:
+		e.State = statePlanned
+	case ready.Reason == v1alpha1.ReasonPending, ready.Reason == v1alpha1.ReasonDeleting, ready.Status == metav1.ConditionTrue:
+		e.State = stateUnderWay
+	default:
+		e.State = stateHeldUp
+	}
+	return e
+}
+
+// outdatedPolicy reports whether the Service names another policy than the one of the record. A change of annotations does
+// not change the generation; the other annotations cannot be compared from here.
+func outdatedPolicy(svc *corev1.Service, policy v1alpha1.Policy) bool {
+	switch named := v1alpha1.Policy(strings.TrimSpace(svc.Annotations[v1alpha1.AnnotationPolicy])); named {
+	case v1alpha1.PolicyApply, v1alpha1.PolicyPlan, v1alpha1.PolicyRetain:
+		return named != policy
+	}
+	return false
+}
+
+func printPlans(w io.Writer, entries []planEntry, format string) error {
+	if format == "json" {
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		if entries == nil {
+			entries = []planEntry{}
+		}
+		return encoder.Encode(entries)
+	}
+	if len(entries) == 0 {
+		_, err := fmt.Fprintln(w, "There is no Service of type LoadBalancer.")
+		return err
+	}
+	for i, e := range entries {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		if err := e.print(w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var signs = map[string]string{"Create": "+", "Update": "~", "Delete": "-"}
+
+func (e *planEntry) print(w io.Writer) error {
+	fmt.Fprintf(w, "svc/%s in %s", e.Name, e.Namespace)
+	if e.Provider != "" {
+		fmt.Fprintf(w, " (provider %s, class %s, policy %s)", e.Provider, cmp.Or(e.Class, "-"), cmp.Or(string(e.Policy), "-"))
+	}
+	fmt.Fprintf(w, ": %s\n", e.verdict())
+	if e.State == stateHeldUp || e.State == stateOutdated && e.Message != "" {
+		fmt.Fprintf(w, "  %s: %s\n", e.Reason, e.Message)
+	}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, s := range e.Steps {
+		fmt.Fprintf(table, "  %s %s\t%s/%s\t%s\n", signs[s.Action], s.Action, s.Kind, s.Key, s.Reason)
+	}
+	if d := e.Drift; d != nil && d.State == v1alpha1.DriftFound {
+		fmt.Fprintf(table, "  Changed by somebody else, found %s:\n", d.FoundAt.UTC().Format(time.RFC3339))
+		for _, r := range d.Resources {
+			fmt.Fprintf(table, "  !\t%s/%s\t%s\n", r.Kind, r.Key, r.Difference)
+		}
+		if d.More > 0 {
+			fmt.Fprintf(table, "  !\tand %d more\n", d.More)
+		}
+	}
+	return table.Flush()
+}
+
+// verdict is the state in words.
+func (e *planEntry) verdict() string {
+	steps, are := fmt.Sprintf("%d steps", len(e.Steps)), "are"
+	if len(e.Steps) == 1 {
+		steps, are = "1 step", "is"
+	}
+	switch e.State {
+	case stateDone:
+		return "nothing to do, the cloud has what the Service asks for"
+	case statePlanned:
+		return steps + " would be taken; none is, because the policy is Plan"
+	case stateUnderWay:
+		return steps + " " + are + " being taken"
+	case stateHeldUp:
+		return "something is in the way"
+	case stateOutdated:
+		return fmt.Sprintf("OUT OF DATE, the manager has not looked at the Service since it was changed "+
+			"(the plan is of generation %d and policy %s, the Service of generation %d): ask again", e.ObservedGeneration, e.Policy, e.Generation)
+	}
+	return "no LoadBalancerRecord: it is not served by Fairlead, or the manager has not seen it yet"
+}
