@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
+	"time"
 )
 
 // CallKind says which of an account's limits a call counts against.
@@ -19,6 +20,7 @@ const (
 type limited struct {
 	Provider
 	buckets [2]*bucket // by CallKind
+	meter   Meter
 }
 
 // Limited puts a provider behind limits. Every method waits for its turn and spends one call before it does anything;
@@ -27,8 +29,11 @@ type limited struct {
 // and Classify cost nothing.
 //
 // A method that sends more than one call spends the others by Wait.
-func Limited(p Provider, limits Limits) Provider {
-	return &limited{Provider: p, buckets: [2]*bucket{Read: newBucket(limits.Reads), Write: newBucket(limits.Writes)}}
+func Limited(p Provider, limits Limits) Provider { return Metered(p, limits, silent{}) }
+
+// Metered is Limited, and tells a Meter of every call.
+func Metered(p Provider, limits Limits, meter Meter) Provider {
+	return &limited{Provider: p, meter: meter, buckets: [2]*bucket{Read: newBucket(limits.Reads), Write: newBucket(limits.Writes)}}
 }
 
 type purseKey struct{}
@@ -48,21 +53,39 @@ func Wait(ctx context.Context, kind CallKind) error {
 	if p == nil || kind == p.kind && p.spent.CompareAndSwap(false, true) {
 		return nil
 	}
-	return p.account.buckets[kind].take(ctx, PriorityOf(ctx))
+	return p.account.spend(ctx, kind)
 }
 
-// do spends a call, then sends it.
-func (l *limited) do(ctx context.Context, kind CallKind, call func(context.Context) error) error {
-	b := l.buckets[kind]
-	if err := b.take(ctx, PriorityOf(ctx)); err != nil {
-		return err
+// spend waits until the limit lets a call go.
+func (l *limited) spend(ctx context.Context, kind CallKind) error {
+	begin := time.Now()
+	l.meter.Queued(kind, 1)
+	err := l.buckets[kind].take(ctx, PriorityOf(ctx))
+	l.meter.Queued(kind, -1)
+	if err == nil {
+		l.meter.Spent(kind, time.Since(begin))
 	}
-	err := call(context.WithValue(ctx, purseKey{}, &purse{account: l, kind: kind}))
-	l.answered(b, err)
 	return err
 }
 
-func (l *limited) answered(b *bucket, err error) {
+// do spends a call, then sends it. Method is the provider's.
+func (l *limited) do(ctx context.Context, kind CallKind, method string, call func(context.Context) error) error {
+	begin := time.Now()
+	err := l.spend(ctx, kind)
+	if err == nil {
+		err = call(context.WithValue(ctx, purseKey{}, &purse{account: l, kind: kind}))
+		l.answered(kind, err)
+	}
+	var class Class
+	if err != nil {
+		class = l.Classify(err).Class
+	}
+	l.meter.Done(method, time.Since(begin), class)
+	return err
+}
+
+func (l *limited) answered(kind CallKind, err error) {
+	b := l.buckets[kind]
 	switch {
 	case err == nil:
 		b.succeeded()
@@ -72,7 +95,7 @@ func (l *limited) answered(b *bucket, err error) {
 			return
 		}
 		if e := l.Provider.Classify(err); e.Class == Throttled {
-			b.throttled(e.After)
+			l.meter.Closed(kind, b.throttled(e.After))
 		}
 	}
 }
@@ -80,7 +103,7 @@ func (l *limited) answered(b *bucket, err error) {
 func urgent(ctx context.Context) context.Context { return WithPriority(ctx, PriorityUrgent) }
 
 func (l *limited) Observe(ctx context.Context, owner Owner) (resources []Resource, err error) {
-	err = l.do(ctx, Read, func(ctx context.Context) error {
+	err = l.do(ctx, Read, "Observe", func(ctx context.Context) error {
 		resources, err = l.Provider.Observe(ctx, owner)
 		return err
 	})
@@ -88,7 +111,7 @@ func (l *limited) Observe(ctx context.Context, owner Owner) (resources []Resourc
 }
 
 func (l *limited) List(ctx context.Context, clusterID string) (resources []Resource, err error) {
-	err = l.do(ctx, Read, func(ctx context.Context) error {
+	err = l.do(ctx, Read, "List", func(ctx context.Context) error {
 		resources, err = l.Provider.List(ctx, clusterID)
 		return err
 	})
@@ -97,7 +120,7 @@ func (l *limited) List(ctx context.Context, clusterID string) (resources []Resou
 
 // Adoptable implements Adopter for whatever provider it limits.
 func (l *limited) Adoptable(ctx context.Context, owner Owner, id string) (found []Adoptable, err error) {
-	err = l.do(ctx, Read, func(ctx context.Context) error {
+	err = l.do(ctx, Read, "Adoptable", func(ctx context.Context) error {
 		found, err = FindAdoptable(ctx, l.Provider, owner, id)
 		return err
 	})
@@ -105,7 +128,7 @@ func (l *limited) Adoptable(ctx context.Context, owner Owner, id string) (found 
 }
 
 func (l *limited) Create(ctx context.Context, owner Owner, desired Resource) (made Resource, err error) {
-	err = l.do(ctx, Write, func(ctx context.Context) error {
+	err = l.do(ctx, Write, "Create", func(ctx context.Context) error {
 		made, err = l.Provider.Create(ctx, owner, desired)
 		return err
 	})
@@ -113,15 +136,15 @@ func (l *limited) Create(ctx context.Context, owner Owner, desired Resource) (ma
 }
 
 func (l *limited) Update(ctx context.Context, owner Owner, observed, desired Resource) error {
-	return l.do(ctx, Write, func(ctx context.Context) error { return l.Provider.Update(ctx, owner, observed, desired) })
+	return l.do(ctx, Write, "Update", func(ctx context.Context) error { return l.Provider.Update(ctx, owner, observed, desired) })
 }
 
 func (l *limited) Delete(ctx context.Context, owner Owner, observed Resource) error {
-	return l.do(urgent(ctx), Write, func(ctx context.Context) error { return l.Provider.Delete(ctx, owner, observed) })
+	return l.do(urgent(ctx), Write, "Delete", func(ctx context.Context) error { return l.Provider.Delete(ctx, owner, observed) })
 }
 
 func (l *limited) SyncTargets(ctx context.Context, changes []TargetChange) (errs []error) {
-	err := l.do(urgent(ctx), Write, func(ctx context.Context) error {
+	err := l.do(urgent(ctx), Write, "SyncTargets", func(ctx context.Context) error {
 		errs = l.Provider.SyncTargets(ctx, changes)
 		return firstThrottled(l.Provider, errs)
 	})

@@ -158,19 +158,21 @@ func (b *bucket) serve() {
 }
 
 // throttled closes the gate for the time that the cloud gave, or for a growing one where it gave none, and sends home
-// those who wait. Calls that were under way together are one offence.
-func (b *bucket) throttled(after time.Duration) {
+// those who wait. Calls that were under way together are one offence. It returns for how long more than before the gate
+// is closed.
+func (b *bucket) throttled(after time.Duration) (longer time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
 	if after <= 0 {
 		if b.closed.After(now) {
-			return
+			return 0
 		}
 		b.penalty = min(max(2*b.penalty, minPenalty), maxPenalty)
 		after = b.penalty
 	}
 	if until := now.Add(after); until.After(b.closed) {
+		longer = min(after, until.Sub(b.closed))
 		b.closed = until
 	}
 	// No burst when the gate opens again.
@@ -179,6 +181,7 @@ func (b *bucket) throttled(after time.Duration) {
 		w.result <- &heldBack{b.closed.Sub(now)}
 	}
 	b.waiting = nil
+	return longer
 }
 
 // succeeded forgets earlier offences.

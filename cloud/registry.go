@@ -49,6 +49,9 @@ func Names() []string {
 // Providers starts each provider when it is first asked for, once, since a class may name one that the manager's
 // configuration does not. For several goroutines: the start of one, which may take its time, does not hold up the others.
 type Providers struct {
+	// Meter makes what is told of a provider's calls. Nil: nobody is told. To be set before the first Get.
+	Meter func(provider string) Meter
+
 	config    func(name string) (Config, error)
 	factories map[string]Factory
 
@@ -105,7 +108,11 @@ func (p *Providers) Get(name string) (Provider, error) {
 	}
 	// A plugin that was restarted may have another account.
 	if limits := s.own.Over(s.provider.Capabilities().Limits); s.limited == nil || limits != s.limits {
-		s.limited, s.limits = Limited(s.provider, limits), limits
+		var meter Meter = silent{}
+		if p.Meter != nil {
+			meter = p.Meter(name)
+		}
+		s.limited, s.limits = Metered(s.provider, limits, meter), limits
 	}
 	return s.limited, nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/fake" // registers itself, as every cloud that is imported here does
 	"github.com/fairlead/fairlead/cloud/plugin"
+	"github.com/fairlead/fairlead/controllers/loadbalancer"
 )
 
 // checkCloud refuses a provider that is neither linked into this program nor a plugin, and a plugin that has the name of
@@ -44,6 +45,7 @@ func cloudProviders(c *configv1alpha1.ManagerConfiguration) (*cloud.Providers, e
 		plugins[p.Name] = plugin.Factory(plugin.Options{Name: p.Name, Socket: p.Socket, Timeout: p.Timeout.Duration})
 	}
 	providers := cloud.NewProviders(func(name string) (cloud.Config, error) { return cloudConfig(name, c) }, plugins)
+	providers.Meter = loadbalancer.Meter
 	if c.Cloud.Provider == "" {
 		return providers, nil
 	}

@@ -50,6 +50,7 @@ func (r *Reconciler) listNodes(ctx context.Context) ([]*corev1.Node, error) {
 // syncNodes sends what differs for these nodes, and for endpoints that have changed. It returns after how long it has to be called again, since a cloud
 // throttles; 0: not at all.
 func (r *Reconciler) syncNodes(ctx context.Context, nodes []cloud.Node) time.Duration {
+	defer func(begin time.Time) { nodeSyncLatency.Observe(time.Since(begin).Seconds()) }(time.Now())
 	var wait time.Duration
 	all := &backends{nodes: nodes}
 	for _, name := range r.ledger.providers() {
@@ -163,6 +164,7 @@ func (r *Reconciler) send(ctx context.Context, p cloud.Provider, b *batch) (wait
 		return 0
 	}
 	failed := make([]*cloud.Error, len(b.entries))
+	begin := time.Now()
 	for i, err := range p.SyncTargets(ctx, b.changes) {
 		if err != nil {
 			failed[b.of[i]] = p.Classify(err)
@@ -170,6 +172,7 @@ func (r *Reconciler) send(ctx context.Context, p cloud.Provider, b *batch) (wait
 	}
 	for i, e := range b.entries {
 		e.touched = time.Now()
+		countSync(time.Since(begin), failed[i] != nil)
 		switch err := failed[i]; {
 		case err == nil:
 			e.synced(b.to[i])

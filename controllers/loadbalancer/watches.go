@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
@@ -68,6 +69,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		gates.add(ctrl.Request{NamespacedName: service}, priorityNormal, 0)
 	}
 	return errors.Join(
+		mgr.Add(manager.RunnableFunc(r.countServices)),
 		ctrl.NewControllerManagedBy(mgr).Named("loadbalancer").WatchesRawSource(&services).
 			Watches(&corev1.Service{}, serviceHandler()).
 			Watches(&v1alpha1.LoadBalancerRecord{}, r.recordHandler()).
