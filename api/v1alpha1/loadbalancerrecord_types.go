@@ -36,6 +36,11 @@ type LoadBalancerRecordStatus struct {
 	// +optional
 	ServiceUID types.UID `json:"serviceUID,omitempty"`
 
+	// serviceFingerprint tells whether the Service is as the manager last looked at it: what follows is older where it is
+	// another one than that of the Service now. Services have no generation to go by.
+	// +optional
+	ServiceFingerprint string `json:"serviceFingerprint,omitempty"`
+
 	// loadBalancerClass is the name of the LoadBalancerClass that serves the Service; empty means the manager's
 	// configuration. A Service keeps it when another class becomes the default.
 	// +optional

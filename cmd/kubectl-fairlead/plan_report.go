@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud"
 )
 
 // States of a plan.
@@ -44,9 +44,6 @@ type planEntry struct {
 	// Reason and Message are those of the condition Ready.
 	Reason  string `json:"reason,omitempty"`
 	Message string `json:"message,omitempty"`
-	// Generation of the Service, and the one that the plan is of.
-	Generation         int64 `json:"generation"`
-	ObservedGeneration int64 `json:"observedGeneration"`
 	// Steps in the order in which they are taken.
 	Steps []v1alpha1.PlannedOperation `json:"steps"`
 	Drift *v1alpha1.Drift             `json:"drift,omitempty"`
@@ -54,11 +51,11 @@ type planEntry struct {
 
 // planOf reads a plan. Nil: there is no record. Neither is changed.
 func planOf(svc *corev1.Service, record *v1alpha1.LoadBalancerRecord) planEntry {
-	e := planEntry{Namespace: svc.Namespace, Name: svc.Name, State: stateUnserved, Generation: svc.Generation, Steps: []v1alpha1.PlannedOperation{}}
+	e := planEntry{Namespace: svc.Namespace, Name: svc.Name, State: stateUnserved, Steps: []v1alpha1.PlannedOperation{}}
 	if record == nil || record.Status.ServiceUID != svc.UID {
 		// It was refused, or is somebody else's.
 		if c := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionLoadBalancerReady); c != nil {
-			e.State, e.Reason, e.Message, e.ObservedGeneration = stateHeldUp, c.Reason, c.Message, c.ObservedGeneration
+			e.State, e.Reason, e.Message = stateHeldUp, c.Reason, c.Message
 		}
 		return e
 	}
@@ -70,9 +67,9 @@ func planOf(svc *corev1.Service, record *v1alpha1.LoadBalancerRecord) planEntry 
 		e.State = stateUnderWay // it has just been bound
 		return e
 	}
-	e.Reason, e.Message, e.ObservedGeneration = ready.Reason, ready.Message, ready.ObservedGeneration
+	e.Reason, e.Message = ready.Reason, ready.Message
 	switch {
-	case ready.ObservedGeneration != svc.Generation, outdatedPolicy(svc, status.Policy):
+	case status.ServiceFingerprint != cloud.Fingerprint(svc):
 		e.State = stateOutdated
 	case ready.Status == metav1.ConditionTrue && len(e.Steps) == 0:
 		e.State = stateDone
@@ -84,16 +81,6 @@ func planOf(svc *corev1.Service, record *v1alpha1.LoadBalancerRecord) planEntry 
 		e.State = stateHeldUp
 	}
 	return e
-}
-
-// outdatedPolicy reports whether the Service names another policy than the one of the record. A change of annotations does
-// not change the generation; the other annotations cannot be compared from here.
-func outdatedPolicy(svc *corev1.Service, policy v1alpha1.Policy) bool {
-	switch named := v1alpha1.Policy(strings.TrimSpace(svc.Annotations[v1alpha1.AnnotationPolicy])); named {
-	case v1alpha1.PolicyApply, v1alpha1.PolicyPlan, v1alpha1.PolicyRetain:
-		return named != policy
-	}
-	return false
 }
 
 func printPlans(w io.Writer, entries []planEntry, format string) error {
@@ -163,8 +150,7 @@ func (e *planEntry) verdict() string {
 	case stateHeldUp:
 		return "something is in the way"
 	case stateOutdated:
-		return fmt.Sprintf("OUT OF DATE, the manager has not looked at the Service since it was changed "+
-			"(the plan is of generation %d and policy %s, the Service of generation %d): ask again", e.ObservedGeneration, e.Policy, e.Generation)
+		return "OUT OF DATE, the manager has not looked at the Service since it was changed: ask again"
 	}
 	return "no LoadBalancerRecord: it is not served by Fairlead, or the manager has not seen it yet"
 }

@@ -13,16 +13,18 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/test/apiserver"
 )
 
-// balancer is a Service of the type, of generation 4, and its record, which is of the same.
+// balancer is a Service of the type, and its record as of before edit changed the Service.
 func balancer(edit func(*corev1.Service, *v1alpha1.LoadBalancerRecord)) (*corev1.Service, *v1alpha1.LoadBalancerRecord) {
 	svc := service("web", 0)
-	svc.Generation, svc.Spec.Type = 4, corev1.ServiceTypeLoadBalancer
+	svc.Spec.Type = corev1.ServiceTypeLoadBalancer
 	record := &v1alpha1.LoadBalancerRecord{Status: v1alpha1.LoadBalancerRecordStatus{ServiceUID: svc.UID, Provider: "fake", LoadBalancerClass: "blue",
 		Policy: v1alpha1.PolicyApply, Conditions: []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue,
-			Reason: v1alpha1.ReasonEnsured, Message: "The cloud has what the Service asks for", ObservedGeneration: 4}}}}
+			Reason: v1alpha1.ReasonEnsured, Message: "The cloud has what the Service asks for"}}}}
+	record.Status.ServiceFingerprint = cloud.Fingerprint(svc)
 	if edit != nil {
 		edit(svc, record)
 	}
@@ -48,9 +50,8 @@ func TestPlanText(t *testing.T) {
 	}{
 		"Done": {"a Service that needs nothing says so", nil, stateDone,
 			"svc/web in shop (provider fake, class blue, policy Apply): nothing to do, the cloud has what the Service asks for\n"},
-		"Planned": {"the steps in their order", func(svc *corev1.Service, r *v1alpha1.LoadBalancerRecord) {
+		"Planned": {"the steps in their order", func(_ *corev1.Service, r *v1alpha1.LoadBalancerRecord) {
 			r.Status.Policy, r.Status.Plan, r.Status.LoadBalancerClass = v1alpha1.PolicyPlan, steps, ""
-			svc.Annotations = map[string]string{v1alpha1.AnnotationPolicy: "Plan"}
 			unready(r, v1alpha1.ReasonPlanned, "3 operations are planned")
 		}, statePlanned, `
 svc/web in shop (provider fake, class -, policy Plan): 3 steps would be taken; none is, because the policy is Plan
@@ -58,16 +59,10 @@ svc/web in shop (provider fake, class -, policy Plan): 3 steps would be taken; n
   ~ Update  TargetSet/tcp-80-ipv4  targets +1 -0
   - Delete  HealthCheck/tcp-80     no longer wanted
 `},
-		"Outdated": {"whoever asks at once is not told the old plan as if it were the new one", func(svc *corev1.Service, r *v1alpha1.LoadBalancerRecord) {
-			svc.Generation = 5
-		}, stateOutdated, `
-svc/web in shop (provider fake, class blue, policy Apply): OUT OF DATE, the manager has not looked at the Service since it was changed (the plan is of generation 4 and policy Apply, the Service of generation 5): ask again
-  Ensured: The cloud has what the Service asks for
-`},
-		"OutdatedPolicy": {"annotations do not change the generation", func(svc *corev1.Service, r *v1alpha1.LoadBalancerRecord) {
+		"Outdated": {"whoever asks at once is not told the old plan as if it were the new one", func(svc *corev1.Service, _ *v1alpha1.LoadBalancerRecord) {
 			svc.Annotations = map[string]string{v1alpha1.AnnotationPolicy: "Plan"}
 		}, stateOutdated, `
-svc/web in shop (provider fake, class blue, policy Apply): OUT OF DATE, the manager has not looked at the Service since it was changed (the plan is of generation 4 and policy Apply, the Service of generation 4): ask again
+svc/web in shop (provider fake, class blue, policy Apply): OUT OF DATE, the manager has not looked at the Service since it was changed: ask again
   Ensured: The cloud has what the Service asks for
 `},
 		"HeldUp": {"what is in the way is said", func(_ *corev1.Service, r *v1alpha1.LoadBalancerRecord) {
@@ -85,7 +80,7 @@ svc/web in shop (provider fake, class blue, policy Apply): something is in the w
 svc/web in shop (provider fake, class blue, policy Apply): 1 step is being taken
   + Create  Listener/tcp-443-ipv4  missing
 `},
-		"Drift": {"what others changed", func(svc *corev1.Service, r *v1alpha1.LoadBalancerRecord) {
+		"Drift": {"what others changed", func(_ *corev1.Service, r *v1alpha1.LoadBalancerRecord) {
 			r.Status.Policy, r.Status.Plan = v1alpha1.PolicyPlan, steps[1:2]
 			svc.Annotations = map[string]string{v1alpha1.AnnotationPolicy: "Plan"}
 			r.Status.Drift = &v1alpha1.Drift{State: v1alpha1.DriftFound, FoundAt: metav1.NewTime(now), More: 2,
@@ -171,9 +166,9 @@ func TestPlan(t *testing.T) {
 	}
 	record := &v1alpha1.LoadBalancerRecord{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: "a"}}
 	w.Make(record)
-	record.Status = v1alpha1.LoadBalancerRecordStatus{ServiceUID: made["a"].UID, Provider: "fake", Policy: v1alpha1.PolicyApply,
+	record.Status = v1alpha1.LoadBalancerRecordStatus{ServiceUID: made["a"].UID, ServiceFingerprint: cloud.Fingerprint(made["a"]), Provider: "fake", Policy: v1alpha1.PolicyApply,
 		Conditions: []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonEnsured,
-			ObservedGeneration: made["a"].Generation, LastTransitionTime: metav1.Now()}}}
+			LastTransitionTime: metav1.Now()}}}
 	w.Must(w.Status().Update(t.Context(), record))
 
 	ask(exitFailed, "-n", w.Namespace, "svc/c")
@@ -192,12 +187,8 @@ func TestPlan(t *testing.T) {
 	}
 	// A change of the spec that the manager has not seen.
 	w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(made["a"]), made["a"]))
-	before := made["a"].Generation
 	made["a"].Spec.Ports[0].Port = 81
 	w.Must(w.Update(t.Context(), made["a"]))
-	if made["a"].Generation == before {
-		t.Fatal("the API server does not count generations of Services")
-	}
 	if got := ask(exitFindings, "a", "-n", w.Namespace); got[0].State != stateOutdated {
 		t.Errorf("after a change: %+v", got[0])
 	}

@@ -42,6 +42,9 @@ func (w *written) before(record *v1alpha1.LoadBalancerRecord) bool {
 // applyRecordStatus writes the whole status, whoever wrote of it before, and returns the record's resourceVersion.
 func (r *Reconciler) applyRecordStatus(ctx context.Context, svc *corev1.Service, status *v1alpha1.LoadBalancerRecordStatus) (string, error) {
 	apply := fairleadac.LoadBalancerRecordStatus().WithServiceUID(status.ServiceUID).WithProvider(status.Provider)
+	if status.ServiceFingerprint != "" {
+		apply.WithServiceFingerprint(status.ServiceFingerprint)
+	}
 	if status.LoadBalancerClass != "" {
 		apply.WithLoadBalancerClass(status.LoadBalancerClass)
 	}

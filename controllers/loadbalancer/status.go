@@ -79,6 +79,7 @@ func recordStatus(last *v1alpha1.LoadBalancerRecordStatus, v *view, res result, 
 	}
 	status.ServiceUID = v.service.UID
 	status.LoadBalancerClass, status.Provider, status.Policy = v.binding.className, v.binding.provider, v.binding.policy
+	status.ServiceFingerprint = cloud.Fingerprint(v.service)
 	status.Conditions = []metav1.Condition{condition}
 	status.Drift = driftAfter(status.Drift, res)
 	if !res.observed {
