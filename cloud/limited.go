@@ -42,16 +42,20 @@ type purseKey struct{}
 type purse struct {
 	account *limited
 	kind    CallKind
-	spent   atomic.Bool // the call that the method began with
+	spent   atomic.Bool // the call that the method began with is sent, or given back
 }
 
 // Wait is to be called by a provider before each call that it sends, or by its client's transport for all of them: it
-// returns when the account's limit lets the call go. The first call of the method's own kind is spent already. Outside
-// of a method of a Limited provider it returns at once. Its error is to be returned as it is.
+// returns when the account's limit lets the call go. The first call of the method's own kind is spent already, unless one
+// of the other kind goes before it: then what was spent is given back, since a call counts when it is sent, and the other
+// may have to wait. Outside of a method of a Limited provider it returns at once. Its error is to be returned as it is.
 func Wait(ctx context.Context, kind CallKind) error {
 	p, _ := ctx.Value(purseKey{}).(*purse)
 	if p == nil || kind == p.kind && p.spent.CompareAndSwap(false, true) {
 		return nil
+	}
+	if kind != p.kind && p.spent.CompareAndSwap(false, true) {
+		p.account.buckets[p.kind].giveBack()
 	}
 	return p.account.spend(ctx, kind)
 }

@@ -129,6 +129,18 @@ func (b *bucket) take(ctx context.Context, p Priority) error {
 	}
 }
 
+// giveBack returns a call that was taken and not sent. While the gate is closed there is nothing to return to.
+func (b *bucket) giveBack() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.limit.PerSecond <= 0 || b.closed.After(time.Now()) {
+		return
+	}
+	b.serve() // what time has brought, before the bucket is filled up
+	b.tokens = min(b.tokens+1, float64(max(b.limit.Burst, 1)))
+	b.serve()
+}
+
 // serve lets go whom the tokens suffice for, and comes again for the others. With b.mu held.
 func (b *bucket) serve() {
 	now := time.Now()

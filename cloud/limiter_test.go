@@ -222,6 +222,61 @@ func syncTargets(ctx context.Context, p Provider) error {
 	return errors.Join(p.SyncTargets(ctx, make([]TargetChange, 3))...)
 }
 
+// TestCallsCountWhenTheyAreSent: a method that looks before it writes sends its write no sooner after another than the
+// limit allows, though it began long before, and one that finds nothing to write leaves its call to others.
+func TestCallsCountWhenTheyAreSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		second := Limit{PerSecond: 1, Burst: 1}
+		writes := 1
+		var sent []time.Duration
+		start := time.Now()
+		p := Limited(&looker{account{sends: 1}, func(ctx context.Context) error {
+			if err := Wait(ctx, Read); err != nil {
+				return err
+			}
+			for range writes {
+				if err := Wait(ctx, Write); err != nil {
+					return err
+				}
+				sent = append(sent, time.Since(start).Round(time.Millisecond))
+			}
+			return nil
+		}}, Limits{Reads: Limit{PerSecond: 0.2, Burst: 1}, Writes: second})
+		for range 3 {
+			if err := p.Delete(t.Context(), us, Resource{}); err != nil {
+				t.Fatal(err)
+			}
+			if err := syncTargets(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+			sent = append(sent, time.Since(start).Round(time.Millisecond))
+		}
+		want := []time.Duration{0, 1, 5, 6, 10, 11}
+		for i := range want {
+			want[i] *= time.Second
+		}
+		if !slices.Equal(sent, want) {
+			t.Errorf("writes were sent after %v, want %v", sent, want)
+		}
+		time.Sleep(time.Minute)
+		writes, start = 0, time.Now()
+		if err := errors.Join(p.Delete(t.Context(), us, Resource{}), syncTargets(t.Context(), p)); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took > time.Millisecond {
+			t.Errorf("a write after a method that sent none waited for %v", took)
+		}
+	})
+}
+
+// looker is a provider whose deletions do as they are told, and whose other methods send one call.
+type looker struct {
+	account
+	delete func(context.Context) error
+}
+
+func (l *looker) Delete(ctx context.Context, _ Owner, _ Resource) error { return l.delete(ctx) }
+
 // TestLimitedThrottled: one Service that is throttled holds back all, and each hears for how long.
 func TestLimitedThrottled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
