@@ -19,8 +19,8 @@
 //     kind for the same Service, attributes as strings in one canonical form, and the resources it DependsOn.
 //  2. Desired(spec) writes that list down. It is pure: the same Spec gives the same list, no clock, no randomness, no
 //     call. Defaults that the cloud would fill in are written out, or every pass would find a difference. What the
-//     provider's parameters and annotations say wrongly is one UserError that names all of it (see Annotations and
-//     DecodeParameters).
+//     provider's parameters and annotations say wrongly is one UserError that names all of it (see Annotations,
+//     DecodeParameters and UserErrors).
 //  3. Name in Immutable the attributes that the cloud cannot change in place. The core then makes a second resource
 //     with the same key, moves what points to the first, and deletes the first: so build names with Name, which takes
 //     in the immutable attributes, and two of one key never collide. A resource that cannot be in two places, or whose
@@ -36,10 +36,13 @@
 //     hid their success. Create of something that is there already under the same name verifies the owner: it returns
 //     it if it is the owner's and matches, and an error of class Conflict otherwise. Delete of something that is gone
 //     succeeds. None of them waits: what takes time is returned with State Pending, and the core looks again later; of
-//     what cannot be deleted yet, since something uses it, the error is of class Pending.
+//     what cannot be deleted yet, since something uses it, the error is of class Pending. Where the cloud gives an id to
+//     something else once it is free, as it does with addresses, Delete looks at the mark, too.
 //  7. Targets (the nodes that a set sends to) are changed by SyncTargets alone, never by Create or Update. It receives
 //     the changes of many Services at once, to be sent in as few calls as the cloud allows, which Capabilities.Targets
-//     states. A provider that can send to Pods says so (Capabilities.PodTargets): where the Spec has PodTargets it makes
+//     states: so it looks at nothing first. Each change says what to add and what to remove, and also all that is to be
+//     there afterwards, for a cloud that takes the whole list.
+//     A provider that can send to Pods says so (Capabilities.PodTargets): where the Spec has PodTargets it makes
 //     targets of Endpoints, each with the port that this one has, and looks at neither Nodes nor node ports. Whether a set
 //     has nodes or Pods is mostly immutable, so that a Service that changes over gets new sets. If the cloud tells what it
 //     makes of a target, be a HealthReader: Pods can wait for it then.

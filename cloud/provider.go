@@ -128,8 +128,11 @@ func (c TargetCalls) Calls(changes ...TargetChange) int {
 
 // TargetChange is a difference of targets in one resource.
 type TargetChange struct {
-	Owner    Owner
-	Resource Resource // as observed or created: with its ID
-	Add      []Target
-	Remove   []Target
+	Owner Owner
+	// Resource with its ID. Its Targets are those that it is to have afterwards, for a cloud that takes the whole list; its
+	// attributes are as desired, which the cloud need not have yet.
+	Resource Resource
+	// Add and Remove are how Targets differ from what was observed.
+	Add    []Target
+	Remove []Target
 }

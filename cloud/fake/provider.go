@@ -138,16 +138,13 @@ type settings struct {
 
 func readSettings(spec cloud.Spec) (settings, error) {
 	s := settings{HealthCheckIntervalSeconds: 1, UnhealthyThreshold: 2, IPMode: "VIP"}
-	wrong := cloud.DecodeParameters(spec.Parameters, &s)
+	unread := cloud.DecodeParameters(spec.Parameters, &s)
 	a := cloud.NewAnnotations(spec.Annotations, AnnotationPrefix)
 	a.String(AnnotationPrefix+"pool", &s.Pool)
 	a.Int(AnnotationPrefix+"health-check-interval-seconds", &s.HealthCheckIntervalSeconds, 1, 300)
 	a.Int(AnnotationPrefix+"unhealthy-threshold", &s.UnhealthyThreshold, 1, 10)
 	cloud.Enum(a, AnnotationPrefix+"ip-mode", &s.IPMode, "VIP", "Proxy")
-	if wrong == nil {
-		wrong = a.Err()
-	}
-	return s, wrong
+	return s, cloud.UserErrors(unread, a.Err())
 }
 
 // Desired implements cloud.Provider: per family an Address; one Balancer; per port a HealthCheck, and per port and
