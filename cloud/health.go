@@ -50,7 +50,7 @@ func (l *limited) TargetHealth(ctx context.Context, owner Owner, resources []Res
 	if !ok {
 		return nil, errNoHealth
 	}
-	err = l.do(ctx, Read, func(ctx context.Context) error {
+	err = l.do(ctx, Read, "TargetHealth", func(ctx context.Context) error {
 		healths, err = reader.TargetHealth(ctx, owner, resources)
 		return err
 	})

@@ -301,7 +301,7 @@ func testAdoptionCrashes(t *testing.T, factory func(t *testing.T) *Harness) {
 		gone := reference.Snapshot()
 		stopped := func(n int, after bool) bool {
 			h, spec, options := start()
-			if !crashedAt(h, spec.Owner, spec, options, n, after) {
+			if !crashedAt(t, h, spec.Owner, spec, options, n, after) {
 				return false
 			}
 			settleWith(t, h.restart(), spec.Owner, spec, options)
@@ -310,7 +310,7 @@ func testAdoptionCrashes(t *testing.T, factory func(t *testing.T) *Harness) {
 			}
 			// The Service is deleted instead: what is lent is let go, as it was, and what was taken over goes, or was not touched.
 			h, spec, options = start()
-			crashedAt(h, spec.Owner, spec, options, n, after)
+			crashedAt(t, h, spec.Owner, spec, options, n, after)
 			settle(t, h.restart(), spec.Owner, nil)
 			h.unmarked(t, "deleted in the middle of an adoption")
 			found := h.find(t, spec.Owner, options.Adopt)
@@ -325,7 +325,7 @@ func testAdoptionCrashes(t *testing.T, factory func(t *testing.T) *Harness) {
 		stoppedDeleting := func(n int, after bool) bool {
 			h, spec, options := start()
 			settleWith(t, h.restart(), spec.Owner, spec, options)
-			if !crashedAt(h, spec.Owner, nil, cloud.Options{}, n, after) {
+			if !crashedAt(t, h, spec.Owner, nil, cloud.Options{}, n, after) {
 				return false
 			}
 			settle(t, h.restart(), spec.Owner, nil)

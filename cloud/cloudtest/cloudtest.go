@@ -13,8 +13,9 @@ import (
 type Harness struct {
 	// New returns a provider for the cloud, as after a restart of the manager: it remembers nothing.
 	New func() cloud.Provider
-	// SetHook has the cloud call hook before and after each call that reaches it. An error of the hook is returned
-	// instead of the call being done, or instead of its answer. Nil takes the hook away. The hook may make calls itself.
+	// SetHook has the cloud call hook before and after each call that reaches it: behind cloud.Wait, which has calls wait
+	// before they are sent. An error of the hook is returned instead of the call being done, or instead of its answer. Nil
+	// takes the hook away. The hook may make calls itself.
 	SetHook func(hook func(Call) error)
 	// Snapshot describes each thing in the cloud as it is now, whoever owns it, without ids or addresses that differ from
 	// one run to the next, sorted.
@@ -26,7 +27,7 @@ type Harness struct {
 	// provider that declares Adopt.
 	PlantBalancer func(Plant) (id string, err error)
 	// Throttled returns an error as the cloud's client would for too many calls, with the time to wait, or without where
-	// that is 0.
+	// that is 0. For a cloud that never says so, or never for how long: a *cloud.Error of class Throttled.
 	Throttled func(after time.Duration) error
 	// Address that a Service can request, for a provider with RequestedAddress.
 	Address string
@@ -62,7 +63,8 @@ var ErrCannotPlant = errors.New("it cannot stand alone")
 
 // Run holds a provider to the contract. The factory is called for each case anew, and more than once in some. Each case
 // runs in a bubble of testing/synctest, where time is virtual and waits cost nothing: emulator and client must be in
-// this process and not talk over sockets, so an HTTP client gets a transport that calls the emulator's handler.
+// this process and not talk over sockets, so an HTTP client gets a transport that calls the emulator's handler. A kernel
+// that answers at once needs no emulator.
 func Run(t *testing.T, factory func(t *testing.T) *Harness) { run(t, factory, true) }
 
 // RunLive is Run for clouds outside of this process, in real time.

@@ -61,7 +61,7 @@ func testCrashes(t *testing.T, factory func(t *testing.T) *Harness, s scene) {
 					if i > 0 {
 						settle(t, h.restart(), owner, all[i-1].spec)
 					}
-					if !crashedAt(h, owner, step.spec, cloud.Options{}, n, after) {
+					if !crashedAt(t, h, owner, step.spec, cloud.Options{}, n, after) {
 						break
 					}
 					if finished {
@@ -91,20 +91,23 @@ func (s scene) steps(h *Harness) []step {
 }
 
 // crashedAt runs a step until the n-th call stops it; false if it is through before.
-func crashedAt(h *Harness, owner cloud.Owner, spec *cloud.Spec, options cloud.Options, n int, after bool) bool {
+func crashedAt(t *testing.T, h *Harness, owner cloud.Owner, spec *cloud.Spec, options cloud.Options, n int, after bool) bool {
+	t.Helper()
 	c := &counter{stopAt: n, stopAfter: after}
 	h.SetHook(c.hook)
 	defer h.SetHook(nil)
 	p := h.restart()
-	for range passes {
-		out, err := passWith(p, owner, spec, options)
+	var out cloud.Outcome
+	var err error
+	for enough := newPatience(); enough.next(out, err); time.Sleep(enough.delay(err)) {
+		out, err = passWith(p, owner, spec, options)
 		if c.stopped {
 			return true
 		}
 		if err == nil && out.Left.Empty() {
 			return false
 		}
-		time.Sleep(delay(err))
 	}
+	t.Fatalf("before call %d the cloud is still not what is desired: error %v, left: %s", n, err, left(out.Left))
 	return false
 }

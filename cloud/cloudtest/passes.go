@@ -12,8 +12,41 @@ import (
 	"github.com/fairlead/fairlead/cloud"
 )
 
-// passes is after how many passes a cloud that does not fail must have what is desired.
-const passes = 60
+// passes is after how many passes a cloud that does not fail must have what is desired, but for those that found it at
+// work. These may go on for as long as longest: some clouds need minutes for a balancer.
+const (
+	passes       = 60
+	longest      = 15 * time.Minute
+	longestDelay = 15 * time.Second
+)
+
+// patience says when it is enough, and how long to wait between passes.
+type patience struct {
+	start time.Time
+	// done passes, and those in a row of late that found the cloud at work.
+	done, working int
+}
+
+func newPatience() *patience {
+	return &patience{start: time.Now(), done: -1} // next is asked before the first pass, too
+}
+
+// next reports whether there is to be another pass after one with this outcome.
+func (p *patience) next(out cloud.Outcome, err error) bool {
+	if len(out.Done) == 0 &&
+		(cloud.IsClass(err, cloud.Pending) || err == nil && len(out.Left.Operations) == 0 && len(out.Left.Waiting) > 0) {
+		p.working++
+	} else {
+		p.done++
+		p.working = 0
+	}
+	return p.done < passes && time.Since(p.start) < longest
+}
+
+// delay is how long the core waits after the pass: longer each time that the cloud is still at it.
+func (p *patience) delay(err error) time.Duration {
+	return max(delay(err), min(time.Second<<min(p.working, 10), longestDelay))
+}
 
 // restart is the manager after a restart: a provider that remembers nothing, within its limits.
 func (h *Harness) restart() cloud.Provider {
@@ -48,7 +81,7 @@ func convergeWith(p cloud.Provider, owner cloud.Owner, spec *cloud.Spec, options
 	var out cloud.Outcome
 	var err error
 	confirmed := lag == 0
-	for range passes {
+	for enough := newPatience(); enough.next(out, err); {
 		out, err = passWith(p, owner, spec, options)
 		switch {
 		case err == nil && out.Left.Empty() && confirmed:
@@ -61,9 +94,9 @@ func convergeWith(p cloud.Provider, owner cloud.Owner, spec *cloud.Spec, options
 			return out, err
 		}
 		confirmed = lag == 0
-		time.Sleep(delay(err))
+		time.Sleep(enough.delay(err))
 	}
-	return out, fmt.Errorf("after %d passes the cloud is still not what is desired: error %w, left: %s", passes, err, left(out.Left))
+	return out, fmt.Errorf("after %d passes, or %v, the cloud is still not what is desired: error %w, left: %s", passes, longest, err, left(out.Left))
 }
 
 // left says in short what is still to be done.

@@ -184,6 +184,18 @@ const suiteEnv = "FAIRLEAD_SUITE"
 
 var smallAccount = fake.Options{Limits: cloud.Limits{Reads: cloud.Limit{PerSecond: 2, Burst: 3}, Writes: cloud.Limit{PerSecond: 2, Burst: 3}}}
 
+// simple is a provider that declares next to nothing.
+func simple(caps *cloud.Capabilities) {
+	*caps = cloud.Capabilities{Protocols: []string{"TCP"}, Families: []cloud.Family{cloud.IPv4}, NodePorts: true,
+		Targets: caps.Targets}
+}
+
+var simpleSkips = []string{
+	"AdoptedWithConsent", "AdoptionCrashAnywhere", "Feature/DualStack", "Feature/IPv6", "Feature/MixedProtocols", "Feature/RequestedAddress", "Feature/SCTP",
+	"Feature/SessionAffinity", "Feature/Share", "Feature/SourceRanges", "Feature/UDP", "HealthIsTold", "PodsAreCheap", "PodsAreTargets",
+	"NotAdoptedWithoutConsent", "OfferedAndTakenOver", "SharedConcurrently", "SharedCrashAnywhere", "SharedInAnyOrder",
+}
+
 // suites are providers that keep the contract, by name, and the cases that are skipped since they do not declare what these
 // are about.
 var suites = map[string]struct {
@@ -201,16 +213,9 @@ var suites = map[string]struct {
 	// The cloud throttles by itself what is sent past its limits, which the provider declares.
 	"SmallAccount": {harness(smallAccount, false, func(caps *cloud.Capabilities) { caps.Limits = smallAccount.Limits }),
 		[]string{"Feature/SCTP"}},
-	"Simple": {harness(fake.Options{}, false, func(caps *cloud.Capabilities) {
-		*caps = cloud.Capabilities{Protocols: []string{"TCP"}, Families: []cloud.Family{cloud.IPv4}, NodePorts: true,
-			Targets: caps.Targets}
-	}), []string{
-		"AdoptedWithConsent", "AdoptionCrashAnywhere",
-		"Feature/DualStack", "Feature/IPv6", "Feature/MixedProtocols", "Feature/RequestedAddress", "Feature/SCTP",
-		"Feature/SessionAffinity", "Feature/Share", "Feature/SourceRanges", "Feature/UDP", "HealthIsTold",
-		"NotAdoptedWithoutConsent", "OfferedAndTakenOver", "PodsAreCheap", "PodsAreTargets",
-		"SharedConcurrently", "SharedCrashAnywhere", "SharedInAnyOrder",
-	}},
+	// What is made or deleted takes minutes, as it does in some clouds.
+	"Minutes": {harness(fake.Options{Slow: 100 * time.Second}, false, simple), simpleSkips},
+	"Simple":  {harness(fake.Options{}, false, simple), simpleSkips},
 }
 
 // TestSuite is what TestProvider runs in a process of its own, since cases of it are skipped. By itself it tests nothing.
