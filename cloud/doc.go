@@ -93,6 +93,12 @@
 // balancer. The attributes of a shared resource are those that the first of its owners, by OwnerID, wants; the others
 // are told.
 //
+// # Opaque providers
+//
+// What makes balancers as a whole and can say nothing of them, as the providers of k8s.io/cloud-provider do, is Opaque
+// (Capabilities). Its Observe says what it was last told, which it keeps in Config.Memory; it gets the Service and the
+// Nodes themselves beside what is made of them. Package cloud/adapter is one; a new provider has no reason to be.
+//
 // # Safety of the order
 //
 // Creations and updates come first, in the order of dependency; deletions last, in the reverse order; and no deletion

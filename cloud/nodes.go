@@ -20,6 +20,9 @@ type Node struct {
 	Zone       string `json:"zone,omitempty"`
 	// Addresses inside the cluster's network (InternalIP), in the Node's order.
 	Addresses []string `json:"addresses,omitempty"`
+	// Object is the Node itself, for a provider that is Opaque; not changed. Others do without: its labels and conditions
+	// can change without anybody being told.
+	Object *corev1.Node `json:"-"`
 }
 
 // Address returns the node's first address of the family, or the empty string.
@@ -69,7 +72,7 @@ func SameForBalancers(a, b *corev1.Node) bool {
 }
 
 func plainNode(node *corev1.Node) Node {
-	n := Node{Name: node.Name, ProviderID: node.Spec.ProviderID, Zone: node.Labels[corev1.LabelTopologyZone]}
+	n := Node{Name: node.Name, ProviderID: node.Spec.ProviderID, Zone: node.Labels[corev1.LabelTopologyZone], Object: node}
 	for _, address := range node.Status.Addresses {
 		if address.Type == corev1.NodeInternalIP {
 			n.Addresses = append(n.Addresses, address.Address)

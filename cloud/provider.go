@@ -53,6 +53,10 @@ type Provider interface {
 
 // Capabilities is what a provider can do. The core refuses, before any call, what it cannot, and names it.
 type Capabilities struct {
+	// Opaque: the provider can neither observe nor plan. It passes the Service (Owner.Service) and the nodes
+	// (Resource.Nodes) on to something that does what it likes with them, and Observe and List say what that was last
+	// told (see Memory), not what there is. What such a provider cannot promise cloudtest.Run names.
+	Opaque bool
 	// Protocols that a port may have: TCP, UDP, SCTP.
 	Protocols []string
 	// MixedProtocols: one balancer may have ports of several protocols.

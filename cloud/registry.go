@@ -18,6 +18,9 @@ type Config struct {
 	Endpoint string
 	// Limits of the account. The core keeps to them, a provider has nothing to do with them.
 	Limits LimitOverrides
+	// Memory is where an Opaque provider keeps what it was last told; nil: nowhere, and it is told all of it once after a
+	// start.
+	Memory Memory
 }
 
 // Factory makes a provider. Its error says what in the Config to change.

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"slices"
 	"strings"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // Owner is the Service that resources belong to.
@@ -18,6 +20,9 @@ type Owner struct {
 	Name      string `json:"name,omitempty"`
 	// Group of Services of the namespace that share a balancer; empty: this one shares with nobody.
 	Group string `json:"group,omitempty"`
+	// Service itself, for a provider that is Opaque; not changed. Nil for the others, and where the Service is gone or all
+	// that is known of it stands in a Spec. No part of the identity.
+	Service *corev1.Service `json:"-"`
 }
 
 // OwnerID is the identity of an Owner in one string: the cluster's id, a slash, the Service's UID. It fits in a tag.
@@ -72,6 +77,9 @@ type Resource struct {
 	HasTargets bool `json:"hasTargets,omitempty"`
 	// Targets that it sends to, sorted by ID.
 	Targets []Target `json:"targets,omitempty"`
+	// Nodes that the targets stand for, where Desired of an Opaque provider sets them: it gets them back in Create, Update
+	// and SyncTargets. Not compared.
+	Nodes []Node `json:"-"`
 	// State as observed.
 	State State `json:"state,omitempty"`
 	// Owners whose marks it carries. The core adds the owner's own to what Desired returns.

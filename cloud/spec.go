@@ -113,7 +113,8 @@ type Input struct {
 	Capabilities Capabilities
 }
 
-// BuildSpec turns a Service, its class and the nodes into a Spec. Pure: nothing of the input is changed or kept. Its
+// BuildSpec turns a Service, its class and the nodes into a Spec. Pure: nothing of the input is changed, nor kept but as
+// Owner.Service, of an Opaque provider, and Node.Object. Its
 // error is of class UserError and names, in one line, everything that the provider cannot do, every wrong annotation of
 // ours, and what to change. Pending is returned for a port that is still to get its node port. Beside an error the Spec
 // is what could be read, which is enough to say what the targets are.
@@ -127,6 +128,9 @@ func BuildSpec(in Input) (Spec, Options, error) {
 		Parameters:  parameters,
 		Annotations: withPrefix(svc.Annotations, in.Capabilities.AnnotationPrefixes),
 		Families:    families(svc),
+	}
+	if in.Capabilities.Opaque {
+		spec.Owner.Service = svc
 	}
 	if options.PodsUnknown {
 		options.Pods = in.Slices != nil && in.Capabilities.PodTargets

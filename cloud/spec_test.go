@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
@@ -25,6 +26,20 @@ func balancer(edit func(*corev1.Service)) *corev1.Service {
 		edit(svc)
 	}
 	return svc
+}
+
+// TestOpaqueGetsTheObjects: an Opaque provider gets the Service and the Nodes themselves.
+func TestOpaqueGetsTheObjects(t *testing.T) {
+	opaque := able
+	opaque.Opaque = true
+	svc, node := balancer(nil), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "a"}}
+	spec, _, err := BuildSpec(Input{ClusterID: "c", Service: svc, Nodes: []*corev1.Node{node}, Capabilities: opaque})
+	if err != nil || spec.Owner.Service != svc || spec.Nodes[0].Object != node {
+		t.Errorf("it gets %v and %+v (%v)", spec.Owner.Service, spec.Nodes, err)
+	}
+	if spec.Owner.ID() != OwnerOf("c", svc).ID() {
+		t.Error("it is another owner")
+	}
 }
 
 func TestBuildSpec(t *testing.T) {
@@ -56,7 +71,7 @@ func TestBuildSpec(t *testing.T) {
 		},
 		Nodes: []Node{{Name: "a", Zone: "zone-a", Addresses: []string{"fd00::1", "10.0.0.1"}}, {Name: "b", Addresses: []string{"fd00::1", "10.0.0.1"}}},
 	}
-	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmpopts.IgnoreFields(Node{}, "Object")); diff != "" {
 		t.Errorf("spec (-want +got):\n%s", diff)
 	}
 	if options != (Options{Policy: v1alpha1.PolicyPlan, Replacement: v1alpha1.ReplacementNever}) {

@@ -15,6 +15,9 @@ const (
 	// though another controller made one for the Service.
 	AnnotationAdopt = "fairlead.dev/adopt"
 	AdoptNone       = "None"
+	// AnnotationTold, on a LoadBalancerRecord, is what an opaque provider was last told, in the provider's own form. The
+	// manager writes it.
+	AnnotationTold = "fairlead.dev/told"
 	// AnnotationShare names the group of Services, within one namespace, that share one balancer.
 	AnnotationShare = "fairlead.dev/share"
 	// AnnotationSourceRanges is upstream's older form of spec.loadBalancerSourceRanges: CIDRs separated by commas.

@@ -2,6 +2,8 @@ package cloudtest
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,7 +13,8 @@ import (
 
 // Harness is one empty cloud and the ways to look at it behind the provider's back.
 type Harness struct {
-	// New returns a provider for the cloud, as after a restart of the manager: it remembers nothing.
+	// New returns a provider for the cloud, as after a restart of the manager: it remembers nothing. All providers of a
+	// harness share one cloud.Memory, if they are Opaque.
 	New func() cloud.Provider
 	// SetHook has the cloud call hook before and after each call that reaches it: behind cloud.Wait, which has calls wait
 	// before they are sent. An error of the hook is returned instead of the call being done, or instead of its answer. Nil
@@ -48,7 +51,7 @@ type Plant struct {
 	MadeFor bool
 }
 
-// Call is one call that reaches the cloud.
+// Call is one call that reaches the cloud; for an Opaque provider one that it passes on, whatever that sends.
 type Call struct {
 	// Name of the call, for messages.
 	Name string
@@ -74,6 +77,9 @@ func run(t *testing.T, factory func(t *testing.T) *Harness, virtual bool) {
 	caps := factory(t).New().Capabilities()
 	in := func(name string, test func(t *testing.T, factory func(t *testing.T) *Harness)) {
 		t.Run(name, func(t *testing.T) {
+			if why, ok := notPromised[name]; ok && caps.Opaque {
+				t.Skip("not promised, since the provider is Opaque: " + why)
+			}
 			if virtual {
 				synctest.Test(t, func(t *testing.T) { test(t, factory) })
 			} else {
@@ -126,6 +132,11 @@ func run(t *testing.T, factory func(t *testing.T) *Harness, virtual bool) {
 			in(c.name, c.test)
 		} else {
 			without(c.name, "the provider does not declare Adopt: Services that ask for it are refused before any call")
+		}
+	}
+	if caps.Opaque {
+		for _, name := range slices.Sorted(maps.Keys(beyondOpaque)) {
+			without(name, "not promised, since the provider is Opaque: "+beyondOpaque[name])
 		}
 	}
 	for _, f := range features {

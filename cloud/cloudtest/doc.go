@@ -35,5 +35,7 @@
 //	AdoptionCrashAnywhere         CrashAnywhere, of both
 //	Feature/…                     what Capabilities declares can be had
 //
-// What a provider does not declare is skipped, with a message that names it. It is not a test of traffic.
+// What a provider does not declare is skipped, with a message that names it. Of one that is Opaque those cases are skipped,
+// under Opaque/… and under their own names, whose outcome depends on what it passes its Services on to; each says why. It is
+// not a test of traffic.
 package cloudtest

@@ -38,13 +38,18 @@ func checkCloud(c configv1alpha1.Cloud) error {
 	return errors.Join(mistakes...)
 }
 
-// cloudProviders are those that are linked into this program and those of plugins.
-func cloudProviders(c *configv1alpha1.ManagerConfiguration) (*cloud.Providers, error) {
+// cloudProviders are those that are linked into this program and those of plugins. Opaque ones keep in memory what they
+// were told.
+func cloudProviders(c *configv1alpha1.ManagerConfiguration, memory cloud.Memory) (*cloud.Providers, error) {
 	plugins := map[string]cloud.Factory{}
 	for _, p := range c.Cloud.Plugins {
 		plugins[p.Name] = plugin.Factory(plugin.Options{Name: p.Name, Socket: p.Socket, Timeout: p.Timeout.Duration})
 	}
-	providers := cloud.NewProviders(func(name string) (cloud.Config, error) { return cloudConfig(name, c) }, plugins)
+	providers := cloud.NewProviders(func(name string) (cloud.Config, error) {
+		config, err := cloudConfig(name, c)
+		config.Memory = memory
+		return config, err
+	}, plugins)
 	providers.Meter = loadbalancer.Meter
 	if c.Cloud.Provider == "" {
 		return providers, nil

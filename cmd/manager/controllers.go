@@ -32,6 +32,8 @@ type wiring struct {
 	selection *selection.Tracker
 	// topology is the controller of that name, of which endpointslice asks what zones can take. Nil: it is turned off.
 	topology *topology.Reconciler
+	// memory is where Opaque providers keep what they were told.
+	memory cloud.Memory
 	// hooks is the server of webhooks. Not nil where nodeport runs.
 	hooks *hooks
 }
@@ -67,7 +69,7 @@ var constructors = map[string]func(wiring) (reconciler, error){
 		return r, nil
 	},
 	configv1alpha1.ControllerLoadBalancer: func(c wiring) (reconciler, error) {
-		providers, err := cloudProviders(c.ManagerConfiguration)
+		providers, err := cloudProviders(c.ManagerConfiguration, c.memory)
 		if err != nil {
 			return nil, err
 		}
@@ -133,7 +135,7 @@ func batchDelay(d *metav1.Duration) time.Duration {
 
 // wire adds the named controllers to mgr.
 func wire(mgr ctrl.Manager, configuration *configv1alpha1.ManagerConfiguration, names []string, hooks *hooks) error {
-	c := wiring{ManagerConfiguration: configuration, hooks: hooks, selection: selection.New(endpointslice.TrackerOptions(configuration.Mode == configv1alpha1.ModeCoexist))}
+	c := wiring{ManagerConfiguration: configuration, hooks: hooks, memory: &loadbalancer.Memory{Client: mgr.GetClient()}, selection: selection.New(endpointslice.TrackerOptions(configuration.Mode == configv1alpha1.ModeCoexist))}
 	if slices.Contains(names, configv1alpha1.ControllerTopology) {
 		c.topology = topology.New(c.coexist())
 	}

@@ -32,7 +32,11 @@ func (r *nodeReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Re
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	return ctrl.Result{RequeueAfter: r.syncNodes(ctx, cloud.EligibleNodes(nodes))}, nil
+	wait := r.syncNodes(ctx, cloud.EligibleNodes(nodes))
+	if ctx.Err() != nil {
+		return ctrl.Result{}, fmt.Errorf("changing the targets of all Services: %w", ctx.Err()) // the rest comes next time
+	}
+	return ctrl.Result{RequeueAfter: wait}, nil
 }
 
 func (r *Reconciler) listNodes(ctx context.Context) ([]*corev1.Node, error) {

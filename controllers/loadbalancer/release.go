@@ -32,7 +32,9 @@ func (r *Reconciler) release(ctx context.Context, v *view, e *entry) (ctrl.Resul
 	if last != nil && last.Reason != v1alpha1.ReasonDeleting {
 		r.event(v.service, corev1.EventTypeNormal, EventDeleting, actionDelete, "Deleting the load balancer")
 	}
-	out, err := r.clear(ctx, e, v.binding.provider, cloud.OwnerOf(r.ClusterID, v.service), v.binding.policy)
+	owner := cloud.OwnerOf(r.ClusterID, v.service)
+	owner.Service = v.service // An Opaque provider needs it, even to delete.
+	out, err := r.clear(ctx, e, v.binding.provider, owner, v.binding.policy)
 	if ctx.Err() != nil {
 		return ctrl.Result{}, ctx.Err()
 	}

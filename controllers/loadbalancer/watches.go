@@ -211,7 +211,7 @@ func (r *Reconciler) recordHandler() handler.EventHandler {
 			old, record := e.ObjectOld.(*v1alpha1.LoadBalancerRecord), e.ObjectNew.(*v1alpha1.LoadBalancerRecord)
 			uid := cmp.Or(old.Status.ServiceUID, record.Status.ServiceUID)
 			// An event of ours that is faster than the answer to our write costs a pass that finds nothing to do.
-			if last, ok := r.last.Load(uid); ok && last.(*written).before(record) {
+			if last, ok := r.last.Load(uid); ok && last.(*written).before(record) && edited(old, record) {
 				add(q, record, priorityNormal)
 			}
 		},
@@ -220,6 +220,11 @@ func (r *Reconciler) recordHandler() handler.EventHandler {
 			add(q, e.Object, priorityNormal)
 		},
 	}
+}
+
+// edited reports whether anything differs that a pass writes. What Memory keeps does not count.
+func edited(a, b *v1alpha1.LoadBalancerRecord) bool {
+	return !equality.Semantic.DeepEqual(a.Status, b.Status) || !equality.Semantic.DeepEqual(a.OwnerReferences, b.OwnerReferences)
 }
 
 // allServices returns every Service of the type.

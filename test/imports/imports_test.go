@@ -87,6 +87,11 @@ var rules = map[string]rule{
 		packages: []string{"cloud/..."}, except: []string{"cloud", "cloud/cloudtest"}, siblings: "cloud",
 		reason: "each cloud can be left out alone",
 	},
+	"ExistingProviders": {
+		packages: []string{"..."}, except: []string{"cloud/adapter/...", "test/..."},
+		forbidden: []string{"./cloud/adapter/...", "k8s.io/cloud-provider/..."},
+		reason:    "who has an existing provider links it with a program of their own: nobody else is to carry its dependencies",
+	},
 	"LinkedClouds": {
 		packages: []string{"..."}, except: []string{"cmd/manager/...", "cmd/playground/...", "test/...", "cloud/aws/...", "cloud/gcp/...", "cloud/azure/..."},
 		forbidden: []string{"./cloud/aws/...", "./cloud/gcp/...", "./cloud/azure/..."},

@@ -1,0 +1,191 @@
+package loadbalancer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	cloudprovider "k8s.io/cloud-provider"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/adapter"
+	"github.com/fairlead/fairlead/cloud/fake"
+	"github.com/fairlead/fairlead/test/apiserver"
+)
+
+// old is a provider of k8s.io/cloud-provider that writes down what it is told.
+type old struct {
+	mu    sync.Mutex
+	calls []string
+	// hook, if not nil, is called by UpdateLoadBalancer.
+	hook func()
+}
+
+func (o *old) told(call string, svc *corev1.Service, nodes []*corev1.Node) {
+	var names []string
+	for _, n := range nodes {
+		name := n.Name[strings.LastIndex(n.Name, "-")+1:]
+		if disk := n.Labels["disk"]; disk != "" {
+			name += "+" + disk
+		}
+		names = append(names, name)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.calls = append(o.calls, strings.TrimSpace(fmt.Sprintf("%s %s %s %s", call, svc.Name, svc.Annotations["example.com/size"], strings.Join(names, ","))))
+}
+
+func (o *old) GetLoadBalancer(context.Context, string, *corev1.Service) (*corev1.LoadBalancerStatus, bool, error) {
+	return nil, false, nil
+}
+
+func (o *old) GetLoadBalancerName(_ context.Context, _ string, svc *corev1.Service) string {
+	return cloudprovider.DefaultLoadBalancerName(svc)
+}
+
+func (o *old) EnsureLoadBalancer(_ context.Context, _ string, svc *corev1.Service, nodes []*corev1.Node) (*corev1.LoadBalancerStatus, error) {
+	o.told("ensure", svc, nodes)
+	return &corev1.LoadBalancerStatus{Ingress: []corev1.LoadBalancerIngress{{Hostname: svc.Name + ".example.com"}}}, nil
+}
+
+func (o *old) UpdateLoadBalancer(_ context.Context, _ string, svc *corev1.Service, nodes []*corev1.Node) error {
+	o.told("update", svc, nodes)
+	if o.hook != nil {
+		o.hook()
+	}
+	return nil
+}
+
+func (o *old) EnsureLoadBalancerDeleted(_ context.Context, _ string, svc *corev1.Service) error {
+	o.told("delete", svc, nil)
+	return nil
+}
+
+// opaqueWorld is a world whose provider is the old one.
+type opaqueWorld struct {
+	*world
+	provider *old
+}
+
+// newOpaqueWorld makes the world, without a manager.
+func newOpaqueWorld(t *testing.T, o *old) *opaqueWorld {
+	w := &opaqueWorld{&world{World: apiserver.New(t), cloud: fake.New(fake.Options{}), stop: func() {}}, o}
+	w.class = &v1alpha1.LoadBalancerClass{ObjectMeta: metav1.ObjectMeta{Name: w.Namespace},
+		Spec: v1alpha1.LoadBalancerClassSpec{ClassName: "example.com/" + w.Namespace, Provider: fake.Name}}
+	w.Make(w.class)
+	t.Cleanup(func() { w.Must(client.IgnoreNotFound(w.Delete(context.Background(), w.class))) })
+	t.Cleanup(func() { w.stop() })
+	return w
+}
+
+// restart ends the manager, if there is one, and starts another.
+func (w *opaqueWorld) restart() {
+	w.Helper()
+	w.stop()
+	p := adapter.New(w.provider, &Memory{Client: w.Client}, adapter.Options{})
+	r := &Reconciler{Providers: providers{cloud.Limited(p, p.Capabilities().Limits)}, ClusterID: "test", Coexist: true}
+	w.stop = w.Start(w.caches, r.SetupWithManager)
+}
+
+// expect waits until the provider was told this and nothing else, in this order.
+func (o *old) expect(w *world, want ...string) {
+	w.Helper()
+	w.Eventually(func() error {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if !slices.Equal(o.calls, want) {
+			return fmt.Errorf("the provider was told %q, want %q", o.calls, want)
+		}
+		return nil
+	})
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.calls = nil
+}
+
+func TestOpaque(t *testing.T) {
+	o := &old{}
+	w := newOpaqueWorld(t, o)
+	w.restart()
+	w.node("n1", "172.30.0.11", func(n *corev1.Node) { n.Labels = map[string]string{"disk": "ssd"} })
+	svc := w.service("cart", func(s *corev1.Service) { s.Annotations = map[string]string{"example.com/size": "small"} })
+	w.reason(svc, v1alpha1.ReasonEnsured)
+	if diff := cmp.Diff([]corev1.LoadBalancerIngress{{Hostname: "cart.example.com"}}, svc.Status.LoadBalancer.Ingress); diff != "" {
+		t.Errorf("published addresses (-want +got):\n%s", diff)
+	}
+	o.expect(w.world, "ensure cart small n1+ssd")
+
+	// After a restart it is told nothing; it hears of what happens then, once each.
+	w.restart()
+	w.node("n2", "172.30.0.12", nil)
+	o.expect(w.world, "update cart small n1+ssd,n2")
+	apiserver.Change(w.World, svc, func(s *corev1.Service) { s.Annotations["example.com/size"] = "large" })
+	o.expect(w.world, "ensure cart large n1+ssd,n2")
+	w.reason(svc, v1alpha1.ReasonEnsured)
+
+	w.Must(w.Delete(t.Context(), svc))
+	w.gone(svc)
+	o.expect(w.world, "delete cart large")
+}
+
+// TestNodesOfManyServices: where one UpdateLoadBalancer for each Service takes longer than a pass may, the rest comes with
+// the next.
+func TestNodesOfManyServices(t *testing.T) {
+	o := &old{}
+	w := newOpaqueWorld(t, o)
+	p := adapter.New(o, nil, adapter.Options{})
+	r := &Reconciler{Client: w.Client, Recorder: events.NewFakeRecorder(10), Providers: providers{p}, ClusterID: "test", Coexist: true}
+	r.prepare()
+	r.wake, r.wakeNodes, r.wakeSweep = func(types.NamespacedName, priority) {}, func() {}, func(string, time.Duration) {}
+	for _, name := range []string{"a", "b"} {
+		svc := w.service(name, nil)
+		spec, options, err := cloud.BuildSpec(cloud.Input{ClusterID: "test", Service: svc, Capabilities: p.Capabilities()})
+		w.Must(err)
+		desired, err := p.Desired(spec)
+		w.Must(err)
+		e := r.ledger.begin(svc.UID, client.ObjectKeyFromObject(svc), fake.Name)
+		out, err := cloud.Converge(t.Context(), p, spec.Owner, desired, options)
+		w.Must(err)
+		e.remember(spec, options, out, nil)
+		r.end(e)
+	}
+	o.expect(w.world, "ensure a", "ensure b")
+	w.node("n1", "172.30.0.11", nil)
+	nodes := &nodeReconciler{Reconciler: r}
+	ctx, cancel := context.WithCancel(t.Context())
+	o.hook = cancel
+	if _, err := nodes.Reconcile(ctx, allNodes); !errors.Is(err, context.Canceled) {
+		t.Errorf("a pass that ran out of time says %v", err)
+	}
+	o.hook, nodes.last = nil, time.Time{}
+	_, err := nodes.Reconcile(t.Context(), allNodes)
+	w.Must(err)
+	o.expect(w.world, "update a  n1", "update b  n1")
+}
+
+// TestOpaqueTakenOver: what another controller made of a Service that is being deleted when we take over is deleted,
+// though nothing is known of it.
+func TestOpaqueTakenOver(t *testing.T) {
+	o := &old{}
+	w := newOpaqueWorld(t, o)
+	svc := w.service("cart", func(s *corev1.Service) {
+		s.Annotations = map[string]string{"example.com/size": "small"}
+		s.Finalizers = []string{v1alpha1.FinalizerLoadBalancer}
+	})
+	w.Must(w.Delete(t.Context(), svc))
+	w.restart()
+	w.gone(svc)
+	o.expect(w.world, "delete cart small")
+}
