@@ -2,6 +2,22 @@
 // provider of package cloud: unchanged, by its methods EnsureLoadBalancer, UpdateLoadBalancer and
 // EnsureLoadBalancerDeleted. It is not the way to write a new provider: what it makes is Opaque.
 //
+// A distributor links the provider, this package and the manager into one program:
+//
+//	package main
+//
+//	import (
+//		_ "k8s.io/cloud-provider-aws/pkg/providers/v1" // registers itself with k8s.io/cloud-provider as "aws"
+//
+//		"github.com/fairlead/fairlead/cloud/adapter"
+//		"github.com/fairlead/fairlead/cmd/manager/app"
+//	)
+//
+//	func main() {
+//		adapter.Register("aws-classic", adapter.Registered("aws"), adapter.Options{})
+//		app.Main()
+//	}
+//
 // The name is that of spec.provider in a LoadBalancerClass and of cloud.provider in the manager's configuration, whose
 // cloud.configFile goes to the provider as it is.
 //
