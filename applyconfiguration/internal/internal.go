@@ -371,6 +371,9 @@ var schemaYAML = typed.YAMLObject(`types:
           - kind
           - key
           - id
+    - name: serviceFingerprint
+      type:
+        scalar: string
     - name: serviceUID
       type:
         namedType: io.k8s.apimachinery.pkg.types.UID

@@ -16,6 +16,9 @@ import (
 type LoadBalancerRecordStatusApplyConfiguration struct {
 	// serviceUID tells a Service from one of the same name that came before it.
 	ServiceUID *types.UID `json:"serviceUID,omitempty"`
+	// serviceFingerprint tells whether the Service is as the manager last looked at it: what follows is older where it is
+	// another one than that of the Service now. Services have no generation to go by.
+	ServiceFingerprint *string `json:"serviceFingerprint,omitempty"`
 	// loadBalancerClass is the name of the LoadBalancerClass that serves the Service; empty means the manager's
 	// configuration. A Service keeps it when another class becomes the default.
 	LoadBalancerClass *string `json:"loadBalancerClass,omitempty"`
@@ -48,6 +51,14 @@ func LoadBalancerRecordStatus() *LoadBalancerRecordStatusApplyConfiguration {
 // If called multiple times, the ServiceUID field is set to the value of the last call.
 func (b *LoadBalancerRecordStatusApplyConfiguration) WithServiceUID(value types.UID) *LoadBalancerRecordStatusApplyConfiguration {
 	b.ServiceUID = &value
+	return b
+}
+
+// WithServiceFingerprint sets the ServiceFingerprint field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ServiceFingerprint field is set to the value of the last call.
+func (b *LoadBalancerRecordStatusApplyConfiguration) WithServiceFingerprint(value string) *LoadBalancerRecordStatusApplyConfiguration {
+	b.ServiceFingerprint = &value
 	return b
 }
 
