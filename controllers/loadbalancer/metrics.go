@@ -35,8 +35,8 @@ var (
 	requestTime = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "fairlead_cloud_request_duration_seconds",
 		Help:    "How long such requests took, the wait for the account's limit included",
 		Buckets: prometheus.ExponentialBuckets(0.01, 4, 8)}, []string{"provider", "method"})
-	calls = counters("fairlead_cloud_calls_total", "Number of calls that the account's limit let go, by kind: read or write", "provider", "kind")
-	waits = counters("fairlead_cloud_limit_wait_seconds_total", "How long these waited for the limit, together", "provider", "kind")
+	calls      = counters("fairlead_cloud_calls_total", "Number of calls that the account's limit let go, by kind: read or write", "provider", "kind")
+	waits      = counters("fairlead_cloud_limit_wait_seconds_total", "How long these waited for the limit, together", "provider", "kind")
 	limitQueue = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "fairlead_cloud_limit_queue",
 		Help: "Number of calls that wait for the account's limit"}, []string{"provider", "kind"})
 	throttled = counters("fairlead_cloud_throttled_seconds_total",

@@ -10,6 +10,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	configv1alpha1 "github.com/fairlead/fairlead/api/config/v1alpha1"
+	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/controllers/endpoints"
 	"github.com/fairlead/fairlead/controllers/endpointslice"
 	"github.com/fairlead/fairlead/controllers/loadbalancer"
