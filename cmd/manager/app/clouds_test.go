@@ -35,7 +35,7 @@ func TestPluginsMayComeLater(t *testing.T) {
 	if err := errors.Join(c.Validate(), checkCloud(c.Cloud)); err != nil {
 		t.Fatal(err)
 	}
-	providers, err := cloudProviders(c)
+	providers, err := cloudProviders(c, nil)
 	if err != nil {
 		t.Fatalf("the manager does not start without its plugin: %v", err)
 	}
