@@ -52,6 +52,13 @@ func (a *absent) Observe(ctx context.Context, owner cloud.Owner) ([]cloud.Resour
 	return a.Provider.Observe(ctx, owner)
 }
 
+func (a *absent) Adoptable(ctx context.Context, owner cloud.Owner, id string) ([]cloud.Adoptable, error) {
+	if err := a.gone(); err != nil {
+		return nil, err
+	}
+	return cloud.FindAdoptable(ctx, a.Provider, owner, id)
+}
+
 func (a *absent) SyncTargets(ctx context.Context, changes []cloud.TargetChange) []error {
 	if err := a.gone(); err != nil {
 		errs := make([]error, len(changes))
