@@ -168,7 +168,11 @@ func TestNoDriftOfOurs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMany(t, services, 1, fake.Options{}, func(c *cloud.Capabilities) { c.ReadLag = lag })
 		sweep := func() {
-			if _, err := (&sweepReconciler{m.Reconciler}).Reconcile(t.Context(), named("", fake.Name)); err != nil {
+			provider, err := m.Providers.Get(fake.Name)
+			if err == nil {
+				_, err = (&sweepReconciler{m.Reconciler}).list(t.Context(), fake.Name, provider)
+			}
+			if err != nil {
 				t.Fatal(err)
 			}
 		}
