@@ -8,6 +8,8 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -20,44 +22,64 @@ type written struct {
 // +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=validatingadmissionpolicies;validatingadmissionpolicybindings,resourceNames=fairlead-node-ports,verbs=create;delete;get;list;patch;watch
 
 // enforce keeps the policy and its binding while a pool says Enforce, and takes them away after that. Both are written
-// again when somebody else changed them, which their generations tell. A manager that does not serve the webhook needs no
-// rights to either, and leaves them alone. Where the API server is not told to ask it, they are taken away.
+// whole, and again when somebody else changed them, which their generations tell: applied, they would keep what others
+// added, which can be all it takes to refuse nothing. A manager that does not serve the webhook needs no rights to either, and
+// leaves them alone. Where the API server is not told to ask it, they are taken away.
 func (r *poolReconciler) enforce(ctx context.Context) error {
 	if !r.serves {
 		return nil
 	}
-	policy := &admissionregistrationv1.ValidatingAdmissionPolicy{}
-	binding := &admissionregistrationv1.ValidatingAdmissionPolicyBinding{}
-	for _, object := range []client.Object{policy, binding} {
-		if err := r.client.Get(ctx, client.ObjectKey{Name: PolicyName}, object); client.IgnoreNotFound(err) != nil {
+	policy := &admissionregistrationv1.ValidatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: PolicyName}}
+	bound := &admissionregistrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: PolicyName}}
+	for _, object := range []client.Object{policy, bound} {
+		if err := r.client.Get(ctx, client.ObjectKeyFromObject(object), object); client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("reading what refuses Services: %w", err)
 		}
 	}
 	want := r.book.policy()
 	if want == nil {
-		return r.unenforce(ctx, binding, policy)
+		return r.unenforce(ctx, bound, policy)
 	}
 	text, err := json.Marshal(want)
 	if err != nil {
 		return fmt.Errorf("writing down the policy: %w", err)
 	}
-	if policy.UID != "" && binding.UID != "" && r.enforced == (written{string(text), policy.Generation, binding.Generation}) {
+	if policy.UID != "" && bound.UID != "" && r.enforced == (written{string(text), policy.Generation, bound.Generation}) {
 		return nil
 	}
 	// The policy first: a binding without one refuses nothing, but says so.
-	if err := r.client.Apply(ctx, want, client.FieldOwner(FieldManager), client.ForceOwnership); err != nil {
-		return fmt.Errorf("applying the ValidatingAdmissionPolicy: %w", err)
+	newPolicy, newBound := policy.DeepCopy(), bound.DeepCopy()
+	newPolicy.Spec, newBound.Spec = *want, binding()
+	if err := r.put(ctx, policy, newPolicy); err != nil {
+		return fmt.Errorf("writing the ValidatingAdmissionPolicy: %w", err)
 	}
-	if err := r.client.Apply(ctx, bindingOf(), client.FieldOwner(FieldManager), client.ForceOwnership); err != nil {
-		return fmt.Errorf("applying the ValidatingAdmissionPolicyBinding: %w", err)
+	if err := r.put(ctx, bound, newBound); err != nil {
+		return fmt.Errorf("writing the ValidatingAdmissionPolicyBinding: %w", err)
 	}
-	for _, object := range []client.Object{policy, binding} {
-		if err := r.reader.Get(ctx, client.ObjectKey{Name: PolicyName}, object); err != nil {
-			return fmt.Errorf("reading what was applied: %w", err)
-		}
-	}
-	r.enforced = written{string(text), policy.Generation, binding.Generation}
+	r.enforced = written{string(text), newPolicy.Generation, newBound.Generation}
 	return nil
+}
+
+// put makes of an object, which need not be there, another. want gets the generation that the API server gives it.
+func (r *poolReconciler) put(ctx context.Context, have, want client.Object) error {
+	want.SetLabels(map[string]string{"app.kubernetes.io/part-of": "fairlead"})
+	if have.GetUID() != "" {
+		return r.client.Patch(ctx, want, client.MergeFrom(have), client.FieldOwner(FieldManager))
+	}
+	// Made by an apply, since a right to create what has this one name says yes to no other request.
+	kind, err := r.client.GroupVersionKindFor(want)
+	if err != nil {
+		return fmt.Errorf("finding out its kind: %w", err)
+	}
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(want)
+	if err != nil {
+		return fmt.Errorf("encoding it: %w", err)
+	}
+	made := &unstructured.Unstructured{Object: content}
+	made.SetGroupVersionKind(kind)
+	err = r.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(made), client.FieldOwner(FieldManager), client.ForceOwnership)
+	want.SetGeneration(made.GetGeneration())
+	return err
 }
 
 // unenforce deletes what is there, the binding first: from then on nothing is refused.

@@ -11,6 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"gomodules.xyz/jsonpatch/v2"
 	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
@@ -96,5 +98,24 @@ func TestNotReady(t *testing.T) {
 	known = true
 	if response := hook.Handle(t.Context(), request); !response.Allowed || len(response.Patches) != 1 {
 		t.Errorf("knowing everything it answered %+v", response)
+	}
+}
+
+// TestNewNamespace: of a namespace that the cache has not seen yet the API server is asked; where that does not answer, it is
+// said that the ports are from no pool.
+func TestNewNamespace(t *testing.T) {
+	book := emptyBook(portalloc.DefaultRange)
+	book.setPool(&v1alpha1.NodePortPool{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: v1alpha1.NodePortPoolSpec{
+		Ranges: []v1alpha1.PortRange{{First: 30000, Last: 30009}}}})
+	request := admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{Operation: admissionv1.Create, Namespace: "new", Kind: metav1.GroupVersionKind{Version: "v1", Kind: "Service"}}}
+	request.Object.Raw = []byte(`{"metadata":{"name":"new"},"spec":{"type":"NodePort","ports":[{"port":80}]}}`)
+	missing := &failing{known{}, "new", apierrors.NewNotFound(corev1.Resource("namespaces"), "new")}
+	hook := &Webhook{Book: book, Intn: first, Client: missing, Reader: known{}}
+	if response := hook.Handle(t.Context(), request); !response.Allowed || len(response.Patches) != 1 || len(response.Warnings) > 0 {
+		t.Errorf("it answered %+v", response)
+	}
+	hook.Reader = missing
+	if response := hook.Handle(t.Context(), request); !response.Allowed || len(response.Patches) > 0 || len(response.Warnings) != 1 {
+		t.Errorf("of one that cannot be read it answered %+v", response)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
-	admissionv1ac "k8s.io/client-go/applyconfigurations/admissionregistration/v1"
 
 	"github.com/fairlead/fairlead/portalloc"
 )
@@ -20,7 +19,7 @@ const PolicyName = "fairlead-node-ports"
 // policy makes the policy that refuses a Service with node ports that its namespace may not have. It is asked after the
 // API server's allocator: what the webhook has not numbered is numbered at random by then, and refused unless it happens
 // to fit. What an update leaves as it was passes. nil: no pool says Enforce, or nothing numbers Services.
-func (b *Book) policy() *admissionv1ac.ValidatingAdmissionPolicyApplyConfiguration {
+func (b *Book) policy() *admissionregistrationv1.ValidatingAdmissionPolicySpec {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.enforced() {
@@ -30,12 +29,12 @@ func (b *Book) policy() *admissionv1ac.ValidatingAdmissionPolicyApplyConfigurati
 }
 
 // policyOf is given the pools and their shares in the same order, and as the last share what they leave.
-func policyOf(pools []pool, shares []portalloc.Share) *admissionv1ac.ValidatingAdmissionPolicyApplyConfiguration {
-	variable := func(name, expression string) *admissionv1ac.VariableApplyConfiguration {
-		return admissionv1ac.Variable().WithName(name).WithExpression(expression)
+func policyOf(pools []pool, shares []portalloc.Share) *admissionregistrationv1.ValidatingAdmissionPolicySpec {
+	variable := func(name, expression string) admissionregistrationv1.Variable {
+		return admissionregistrationv1.Variable{Name: name, Expression: expression}
 	}
 	var drawn, none []string
-	variables := []*admissionv1ac.VariableApplyConfiguration{
+	variables := []admissionregistrationv1.Variable{
 		variable("labels", "has(namespaceObject.metadata.labels) ? namespaceObject.metadata.labels : {}"),
 	}
 	for i, p := range pools {
@@ -55,28 +54,29 @@ func policyOf(pools []pool, shares []portalloc.Share) *admissionv1ac.ValidatingA
 	)
 	const outside = "the NodePortPools are enforced, and this namespace may not have these node ports: choose others, or none, and try again " +
 		"when Fairlead's webhook answers; the ranges of the namespace are: "
-	condition := func(name, expression string) *admissionv1ac.MatchConditionApplyConfiguration {
-		return admissionv1ac.MatchCondition().WithName(name).WithExpression(expression)
+	return &admissionregistrationv1.ValidatingAdmissionPolicySpec{
+		FailurePolicy: new(admissionregistrationv1.Fail),
+		MatchConstraints: &admissionregistrationv1.MatchResources{
+			ResourceRules: []admissionregistrationv1.NamedRuleWithOperations{{RuleWithOperations: admissionregistrationv1.RuleWithOperations{
+				Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update},
+				Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"services"}}}}},
+		},
+		MatchConditions: []admissionregistrationv1.MatchCondition{
+			{Name: "has-node-ports", Expression: "object.spec.type in ['NodePort', 'LoadBalancer']"},
+			{Name: "stays", Expression: "!has(object.metadata.deletionTimestamp)"},
+		},
+		Variables: variables,
+		Validations: []admissionregistrationv1.Validation{{
+			Expression:        "variables.given.all(p, p == 0 || p in variables.had || variables.ranges.exists(r, r[0] <= p && p <= r[1]))",
+			MessageExpression: strconv.Quote(outside) + " + variables.text",
+		}},
 	}
-	return admissionv1ac.ValidatingAdmissionPolicy(PolicyName).WithLabels(map[string]string{"app.kubernetes.io/part-of": "fairlead"}).
-		WithSpec(admissionv1ac.ValidatingAdmissionPolicySpec().
-			WithFailurePolicy(admissionregistrationv1.Fail).
-			WithMatchConstraints(admissionv1ac.MatchResources().WithResourceRules(admissionv1ac.NamedRuleWithOperations().
-				WithAPIGroups("").WithAPIVersions("v1").WithResources("services").
-				WithOperations(admissionregistrationv1.Create, admissionregistrationv1.Update))).
-			WithMatchConditions(
-				condition("has-node-ports", "object.spec.type in ['NodePort', 'LoadBalancer']"),
-				condition("stays", "!has(object.metadata.deletionTimestamp)")).
-			WithVariables(variables...).
-			WithValidations(admissionv1ac.Validation().
-				WithExpression("variables.given.all(p, p == 0 || p in variables.had || variables.ranges.exists(r, r[0] <= p && p <= r[1]))").
-				WithMessageExpression(strconv.Quote(outside) + " + variables.text")))
 }
 
-func bindingOf() *admissionv1ac.ValidatingAdmissionPolicyBindingApplyConfiguration {
-	return admissionv1ac.ValidatingAdmissionPolicyBinding(PolicyName).WithLabels(map[string]string{"app.kubernetes.io/part-of": "fairlead"}).
-		WithSpec(admissionv1ac.ValidatingAdmissionPolicyBindingSpec().WithPolicyName(PolicyName).
-			WithValidationActions(admissionregistrationv1.Deny))
+// binding has the policy refuse everywhere.
+func binding() admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec {
+	return admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec{PolicyName: PolicyName,
+		ValidationActions: []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny}}
 }
 
 // list is the ranges as a list of pairs.

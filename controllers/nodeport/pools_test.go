@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
@@ -198,6 +199,31 @@ func TestReservations(t *testing.T) {
 	w.Must(w.Delete(t.Context(), &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: "cart"}}))
 	w.becomes(p, is(p, 5, 1, 1, fine, free, exclusive))
 	w.becomes(p, is(p, 5, 1, 0, fine, free, exclusive))
+}
+
+// TestStaleStatus: a pass that has not seen what another wrote writes nothing: a reservation that is over stays so.
+func TestStaleStatus(t *testing.T) {
+	w := newWorld(t, nil)
+	w.stop()
+	p := w.pool("sticky", 30000, 30004, func(s *v1alpha1.NodePortPoolSpec) { s.Sticky = true })
+	book := emptyBook(nodePorts)
+	book.setPool(p.DeepCopy())
+	gone := nodePort("cart", 30002)
+	gone.Namespace = w.Namespace
+	book.setService(gone)
+	book.deleteService(gone)
+	r := &poolReconciler{client: w.Client, recorder: events.NewFakeRecorder(10), book: book}
+	stale := p.DeepCopy()
+	// Another manager knows that the Service is back.
+	p.Status.Used, p.Status.Reserved = new(int32(1)), new(int32(0))
+	w.Must(w.Client.Status().Update(t.Context(), p))
+	if err := r.write(t.Context(), book.take(nil), stale); !apierrors.IsConflict(err) {
+		t.Errorf("the write that came too late was answered with %v", err)
+	}
+	w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(p), p))
+	if p.Status.Reservations != nil || *p.Status.Used != 1 {
+		t.Errorf("after it the status is %+v", p.Status)
+	}
 }
 
 // TestPoolValidation: what the API server refuses, with a word on what to change.

@@ -9,8 +9,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/ptr"
@@ -56,6 +59,11 @@ func newWorld(t *testing.T, intn func(int) int) *world {
 	t.Cleanup(func() {
 		w.Must(w.Delete(context.Background(), w.class))
 		w.Must(w.DeleteAllOf(context.Background(), &v1alpha1.NodePortPool{}))
+		for _, object := range []client.Object{ // its manager ended before it could take them away
+			&admissionregistrationv1.ValidatingAdmissionPolicyBinding{}, &admissionregistrationv1.ValidatingAdmissionPolicy{}} {
+			object.SetName(PolicyName)
+			w.Must(client.IgnoreNotFound(w.Delete(context.Background(), object)))
+		}
 		var services corev1.ServiceList
 		w.Must(w.List(context.Background(), &services, client.InNamespace(w.Namespace)))
 		for i := range services.Items { // their node ports are the next test's
@@ -218,6 +226,68 @@ func TestServerIsTheArbiter(t *testing.T) {
 	}
 }
 
+// TestNumberOverwritesNothing: what somebody writes to the Service after it was read stays.
+func TestNumberOverwritesNothing(t *testing.T) {
+	w := newWorld(t, nil)
+	w.stop()
+	svc := w.service("cart", corev1.ServicePort{Name: "http", Port: 80})
+	stale := svc.DeepCopy()
+	svc.Spec.Ports = append(svc.Spec.Ports, corev1.ServicePort{Name: "https", Port: 443})
+	w.Must(w.Update(t.Context(), svc))
+	book := emptyBook(nodePorts)
+	r := &Reconciler{Client: w.Client, Book: book, Intn: first}
+	if err := r.number(t.Context(), stale); !apierrors.IsConflict(err) {
+		t.Errorf("the write that came too late was answered with %v", err)
+	}
+	w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
+	if len(svc.Spec.Ports) != 2 || svc.Spec.Ports[0].NodePort != 0 {
+		t.Fatalf("after it the ports are %+v", svc.Spec.Ports)
+	}
+	// What was not written is promised to nobody.
+	other := w.service("other", corev1.ServicePort{Port: 80})
+	w.Must(r.number(t.Context(), other))
+	w.Must(r.number(t.Context(), svc))
+	got := []int32{other.Spec.Ports[0].NodePort, svc.Spec.Ports[0].NodePort, svc.Spec.Ports[1].NodePort}
+	if diff := cmp.Diff([]int32{30016, 30017, 30018}, got); diff != "" {
+		t.Errorf("the next times node ports are (-want +got):\n%s", diff)
+	}
+}
+
+// TestClassOf: a Service that is served already keeps the class that serves it, whatever would be chosen now.
+func TestClassOf(t *testing.T) {
+	class := func(name string) v1alpha1.LoadBalancerClass {
+		return v1alpha1.LoadBalancerClass{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.LoadBalancerClassSpec{ClassName: "example.com/" + name}}
+	}
+	classes := []v1alpha1.LoadBalancerClass{class("chosen"), class("serving")}
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{UID: "1"}, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer,
+		LoadBalancerClass: new("example.com/chosen")}}
+	served := func(uid types.UID, provider, class string) v1alpha1.LoadBalancerRecordStatus {
+		return v1alpha1.LoadBalancerRecordStatus{ServiceUID: uid, Provider: provider, LoadBalancerClass: class}
+	}
+	for name, tc := range map[string]struct {
+		reason string
+		status v1alpha1.LoadBalancerRecordStatus
+		want   string // "": none
+	}{
+		"New":       {"nothing serves it yet", served("", "", ""), "chosen"},
+		"Served":    {"by a class", served("1", "fake", "serving"), "serving"},
+		"ClassGone": {"the class that serves it was deleted", served("1", "fake", "gone"), ""},
+		"NoClass":   {"the configuration serves it", served("1", "fake", ""), ""},
+		"Another":   {"the record is of a Service that had its name", served("2", "fake", "serving"), "chosen"},
+		"NotBound":  {"it is not decided yet", served("1", "", ""), "chosen"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := ""
+			if c := classOf(svc, &v1alpha1.LoadBalancerRecord{Status: tc.status}, classes, true); c != nil {
+				got = c.Name
+			}
+			if got != tc.want {
+				t.Errorf("%s: got %q, want %q", tc.reason, got, tc.want)
+			}
+		})
+	}
+}
+
 func TestExhausted(t *testing.T) {
 	w := newWorld(t, nil)
 	var ports []corev1.ServicePort
@@ -246,6 +316,7 @@ func TestExhausted(t *testing.T) {
 // once, not with each port anew.
 func TestRefusedForGood(t *testing.T) {
 	w := newWorld(t, nil)
+	w.stop() // to it the Service is nobody's: it would take the condition away
 	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: "cart"}, Spec: corev1.ServiceSpec{
 		Type: corev1.ServiceTypeLoadBalancer, AllocateLoadBalancerNodePorts: ptr.To(false), Ports: []corev1.ServicePort{{Port: 80}}}}
 	w.Make(svc)

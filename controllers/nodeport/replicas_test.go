@@ -25,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/test/apiserver"
 )
 
 // front is where the API server asks: it stands before the replicas, as their Service does.
@@ -318,4 +319,44 @@ func TestNotAsked(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestPutsThePolicyBack: what refuses Services is put back when somebody changes or deletes it.
+func TestPutsThePolicyBack(t *testing.T) {
+	w := newWorld(t, nil)
+	w.stop()
+	w.ports = serverPorts
+	w.pool("web", 30100, 30109, enforce)
+	w.replica(w.newFront(), nil)
+	policy := &admissionregistrationv1.ValidatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: PolicyName}}
+	binding := &admissionregistrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: PolicyName}}
+	stands := func() {
+		t.Helper()
+		w.Eventually(func() error {
+			for _, object := range []client.Object{policy, binding} {
+				if err := w.Get(t.Context(), client.ObjectKeyFromObject(object), object); err != nil {
+					return err
+				}
+			}
+			if a := binding.Spec.ValidationActions; len(a) != 1 || a[0] != admissionregistrationv1.Deny || *policy.Spec.FailurePolicy != admissionregistrationv1.Fail ||
+				len(policy.Spec.MatchConditions) != 2 {
+				return fmt.Errorf("the binding says %v, the policy %+v", a, policy.Spec)
+			}
+			return nil
+		})
+	}
+	stands()
+	apiserver.Change(w.World, binding, func(b *admissionregistrationv1.ValidatingAdmissionPolicyBinding) {
+		b.Spec.ValidationActions = []admissionregistrationv1.ValidationAction{admissionregistrationv1.Warn}
+	})
+	stands()
+	apiserver.Change(w.World, policy, func(p *admissionregistrationv1.ValidatingAdmissionPolicy) {
+		p.Spec.FailurePolicy = new(admissionregistrationv1.Ignore)
+		p.Spec.MatchConditions = append(p.Spec.MatchConditions, admissionregistrationv1.MatchCondition{Name: "never", Expression: "false"})
+	})
+	stands()
+	for _, object := range []client.Object{policy, binding} {
+		w.Must(w.Delete(t.Context(), object))
+		stands()
+	}
 }

@@ -136,6 +136,11 @@ func TestWithoutAnAllocator(t *testing.T) {
 	w := newWorld(t, first)
 	_, err := envtest.InstallCRDs(w.Config, envtest.CRDInstallOptions{CRDs: []*apiextensionsv1.CustomResourceDefinition{shapedCRD()}})
 	w.Must(err)
+	t.Cleanup(func() { // their ports are the next run's
+		all := &unstructured.Unstructured{}
+		all.SetGroupVersionKind(shapedKind)
+		w.Must(w.DeleteAllOf(context.Background(), all, client.InNamespace(w.Namespace)))
+	})
 	const count = 40
 	s := &shaped{Client: w.Client, pool: portalloc.Pool{Name: "all", Ranges: portalloc.Ranges{{First: 31000, Last: 31000 + count - 1}}},
 		prefix: netip.MustParsePrefix("10.96.0.0/26")}

@@ -1,17 +1,19 @@
 package nodeport
 
 import (
-	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/portalloc"
 	"github.com/fairlead/fairlead/test/apiserver"
 )
 
@@ -139,6 +141,7 @@ func TestTransitions(t *testing.T) {
 		}
 		return ""
 	})
+	w.Eventually(func() error { return w.Create(t.Context(), w.probe(0), client.DryRunAll) }) // a policy of before may still refuse it
 	for name, steps := range lives() {
 		t.Run(name, func(t *testing.T) {
 			svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: strings.ToLower(name)}, Spec: corev1.ServiceSpec{
@@ -170,6 +173,21 @@ func TestTransitions(t *testing.T) {
 	w.becomes(p, is(p, 50, 0, 0, v1alpha1.ReasonAccepted, v1alpha1.ReasonAvailable, v1alpha1.ReasonExclusive))
 }
 
+// notOf returns the first port from one on that a Service does not have.
+func notOf(svc *corev1.Service, port int32) int32 {
+	for slices.Contains(portalloc.PortsOf(svc), int(port)) {
+		port++
+	}
+	return port
+}
+
+// probe is a Service that is made to see whether it is refused.
+func (w *world) probe(port int32) *corev1.Service {
+	svc := nodePort("probe", port)
+	svc.Namespace = w.Namespace
+	return svc
+}
+
 // insist writes again, from the start, where the two managers chose what another has.
 func (w *world) insist(write func() error, again func()) {
 	w.Helper()
@@ -198,19 +216,20 @@ func TestPoolGoes(t *testing.T) {
 		enforce(s)
 		s.NamespaceSelector = metav1.LabelSelector{MatchLabels: map[string]string{"team": "nobody"}}
 	})
-	w.replica(w.newFront(), nil)
-	refuses := func(port int32) {
+	f := w.newFront()
+	_, stop := w.replica(f, nil)
+	probe := func(port int32) error { return w.Create(t.Context(), w.probe(port), client.DryRunAll) }
+	refuses := func(port int32, by string) {
 		t.Helper()
 		w.Eventually(func() error {
-			probe := nodePort("probe", port)
-			probe.Namespace = w.Namespace
-			if err := w.Create(t.Context(), probe, client.DryRunAll); err == nil {
-				return fmt.Errorf("the namespace may have %d", port)
+			if err := probe(port); err == nil || !strings.Contains(err.Error(), by) {
+				return fmt.Errorf("a Service with port %d is answered with: %w", port, err)
 			}
 			return nil
 		})
 	}
-	refuses(30671)
+	refuses(30671, "")
+	w.Eventually(func() error { return probe(30665) }) // a policy of before may still refuse it
 	cart := w.create("cart", 30665)
 	// update adds a port and leaves all numbers out.
 	update := func(mine func(int32) bool) {
@@ -231,8 +250,9 @@ func TestPoolGoes(t *testing.T) {
 		}
 	}
 	update(func(port int32) bool { return 30660 <= port && port <= 30669 })
+	lost := notOf(cart, 30663) // by the pool, and free
 	apiserver.Change(w.World, p, func(p *v1alpha1.NodePortPool) { p.Spec.Ranges[0].Last = 30662 })
-	refuses(30663)
+	refuses(lost, "")
 	update(func(port int32) bool { return 30660 <= port && port <= 30662 })
 	w.becomes(p, func() string {
 		if c := conditionOf(p, v1alpha1.ConditionExclusive); c == nil || c.Reason != v1alpha1.ReasonPortsElsewhere || !strings.Contains(c.Message, "30665 (") {
@@ -240,16 +260,48 @@ func TestPoolGoes(t *testing.T) {
 		}
 		return ""
 	})
-	w.Must(w.Delete(t.Context(), p))
-	refuses(30670)
-	w.Eventually(func() error { // what pools leave has its ports again
-		probe := nodePort("probe", 30663)
-		probe.Namespace = w.Namespace
-		return w.Create(t.Context(), probe, client.DryRunAll)
+	w.Eventually(func() error {
+		policy := &admissionregistrationv1.ValidatingAdmissionPolicy{}
+		w.Must(w.Get(t.Context(), client.ObjectKey{Name: PolicyName}, policy))
+		if text := fmt.Sprint(policy.Spec.Variables); !strings.Contains(text, "[30660, 30662]") {
+			return fmt.Errorf("the policy is still %s", text)
+		}
+		return nil
 	})
+	w.keepsWithoutWebhook(cart, stop, func() { refuses(lost, "the ranges of the namespace are: 30660-30662") })
+	w.replica(f, nil)
+	w.Must(w.Delete(t.Context(), p))
+	refuses(30670, "")
+	w.Eventually(func() error { return probe(lost) }) // what pools leave has its ports again
 	update(func(port int32) bool { return port != 30670 && serverPorts.Contains(int(port)) })
 	cart.Spec.Ports[0].NodePort = 30670
 	if err := w.Update(t.Context(), cart.DeepCopy()); err == nil {
-		t.Error(errors.New("it may have the port of a pool that is not its own"))
+		t.Error("it may have the port of a pool that is not its own")
+	}
+}
+
+// keepsWithoutWebhook ends the manager: the policy alone lets a Service keep what it has, and refuses other ports, those of
+// health checks with them.
+func (w *world) keepsWithoutWebhook(cart *corev1.Service, stop, refuses func()) {
+	w.Helper()
+	stop()
+	refuses()
+	put := cart.DeepCopy()
+	put.Labels = map[string]string{"a": "b"}
+	for i := range put.Spec.Ports {
+		put.Spec.Ports[i].NodePort = 0
+	}
+	w.Must(w.Update(w.Context(), put))
+	if got := put.Spec.Ports[0].NodePort; got != cart.Spec.Ports[0].NodePort {
+		w.Errorf("without the webhook its port became %d", got)
+	}
+	put.DeepCopyInto(cart)
+	for port, refused := range map[int32]bool{notOf(cart, 30660): false, notOf(cart, 30666): true} {
+		svc := nodePort("checked", 0)
+		svc.Namespace, svc.Spec.Type, svc.Spec.AllocateLoadBalancerNodePorts = w.Namespace, corev1.ServiceTypeLoadBalancer, new(false)
+		svc.Spec.ExternalTrafficPolicy, svc.Spec.HealthCheckNodePort = corev1.ServiceExternalTrafficPolicyLocal, port
+		if err := w.Create(w.Context(), svc, client.DryRunAll); (err != nil) != refused || refused && !strings.Contains(err.Error(), PolicyName) {
+			w.Errorf("a health check on %d: %v", port, err)
+		}
 	}
 }

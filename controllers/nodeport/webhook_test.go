@@ -112,6 +112,11 @@ func TestComesBack(t *testing.T) {
 	if err := h.Create(t.Context(), named); !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "is kept for Service web/cart until") {
 		t.Errorf("who names it got %v", err)
 	}
+	// Nor by a Service that wants no others: the API server leaves it alone, and the policy sees only that it is in the range.
+	named.Spec.Type, named.Spec.AllocateLoadBalancerNodePorts = corev1.ServiceTypeLoadBalancer, ptr.To(false)
+	if err := h.Create(t.Context(), named); !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "is kept for Service web/cart until") {
+		t.Errorf("a balancer without node ports that names it got %v", err)
+	}
 	third := nodePort("c", 0)
 	third.Namespace = "web"
 	if err := h.Create(t.Context(), third); err == nil || !strings.Contains(err.Error(), `"small" is taken or kept (1)`) {

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/fairlead/fairlead/dataplane/model"
+	"github.com/fairlead/fairlead/dataplane/nstest"
 )
 
 // markerAddress is the number of the cluster IP that no case uses.
@@ -36,6 +37,11 @@ func Marker(number int, coexist bool) ([]Object, []netip.AddrPort) {
 func (n *Network) Answers(to netip.AddrPort) bool {
 	answer, _, err := n.ask(Here, 0, "tcp", to, impatience)
 	return err == nil && answer.Saw.IsValid()
+}
+
+// Dial connects a client by TCP.
+func (n *Network) Dial(who Client, to netip.AddrPort) (*nstest.Conn, error) {
+	return n.clients[who].ns.Dial("tcp", to, patience)
 }
 
 // Forget makes the node forget all connections.

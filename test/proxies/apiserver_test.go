@@ -82,6 +82,14 @@ func startServer(t *testing.T) *server {
 	return s
 }
 
+// network makes a network in whose node the API server can be reached.
+func (s *server) network(t *testing.T) *conformance.Network {
+	t.Helper()
+	n := conformance.NewNetwork(t)
+	s.forward(t, n)
+	return n
+}
+
 // forward lets programs in the node reach the API server at its own address.
 func (s *server) forward(t *testing.T, network *conformance.Network) {
 	t.Helper()

@@ -15,7 +15,7 @@ import (
 func TestPacketsOfPrograms(t *testing.T) {
 	assets := needsPrograms(t)
 	api := startServer(t)
-	r := &runner{api: api, ours: nodeAgent(t, api), theirs: kubeProxy(t, api, assets), table: &table{}}
+	r := &runner{api: api, ours: nodeAgent(t, api, api.network(t)), theirs: kubeProxy(t, api, api.network(t), assets), table: &table{}}
 	for _, c := range sorted() {
 		t.Run(c.Name, func(t *testing.T) { r.run(t, &c) })
 	}

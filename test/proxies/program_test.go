@@ -18,7 +18,7 @@ import (
 	"github.com/fairlead/fairlead/dataplane/conformance"
 )
 
-// program is a proxy in the node of a network of its own.
+// program is a proxy in the node of a network.
 type program struct {
 	name    string
 	network *conformance.Network
@@ -33,11 +33,10 @@ type program struct {
 	log             string
 }
 
-func newProgram(t *testing.T, s *server, name string) *program {
+func newProgram(t *testing.T, s *server, n *conformance.Network, name string) *program {
 	t.Helper()
-	p := &program{t: t, name: name, network: conformance.NewNetwork(t), dir: t.TempDir(), kubeconfig: s.kubeconfig}
+	p := &program{t: t, name: name, network: n, dir: t.TempDir(), kubeconfig: s.kubeconfig}
 	p.log = filepath.Join(p.dir, name+".log")
-	s.forward(t, p.network)
 	t.Cleanup(func() {
 		if p.stop != nil {
 			p.stop()
@@ -50,9 +49,9 @@ func newProgram(t *testing.T, s *server, name string) *program {
 }
 
 // nodeAgent is ours.
-func nodeAgent(t *testing.T, s *server) *program {
+func nodeAgent(t *testing.T, s *server, n *conformance.Network) *program {
 	t.Helper()
-	p := newProgram(t, s, "node-agent")
+	p := newProgram(t, s, n, "node-agent")
 	p.configure = func(c conformance.Config, _ string) any {
 		config := map[string]any{
 			"apiVersion": "config.fairlead.dev/v1alpha1", "kind": "NodeAgentConfiguration",
@@ -84,9 +83,9 @@ func nodeAgent(t *testing.T, s *server) *program {
 }
 
 // kubeProxy is upstream's, in nftables mode.
-func kubeProxy(t *testing.T, s *server, assets string) *program {
+func kubeProxy(t *testing.T, s *server, n *conformance.Network, assets string) *program {
 	t.Helper()
-	p := newProgram(t, s, "kube-proxy")
+	p := newProgram(t, s, n, "kube-proxy")
 	p.configure = func(c conformance.Config, kubeconfig string) any {
 		config := map[string]any{
 			"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
