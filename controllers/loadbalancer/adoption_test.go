@@ -65,7 +65,7 @@ func (w *world) marked() []string {
 	return names
 }
 
-func (w *world) object(id string) *fake.Object {
+func (w *world) byID(id string) *fake.Object {
 	for _, o := range w.objects() {
 		if o.ID == id {
 			return &o
@@ -171,7 +171,7 @@ func TestAdoption(t *testing.T) {
 			if marked := w.marked(); len(marked) > 0 {
 				t.Errorf("still marked: %q", marked)
 			}
-			b := w.object(id)
+			b := w.byID(id)
 			if b == nil || !cmp.Equal(tags, b.Tags) {
 				t.Fatalf("the balancer is %+v, want one with the tags %v", b, tags)
 			}
@@ -189,7 +189,7 @@ func TestAdoptionRefused(t *testing.T) {
 	w := newWorld(t, fake.Options{}, nil)
 	w.node("n1", "172.30.0.11", nil)
 	id, _ := w.plant(map[string]string{v1alpha1.TagAdoptableBy: "test/" + w.Namespace + "/other"})
-	foreign := *w.object(id)
+	foreign := *w.byID(id)
 
 	// A Service that has none gets none.
 	fresh := w.service("fresh", func(s *corev1.Service) { s.Annotations = map[string]string{v1alpha1.AnnotationAdopt: id} })
@@ -228,7 +228,7 @@ func TestAdoptionRefused(t *testing.T) {
 	if diff := cmp.Diff(before, svc.Status.LoadBalancer.Ingress); diff != "" {
 		t.Errorf("its addresses changed (-before +after):\n%s", diff)
 	}
-	if now := w.object(id); now == nil || !cmp.Equal(foreign, *now) {
+	if now := w.byID(id); now == nil || !cmp.Equal(foreign, *now) {
 		t.Errorf("the balancer that was not adopted is %+v, was %+v", now, foreign)
 	}
 	annotate(w, svc, v1alpha1.AnnotationAdopt, "")

@@ -51,8 +51,8 @@ func (w *world) drift(svc *corev1.Service, want v1alpha1.Drift) *v1alpha1.LoadBa
 	return record
 }
 
-// theOnly returns the only one of a kind.
-func (w *world) theOnly(kind string) fake.Object {
+// object returns the only one of a kind.
+func (w *world) object(kind string) fake.Object {
 	w.Helper()
 	objects := w.objects()
 	i := slices.IndexFunc(objects, func(o fake.Object) bool { return o.Kind == kind })
@@ -82,18 +82,18 @@ func TestDriftIsShownAndRepaired(t *testing.T) {
 	w.reason(svc, v1alpha1.ReasonEnsured)
 	counted := apiserver.Metric(t, "fairlead_loadbalancer_drift_total", fake.KindListener)
 
-	w.Must(w.cloud.Delete(t.Context(), w.theOnly(fake.KindListener).ID))
-	_, err := w.cloud.Update(t.Context(), fake.Object{ID: w.theOnly(fake.KindHealthCheck).ID, Kind: fake.KindHealthCheck,
+	w.Must(w.cloud.Delete(t.Context(), w.object(fake.KindListener).ID))
+	_, err := w.cloud.Update(t.Context(), fake.Object{ID: w.object(fake.KindHealthCheck).ID, Kind: fake.KindHealthCheck,
 		Fields: map[string]string{"intervalSeconds": "99"}})
 	w.Must(err)
 	w.drift(svc, v1alpha1.Drift{State: v1alpha1.DriftRepaired, Resources: []v1alpha1.DriftedResource{
 		{Kind: fake.KindHealthCheck, Key: "tcp-80", Difference: "intervalSeconds changed"},
 		{Kind: fake.KindListener, Key: "tcp-80-ipv4", Difference: "gone"},
 	}})
-	if got := w.theOnly(fake.KindHealthCheck).Fields["intervalSeconds"]; got != "1" {
+	if got := w.object(fake.KindHealthCheck).Fields["intervalSeconds"]; got != "1" {
 		t.Errorf("the health check asks every %s s", got)
 	}
-	w.theOnly(fake.KindListener)
+	w.object(fake.KindListener)
 	w.Eventually(func() error {
 		if got := w.events("cart")[EventDrifted]; got != 1 {
 			return fmt.Errorf("%d events of drift, want 1: %v", got, w.events("cart"))
@@ -135,7 +135,7 @@ func TestDriftUnderPlan(t *testing.T) {
 		t.Fatalf("drift before anything changed: %+v", drift)
 	}
 
-	check := w.theOnly(fake.KindHealthCheck)
+	check := w.object(fake.KindHealthCheck)
 	set := func(seconds string) {
 		_, err := w.cloud.Update(t.Context(), fake.Object{ID: check.ID, Kind: check.Kind, Fields: map[string]string{"intervalSeconds": seconds}})
 		w.Must(err)
@@ -148,7 +148,7 @@ func TestDriftUnderPlan(t *testing.T) {
 		t.Errorf("the plan is %+v", record.Status.Plan)
 	}
 	w.lists(5)
-	if got := w.theOnly(fake.KindHealthCheck).Fields["intervalSeconds"]; got != "99" {
+	if got := w.object(fake.KindHealthCheck).Fields["intervalSeconds"]; got != "99" {
 		t.Errorf("under Plan it was changed to %s", got)
 	}
 	if again := w.record(svc); again.ResourceVersion != record.ResourceVersion {

@@ -35,16 +35,16 @@ var (
 	requestTime = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "fairlead_cloud_request_duration_seconds",
 		Help:    "How long such requests took, the wait for the account's limit included",
 		Buckets: prometheus.ExponentialBuckets(0.01, 4, 8)}, []string{"provider", "method"})
-	calls      = counters("fairlead_cloud_calls_total", "Number of calls that the account's limit let go, by kind: read or write", "provider", "kind")
-	waits      = counters("fairlead_cloud_limit_wait_seconds_total", "How long these waited for the limit, together", "provider", "kind")
-	limitQueue = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "fairlead_cloud_limit_queue",
+	calls  = counters("fairlead_cloud_calls_total", "Number of calls that the account's limit let go, by kind: read or write", "provider", "kind")
+	waits  = counters("fairlead_cloud_limit_wait_seconds_total", "How long these waited for the limit, together", "provider", "kind")
+	queued = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "fairlead_cloud_limit_queue",
 		Help: "Number of calls that wait for the account's limit"}, []string{"provider", "kind"})
 	throttled = counters("fairlead_cloud_throttled_seconds_total",
 		"For how long the cloud had asked to send nothing of the kind, counted when it asks", "provider", "kind")
 )
 
 func init() {
-	metrics.Registry.MustRegister(syncs, nodeSyncErrors, nodeSyncLatency, updateLatency, drifted, orphansFound, requests, requestTime, calls, waits, limitQueue, throttled, services)
+	metrics.Registry.MustRegister(syncs, nodeSyncErrors, nodeSyncLatency, updateLatency, drifted, orphansFound, requests, requestTime, calls, waits, queued, throttled, services)
 }
 
 func histogram(name, help string) prometheus.Histogram {
@@ -90,7 +90,7 @@ func (m meter) Spent(kind cloud.CallKind, waited time.Duration) {
 
 // Queued implements cloud.Meter.
 func (m meter) Queued(kind cloud.CallKind, more int) {
-	limitQueue.WithLabelValues(string(m), kind.String()).Add(float64(more))
+	queued.WithLabelValues(string(m), kind.String()).Add(float64(more))
 }
 
 // Closed implements cloud.Meter.
