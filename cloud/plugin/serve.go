@@ -30,6 +30,9 @@ const (
 // replaced, but not the socket of a plugin that still answers, which is an error, as is any other reason why it cannot
 // serve.
 func Serve(ctx context.Context, socket string, provider cloud.Provider) error {
+	if provider.Capabilities().Opaque {
+		return errOpaque
+	}
 	listener, err := listen(socket)
 	if err != nil {
 		return fmt.Errorf("listening on %s: %w", socket, err)
@@ -54,6 +57,8 @@ func Serve(ctx context.Context, socket string, provider cloud.Provider) error {
 	}
 	return nil
 }
+
+var errOpaque = errors.New("an Opaque provider needs Service and Nodes as objects, which do not leave the manager: link it into that")
 
 // socketListener is a listener whose socket was made under another name.
 type socketListener struct {

@@ -114,6 +114,14 @@ func TestSocket(t *testing.T) {
 	}
 }
 
+func TestOpaqueIsRefused(t *testing.T) {
+	t.Parallel()
+	opaque := fake.NewProvider(newCloud(), func(caps *cloud.Capabilities) { caps.Opaque = true })
+	if err := plugin.Serve(t.Context(), folder(t)+"/plugin", opaque); err == nil || !strings.Contains(err.Error(), "Opaque") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestStopsGracefully: a call that is under way ends with its answer.
 func TestStopsGracefully(t *testing.T) {
 	t.Parallel()

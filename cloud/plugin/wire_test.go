@@ -108,7 +108,9 @@ func TestEverythingTravels(t *testing.T) {
 		return fromAdoptable(overTheWire(t, toAdoptable(v), &pluginv1alpha1.Adoptable{}))
 	})
 	travels(t, func(v cloud.Capabilities) cloud.Capabilities {
-		return fromCapabilities(overTheWire(t, toCapabilities(v), &pluginv1alpha1.Capabilities{}))
+		arrived := fromCapabilities(overTheWire(t, toCapabilities(v), &pluginv1alpha1.Capabilities{}))
+		arrived.Opaque = v.Opaque // Serve refuses such a provider
+		return arrived
 	})
 }
 
