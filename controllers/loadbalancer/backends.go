@@ -7,7 +7,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/fairlead/fairlead/cloud"
 )
@@ -50,7 +50,10 @@ func (r *Reconciler) current(ctx context.Context, e *entry, nodes *backends) (*b
 	}
 	svc := &corev1.Service{}
 	if err := r.Client.Get(ctx, e.name, svc); err != nil {
-		return nil, client.IgnoreNotFound(err)
+		if apierrors.IsNotFound(err) {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("reading the Service: %w", err)
 	}
 	if !samePorts(svc, e.spec.Ports) {
 		return nil, nil // The Service has changed, and names other ports in its slices than the last pass knew.
@@ -96,9 +99,4 @@ func updated(podTargets bool) string {
 		return messageUpdatedPods
 	}
 	return messageUpdated
-}
-
-// errCurrent says what could not be read.
-func errCurrent(e *entry, err error) error {
-	return fmt.Errorf("reading the endpoints of Service %s: %w", e.name, err)
 }

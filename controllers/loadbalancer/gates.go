@@ -169,7 +169,7 @@ func (r *Reconciler) podBalancer(ctx context.Context, svc *corev1.Service) (clou
 	if b == nil || b.releaseOnly {
 		return nil, nil
 	}
-	if options, _ := cloud.ParseOptions(svc, b.class); !options.Pods && !(options.PodsUnknown && r.pods.follows(client.ObjectKeyFromObject(svc))) {
+	if !r.sendsToPods(svc, b.class) {
 		return nil, nil
 	}
 	provider, err := r.Providers.Get(b.provider)

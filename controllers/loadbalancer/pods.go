@@ -90,11 +90,7 @@ func (r *Reconciler) observePods(ctx context.Context, v *view) error {
 		r.leavePods(v.name)
 		return nil
 	}
-	options, _ := cloud.ParseOptions(v.service, v.binding.class)
-	if options.PodsUnknown {
-		options.Pods = r.pods.follows(v.name)
-	}
-	if !options.Pods {
+	if !r.sendsToPods(v.service, v.binding.class) {
 		r.leavePods(v.name)
 		return nil
 	}
@@ -105,6 +101,15 @@ func (r *Reconciler) observePods(ctx context.Context, v *view) error {
 	var err error
 	v.slices, err = r.listSlices(ctx, v.service)
 	return err
+}
+
+// sendsToPods reports whether a Service is to be sent to by its Pods, or was where its annotation cannot be read.
+func (r *Reconciler) sendsToPods(svc *corev1.Service, class *v1alpha1.LoadBalancerClassSpec) bool {
+	options, _ := cloud.ParseOptions(svc, class)
+	if options.PodsUnknown {
+		return r.pods.follows(client.ObjectKeyFromObject(svc))
+	}
+	return options.Pods
 }
 
 // leavePods ends what a Service needs that sends to Pods.

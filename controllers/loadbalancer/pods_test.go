@@ -310,3 +310,28 @@ func TestPodsWithATypingMistake(t *testing.T) {
 	w.publish("cart", 8080, at{address: "10.1.0.2", state: "ready"})
 	w.expectTargets(map[string]string{"cart": "10.1.0.2:8080"})
 }
+
+// TestPodsThrottled: what the cloud did not take is sent again.
+func TestPodsThrottled(t *testing.T) {
+	w := newWorld(t, fake.Options{}, toPods)
+	w.stop()
+	svc := w.service("cart", withoutNodePorts)
+	w.publish("cart", 8080, at{address: "10.1.0.1", state: "ready"})
+	p := w.begin(svc)
+	p.run()
+	w.publish("cart", 8080, at{address: "10.1.0.2", state: "ready"})
+	p.endpointsChanged(client.ObjectKeyFromObject(svc))
+	w.cloud.Inject(fake.Fault{Method: "SyncTargets", Err: &fake.Error{Code: fake.CodeThrottled, Message: "slow down", RetryAfterSeconds: 1}})
+	if wait := p.syncNodes(t.Context(), nil); wait < time.Second/2 {
+		t.Errorf("it is to be called again after %v, want a second", wait)
+	}
+	w.Eventually(func() error {
+		if wait := p.syncNodes(t.Context(), nil); wait > 0 {
+			return fmt.Errorf("throttled for %v", wait)
+		}
+		return nil
+	})
+	if diff := cmp.Diff(map[string]string{"cart": "10.1.0.2:8080"}, w.sentTo()); diff != "" {
+		t.Errorf("targets (-want +got):\n%s", diff)
+	}
+}
