@@ -192,8 +192,8 @@ func simple(caps *cloud.Capabilities) {
 
 var simpleSkips = []string{
 	"AdoptedWithConsent", "AdoptionCrashAnywhere", "Feature/DualStack", "Feature/IPv6", "Feature/MixedProtocols", "Feature/RequestedAddress", "Feature/SCTP",
-	"Feature/SessionAffinity", "Feature/Share", "Feature/SourceRanges", "Feature/UDP", "HealthIsTold", "PodsAreCheap", "PodsAreTargets",
-	"NotAdoptedWithoutConsent", "OfferedAndTakenOver", "SharedConcurrently", "SharedCrashAnywhere", "SharedInAnyOrder",
+	"Feature/SessionAffinity", "Feature/Share", "Feature/SourceRanges", "Feature/UDP", "HealthIsTold",
+	"NotAdoptedWithoutConsent", "OfferedAndTakenOver", "PodsAreCheap", "PodsAreTargets", "SharedConcurrently", "SharedCrashAnywhere", "SharedInAnyOrder",
 }
 
 // suites are providers that keep the contract, by name, and the cases that are skipped since they do not declare what these
