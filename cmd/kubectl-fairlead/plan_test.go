@@ -80,9 +80,8 @@ svc/web in shop (provider fake, class blue, policy Apply): something is in the w
 svc/web in shop (provider fake, class blue, policy Apply): 1 step is being taken
   + Create  Listener/tcp-443-ipv4  missing
 `},
-		"Drift": {"what others changed", func(svc *corev1.Service, r *v1alpha1.LoadBalancerRecord) {
+		"Drift": {"what others changed", func(_ *corev1.Service, r *v1alpha1.LoadBalancerRecord) {
 			r.Status.Policy, r.Status.Plan = v1alpha1.PolicyPlan, steps[1:2]
-			svc.Annotations = map[string]string{v1alpha1.AnnotationPolicy: "Plan"}
 			r.Status.Drift = &v1alpha1.Drift{State: v1alpha1.DriftFound, FoundAt: metav1.NewTime(now), More: 2,
 				Resources: []v1alpha1.DriftedResource{{Kind: "TargetSet", Key: "tcp-80-ipv4", Difference: "1 targets missing, 0 too many"}}}
 			unready(r, v1alpha1.ReasonPlanned, "1 operations are planned")
