@@ -64,7 +64,7 @@ func (r *results) print(w io.Writer) {
 		"interface (`test/peers/servicecontroller`): it makes the same resources by the same calls, waits for the same limits, and looks no\n" +
 		"more often than it has to. Ours is the manager with its controller `loadbalancer` alone. Both work on four Services at once and\n" +
 		"may send the API server 500 requests a second.\n\n")
-	p("The limits are %s; for creation and deletion, which would take an hour within these, %s.\n\n", limitsText(r.Account), limitsText(r.Wide))
+	p("The limits are %s; for creation and deletion, which would take 20 minutes each within these, %s.\n\n", limitsText(r.Account), limitsText(r.Wide))
 	p("* **Seconds** pass until the last Service has its address, the last call after the start of the process is done, every set of\n" +
 		"  targets has the node, or the last Service is gone and the cloud is empty.\n" +
 		"* **At least** is what the limits ask for as many calls as were made.\n" +
