@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -59,12 +60,29 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
+// crowd has as many readers as it is told look at the table before any of them goes on.
+type crowd struct {
+	kernel
+	size int32
+	came atomic.Int32
+	all  chan struct{}
+}
+
+func (c *crowd) read(ctx context.Context) (*state, error) {
+	s, err := c.kernel.read(ctx)
+	if c.came.Add(1) == c.size {
+		close(c.all)
+	}
+	<-c.all
+	return s, err
+}
+
 // TestPoolIsShared: Services that want an address at the same time get different ones, and one too many hears that there
 // is none left.
 func TestPoolIsShared(t *testing.T) {
-	k := newKernel(t)
-	p := &Provider{pools: []pool{{Name: "small", Prefix: netip.MustParsePrefix("192.0.2.0/29")}}, kernel: k}
 	const services = 9
+	k := &crowd{kernel: newKernel(t), size: services, all: make(chan struct{})}
+	p := &Provider{pools: []pool{{Name: "small", Prefix: netip.MustParsePrefix("192.0.2.0/29")}}, kernel: k}
 	var wg sync.WaitGroup
 	errs, made := make([]error, services), make([]cloud.Resource, services)
 	for n := range services {
