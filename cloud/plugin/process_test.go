@@ -21,6 +21,7 @@ import (
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/cloudtest"
 	"github.com/fairlead/fairlead/cloud/fake"
+	"github.com/fairlead/fairlead/cloud/fake/faketest"
 	"github.com/fairlead/fairlead/cloud/plugin"
 )
 
@@ -222,7 +223,8 @@ func harness(t *testing.T) *cloudtest.Harness {
 			}
 			c.hook.Store(&hook)
 		},
-		Snapshot: c.snapshot,
+		Snapshot:      c.snapshot,
+		PlantBalancer: func(plant cloudtest.Plant) (string, error) { return faketest.PlantBalancer(c.Cloud, 0, plant) },
 		PlantForeign: func(owner cloud.Owner, r cloud.Resource) error {
 			if len(r.DependsOn) > 0 {
 				return cloudtest.ErrCannotPlant

@@ -74,11 +74,29 @@ func newWorld(t *testing.T, options fake.Options, edit func(*v1alpha1.LoadBalanc
 	if edit != nil {
 		edit(&w.class.Spec)
 	}
-	w.Make(w.class)
-	t.Cleanup(func() { w.Must(client.IgnoreNotFound(w.Delete(context.Background(), w.class))) })
+	w.makeClass()
 	w.start()
 	t.Cleanup(func() { w.stop() })
 	return w
+}
+
+// makeClass makes the class, until the test ends. Then its Services go, too: the managers of other tests see those of all
+// namespaces.
+func (w *world) makeClass() {
+	w.Helper()
+	w.Make(w.class)
+	w.Cleanup(func() {
+		ctx, here := context.Background(), client.InNamespace(w.Namespace)
+		var services corev1.ServiceList
+		w.Must(w.List(ctx, &services, here))
+		for i := range services.Items {
+			svc := &services.Items[i]
+			w.Must(client.IgnoreNotFound(w.Delete(ctx, svc)))
+			w.Must(client.IgnoreNotFound(w.Patch(ctx, svc, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`)))))
+		}
+		w.Must(w.DeleteAllOf(ctx, &v1alpha1.LoadBalancerRecord{}, here))
+		w.Must(client.IgnoreNotFound(w.Delete(ctx, w.class)))
+	})
 }
 
 // start runs a manager until stop, or the test's end. Coexist: tests do not see each other's Services, since each has a

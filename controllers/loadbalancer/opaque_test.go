@@ -84,8 +84,7 @@ func newOpaqueWorld(t *testing.T, o *old) *opaqueWorld {
 	w := &opaqueWorld{&world{World: apiserver.New(t), cloud: fake.New(fake.Options{}), stop: func() {}}, o}
 	w.class = &v1alpha1.LoadBalancerClass{ObjectMeta: metav1.ObjectMeta{Name: w.Namespace},
 		Spec: v1alpha1.LoadBalancerClassSpec{ClassName: "example.com/" + w.Namespace, Provider: fake.Name}}
-	w.Make(w.class)
-	t.Cleanup(func() { w.Must(client.IgnoreNotFound(w.Delete(context.Background(), w.class))) })
+	w.makeClass()
 	t.Cleanup(func() { w.stop() })
 	return w
 }

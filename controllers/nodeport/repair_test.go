@@ -119,20 +119,20 @@ func TestStaleRepair(t *testing.T) {
 	w := newWorld(t, first)
 	w.stop()
 	w.ports = serverPorts
-	w.pool("web", 30100, 30599, func(s *v1alpha1.NodePortPoolSpec) { s.Duplicates = v1alpha1.DuplicateRepairMove })
+	w.pool("web", 30080, 30599, func(s *v1alpha1.NodePortPoolSpec) { s.Duplicates = v1alpha1.DuplicateRepairMove })
 	for range 4 {
 		w.manager(nil)
 	}
-	keeper := w.create("keeper", 30103)
+	keeper := w.create("keeper", 30083)
 	var young []*corev1.Service
 	for i := range 5 {
-		svc := nodePort(fmt.Sprint("another", i), 30103)
+		svc := nodePort(fmt.Sprint("another", i), 30083)
 		svc.CreationTimestamp = metav1.NewTime(keeper.CreationTimestamp.Add(time.Hour))
 		w.bypass(svc)
 		young = append(young, svc)
 	}
 	w.Eventually(func() error {
-		seen := map[int32]types.UID{30103: keeper.UID}
+		seen := map[int32]types.UID{30083: keeper.UID}
 		for _, svc := range young {
 			w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
 			port := svc.Spec.Ports[0].NodePort
@@ -142,14 +142,14 @@ func TestStaleRepair(t *testing.T) {
 			seen[port] = svc.UID
 			// Who lost the race may have said last that there is nothing to do. Nobody was moved twice, or it were from another.
 			c := unique(svc)
-			if c == nil || c.Reason != v1alpha1.ReasonUnique && (c.Reason != v1alpha1.ReasonMoved || !strings.Contains(c.Message, "from node port 30103")) {
+			if c == nil || c.Reason != v1alpha1.ReasonUnique && (c.Reason != v1alpha1.ReasonMoved || !strings.Contains(c.Message, "from node port 30083")) {
 				return fmt.Errorf("the condition of %s is %+v", svc.Name, c)
 			}
 		}
 		return nil
 	})
 	w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(keeper), keeper))
-	if keeper.Spec.Ports[0].NodePort != 30103 {
+	if keeper.Spec.Ports[0].NodePort != 30083 {
 		t.Error("the keeper was moved")
 	}
 }
@@ -160,7 +160,7 @@ func (w *world) repairer(services ...*corev1.Service) *poolReconciler {
 	w.Helper()
 	book := emptyBook(serverPorts)
 	book.setPool(&v1alpha1.NodePortPool{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: v1alpha1.NodePortPoolSpec{
-		Ranges: []v1alpha1.PortRange{{First: 30100, Last: 30599}}, Duplicates: v1alpha1.DuplicateRepairMove}})
+		Ranges: []v1alpha1.PortRange{{First: 30080, Last: 30599}}, Duplicates: v1alpha1.DuplicateRepairMove}})
 	for _, svc := range services {
 		book.setService(svc.DeepCopy())
 	}
@@ -193,19 +193,19 @@ func TestRepairLooksAgain(t *testing.T) {
 		since  func(keeper, young *corev1.Service)
 		moved  bool
 	}{
-		"Still": {"nothing happened", 30110, func(_, _ *corev1.Service) {}, true},
-		"KeeperMoved": {"it was moved by hand", 30120, func(keeper, _ *corev1.Service) {
+		"Still": {"nothing happened", 30060, func(_, _ *corev1.Service) {}, true},
+		"KeeperMoved": {"it was moved by hand", 30062, func(keeper, _ *corev1.Service) {
 			keeper.Spec.Ports[0].NodePort++
 			w.Must(w.Update(t.Context(), keeper))
 		}, false},
-		"KeeperGone": {"it was deleted", 30130, func(keeper, _ *corev1.Service) { w.Remove(keeper) }, false},
-		"KeeperCameBack": {"what has its name and the port now is the younger one", 30140, func(keeper, young *corev1.Service) {
+		"KeeperGone": {"it was deleted", 30064, func(keeper, _ *corev1.Service) { w.Remove(keeper) }, false},
+		"KeeperCameBack": {"what has its name and the port now is the younger one", 30066, func(keeper, young *corev1.Service) {
 			w.Remove(keeper)
-			again := nodePort(keeper.Name, 30140)
+			again := nodePort(keeper.Name, 30066)
 			again.CreationTimestamp = metav1.NewTime(young.CreationTimestamp.Add(time.Hour))
 			w.bypass(again)
 		}, false},
-		"Moved": {"another manager was faster", 30150, func(_, young *corev1.Service) {
+		"Moved": {"another manager was faster", 30068, func(_, young *corev1.Service) {
 			young.Spec.Ports[0].NodePort++
 			w.Must(w.Update(t.Context(), young))
 		}, false},
@@ -244,12 +244,12 @@ func (b *between) Get(ctx context.Context, key client.ObjectKey, object client.O
 func TestRepairOverwritesNothing(t *testing.T) {
 	w := newWorld(t, nil)
 	w.stop()
-	keeper, young := w.pair("web", 30160)
+	keeper, young := w.pair("web", 30070)
 	r := w.repairer(keeper, young)
 	r.reader = &between{w.Client, func() {
 		apiserver.Change(w.World, young, func(svc *corev1.Service) {
 			svc.Spec.Ports[0].Name = "http"
-			svc.Spec.Ports = append(svc.Spec.Ports, corev1.ServicePort{Name: "dns", Port: 53, Protocol: corev1.ProtocolUDP, NodePort: 30161})
+			svc.Spec.Ports = append(svc.Spec.Ports, corev1.ServicePort{Name: "dns", Port: 53, Protocol: corev1.ProtocolUDP, NodePort: 30071})
 		})
 	}}
 	ports := func() (ports []int32) {
@@ -263,11 +263,11 @@ func TestRepairOverwritesNothing(t *testing.T) {
 	if err := r.repairAll(t.Context(), w); !apierrors.IsConflict(err) {
 		t.Errorf("the write that came too late was answered with %v", err)
 	}
-	if diff := cmp.Diff([]int32{30160, 30161}, ports()); diff != "" {
+	if diff := cmp.Diff([]int32{30070, 30071}, ports()); diff != "" {
 		t.Errorf("node ports after it (-want +got):\n%s", diff)
 	}
 	w.Must(r.repairAll(t.Context(), w))
-	if got := ports(); len(got) != 2 || got[0] == 30160 || got[1] != 30161 {
+	if got := ports(); len(got) != 2 || got[0] == 30070 || got[1] != 30071 {
 		t.Errorf("after the next pass it has %v", got)
 	}
 }
@@ -290,8 +290,8 @@ func (d *denying) Patch(ctx context.Context, object client.Object, patch client.
 func TestRepairIsDenied(t *testing.T) {
 	w := newWorld(t, nil)
 	w.stop()
-	keeper, frozen := w.pair("a", 30170)
-	other, moved := w.pair("b", 30171)
+	keeper, frozen := w.pair("a", 30074)
+	other, moved := w.pair("b", 30075)
 	r := w.repairer(keeper, frozen, other, moved)
 	r.client = &denying{w.Client, frozen.Name}
 	w.Must(r.repairAll(t.Context(), w))
@@ -300,12 +300,12 @@ func TestRepairIsDenied(t *testing.T) {
 		t.Errorf("the one that is denied is told %+v", c)
 	}
 	w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(moved), moved))
-	if c := unique(moved); c == nil || c.Reason != v1alpha1.ReasonMoved || moved.Spec.Ports[0].NodePort == 30171 {
+	if c := unique(moved); c == nil || c.Reason != v1alpha1.ReasonMoved || moved.Spec.Ports[0].NodePort == 30075 {
 		t.Errorf("the other has %+v and is told %+v", moved.Spec.Ports, c)
 	}
 	// Nor does one that cannot be looked at.
-	keeper, stuck := w.pair("c", 30172)
-	other, moved = w.pair("d", 30173)
+	keeper, stuck := w.pair("c", 30076)
+	other, moved = w.pair("d", 30077)
 	r = w.repairer(keeper, stuck, other, moved)
 	unreadable := errors.New("unreadable")
 	r.reader = &failing{w.Client, stuck.Name, unreadable}
@@ -313,7 +313,7 @@ func TestRepairIsDenied(t *testing.T) {
 		t.Errorf("the pass ended with %v", err)
 	}
 	w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(moved), moved))
-	if moved.Spec.Ports[0].NodePort == 30173 {
+	if moved.Spec.Ports[0].NodePort == 30077 {
 		t.Error("one that cannot be read kept another from being moved")
 	}
 }
