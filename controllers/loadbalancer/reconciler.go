@@ -85,7 +85,7 @@ type Reconciler struct {
 // +kubebuilder:rbac:groups="",resources=nodes,verbs=list;watch
 // +kubebuilder:rbac:groups=fairlead.dev,resources=loadbalancerclasses,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=fairlead.dev,resources=loadbalancerclasses/status,verbs=patch
-// +kubebuilder:rbac:groups=fairlead.dev,resources=loadbalancerrecords,verbs=list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=fairlead.dev,resources=loadbalancerrecords,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=fairlead.dev,resources=loadbalancerrecords/status,verbs=patch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 

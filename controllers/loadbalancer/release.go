@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -175,6 +176,15 @@ func (r *Reconciler) deleteRecord(ctx context.Context, namespace, name string) e
 
 // releaseStale takes away what a Service left behind that is gone though our finalizer should have held it.
 func (r *Reconciler) releaseStale(ctx context.Context, v *view, e *entry) (ctrl.Result, error) {
+	// The cache shows a Service gone before it shows that its record is, too: then all of it has been deleted.
+	var record v1alpha1.LoadBalancerRecord
+	err := r.APIReader.Get(ctx, client.ObjectKeyFromObject(v.record), &record)
+	if apierrors.IsNotFound(err) || err == nil && record.UID != v.record.UID {
+		return ctrl.Result{}, nil
+	}
+	if err != nil {
+		return ctrl.Result{}, fmt.Errorf("reading the LoadBalancerRecord: %w", err)
+	}
 	status := v.record.Status
 	owner := cloud.Owner{ClusterID: r.ClusterID, ServiceUID: string(status.ServiceUID), Namespace: v.record.Namespace, Name: v.record.Name}
 	out, err := r.clear(ctx, e, status.Provider, owner, status.Policy)
