@@ -83,10 +83,15 @@ var unseen = map[string]string{
 	"create loadbalancerrecords.fairlead.dev":                               "a record is created by server-side apply, a patch, which asks for both rights",
 	"create validatingadmissionpolicies.admissionregistration.k8s.io":       "server-side apply, as above",
 	"create validatingadmissionpolicybindings.admissionregistration.k8s.io": "server-side apply, as above",
-	"update secrets":             "the certificate of the webhooks is renewed after 60 days",
-	"get services":               "one of two Services with one node port, which only a write past the API server can make, is read again before it is moved",
-	"patch events":               "an event that is repeated is counted up",
-	"patch events.events.k8s.io": "an event that is repeated is counted up",
+	"get loadbalancerclasses.fairlead.dev":                                  "orphans are deleted where a class asks for it, after ten minutes of grace",
+	"patch loadbalancerclasses.fairlead.dev":                                "what was asked of orphans is taken off the class, as above",
+	"get validatingadmissionpolicies.admissionregistration.k8s.io":          "what somebody else changed in the policy is put back from what is there",
+	"get validatingadmissionpolicybindings.admissionregistration.k8s.io":    "as above",
+	"patch pods/status":                                                     "Pods pass their gate where the cloud sends to them, which needs a dataplane: TestPacketsPodTargets",
+	"update secrets":                                                        "the certificate of the webhooks is renewed after 60 days",
+	"get services":                                                          "one of two Services with one node port, which only a write past the API server can make, is read again before it is moved",
+	"patch events":                                                          "an event that is repeated is counted up",
+	"patch events.events.k8s.io":                                            "an event that is repeated is counted up",
 }
 
 // unusedOf returns what rules allow and an account never asked for, as "verb resource.group".
