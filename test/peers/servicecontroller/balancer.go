@@ -9,6 +9,7 @@ import (
 	cloudprovider "k8s.io/cloud-provider"
 	"k8s.io/cloud-provider/api"
 
+	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/cloud"
 )
 
@@ -89,6 +90,7 @@ func (b *balancer) EnsureLoadBalancerDeleted(ctx context.Context, _ string, svc 
 
 func (b *balancer) wanted(svc *corev1.Service, nodes []*corev1.Node) (cloud.Owner, []cloud.Resource, cloud.Options, error) {
 	spec, options, err := cloud.BuildSpec(cloud.Input{ClusterID: b.clusterID, Service: svc, Nodes: nodes, Capabilities: b.provider.Capabilities()})
+	options.Adopt = v1alpha1.AdoptNone // upstream looks for none of others
 	if err != nil {
 		return spec.Owner, nil, options, fmt.Errorf("reading the Service: %w", err)
 	}
