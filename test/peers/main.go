@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/fairlead/fairlead/test/peers/controlplane"
+	"github.com/fairlead/fairlead/test/peers/process"
 )
 
 // options are what the command line says.
@@ -138,17 +139,11 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "peers-")
+	dir, remove, err := process.Folder(ctx, o.keep)
 	if err != nil {
-		return fmt.Errorf("making a folder: %w", err)
+		return err
 	}
-	defer func() {
-		if err != nil && ctx.Err() == nil || o.keep {
-			log.Printf("logs are in %s", dir)
-			return
-		}
-		err = errors.Join(err, os.RemoveAll(dir))
-	}()
+	defer func() { err = remove(err) }()
 	begin := time.Now()
 	b := &bench{
 		programs:    programs{theirs: filepath.Join(o.assets, theirs), ours: o.manager},

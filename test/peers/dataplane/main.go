@@ -31,6 +31,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/test/peers/controlplane"
+	"github.com/fairlead/fairlead/test/peers/process"
 )
 
 // options are what the command line says.
@@ -210,17 +211,11 @@ func (r *results) missing(p planned, peers []string) bool {
 
 // fillSize measures what is missing at one size, against one API server.
 func (r *results) fillSize(ctx context.Context, b *bench, o options, p planned, over func() bool) (err error) {
-	dir, err := os.MkdirTemp("", "peers-")
+	dir, remove, err := process.Folder(ctx, o.keep)
 	if err != nil {
-		return fmt.Errorf("making a folder: %w", err)
+		return err
 	}
-	defer func() {
-		if err != nil && ctx.Err() == nil || o.keep {
-			log.Printf("logs are in %s", dir)
-			return
-		}
-		err = errors.Join(err, os.RemoveAll(dir))
-	}()
+	defer func() { err = remove(err) }()
 	err = b.control.do(func() (err error) { // its programs are killed when the thread that starts them ends
 		b.plane, err = controlplane.Start(ctx, controlplane.Options{Dir: dir, Assets: o.assets, Address: controlAddress, ServiceRange: serviceRange})
 		return err

@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/test/peers/process"
 )
 
 // options are what the command line says.
@@ -106,17 +107,11 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "peers-")
+	dir, remove, err := process.Folder(ctx, o.keep)
 	if err != nil {
-		return fmt.Errorf("making a folder: %w", err)
+		return err
 	}
-	defer func() {
-		if err != nil && ctx.Err() == nil || o.keep {
-			log.Printf("logs are in %s", dir)
-			return
-		}
-		err = errors.Join(err, os.RemoveAll(dir))
-	}()
+	defer func() { err = remove(err) }()
 	began := time.Now()
 	b, err := start(ctx, o, dir)
 	defer b.stop()
