@@ -1,16 +1,12 @@
 package fake_test
 
 import (
-	"context"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,11 +15,6 @@ import (
 	"github.com/fairlead/fairlead/cloud/fake"
 	"github.com/fairlead/fairlead/cloud/fake/faketest"
 )
-
-var pools = []fake.Pool{
-	{Name: "default", Prefix: netip.MustParsePrefix("198.51.100.0/24")},
-	{Name: "six", Prefix: netip.MustParsePrefix("2001:db8:51::/120")},
-}
 
 // direct is an HTTP transport that calls a handler, without a socket: in a bubble time must be able to stand still.
 type direct struct{ handler http.Handler }
@@ -44,73 +35,15 @@ func harness(options fake.Options, overHTTP bool, edits ...func(*cloud.Capabilit
 
 func harnessOf(t *testing.T, options fake.Options, overHTTP bool, edits ...func(*cloud.Capabilities)) (*cloudtest.Harness, *fake.Cloud) {
 	t.Helper()
-	var hook atomic.Pointer[func(cloudtest.Call) error]
-	options.Pools = pools
-	options.Hook = func(call fake.Call) error {
-		if h := hook.Load(); h != nil {
-			return (*h)(cloudtest.Call{Name: call.Method + " " + call.Kind, Write: call.Write(), After: call.After})
-		}
-		return nil
-	}
-	c := fake.New(options)
+	c := faketest.New(options)
 	var api fake.API = c
 	if overHTTP {
-		api = fake.NewClientFor("http://fake", direct{fake.Handler(c)})
+		api = fake.NewClientFor("http://fake", direct{fake.Handler(c.Cloud)})
 	}
-	return &cloudtest.Harness{
-		New: func() cloud.Provider {
-			lag := func(caps *cloud.Capabilities) { caps.ReadLag = options.ReadLag }
-			return fake.NewProvider(api, append(edits, lag)...)
-		},
-		SetHook: func(h func(cloudtest.Call) error) {
-			if h == nil {
-				hook.Store(nil)
-			} else {
-				hook.Store(&h)
-			}
-		},
-		Snapshot: func() []string { return snapshot(c) },
-		PlantForeign: func(owner cloud.Owner, r cloud.Resource) error {
-			if len(r.DependsOn) > 0 {
-				return cloudtest.ErrCannotPlant
-			}
-			fields := map[string]string{}
-			for name, value := range r.Attributes {
-				if name != "ipMode" && name != "group" {
-					fields[name] = value
-				}
-			}
-			_, err := c.Create(context.Background(), fake.Object{Kind: r.Kind, Name: cloud.Name(owner, r, 63), Fields: fields,
-				Tags: map[string]string{"somebody": "else"}})
-			return err
-		},
-		PlantBalancer: func(plant cloudtest.Plant) (string, error) { return faketest.PlantBalancer(c, options.Slow, plant) },
-		Throttled: func(after time.Duration) error {
-			return &fake.Error{Code: fake.CodeThrottled, Message: "slow down", RetryAfterSeconds: int(after.Seconds())}
-		},
-		Address:      "198.51.100.77",
-		SetAnswering: func(target cloud.Target, answering bool) { c.SetAnswering(target.ID, answering) },
-	}, c
-}
-
-// snapshot describes the cloud by keys, which unlike ids are the same in every run.
-func snapshot(c *fake.Cloud) []string {
-	objects := c.Objects()
-	names := map[string]string{}
-	for _, o := range objects {
-		names[o.ID] = o.Kind + "/" + o.Tags["fairlead.dev/key"]
-	}
-	var lines []string
-	for _, o := range objects {
-		refs := make([]string, len(o.Refs))
-		for i, id := range o.Refs {
-			refs[i] = names[id]
-		}
-		slices.Sort(refs)
-		lines = append(lines, fmt.Sprintf("%s %v %v %v %s", names[o.ID], o.Tags, o.Fields, refs, strings.Join(o.Targets, ",")))
-	}
-	slices.Sort(lines)
-	return lines
+	return c.Harness(func() cloud.Provider {
+		lag := func(caps *cloud.Capabilities) { caps.ReadLag = options.ReadLag }
+		return fake.NewProvider(api, append(edits, lag)...)
+	}), c.Cloud
 }
 
 // suiteEnv names the one of suites that TestSuite runs.

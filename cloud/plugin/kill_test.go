@@ -62,11 +62,11 @@ func TestKilledAnywhere(t *testing.T) {
 				}
 				return nil
 			}
-			want.hook.Store(&count)
+			want.SetHook(count)
 			converge(t, p, life.to, before.Owner)
 			for at := 1; at <= calls; at++ {
 				for _, done := range []bool{false, true} {
-					killedAt(t, life.from, life.to, before.Owner, at, done, want.snapshot())
+					killedAt(t, life.from, life.to, before.Owner, at, done, want.Snapshot())
 				}
 			}
 		})
@@ -91,11 +91,11 @@ func killedAt(t *testing.T, from, to *cloud.Spec, owner cloud.Owner, at int, don
 		if int(n) == at && call.After == done {
 			plug.kill()
 			close(killed)
-			c.hook.Store(nil)
+			c.SetHook(nil)
 		}
 		return nil
 	}
-	c.hook.Store(&hook)
+	c.SetHook(hook)
 	restarted := make(chan error, 1)
 	go func() {
 		<-killed
@@ -110,11 +110,11 @@ func killedAt(t *testing.T, from, to *cloud.Spec, owner cloud.Owner, at int, don
 	if err := <-restarted; err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, c.snapshot()); diff != "" {
+	if diff := cmp.Diff(want, c.Snapshot()); diff != "" {
 		t.Errorf("killed at call %d, done %v: the cloud differs (-want +got):\n%s", at, done, diff)
 	}
 	converge(t, client, nil, owner)
-	if left := c.snapshot(); len(left) != 0 {
+	if left := c.Snapshot(); len(left) != 0 {
 		t.Errorf("killed at call %d, done %v: leaked %q", at, done, left)
 	}
 }
@@ -159,7 +159,7 @@ func TestConcurrently(t *testing.T) {
 	}
 	close(stop)
 	callers.Wait()
-	if left := c.snapshot(); len(left) != 0 {
+	if left := c.Snapshot(); len(left) != 0 {
 		t.Errorf("left %q", left)
 	}
 }

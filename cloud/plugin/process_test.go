@@ -7,13 +7,11 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -165,87 +163,14 @@ func eventually(t *testing.T, try func() error) {
 	}
 }
 
-var pools = []fake.Pool{
-	{Name: "default", Prefix: netip.MustParsePrefix("198.51.100.0/24")},
-	{Name: "six", Prefix: netip.MustParsePrefix("2001:db8:51::/120")},
-}
-
-// hooked is a cloud that is told of each call by way of a hook that can change.
-type hooked struct {
-	*fake.Cloud
-	hook atomic.Pointer[func(fake.Call) error]
-}
-
-func newCloud() *hooked {
-	h := &hooked{}
-	h.Cloud = fake.New(fake.Options{Pools: pools, Hook: func(call fake.Call) error {
-		if hook := h.hook.Load(); hook != nil {
-			return (*hook)(call)
-		}
-		return nil
-	}})
-	return h
-}
-
-// snapshot describes the cloud by keys, which unlike ids are the same in every run.
-func (h *hooked) snapshot() []string {
-	objects := h.Objects()
-	names := map[string]string{}
-	for _, o := range objects {
-		names[o.ID] = o.Kind + "/" + o.Tags["fairlead.dev/key"]
-	}
-	var lines []string
-	for _, o := range objects {
-		refs := make([]string, len(o.Refs))
-		for i, id := range o.Refs {
-			refs[i] = names[id]
-		}
-		slices.Sort(refs)
-		lines = append(lines, fmt.Sprintf("%s %v %v %v %s", names[o.ID], o.Tags, o.Fields, refs, strings.Join(o.Targets, ",")))
-	}
-	slices.Sort(lines)
-	return lines
-}
-
 // harness is a cloud in this process, its plugin in another, and the client here again.
 func harness(t *testing.T) *cloudtest.Harness {
 	c := newCloud()
 	p := start(t, c.Cloud)
-	return &cloudtest.Harness{
-		New: func() cloud.Provider { return p.client() },
-		SetHook: func(h func(cloudtest.Call) error) {
-			if h == nil {
-				c.hook.Store(nil)
-				return
-			}
-			hook := func(call fake.Call) error {
-				return h(cloudtest.Call{Name: call.Method + " " + call.Kind, Write: call.Write(), After: call.After})
-			}
-			c.hook.Store(&hook)
-		},
-		Snapshot:      c.snapshot,
-		PlantBalancer: func(plant cloudtest.Plant) (string, error) { return faketest.PlantBalancer(c.Cloud, 0, plant) },
-		PlantForeign: func(owner cloud.Owner, r cloud.Resource) error {
-			if len(r.DependsOn) > 0 {
-				return cloudtest.ErrCannotPlant
-			}
-			fields := map[string]string{}
-			for name, value := range r.Attributes {
-				if name != "ipMode" && name != "group" {
-					fields[name] = value
-				}
-			}
-			_, err := c.Create(context.Background(), fake.Object{Kind: r.Kind, Name: cloud.Name(owner, r, 63), Fields: fields,
-				Tags: map[string]string{"somebody": "else"}})
-			return err
-		},
-		Throttled: func(after time.Duration) error {
-			return &fake.Error{Code: fake.CodeThrottled, Message: "slow down", RetryAfterSeconds: int(after.Seconds())}
-		},
-		Address:      "198.51.100.77",
-		SetAnswering: func(target cloud.Target, answering bool) { c.SetAnswering(target.ID, answering) },
-	}
+	return c.Harness(func() cloud.Provider { return p.client() })
 }
+
+func newCloud() *faketest.Cloud { return faketest.New(fake.Options{}) }
 
 // suiteEnv has TestSuite run the suite.
 const suiteEnv = "FAIRLEAD_PLUGIN_SUITE"

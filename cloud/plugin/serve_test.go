@@ -200,7 +200,7 @@ func TestLimits(t *testing.T) {
 		}
 		return nil
 	}
-	c.hook.Store(&hook)
+	c.SetHook(hook)
 	began := time.Now()
 	if errs := client.SyncTargets(context.Background(), []cloud.TargetChange{change}); errors.Join(errs...) != nil {
 		t.Fatal(errors.Join(errs...))
