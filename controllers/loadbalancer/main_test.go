@@ -49,6 +49,7 @@ var pools = []fake.Pool{
 // newWorld makes a namespace, a class of its own that the test's Services name, and a running manager.
 func newWorld(t *testing.T, options fake.Options, edit func(*v1alpha1.LoadBalancerClassSpec)) *world {
 	w := &world{World: apiserver.New(t)}
+	w.caches = w.Alone()
 	if options.Pools == nil {
 		options.Pools = pools
 	}
@@ -69,38 +70,25 @@ func newWorld(t *testing.T, options fake.Options, edit func(*v1alpha1.LoadBalanc
 		return nil
 	}
 	w.cloud = fake.New(options)
-	w.class = &v1alpha1.LoadBalancerClass{ObjectMeta: metav1.ObjectMeta{Name: w.Namespace},
-		Spec: v1alpha1.LoadBalancerClassSpec{ClassName: "example.com/" + w.Namespace, Provider: fake.Name}}
-	if edit != nil {
-		edit(&w.class.Spec)
-	}
-	w.makeClass()
+	w.makeClass(edit)
 	w.start()
 	t.Cleanup(func() { w.stop() })
 	return w
 }
 
-// makeClass makes the class, until the test ends. Then its Services go, too: the managers of other tests see those of all
-// namespaces.
-func (w *world) makeClass() {
+// makeClass makes the class, until the test ends.
+func (w *world) makeClass(edit func(*v1alpha1.LoadBalancerClassSpec)) {
 	w.Helper()
+	w.class = &v1alpha1.LoadBalancerClass{ObjectMeta: metav1.ObjectMeta{Name: w.Namespace},
+		Spec: v1alpha1.LoadBalancerClassSpec{ClassName: "example.com/" + w.Namespace, Provider: fake.Name}}
+	if edit != nil {
+		edit(&w.class.Spec)
+	}
 	w.Make(w.class)
-	w.Cleanup(func() {
-		ctx, here := context.Background(), client.InNamespace(w.Namespace)
-		var services corev1.ServiceList
-		w.Must(w.List(ctx, &services, here))
-		for i := range services.Items {
-			svc := &services.Items[i]
-			w.Must(client.IgnoreNotFound(w.Delete(ctx, svc)))
-			w.Must(client.IgnoreNotFound(w.Patch(ctx, svc, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`)))))
-		}
-		w.Must(w.DeleteAllOf(ctx, &v1alpha1.LoadBalancerRecord{}, here))
-		w.Must(client.IgnoreNotFound(w.Delete(ctx, w.class)))
-	})
+	w.Cleanup(func() { w.Must(client.IgnoreNotFound(w.Delete(context.Background(), w.class))) })
 }
 
-// start runs a manager until stop, or the test's end. Coexist: tests do not see each other's Services, since each has a
-// class of its own.
+// start runs a manager until stop, or the test's end.
 func (w *world) start() {
 	w.Helper()
 	r := &Reconciler{Providers: w.providers(), ClusterID: "test", Coexist: true, OrphanGrace: w.grace, Resync: w.resync}

@@ -71,9 +71,6 @@ func TestNodeMetrics(t *testing.T) {
 // TestServicesAreCounted as they are in the cache, also after a restart.
 func TestServicesAreCounted(t *testing.T) {
 	w := newWorld(t, fake.Options{}, nil)
-	w.stop()
-	w.caches = w.Alone()
-	w.start()
 	for i := range 3 {
 		w.reason(w.service(fmt.Sprintf("good-%d", i), nil), v1alpha1.ReasonEnsured)
 	}

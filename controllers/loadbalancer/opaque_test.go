@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	cloudprovider "k8s.io/cloud-provider"
@@ -82,9 +81,8 @@ type opaqueWorld struct {
 // newOpaqueWorld makes the world, without a manager.
 func newOpaqueWorld(t *testing.T, o *old) *opaqueWorld {
 	w := &opaqueWorld{&world{World: apiserver.New(t), cloud: fake.New(fake.Options{}), stop: func() {}}, o}
-	w.class = &v1alpha1.LoadBalancerClass{ObjectMeta: metav1.ObjectMeta{Name: w.Namespace},
-		Spec: v1alpha1.LoadBalancerClassSpec{ClassName: "example.com/" + w.Namespace, Provider: fake.Name}}
-	w.makeClass()
+	w.caches = w.Alone()
+	w.makeClass(nil)
 	t.Cleanup(func() { w.stop() })
 	return w
 }

@@ -20,10 +20,6 @@ import (
 func TestThousandServices(t *testing.T) {
 	const services = 1000
 	w := newWorld(t, fake.Options{Pools: []fake.Pool{{Name: "default", Prefix: netip.MustParsePrefix("198.18.0.0/15")}}}, nil)
-	// Other tests leave Services behind, which would cost this cloud calls.
-	w.stop()
-	w.caches = w.Alone()
-	w.start()
 	w.node("n1", "172.30.0.11", nil)
 	var making sync.WaitGroup
 	for from := range 8 {
