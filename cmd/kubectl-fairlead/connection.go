@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"time"
 
@@ -17,16 +18,25 @@ import (
 // patience is how long one request may take.
 const patience = 30 * time.Second
 
-// loading reads the kubeconfig as kubectl does.
-func loading(kubeconfig, name string) clientcmd.ClientConfig {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = kubeconfig
-	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: name})
+// cluster is the one that a command looks at.
+type cluster struct{ kubeconfig, context string }
+
+// flags adds those that name it.
+func (c *cluster) flags(set *flag.FlagSet) {
+	set.StringVar(&c.kubeconfig, "kubeconfig", "", "the kubeconfig to use; empty: kubectl's own")
+	set.StringVar(&c.context, "context", "", "the context of the kubeconfig; empty: the current one")
 }
 
-// connect makes a client of the cluster that kubectl talks to.
-func connect(kubeconfig, name string) (client.Client, error) {
-	config, err := loading(kubeconfig, name).ClientConfig()
+// loading reads the kubeconfig as kubectl does.
+func (c cluster) loading() clientcmd.ClientConfig {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = c.kubeconfig
+	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: c.context})
+}
+
+// connect makes a client of the cluster.
+func (c cluster) connect() (client.Client, error) {
+	config, err := c.loading().ClientConfig()
 	if err != nil {
 		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
 	}
@@ -37,11 +47,11 @@ func connect(kubeconfig, name string) (client.Client, error) {
 			return nil, fmt.Errorf("registering kinds: %w", err)
 		}
 	}
-	c, err := client.New(config, client.Options{Scheme: scheme})
+	made, err := client.New(config, client.Options{Scheme: scheme})
 	if err != nil {
 		return nil, fmt.Errorf("connecting: %w", err)
 	}
-	return c, nil
+	return made, nil
 }
 
 // portObjects reads Services and NodePortPools. A cluster without the kind has no pools.

@@ -36,8 +36,8 @@ func orphans(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stderr, "Usage: kubectl fairlead orphans [FLAGS] [ID…]\n\nLists what clouds have of Services that are gone, or, with -delete and ids, has the manager delete it.\n\n")
 		flags.PrintDefaults()
 	}
-	kubeconfig := flags.String("kubeconfig", "", "the kubeconfig to use; empty: kubectl's own")
-	name := flags.String("context", "", "the context of the kubeconfig; empty: the current one")
+	var at cluster
+	at.flags(flags)
 	format := flags.String("o", "table", "table or json")
 	remove := flags.Bool("delete", false, "have the orphans with the ids that follow deleted")
 	switch err := flags.Parse(args); {
@@ -46,7 +46,7 @@ func orphans(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case err != nil:
 		return exitFailed
 	}
-	found, err := lookForOrphans(ctx, *kubeconfig, *name, *format, *remove, flags.Args(), stdout)
+	found, err := lookForOrphans(ctx, at, *format, *remove, flags.Args(), stdout)
 	switch {
 	case err != nil:
 		fmt.Fprintf(stderr, "kubectl fairlead orphans: %v\n", err)
@@ -58,7 +58,7 @@ func orphans(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 // lookForOrphans does the command, and reports whether there are any.
-func lookForOrphans(ctx context.Context, kubeconfig, name, format string, remove bool, ids []string, stdout io.Writer) (bool, error) {
+func lookForOrphans(ctx context.Context, at cluster, format string, remove bool, ids []string, stdout io.Writer) (bool, error) {
 	switch {
 	case format != "table" && format != "json":
 		return false, fmt.Errorf("-o: %q is neither table nor json", format)
@@ -67,7 +67,7 @@ func lookForOrphans(ctx context.Context, kubeconfig, name, format string, remove
 	case !remove && len(ids) > 0:
 		return false, fmt.Errorf("%q is not understood: ids are for -delete", ids[0])
 	}
-	c, err := connect(kubeconfig, name)
+	c, err := at.connect()
 	if err != nil {
 		return false, err
 	}

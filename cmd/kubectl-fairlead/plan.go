@@ -37,9 +37,10 @@ Flags:
 
 // planOptions are what the command line says.
 type planOptions struct {
-	kubeconfig, context, namespace, format string
-	all                                    bool
-	names                                  []string
+	cluster
+	namespace, format string
+	all               bool
+	names             []string
 }
 
 // plan is the command of that name.
@@ -80,8 +81,7 @@ func parsePlan(args []string, stderr io.Writer) (planOptions, error) {
 		fmt.Fprint(stderr, planUsage)
 		flags.PrintDefaults()
 	}
-	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "the kubeconfig to use; empty: kubectl's own")
-	flags.StringVar(&o.context, "context", "", "the context of the kubeconfig; empty: the current one")
+	o.flags(flags)
 	for _, name := range []string{"n", "namespace"} {
 		flags.StringVar(&o.namespace, name, "", "the namespace; empty: that of the context")
 	}
@@ -128,12 +128,12 @@ func serviceNamed(text string) (string, error) {
 
 // lookAtPlans reads Services and their records. Services that are not of the type are left out where none was named.
 func lookAtPlans(ctx context.Context, o planOptions) ([]planEntry, error) {
-	c, err := connect(o.kubeconfig, o.context)
+	c, err := o.connect()
 	if err != nil {
 		return nil, err
 	}
 	if o.namespace == "" && !o.all {
-		if o.namespace, _, err = loading(o.kubeconfig, o.context).Namespace(); err != nil {
+		if o.namespace, _, err = o.loading().Namespace(); err != nil {
 			return nil, fmt.Errorf("reading the kubeconfig: %w", err)
 		}
 	}

@@ -66,8 +66,8 @@ type clashEntry struct {
 func ports(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("kubectl fairlead ports", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	kubeconfig := flags.String("kubeconfig", "", "the kubeconfig to use; empty: kubectl's own")
-	name := flags.String("context", "", "the context of the kubeconfig; empty: the current one")
+	var at cluster
+	at.flags(flags)
 	pool := flags.String("pool", "", "only this NodePortPool; empty: all, and what they leave")
 	format := flags.String("o", "table", "table or json")
 	text := flags.String("node-port-range", portalloc.DefaultRange.String(), "the API server's --service-node-port-range, which it does not tell")
@@ -77,7 +77,7 @@ func ports(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case err != nil:
 		return exitFailed
 	}
-	report, err := lookAtPorts(ctx, *kubeconfig, *name, *text, *format, flags.Args())
+	report, err := lookAtPorts(ctx, at, *text, *format, flags.Args())
 	if err == nil {
 		report, err = report.only(*pool)
 	}
@@ -94,7 +94,7 @@ func ports(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return exitFine
 }
 
-func lookAtPorts(ctx context.Context, kubeconfig, name, text, format string, rest []string) (*portsReport, error) {
+func lookAtPorts(ctx context.Context, at cluster, text, format string, rest []string) (*portsReport, error) {
 	server, err := portalloc.ParseRange(text)
 	switch {
 	case err != nil:
@@ -104,7 +104,7 @@ func lookAtPorts(ctx context.Context, kubeconfig, name, text, format string, res
 	case len(rest) > 0:
 		return nil, fmt.Errorf("%q is not understood: there are only flags", rest[0])
 	}
-	c, err := connect(kubeconfig, name)
+	c, err := at.connect()
 	if err != nil {
 		return nil, err
 	}
