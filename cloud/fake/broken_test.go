@@ -11,6 +11,7 @@ import (
 
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/cloudtest"
+	"github.com/fairlead/fairlead/cloud/cloudtest/apart"
 	"github.com/fairlead/fairlead/cloud/fake"
 )
 
@@ -282,17 +283,7 @@ func TestSuiteCatchesDefects(t *testing.T) {
 	for name, tc := range defects {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			pattern := "^TestBroken$"
-			for part := range strings.SplitSeq(tc.property, "/") {
-				pattern += "/^" + part + "$"
-			}
-			out, err := apart(pattern, brokenEnv+"="+name)
-			if err == nil || !strings.Contains(out, "--- FAIL: TestBroken/"+tc.property) {
-				t.Errorf("%s passes a provider with the defect: %s (%v)\n%s", tc.property, tc.defect, err, out)
-			}
-			if strings.Contains(out, "panic:") {
-				t.Errorf("the suite panicked:\n%s", out)
-			}
+			apart.Catches(t, "TestBroken/"+tc.property, brokenEnv+"="+name)
 		})
 	}
 }

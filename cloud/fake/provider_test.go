@@ -4,14 +4,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/cloudtest"
+	"github.com/fairlead/fairlead/cloud/cloudtest/apart"
 	"github.com/fairlead/fairlead/cloud/fake"
 	"github.com/fairlead/fairlead/cloud/fake/faketest"
 )
@@ -97,28 +95,7 @@ func TestProvider(t *testing.T) {
 	for name, suite := range suites {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			out, err := apart("^TestSuite$", suiteEnv+"="+name)
-			if err != nil {
-				t.Fatalf("the suite: %v\n%s", err, out)
-			}
-			var skipped []string
-			for line := range strings.Lines(out) {
-				if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "--- SKIP: TestSuite/"); ok {
-					skipped = append(skipped, strings.Fields(rest)[0])
-				}
-			}
-			slices.Sort(skipped)
-			if !slices.Equal(skipped, suite.skipped) {
-				t.Errorf("skipped %q, want %q", skipped, suite.skipped)
-			}
+			apart.Passes(t, "TestSuite", suiteEnv+"="+name, suite.skipped...)
 		})
 	}
-}
-
-// apart runs tests of this package in a process of its own, with a variable of the environment.
-func apart(pattern, variable string) (output string, err error) {
-	cmd := exec.Command("/proc/self/exe", "-test.run="+pattern, "-test.v")
-	cmd.Env = append(os.Environ(), variable)
-	out, err := cmd.CombinedOutput()
-	return string(out), err
 }

@@ -11,13 +11,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/cloudtest"
+	"github.com/fairlead/fairlead/cloud/cloudtest/apart"
 	"github.com/fairlead/fairlead/cloud/fake"
 	"github.com/fairlead/fairlead/cloud/fake/faketest"
 	"github.com/fairlead/fairlead/cloud/plugin"
@@ -186,7 +186,7 @@ func TestSuite(t *testing.T) {
 // takes virtual time, is skipped. What waits for long in real time waits side by side.
 func TestProvider(t *testing.T) {
 	parts := map[string]struct {
-		pattern string
+		flag    string
 		passed  int // at least
 		skipped []string
 	}{
@@ -197,22 +197,12 @@ func TestProvider(t *testing.T) {
 	for name, part := range parts {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			// Of two -test.run the last one counts.
-			cmd := exec.Command("/proc/self/exe", "-test.v", "-test.run=^TestSuite$", part.pattern)
-			cmd.Env = append(os.Environ(), suiteEnv+"=yes")
-			out, err := cmd.CombinedOutput()
-			if err != nil {
-				t.Fatalf("the suite: %v\n%s", err, out)
+			o := apart.Run(t.Context(), "TestSuite", suiteEnv+"=yes", part.flag)
+			if o.Err != nil {
+				t.Fatalf("the suite: %v\n%s", o.Err, o.Output)
 			}
-			var skipped []string
-			for line := range strings.Lines(string(out)) {
-				if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "--- SKIP: TestSuite/"); ok {
-					skipped = append(skipped, strings.Fields(rest)[0])
-				}
-			}
-			slices.Sort(skipped)
-			if passed := strings.Count(string(out), "--- PASS: TestSuite/"); !slices.Equal(skipped, part.skipped) || passed < part.passed {
-				t.Errorf("skipped %q, passed %d cases", skipped, passed)
+			if !slices.Equal(o.Skipped, part.skipped) || len(o.Passed) < part.passed {
+				t.Errorf("skipped %q, passed %d cases", o.Skipped, len(o.Passed))
 			}
 		})
 	}
