@@ -54,6 +54,8 @@ type planned struct {
 const (
 	fullPlan  = "1000x3:3,10000x3:3,30000x3:3,5000x3:1,10000x1:1,10000x10:1"
 	quickPlan = "1000x3:1"
+	// packetsPlan is of -packets, whose results are in a file of their own.
+	packetsPlan = "1000x3:3,10000x3:3"
 )
 
 func main() {
@@ -102,6 +104,7 @@ func parse(args []string) (options, error) {
 	fs.DurationVar(&o.effort.Lasting, "lasting", 2*time.Second, "how long connections are made, and a stream runs, in each run")
 	fs.DurationVar(&o.effort.Load, "load", 30*time.Second, "how long changes go on at the size of -load-at")
 	quick := fs.Bool("quick", false, "a look in 2 minutes: 1000x3 once, 10 changes, 5 s of load; the results are not kept")
+	packets := fs.Bool("packets", false, "what becomes of packets alone, and four times as long: 1000x3 and 10000x3 three times; the results are kept apart")
 	fs.BoolVar(&o.reportOnly, "report", false, "measure nothing: print what the results file has")
 	fs.BoolVar(&o.keep, "keep", false, "keep the folder of logs")
 	if err := fs.Parse(args); err != nil {
@@ -110,6 +113,10 @@ func parse(args []string) (options, error) {
 	if *quick {
 		*plan, *loadAt, o.results = quickPlan, "1000x3", ""
 		o.effort = effort{Changes: 10, FirstPackets: 1000, Lasting: time.Second, Load: 5 * time.Second}
+	}
+	if *packets {
+		*plan, o.results, o.effort.PacketsOnly = packetsPlan, filepath.Join("bin", "bench-packets.json"), true
+		o.effort.Lasting *= 4
 	}
 	if fs.NArg() > 0 {
 		return o, fmt.Errorf("%q is not a flag: flags begin with -", fs.Arg(0))

@@ -38,6 +38,8 @@ type effort struct {
 	Changes, FirstPackets int
 	// Lasting is how long connections are made and streams run; Load is how long the load goes on.
 	Lasting, Load time.Duration
+	// PacketsOnly ends with the packets.
+	PacketsOnly bool
 }
 
 // trial is one peer on its stage.
@@ -96,6 +98,9 @@ func (t *trial) steps(ctx context.Context, u *Unit, underLoad bool) (err error) 
 	log.Printf("%s, %s: %s", u.Size, t.name, u.Traffic)
 	if u.Cold.Resident, _, err = t.peer.Memory(); err != nil {
 		return err
+	}
+	if t.effort.PacketsOnly {
+		return nil
 	}
 	if u.Equal, err = t.changes(ctx, underLoad); err != nil {
 		return err
