@@ -136,6 +136,14 @@ type settings struct {
 	IPMode                     string `json:"ipMode"`
 }
 
+// Annotations that readSettings reads.
+var Annotations = []cloud.AnnotationDoc{
+	{Key: AnnotationPrefix + "pool", Values: "name of a pool", Default: "the first pool of the family", Meaning: "where addresses come from"},
+	{Key: AnnotationPrefix + "health-check-interval-seconds", Values: "1 to 300", Default: "1", Meaning: "time between two health checks of a target"},
+	{Key: AnnotationPrefix + "unhealthy-threshold", Values: "1 to 10", Default: "2", Meaning: "failed checks in a row that take a target out; as many passed ones bring it back"},
+	{Key: AnnotationPrefix + "ip-mode", Values: "`VIP`, `Proxy`", Default: "`VIP`", Meaning: "published with the address: whether nodes may answer for it themselves"},
+}
+
 func readSettings(spec cloud.Spec) (settings, error) {
 	s := settings{HealthCheckIntervalSeconds: 1, UnhealthyThreshold: 2, IPMode: "VIP"}
 	unread := cloud.DecodeParameters(spec.Parameters, &s)
