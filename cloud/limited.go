@@ -43,6 +43,7 @@ type purse struct {
 	account *limited
 	kind    CallKind
 	spent   atomic.Bool // the call that the method began with is sent, or given back
+	unsent  atomic.Bool // see Unsent
 }
 
 // Wait is to be called by a provider before each call that it sends, or by its client's transport for all of them: it
@@ -58,6 +59,15 @@ func Wait(ctx context.Context, kind CallKind) error {
 		p.account.buckets[p.kind].giveBack()
 	}
 	return p.account.spend(ctx, kind)
+}
+
+// Unsent is to be called by a provider whose method sends nothing, since what it was to send goes with what comes later: the
+// call that the method began with is given back, and its success says nothing about whether the cloud takes calls.
+func Unsent(ctx context.Context) {
+	if p, _ := ctx.Value(purseKey{}).(*purse); p != nil && p.spent.CompareAndSwap(false, true) {
+		p.unsent.Store(true)
+		p.account.buckets[p.kind].giveBack()
+	}
 }
 
 // spend waits until the limit lets a call go.
@@ -77,8 +87,11 @@ func (l *limited) do(ctx context.Context, kind CallKind, method string, call fun
 	begin := time.Now()
 	err := l.spend(ctx, kind)
 	if err == nil {
-		err = call(context.WithValue(ctx, purseKey{}, &purse{account: l, kind: kind}))
-		l.answered(kind, err)
+		p := &purse{account: l, kind: kind}
+		err = call(context.WithValue(ctx, purseKey{}, p))
+		if !p.unsent.Load() {
+			l.answered(kind, err)
+		}
 	}
 	var class Class
 	if err != nil {

@@ -103,6 +103,10 @@ type TargetCalls struct {
 	OneResource bool
 	// OneDirection: a call either adds or removes.
 	OneDirection bool
+	// Together: what has the same targets is kept once in the cloud, whichever Services have it, so that a call brings all
+	// of it from the ones to the others, however many there are. The other fields are not heeded. The targets of all
+	// Services must be the same, as the nodes of a cluster are: what one of them changes counts for all.
+	Together bool
 }
 
 // Calls is how many calls the changes cost at most. Changes of nodes are grouped by it, and the suite holds the provider
@@ -113,6 +117,9 @@ func (c TargetCalls) Calls(changes ...TargetChange) int {
 			return min(n, 1)
 		}
 		return (n + c.Max - 1) / c.Max
+	}
+	if c.Together {
+		return distinctTargets(changes)
 	}
 	sum, add, remove := 0, 0, 0
 	for _, change := range changes {
@@ -128,6 +135,19 @@ func (c TargetCalls) Calls(changes ...TargetChange) int {
 		return sum + perCall(add) + perCall(remove)
 	}
 	return sum + perCall(add+remove)
+}
+
+// distinctTargets is how many different lists of targets there are to be.
+func distinctTargets(changes []TargetChange) int {
+	lists := map[string]bool{}
+	for _, change := range changes {
+		ids := make([]string, len(change.Resource.Targets))
+		for i, target := range change.Resource.Targets {
+			ids[i] = target.ID
+		}
+		lists[List(ids)] = true
+	}
+	return len(lists)
 }
 
 // TargetChange is a difference of targets in one resource.

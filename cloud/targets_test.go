@@ -64,3 +64,24 @@ func TestTargetsAfterwards(t *testing.T) {
 		})
 	}
 }
+
+// TestCallsTogether: where targets are kept together each list costs one call, whoever's resources are to have it.
+func TestCallsTogether(t *testing.T) {
+	change := func(service string, ids ...string) TargetChange {
+		r := Resource{Kind: "Set", Key: service, ID: service}
+		for _, id := range ids {
+			r.Targets = append(r.Targets, Target{ID: id})
+		}
+		return TargetChange{Resource: r, Add: r.Targets}
+	}
+	calls := TargetCalls{Max: 1, OneResource: true, OneDirection: true, Together: true}
+	for want, changes := range [][]TargetChange{
+		{},
+		{change("a", "1", "2"), change("b", "1", "2"), change("c", "2", "1")},
+		{change("a", "1", "2"), change("b", "fd00::1"), change("c", "1", "2")},
+	} {
+		if got := calls.Calls(changes...); got != want {
+			t.Errorf("%d changes cost %d calls, want %d", len(changes), got, want)
+		}
+	}
+}

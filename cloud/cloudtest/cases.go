@@ -189,6 +189,9 @@ func testList(t *testing.T, factory func(t *testing.T) *Harness) {
 	specs[1].Owner = owner(2)
 	if p.Capabilities().Share {
 		specs = append(specs, member(h, 3))
+		if p.Capabilities().Targets.Together {
+			specs[2].Nodes = specs[0].Nodes
+		}
 	}
 	foreign := *steps(h)[0].spec
 	foreign.Owner.ClusterID = "cluster-b"

@@ -14,19 +14,27 @@ const maxCalls = 500
 
 // scene is what stands in the cloud beside the Service of the test, and how that one is changed to fit.
 type scene struct {
-	prepare func(t *testing.T, h *Harness)
-	edit    func(*cloud.Spec)
+	// other Service that is there before; nil: none.
+	other func(h *Harness) *cloud.Spec
+	edit  func(*cloud.Spec)
+}
+
+func (s scene) prepare(t *testing.T, h *Harness) {
+	t.Helper()
+	if other := s.other(h); other != nil {
+		settle(t, h.restart(), other.Owner, other)
+	}
 }
 
 var (
 	// alone: the Service has its balancer for itself.
-	alone = scene{func(*testing.T, *Harness) {}, func(*cloud.Spec) {}}
+	alone = scene{func(*Harness) *cloud.Spec { return nil }, func(*cloud.Spec) {}}
 	// beside: it shares one that another Service has already.
 	beside = scene{
-		prepare: func(t *testing.T, h *Harness) {
+		other: func(h *Harness) *cloud.Spec {
 			other := member(h, 9)
 			other.Families = Spec(h.New().Capabilities(), 1).Families
-			settle(t, h.restart(), other.Owner, &other)
+			return &other
 		},
 		edit: func(spec *cloud.Spec) { spec.Owner.Group = "web" },
 	}
@@ -85,6 +93,9 @@ func (s scene) steps(h *Harness) []step {
 	for _, step := range all {
 		if step.spec != nil {
 			s.edit(step.spec)
+			if other := s.other(h); other != nil && h.New().Capabilities().Targets.Together {
+				step.spec.Nodes = other.Nodes // all Services have the same
+			}
 		}
 	}
 	return all

@@ -220,7 +220,7 @@ func toCapabilities(c cloud.Capabilities) *pluginv1alpha1.Capabilities {
 		AnnotationPrefixes: c.AnnotationPrefixes,
 		MaxPorts:           int32(c.MaxPorts),
 		Targets: &pluginv1alpha1.TargetCalls{Max: int32(c.Targets.Max), OneResource: c.Targets.OneResource,
-			OneDirection: c.Targets.OneDirection},
+			OneDirection: c.Targets.OneDirection, Together: c.Targets.Together},
 		Limits:  &pluginv1alpha1.Limits{Reads: toLimit(c.Limits.Reads), Writes: toLimit(c.Limits.Writes)},
 		ReadLag: toDuration(c.ReadLag),
 	}
@@ -244,7 +244,7 @@ func fromCapabilities(c *pluginv1alpha1.Capabilities) cloud.Capabilities {
 		AnnotationPrefixes: c.GetAnnotationPrefixes(),
 		MaxPorts:           int(c.GetMaxPorts()),
 		Targets: cloud.TargetCalls{Max: int(targets.GetMax()), OneResource: targets.GetOneResource(),
-			OneDirection: targets.GetOneDirection()},
+			OneDirection: targets.GetOneDirection(), Together: targets.GetTogether()},
 		Limits:  cloud.Limits{Reads: fromLimit(c.GetLimits().GetReads()), Writes: fromLimit(c.GetLimits().GetWrites())},
 		ReadLag: fromDuration(c.GetReadLag()),
 	}

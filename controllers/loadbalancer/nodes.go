@@ -91,7 +91,8 @@ func (r *Reconciler) syncProvider(ctx context.Context, p cloud.Provider, entries
 			r.end(e)
 			continue
 		}
-		if len(b.entries) > 0 && calls.Calls(append(slices.Clone(b.changes), changes...)...) > 1 {
+		together := append(slices.Clone(b.changes), changes...)
+		if len(b.entries) > 0 && calls.Calls(together...) > max(1, calls.Calls(b.changes...), calls.Calls(changes...)) {
 			if later := r.send(ctx, p, b); later > 0 || ctx.Err() != nil {
 				r.pods.mark(e.name)
 				r.end(e)

@@ -1463,6 +1463,7 @@ type TargetCalls struct {
 	Max           int32                  `protobuf:"varint,1,opt,name=max,proto3" json:"max,omitempty"`
 	OneResource   bool                   `protobuf:"varint,2,opt,name=one_resource,json=oneResource,proto3" json:"one_resource,omitempty"`
 	OneDirection  bool                   `protobuf:"varint,3,opt,name=one_direction,json=oneDirection,proto3" json:"one_direction,omitempty"`
+	Together      bool                   `protobuf:"varint,4,opt,name=together,proto3" json:"together,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1514,6 +1515,13 @@ func (x *TargetCalls) GetOneResource() bool {
 func (x *TargetCalls) GetOneDirection() bool {
 	if x != nil {
 		return x.OneDirection
+	}
+	return false
+}
+
+func (x *TargetCalls) GetTogether() bool {
+	if x != nil {
+		return x.Together
 	}
 	return false
 }
@@ -2577,11 +2585,12 @@ const file_provider_proto_rawDesc = "" +
 	"\bread_lag\x18\x0f \x01(\v2\x19.google.protobuf.DurationR\areadLag\x12\x1f\n" +
 	"\vpod_targets\x18\x10 \x01(\bR\n" +
 	"podTargets\x12#\n" +
-	"\rtarget_health\x18\x11 \x01(\bR\ftargetHealth\"g\n" +
+	"\rtarget_health\x18\x11 \x01(\bR\ftargetHealth\"\x83\x01\n" +
 	"\vTargetCalls\x12\x10\n" +
 	"\x03max\x18\x01 \x01(\x05R\x03max\x12!\n" +
 	"\fone_resource\x18\x02 \x01(\bR\voneResource\x12#\n" +
-	"\rone_direction\x18\x03 \x01(\bR\foneDirection\"v\n" +
+	"\rone_direction\x18\x03 \x01(\bR\foneDirection\x12\x1a\n" +
+	"\btogether\x18\x04 \x01(\bR\btogether\"v\n" +
 	"\x06Limits\x124\n" +
 	"\x05reads\x18\x01 \x01(\v2\x1e.fairlead.cloud.v1alpha1.LimitR\x05reads\x126\n" +
 	"\x06writes\x18\x02 \x01(\v2\x1e.fairlead.cloud.v1alpha1.LimitR\x06writes\"<\n" +
