@@ -3,6 +3,7 @@ package cloud
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -17,6 +18,8 @@ type Outcome struct {
 	Done []Operation
 	// Left is what is still to be done; empty when the cloud has what is desired.
 	Left Plan
+	// Adopting: the pass set about an adoption. Parts of it may be done whose answer was lost. See Options.Unshown.
+	Adopting bool
 }
 
 // Converge is one pass: observe, plan, apply, observe. Under PolicyPlan nothing is applied, with TargetsOnly no more than
@@ -29,8 +32,12 @@ func Converge(ctx context.Context, p Provider, owner Owner, desired []Resource, 
 	if err != nil || len(out.Left.Operations) == 0 || options.Policy == v1alpha1.PolicyPlan {
 		return out, err
 	}
+	if options.Unshown > 0 && out.Left.brings() {
+		return Outcome{Left: out.Left}, &Error{Class: Pending, After: options.Unshown, Err: errUnshown}
+	}
+	adopting := slices.ContainsFunc(out.Left.Operations, func(op Operation) bool { return op.Action == ActionAdopt })
 	done, applyErr := Apply(ctx, p, owner, out.Left)
-	out.Done = done
+	out.Done, out.Adopting = done, adopting
 	if interrupted(ctx) || IsClass(applyErr, Throttled) {
 		return out, applyErr
 	}
@@ -41,9 +48,11 @@ func Converge(ctx context.Context, p Provider, owner Owner, desired []Resource, 
 		}
 		return out, applyErr
 	}
-	again.Done = done
+	again.Done, again.Adopting = done, adopting
 	return again, applyErr
 }
+
+var errUnshown = errors.New("waiting for the cloud to show what was adopted")
 
 func look(ctx context.Context, p Provider, owner Owner, desired []Resource, options Options) (Outcome, error) {
 	observed, err := p.Observe(ctx, owner)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -22,6 +23,10 @@ type Options struct {
 	// Granted: the class lets the Service adopt the one with this id, whatever stands on it. TakeOver: it takes what is
 	// offered.
 	Granted, TakeOver bool
+	// Unshown is for how much longer an answer of the cloud may lack what an earlier pass adopted (Capabilities.ReadLag). A
+	// pass that finds something missing meanwhile changes nothing, whatever the Service asks for by then: what has a name of
+	// its own choice, as opposed to what Name gives, would be made a second time. 0: what was adopted shows.
+	Unshown time.Duration
 	// TargetsOnly has nothing changed but the targets of what exists: what else the Service wants is not known.
 	TargetsOnly bool
 	// Pods: the balancer sends to Pods rather than to nodes. PodsUnknown: the annotation that says which cannot be read, so

@@ -74,6 +74,13 @@ func (p *Plan) TargetsOnly() bool {
 	})
 }
 
+// brings reports whether the plan has something come to the owner that it does not have: made, or adopted.
+func (p *Plan) brings() bool {
+	return slices.ContainsFunc(p.Operations, func(op Operation) bool {
+		return op.Action == ActionCreate || op.Action == ActionAdopt
+	})
+}
+
 // TargetChanges returns the changes of targets of resources that exist.
 func (p *Plan) TargetChanges(owner Owner) []TargetChange {
 	var changes []TargetChange

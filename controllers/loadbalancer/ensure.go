@@ -67,6 +67,7 @@ func (r *Reconciler) ensure(ctx context.Context, v *view, e *entry) (ctrl.Result
 	if e.drift {
 		ctx = cloud.WithPriority(ctx, cloud.PriorityDrift)
 	}
+	options.Unshown = e.unshown(provider.Capabilities())
 	out, err := cloud.Converge(ctx, provider, spec.Owner, desired, options)
 	e.drift = false
 	e.remember(spec, options, out, cmp.Or(err, ctx.Err()))

@@ -49,20 +49,24 @@ type entry struct {
 	// observed resources. Their targets are those of sent, and left out, or where sent is nil as observed.
 	observed []cloud.Resource
 	sent     *backends
-	// touched is when a call was last made that may have changed something; before that of this process nobody knows.
-	touched time.Time
+	// touched is when a call was last made that may have changed something, adopted when one may have adopted something;
+	// before that of this process nobody knows. Zero: it never was.
+	touched, adopted time.Time
 }
 
 func newLedger() *ledger { return &ledger{byUID: map[types.UID]*entry{}} }
 
-// begin takes the entry of a Service, making one where there is none. Nil: somebody works on it, and will find in end that
-// a pass is owed.
-func (l *ledger) begin(uid types.UID, name types.NamespacedName, provider string) *entry {
+// begin takes the entry of a Service, making one where there is none; served: others may have worked on it before this
+// process. Nil: somebody works on it, and will find in end that a pass is owed.
+func (l *ledger) begin(uid types.UID, name types.NamespacedName, provider string, served bool) *entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e := l.byUID[uid]
 	if e == nil {
 		e = &entry{uid: uid, name: name, touched: time.Now()}
+		if served {
+			e.adopted = e.touched
+		}
 		l.byUID[uid] = e
 	}
 	if !e.busy {
@@ -146,6 +150,9 @@ func (e *entry) remember(spec cloud.Spec, options cloud.Options, out cloud.Outco
 	if len(out.Done) > 0 || err != nil {
 		e.touched = time.Now()
 	}
+	if out.Adopting {
+		e.adopted = time.Now()
+	}
 	e.owner, e.options, e.spec = spec.Owner, options, spec
 	e.spec.Nodes, e.spec.Endpoints = nil, nil
 	e.settled = err == nil && options.Policy != v1alpha1.PolicyPlan && len(out.Left.Waiting) == 0 && out.Left.TargetsOnly()
@@ -154,6 +161,14 @@ func (e *entry) remember(spec cloud.Spec, options cloud.Options, out cloud.Outco
 	if e.settled && len(out.Left.Operations) == 0 {
 		e.synced(backendsOf(spec))
 	}
+}
+
+// unshown is for how much longer the cloud may not show what was adopted.
+func (e *entry) unshown(caps cloud.Capabilities) time.Duration {
+	if !caps.Adopt || e.adopted.IsZero() {
+		return 0
+	}
+	return max(0, caps.ReadLag-time.Since(e.adopted))
 }
 
 // saw notes what a pass was for.

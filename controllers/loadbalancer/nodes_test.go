@@ -80,7 +80,7 @@ func (m *many) add(i, nodes int) {
 	if err != nil || !out.Left.Empty() {
 		m.Fatalf("making Service %d: %v, left %+v", i, err, out.Left)
 	}
-	e := m.ledger.begin(uid(i), types.NamespacedName{Namespace: "shop", Name: spec.Owner.Name}, fake.Name)
+	e := m.ledger.begin(uid(i), types.NamespacedName{Namespace: "shop", Name: spec.Owner.Name}, fake.Name, false)
 	e.remember(spec, cloud.Options{}, out, nil)
 	m.end(e)
 }
@@ -233,7 +233,7 @@ func TestNodeChangeOfABrokenService(t *testing.T) {
 func TestNodeChangeDuringAPass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMany(t, 3, 3, fake.Options{})
-		e := m.ledger.begin(uid(1), types.NamespacedName{Namespace: "shop", Name: "s0001"}, fake.Name)
+		e := m.ledger.begin(uid(1), types.NamespacedName{Namespace: "shop", Name: "s0001"}, fake.Name, false)
 		m.syncNodes(t.Context(), machines(4))
 		if len(m.woken) > 0 {
 			t.Errorf("woken while it is worked on: %v", m.woken)

@@ -152,7 +152,7 @@ func TestNodesOfManyServices(t *testing.T) {
 		w.Must(err)
 		desired, err := p.Desired(spec)
 		w.Must(err)
-		e := r.ledger.begin(svc.UID, client.ObjectKeyFromObject(svc), fake.Name)
+		e := r.ledger.begin(svc.UID, client.ObjectKeyFromObject(svc), fake.Name, false)
 		out, err := cloud.Converge(t.Context(), p, spec.Owner, desired, options)
 		w.Must(err)
 		e.remember(spec, options, out, nil)

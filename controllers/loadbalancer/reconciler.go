@@ -116,7 +116,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 // later.
 func (r *Reconciler) exclusively(ctx context.Context, v *view, uid types.UID, provider string,
 	pass func(context.Context, *view, *entry) (ctrl.Result, error)) (ctrl.Result, error) {
-	e := r.ledger.begin(uid, v.name, provider)
+	e := r.ledger.begin(uid, v.name, provider, v.record != nil)
 	if e == nil {
 		return ctrl.Result{}, nil
 	}
