@@ -137,10 +137,11 @@ func (p *process) client() *plugin.Client {
 
 func connect(t *testing.T, options plugin.Options) *plugin.Client {
 	t.Helper()
-	c, err := plugin.New(options)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var c *plugin.Client
+	eventually(t, func() (err error) {
+		c, err = plugin.New(options) // on a busy machine a plugin may listen and not have said hello for a while
+		return err
+	})
 	t.Cleanup(c.Close)
 	return c
 }
