@@ -42,8 +42,9 @@ type purseKey struct{}
 type purse struct {
 	account *limited
 	kind    CallKind
-	spent   atomic.Bool // the call that the method began with is sent, or given back
-	unsent  atomic.Bool // see Unsent
+	waited  time.Duration // for the call that the method began with
+	spent   atomic.Bool   // that call is sent, or given back
+	unsent  atomic.Bool   // see Unsent
 }
 
 // Wait is to be called by a provider before each call that it sends, or by its client's transport for all of them: it
@@ -52,13 +53,20 @@ type purse struct {
 // may have to wait. Outside of a method of a Limited provider it returns at once. Its error is to be returned as it is.
 func Wait(ctx context.Context, kind CallKind) error {
 	p, _ := ctx.Value(purseKey{}).(*purse)
-	if p == nil || kind == p.kind && p.spent.CompareAndSwap(false, true) {
+	if p == nil {
+		return nil
+	}
+	if kind == p.kind && p.send() {
 		return nil
 	}
 	if kind != p.kind && p.spent.CompareAndSwap(false, true) {
 		p.account.buckets[p.kind].giveBack()
 	}
-	return p.account.spend(ctx, kind)
+	waited, err := p.account.spend(ctx, kind)
+	if err == nil {
+		p.account.meter.Spent(kind, waited)
+	}
+	return err
 }
 
 // Unsent is to be called by a provider whose method sends nothing, since what it was to send goes with what comes later: the
@@ -70,25 +78,32 @@ func Unsent(ctx context.Context) {
 	}
 }
 
-// spend waits until the limit lets a call go.
-func (l *limited) spend(ctx context.Context, kind CallKind) error {
+// send tells the meter of the call that the method began with, which is sent now; false: it was before, or was given back.
+func (p *purse) send() bool {
+	first := p.spent.CompareAndSwap(false, true)
+	if first {
+		p.account.meter.Spent(p.kind, p.waited)
+	}
+	return first
+}
+
+// spend waits until the limit lets a call go, and returns for how long.
+func (l *limited) spend(ctx context.Context, kind CallKind) (time.Duration, error) {
 	begin := time.Now()
 	l.meter.Queued(kind, 1)
 	err := l.buckets[kind].take(ctx, PriorityOf(ctx))
 	l.meter.Queued(kind, -1)
-	if err == nil {
-		l.meter.Spent(kind, time.Since(begin))
-	}
-	return err
+	return time.Since(begin), err
 }
 
 // do spends a call, then sends it. Method is the provider's.
 func (l *limited) do(ctx context.Context, kind CallKind, method string, call func(context.Context) error) error {
 	begin := time.Now()
-	err := l.spend(ctx, kind)
+	waited, err := l.spend(ctx, kind)
 	if err == nil {
-		p := &purse{account: l, kind: kind}
+		p := &purse{account: l, kind: kind, waited: waited}
 		err = call(context.WithValue(ctx, purseKey{}, p))
+		p.send() // that of a provider which never asks
 		if !p.unsent.Load() {
 			l.answered(kind, err)
 		}

@@ -8,7 +8,7 @@ type Meter interface {
 	// Done tells of a method of a provider that ended: its name, for how long it ran, what it waited for included, and the
 	// class of its error; empty: none.
 	Done(method string, took time.Duration, class Class)
-	// Spent tells of one call that a limit let go, and how long it had to wait for that.
+	// Spent tells of one call that a limit let go, and how long it had to wait for that; not of one that was given back (Wait).
 	Spent(kind CallKind, waited time.Duration)
 	// Queued tells that so many more calls wait for a limit; negative: fewer.
 	Queued(kind CallKind, more int)

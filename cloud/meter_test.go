@@ -1,6 +1,8 @@
 package cloud
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -76,6 +78,35 @@ func TestClosedIsCountedOnce(t *testing.T) {
 		want := []time.Duration{5 * time.Second, 0, 2 * time.Second, 0, 3 * time.Second}
 		if diff := cmp.Diff(want, told); diff != "" {
 			t.Errorf("closed for (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestMeteredWhenSent: of a method that looks before it writes the look is told of as it is sent, and the call that it began
+// with only if something is written.
+func TestMeteredWhenSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &logbook{queued: map[CallKind]int{}}
+		writes := 0
+		p := Metered(&looker{account{sends: 1}, func(ctx context.Context) error {
+			err := Wait(ctx, Read)
+			for range writes {
+				err = errors.Join(err, Wait(ctx, Write))
+			}
+			return err
+		}}, Limits{Writes: Limit{PerSecond: 1}}, l)
+		for writes = range 3 {
+			if err := p.Delete(t.Context(), us, Resource{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := []string{
+			"read waited 0s", `Delete took 0s: ""`,
+			"read waited 0s", "write waited 0s", `Delete took 0s: ""`,
+			"read waited 0s", "write waited 0s", "write waited 1s", `Delete took 2s: ""`,
+		}
+		if diff := cmp.Diff(want, l.lines); diff != "" {
+			t.Errorf("told (-want +got):\n%s", diff)
 		}
 	})
 }
