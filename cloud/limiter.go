@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -35,6 +37,31 @@ func (o LimitOverrides) Over(stated Limits) Limits {
 		stated.Writes = *o.Writes
 	}
 	return stated
+}
+
+// Within returns an error that says what to change where a rate is higher than a provider states that keeps to its limits
+// itself, as a plugin does: calls would then wait there, the urgent ones behind the others. Nil: none is.
+func (o LimitOverrides) Within(stated Limits) error {
+	var errs []error
+	for _, one := range []struct {
+		kind     CallKind
+		override *Limit
+		stated   Limit
+	}{{Read, o.Reads, stated.Reads}, {Write, o.Writes, stated.Writes}} {
+		if one.override == nil || one.stated.PerSecond <= 0 || one.override.PerSecond > 0 && one.override.PerSecond <= one.stated.PerSecond {
+			continue
+		}
+		asked := "any number of"
+		if one.override.PerSecond > 0 {
+			asked = fmt.Sprint(one.override.PerSecond)
+		}
+		errs = append(errs, fmt.Errorf("cloud.limits lets the manager send %s %ss a second, and the plugin itself sends %v: raise that in the plugin, or lower it here",
+			asked, one.kind, one.stated.PerSecond))
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return oneLine(errs)
 }
 
 // Priority orders those who wait for the same limit.
@@ -95,7 +122,16 @@ type waiter struct {
 	result   chan error // takes one element without a receiver
 }
 
+// slowest is the lowest rate that is kept to: what is next to nothing is a call a day.
+const slowest = 1.0 / (24 * 60 * 60)
+
 func newBucket(limit Limit) *bucket {
+	switch {
+	case !(limit.PerSecond > 0) || math.IsInf(limit.PerSecond, 1): // NaN, too, which a plugin may state
+		limit.PerSecond = 0
+	default:
+		limit.PerSecond = max(limit.PerSecond, slowest)
+	}
 	return &bucket{limit: limit, tokens: float64(max(limit.Burst, 1)), at: time.Now()}
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,11 +21,14 @@ func TestLimitIsKept(t *testing.T) {
 		calls  int
 		want   time.Duration
 	}{
-		"None":   {"no limit, no wait", Limit{}, 1000, 0},
-		"Burst":  {"what is within the burst goes at once", Limit{PerSecond: 1, Burst: 10}, 10, 0},
-		"Rate":   {"the rest at the rate", Limit{PerSecond: 4, Burst: 10}, 20, 2500 * time.Millisecond},
-		"Single": {"a burst of nothing is one", Limit{PerSecond: 0.5}, 4, 6 * time.Second},
-		"Odd":    {"rates that no float can hold", Limit{PerSecond: 3, Burst: 1}, 301, 100 * time.Second},
+		"None":     {"no limit, no wait", Limit{}, 1000, 0},
+		"Burst":    {"what is within the burst goes at once", Limit{PerSecond: 1, Burst: 10}, 10, 0},
+		"Rate":     {"the rest at the rate", Limit{PerSecond: 4, Burst: 10}, 20, 2500 * time.Millisecond},
+		"Single":   {"a burst of nothing is one", Limit{PerSecond: 0.5}, 4, 6 * time.Second},
+		"NaN":      {"what is no number is no limit", Limit{PerSecond: math.NaN()}, 1000, 0},
+		"Infinite": {"nor is what is too large for one", Limit{PerSecond: math.Inf(1), Burst: 1}, 1000, 0},
+		"Tiny":     {"a call a day at least", Limit{PerSecond: 1e-12}, 3, 48 * time.Hour},
+		"Odd":      {"rates that no float can hold", Limit{PerSecond: 3, Burst: 1}, 301, 100 * time.Second},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -355,5 +360,29 @@ func TestConfiguredLimits(t *testing.T) {
 	stated := Limits{Reads: Limit{PerSecond: 1}, Writes: Limit{PerSecond: 2, Burst: 3}}
 	if got := (LimitOverrides{Writes: &Limit{}}).Over(stated); got != (Limits{Reads: stated.Reads}) {
 		t.Errorf("no limit of writes: %+v", got)
+	}
+}
+
+func TestLimitsWithinAPlugins(t *testing.T) {
+	stated := Limits{Reads: Limit{PerSecond: 20, Burst: 40}, Writes: Limit{PerSecond: 5}}
+	cases := map[string]struct {
+		reason string
+		limits LimitOverrides
+		stated Limits
+		want   string
+	}{
+		"None":      {"the plugin's count", LimitOverrides{}, stated, ""},
+		"Lower":     {"each of several managers has its part", LimitOverrides{&Limit{PerSecond: 10, Burst: 99}, &Limit{PerSecond: 5}}, stated, ""},
+		"Higher":    {"calls would wait in the plugin", LimitOverrides{Writes: &Limit{PerSecond: 50}}, stated, "send 50 writes a second, and the plugin itself sends 5:"},
+		"Unlimited": {"so would they", LimitOverrides{Reads: &Limit{}}, stated, "any number of reads a second, and the plugin itself sends 20:"},
+		"NoneThere": {"a plugin without limits holds nothing up", LimitOverrides{Reads: &Limit{PerSecond: 50}, Writes: &Limit{}}, Limits{}, ""},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			err := tc.limits.Within(tc.stated)
+			if (err != nil) != (tc.want != "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("%s: %v, want %q", tc.reason, err, tc.want)
+			}
+		})
 	}
 }

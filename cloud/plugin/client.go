@@ -37,6 +37,8 @@ type Options struct {
 	Socket string
 	// Timeout of each call that reaches the cloud. 0: DefaultTimeout.
 	Timeout time.Duration
+	// Limits that the manager keeps to instead of the plugin's. They can only be lower: the plugin keeps to its own.
+	Limits cloud.LimitOverrides
 }
 
 // Client is the provider that a plugin serves. It connects when it is called, and again after the plugin was restarted.
@@ -54,7 +56,7 @@ var _ cloud.Provider = (*Client)(nil)
 // yet, or is none.
 func New(options Options) (*Client, error) {
 	c := &Client{timeout: cmp.Or(options.Timeout, DefaultTimeout), maxAnswer: maxAnswer}
-	c.dialer = dialer{name: options.Name, socket: options.Socket, timeout: max(c.timeout, desiredWithin),
+	c.dialer = dialer{name: options.Name, socket: options.Socket, timeout: max(c.timeout, desiredWithin), limits: options.Limits,
 		said: func(said cloud.Capabilities) { c.capabilities.Store(&said) }}
 	if _, err := c.dialer.session(context.Background()); err != nil {
 		return nil, err
@@ -64,7 +66,8 @@ func New(options Options) (*Client, error) {
 
 // Factory makes New known to a cloud.Providers.
 func Factory(options Options) cloud.Factory {
-	return func(cloud.Config) (cloud.Provider, error) {
+	return func(config cloud.Config) (cloud.Provider, error) {
+		options.Limits = config.Limits
 		c, err := New(options)
 		if err != nil {
 			return nil, err

@@ -88,6 +88,36 @@ func TestComesBackAsAnother(t *testing.T) {
 	}
 }
 
+// TestRaisedLimits: a manager that is to send more than the plugin does says so, also of one that has less when it comes back.
+func TestRaisedLimits(t *testing.T) {
+	t.Parallel()
+	socket := folder(t) + "/plugin"
+	writes := func(perSecond float64) func(*cloud.Capabilities) {
+		return func(caps *cloud.Capabilities) { caps.Limits.Writes = cloud.Limit{PerSecond: perSecond} }
+	}
+	stop := serveHere(t, socket, fake.NewProvider(newCloud(), writes(10)))
+	options := plugin.Options{Name: "rack", Socket: socket}
+	for perSecond, refused := range map[float64]bool{20: true, 10: false} {
+		provider, err := plugin.Factory(options)(cloud.Config{Limits: cloud.LimitOverrides{Writes: &cloud.Limit{PerSecond: perSecond}}})
+		if !refused {
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(provider.(*plugin.Client).Close)
+			continue
+		}
+		unavailable(t, err, socket, "cloud.limits lets the manager send 20 writes")
+	}
+	options.Limits = cloud.LimitOverrides{Writes: &cloud.Limit{PerSecond: 10}}
+	client := connect(t, options)
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	serveHere(t, socket, fake.NewProvider(newCloud(), writes(5)))
+	_, err := client.Observe(context.Background(), cloud.Owner{})
+	unavailable(t, err, socket, "the plugin itself sends 5")
+}
+
 func TestSocket(t *testing.T) {
 	t.Parallel()
 	socket := folder(t) + "/plugin"

@@ -49,6 +49,7 @@ type try struct {
 type dialer struct {
 	name, socket string
 	timeout      time.Duration // of the longest call
+	limits       cloud.LimitOverrides
 	// said gets the capabilities with each hello, before anybody gets the session.
 	said func(cloud.Capabilities)
 
@@ -175,6 +176,9 @@ func (d *dialer) hello(ctx context.Context, s *session) error {
 	capabilities := fromCapabilities(answer.GetCapabilities())
 	if len(capabilities.Protocols) == 0 || len(capabilities.Families) == 0 {
 		return errIncapable
+	}
+	if err := d.limits.Within(capabilities.Limits); err != nil {
+		return err
 	}
 	d.said(capabilities)
 	return nil
