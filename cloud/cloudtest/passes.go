@@ -96,7 +96,11 @@ func convergeWith(p cloud.Provider, owner cloud.Owner, spec *cloud.Spec, options
 		confirmed = lag == 0
 		time.Sleep(enough.delay(err))
 	}
-	return out, fmt.Errorf("after %d passes, or %v, the cloud is still not what is desired: error %w, left: %s", passes, longest, err, left(out.Left))
+	stuck := fmt.Errorf("after %d passes, or %v, the cloud is still not what is desired, left: %s", passes, longest, left(out.Left))
+	if err != nil {
+		stuck = fmt.Errorf("%w; the last pass: %w", stuck, err)
+	}
+	return out, stuck
 }
 
 // left says in short what is still to be done.
