@@ -71,6 +71,9 @@ type Capabilities struct {
 	// TargetHealth: the provider is a HealthReader. Without it a Pod that waits for its balancer waits until its target is
 	// registered, no longer.
 	TargetHealth bool
+	// LocalHealthChecks: nodes can be asked whether they have a Pod of the Service, by HTTP on a port of its own
+	// (HealthCheck). Without it externalTrafficPolicy: Local, under which the others drop what they get, is refused.
+	LocalHealthChecks bool
 	// SourceRanges can be enforced at the balancer. Where they cannot, nodes enforce them by themselves.
 	SourceRanges bool
 	// SessionAffinity: clients can be kept on one node.

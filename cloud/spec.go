@@ -142,6 +142,10 @@ func BuildSpec(in Input) (Spec, Options, error) {
 		spec.Endpoints = EndpointsOf(spec.Ports, in.Slices, in.Waiting)
 	} else {
 		spec.LocalOnly = svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+		if spec.LocalOnly && !in.Capabilities.LocalHealthChecks {
+			errs = append(errs, errors.New("spec.externalTrafficPolicy: the provider cannot ask nodes whether they have a Pod of the Service, "+
+				"and those that have none drop its traffic: use Cluster"))
+		}
 		spec.Nodes, spec.Ports = EligibleNodes(in.Nodes), ports(svc)
 	}
 	errs = append(errs, checkPorts(spec.Ports, in.Capabilities)...)

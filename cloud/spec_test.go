@@ -16,7 +16,7 @@ import (
 )
 
 var able = Capabilities{Protocols: []string{"TCP", "UDP"}, MixedProtocols: true, Families: []Family{IPv4, IPv6}, DualStack: true,
-	NodePorts: true, SourceRanges: true, SessionAffinity: true, RequestedAddress: true, AnnotationPrefixes: []string{"example.com/"}}
+	NodePorts: true, LocalHealthChecks: true, SourceRanges: true, SessionAffinity: true, RequestedAddress: true, AnnotationPrefixes: []string{"example.com/"}}
 
 func balancer(edit func(*corev1.Service)) *corev1.Service {
 	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "cart", UID: "u"},
@@ -132,6 +132,11 @@ func TestBuildSpecRefuses(t *testing.T) {
 		"DualStack": {
 			reason: "one family at a time", errClass: UserError, caps: func(c *Capabilities) { c.DualStack = false },
 			service: balancer(func(s *corev1.Service) { s.Spec.IPFamilies = []corev1.IPFamily{"IPv4", "IPv6"} }), want: []string{"use SingleStack"},
+		},
+		"Local": {
+			reason: "nodes without a Pod drop what they get", errClass: UserError, caps: func(c *Capabilities) { c.LocalHealthChecks = false },
+			service: balancer(func(s *corev1.Service) { s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal }),
+			want:    []string{"spec.externalTrafficPolicy: ", "use Cluster"},
 		},
 		"NodePort": {
 			reason: "the balancer sends to node ports", errClass: UserError, service: balancer(func(s *corev1.Service) { s.Spec.Ports[0].NodePort = 0 }),

@@ -66,7 +66,7 @@ func New(balancer cloudprovider.LoadBalancer, memory cloud.Memory, o Options) *P
 	c := &p.capabilities
 	if len(c.Protocols) == 0 {
 		c.Protocols = []string{"TCP", "UDP", "SCTP"}
-		c.MixedProtocols, c.DualStack, c.NodePorts = true, true, true
+		c.MixedProtocols, c.DualStack, c.NodePorts, c.LocalHealthChecks = true, true, true, true
 		c.SourceRanges, c.SessionAffinity, c.RequestedAddress = true, true, true
 		c.Families = []cloud.Family{cloud.IPv4, cloud.IPv6}
 	}

@@ -58,6 +58,14 @@ var features = []feature{
 		},
 	},
 	{
+		name:     "LocalHealthChecks",
+		declared: func(c cloud.Capabilities) bool { return c.LocalHealthChecks },
+		edit: func(h *Harness, spec *cloud.Spec) {
+			spec.Ports = []cloud.Port{port(h.New().Capabilities().Protocols[0], 5000, 30500)}
+			localOnly(spec)
+		},
+	},
+	{
 		name:     "SourceRanges",
 		declared: func(c cloud.Capabilities) bool { return c.SourceRanges },
 		edit: func(_ *Harness, spec *cloud.Spec) {

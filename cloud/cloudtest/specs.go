@@ -24,10 +24,9 @@ func steps(h *Harness) []step {
 	ports.Ports = append(ports.Ports, port("TCP", 8443, 30444))
 	ports.Ports[0].NodePort, ports.Ports[0].HealthCheck.Port = 30111, 30111
 	local := ports
-	local.LocalOnly = true
 	local.Ports = slices.Clone(ports.Ports[1:])
-	for i := range local.Ports {
-		local.Ports[i].HealthCheck = cloud.HealthCheck{Protocol: "HTTP", Port: 32000, Path: cloud.HealthzPath}
+	if caps.LocalHealthChecks {
+		localOnly(&local)
 	}
 	if caps.SourceRanges {
 		local.SourceRanges = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}
@@ -43,6 +42,14 @@ func steps(h *Harness) []step {
 		}
 	}
 	return list
+}
+
+// localOnly has nodes asked on a port of the Service's own.
+func localOnly(spec *cloud.Spec) {
+	spec.LocalOnly = true
+	for i := range spec.Ports {
+		spec.Ports[i].HealthCheck = cloud.HealthCheck{Protocol: "HTTP", Port: 32000, Path: cloud.HealthzPath}
+	}
 }
 
 func (h *Harness) adapt(spec cloud.Spec) cloud.Spec {

@@ -73,6 +73,7 @@ func NewProvider(api API, edits ...func(*cloud.Capabilities)) *Provider {
 		NodePorts:          true,
 		PodTargets:         true,
 		TargetHealth:       true,
+		LocalHealthChecks:  true,
 		SourceRanges:       true,
 		SessionAffinity:    true,
 		RequestedAddress:   true,

@@ -56,7 +56,8 @@ func simple(caps *cloud.Capabilities) {
 }
 
 var simpleSkips = []string{
-	"AdoptedWithConsent", "AdoptionCrashAnywhere", "Feature/DualStack", "Feature/IPv6", "Feature/MixedProtocols", "Feature/RequestedAddress", "Feature/SCTP",
+	"AdoptedWithConsent", "AdoptionCrashAnywhere", "Feature/DualStack", "Feature/IPv6", "Feature/LocalHealthChecks", "Feature/MixedProtocols",
+	"Feature/RequestedAddress", "Feature/SCTP",
 	"Feature/SessionAffinity", "Feature/Share", "Feature/SourceRanges", "Feature/UDP", "HealthIsTold",
 	"NotAdoptedWithoutConsent", "OfferedAndTakenOver", "PodsAreCheap", "PodsAreTargets", "SharedConcurrently", "SharedCrashAnywhere", "SharedInAnyOrder",
 }

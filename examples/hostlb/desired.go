@@ -2,7 +2,6 @@ package hostlb
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -47,9 +46,6 @@ func (p *Provider) readSettings(spec cloud.Spec) (settings, error) {
 		wrong = append(wrong, fmt.Errorf("pool: there is none called %q", s.Pool))
 	case spec.RequestedAddress != "" && !p.pools[i].Prefix.Contains(requested):
 		wrong = append(wrong, fmt.Errorf("spec.loadBalancerIP: %s is not in the pool %s (%s)", spec.RequestedAddress, s.Pool, p.pools[i].Prefix))
-	}
-	if spec.LocalOnly {
-		wrong = append(wrong, errors.New("spec.externalTrafficPolicy: Local needs health checks, which this balancer does not make: use Cluster"))
 	}
 	return s, cloud.UserErrors(wrong...)
 }

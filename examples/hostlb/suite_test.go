@@ -105,10 +105,6 @@ func newHarness(t *testing.T) *cloudtest.Harness {
 			return &cloud.Error{Class: cloud.Throttled, After: after, Err: unix.ENOBUFS}
 		},
 		Address: "198.51.100.77",
-		Adapt: func(spec cloud.Spec) cloud.Spec {
-			spec.LocalOnly = false // refused: see Desired
-			return spec
-		},
 	}
 }
 

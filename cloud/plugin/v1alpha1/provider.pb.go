@@ -1305,6 +1305,7 @@ type Capabilities struct {
 	ReadLag            *durationpb.Duration   `protobuf:"bytes,15,opt,name=read_lag,json=readLag,proto3" json:"read_lag,omitempty"`
 	PodTargets         bool                   `protobuf:"varint,16,opt,name=pod_targets,json=podTargets,proto3" json:"pod_targets,omitempty"`
 	TargetHealth       bool                   `protobuf:"varint,17,opt,name=target_health,json=targetHealth,proto3" json:"target_health,omitempty"`
+	LocalHealthChecks  bool                   `protobuf:"varint,18,opt,name=local_health_checks,json=localHealthChecks,proto3" json:"local_health_checks,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -1454,6 +1455,13 @@ func (x *Capabilities) GetPodTargets() bool {
 func (x *Capabilities) GetTargetHealth() bool {
 	if x != nil {
 		return x.TargetHealth
+	}
+	return false
+}
+
+func (x *Capabilities) GetLocalHealthChecks() bool {
+	if x != nil {
+		return x.LocalHealthChecks
 	}
 	return false
 }
@@ -2563,7 +2571,7 @@ const file_provider_proto_rawDesc = "" +
 	"\x05class\x18\x01 \x01(\tR\x05class\x12/\n" +
 	"\x05after\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05after\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12'\n" +
-	"\x0fmixed_protocols\x18\x04 \x01(\bR\x0emixedProtocols\"\x9b\x05\n" +
+	"\x0fmixed_protocols\x18\x04 \x01(\bR\x0emixedProtocols\"\xcb\x05\n" +
 	"\fCapabilities\x12\x1c\n" +
 	"\tprotocols\x18\x01 \x03(\tR\tprotocols\x12'\n" +
 	"\x0fmixed_protocols\x18\x02 \x01(\bR\x0emixedProtocols\x12\x1a\n" +
@@ -2585,7 +2593,8 @@ const file_provider_proto_rawDesc = "" +
 	"\bread_lag\x18\x0f \x01(\v2\x19.google.protobuf.DurationR\areadLag\x12\x1f\n" +
 	"\vpod_targets\x18\x10 \x01(\bR\n" +
 	"podTargets\x12#\n" +
-	"\rtarget_health\x18\x11 \x01(\bR\ftargetHealth\"\x83\x01\n" +
+	"\rtarget_health\x18\x11 \x01(\bR\ftargetHealth\x12.\n" +
+	"\x13local_health_checks\x18\x12 \x01(\bR\x11localHealthChecks\"\x83\x01\n" +
 	"\vTargetCalls\x12\x10\n" +
 	"\x03max\x18\x01 \x01(\x05R\x03max\x12!\n" +
 	"\fone_resource\x18\x02 \x01(\bR\voneResource\x12#\n" +
