@@ -138,7 +138,7 @@ $(BIN)/e2e.test:
 test-race: ## Run the tests under the race detector (needs gcc).
 	# Not the suite that plays against a plugin's process in real time: it would take ten minutes, and all else of plugins is tried.
 	@assets=$(ASSETS) && CGO_ENABLED=1 KUBEBUILDER_ASSETS="$$assets" go test -race -timeout 20m \
-	  -skip '^TestProvider$$/^(Throttling|Shared|Others)$$' $(RACE)
+	  -skip '^TestProvider$$/^Live' $(RACE)
 
 .PHONY: bench
 bench: ## Run the benchmarks.

@@ -10,8 +10,9 @@ import (
 	"github.com/fairlead/fairlead/cloud"
 )
 
-// retryAfter is how long the throttled cloud of the suite asks to wait. Seconds, for those that test in real time.
-const retryAfter = 3 * time.Second
+// retryAfter is how long the throttled cloud of the suite asks to wait: longer than the core waits by itself after a first
+// refusal, or a time that was lost would not show, and not much longer, for those that test in real time.
+const retryAfter = 2 * time.Second
 
 // testThrottlingWithRetryAfter has the cloud refuse every third write, while two Services are made, and expects no
 // write of either before the time is over.

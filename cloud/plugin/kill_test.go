@@ -12,6 +12,7 @@ import (
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/cloudtest"
 	"github.com/fairlead/fairlead/cloud/fake"
+	"github.com/fairlead/fairlead/cloud/fake/faketest"
 )
 
 // converge passes as the core does, but without its waits, until the cloud has what is desired.
@@ -64,23 +65,24 @@ func TestKilledAnywhere(t *testing.T) {
 			}
 			want.SetHook(count)
 			converge(t, p, life.to, before.Owner)
+			// The one that was started again serves on, and each time leaves an empty cloud to the next.
+			c := newCloud()
+			plug := start(t, c.Cloud)
+			client := plug.client()
 			for at := 1; at <= calls; at++ {
 				for _, done := range []bool{false, true} {
-					killedAt(t, life.from, life.to, before.Owner, at, done, want.Snapshot())
+					if life.from != nil {
+						converge(t, client, life.from, before.Owner)
+					}
+					killedAt(t, c, plug, client, life.to, before.Owner, at, done, want.Snapshot())
 				}
 			}
 		})
 	}
 }
 
-func killedAt(t *testing.T, from, to *cloud.Spec, owner cloud.Owner, at int, done bool, want []string) {
+func killedAt(t *testing.T, c *faketest.Cloud, plug *process, client cloud.Provider, to *cloud.Spec, owner cloud.Owner, at int, done bool, want []string) {
 	t.Helper()
-	c := newCloud()
-	plug := start(t, c.Cloud)
-	client := plug.client()
-	if from != nil {
-		converge(t, client, from, owner)
-	}
 	killed := make(chan struct{})
 	var calls atomic.Int32
 	hook := func(call fake.Call) error {

@@ -3,6 +3,7 @@ package plugin_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -37,6 +38,10 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		os.Exit(0)
+	}
+	// Most of their time tests wait for a time to pass, so that more of them run than there are cores.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
 	}
 	os.Exit(m.Run())
 }
@@ -191,9 +196,13 @@ func TestProvider(t *testing.T) {
 		passed  int // at least
 		skipped []string
 	}{
-		"Throttling": {"-test.run=^TestSuite$/^Throttling", 2, nil},
-		"Shared":     {"-test.run=^TestSuite$/^Shared", 3, nil},
-		"Others":     {"-test.skip=^TestSuite$/^(Throttling|Shared)", 15, []string{"EveryCallIsCounted", "Feature/SCTP"}},
+		"LiveRetryAfter":   {"-test.run=^TestSuite$/^ThrottlingWithRetryAfter$", 1, nil},
+		"LiveNoRetryAfter": {"-test.run=^TestSuite$/^ThrottlingWithoutRetryAfter$", 1, nil},
+		"LiveShared":       {"-test.run=^TestSuite$/^Shared(InAnyOrder|Concurrently)$", 2, nil},
+		"LiveCrashes":      {"-test.run=^TestSuite$/^CrashAnywhere$", 1, nil},
+		"LiveAdoption":     {"-test.run=^TestSuite$/^AdoptionCrashAnywhere$", 1, nil},
+		"LiveSharedCrash":  {"-test.run=^TestSuite$/^SharedCrashAnywhere$", 1, nil},
+		"LiveOthers":       {"-test.skip=^TestSuite$/^(Throttling|Shared|(Adoption)?CrashAnywhere)", 15, []string{"EveryCallIsCounted", "Feature/SCTP"}},
 	}
 	for name, part := range parts {
 		t.Run(name, func(t *testing.T) {

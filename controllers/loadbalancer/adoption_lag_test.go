@@ -28,6 +28,7 @@ func (p *process) passes(svc *corev1.Service, check func() error) {
 // TestAdoptedBeforeItIsSeen: the Service stops asking for a balancer right after it adopted that, and the cloud does not show
 // yet whose it is. Nobody else's name stands in the way of a second one, as that of what we made ourselves would.
 func TestAdoptedBeforeItIsSeen(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		madeFor bool   // another controller made it for this Service: it is taken over, not lent
 		restart bool   // by another manager

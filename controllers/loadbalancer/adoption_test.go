@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -90,8 +89,8 @@ func (w *world) left(svc *corev1.Service) {
 	w.Helper()
 	w.Eventually(func() error {
 		for _, object := range []client.Object{&corev1.Service{}, &v1alpha1.LoadBalancerRecord{}} {
-			if err := w.Get(w.Context(), client.ObjectKeyFromObject(svc), object); !apierrors.IsNotFound(err) {
-				return fmt.Errorf("%T is still there (%w)", object, err)
+			if err := w.absent(svc.Namespace, svc.Name, object); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -112,6 +111,7 @@ func annotate(w *world, svc *corev1.Service, key, value string) {
 // TestAdoption: a balancer that somebody made by hand becomes a Service's with their consent, keeps its address, and is
 // somebody's as before when the Service is gone.
 func TestAdoption(t *testing.T) {
+	t.Parallel()
 	for name, granted := range map[string]bool{"Tag": false, "Class": true} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, fake.Options{}, nil)
@@ -186,6 +186,7 @@ func TestAdoption(t *testing.T) {
 
 // TestAdoptionRefused: what cannot be adopted is told in one condition and one event, and a balancer that runs goes on.
 func TestAdoptionRefused(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
 	w.node("n1", "172.30.0.11", nil)
 	id, _ := w.plant(map[string]string{v1alpha1.TagAdoptableBy: "test/" + w.Namespace + "/other"})
@@ -253,6 +254,7 @@ func TestAdoptionRefused(t *testing.T) {
 
 // TestAdoptionPlanned: under policy Plan the plan shows the adoption, and nothing is written.
 func TestAdoptionPlanned(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, func(c *v1alpha1.LoadBalancerClassSpec) { c.Policy = v1alpha1.PolicyPlan })
 	id, address := w.plant(map[string]string{v1alpha1.TagAdoptableBy: "test/" + w.Namespace + "/cart"})
 	writes := w.countWrites()
@@ -294,6 +296,7 @@ func (w *world) served(name string) (svc *corev1.Service, id, address string) {
 // TestTakeOver: what another controller made for a Service is offered, and nothing is made beside it until somebody
 // decides. Its address stays published meanwhile.
 func TestTakeOver(t *testing.T) {
+	t.Parallel()
 	for name, decide := range map[string]func(w *world, svc *corev1.Service, id string){
 		"Annotation": func(w *world, svc *corev1.Service, id string) { annotate(w, svc, v1alpha1.AnnotationAdopt, id) },
 		"Class": func(w *world, _ *corev1.Service, _ string) {
@@ -360,71 +363,72 @@ func TestTakeOver(t *testing.T) {
 // TestAdoptionStoppedAnywhere stops the manager after every call of an adoption, of what is lent and of what is taken over,
 // and starts another one; and after every call of the Service's deletion.
 func TestAdoptionStoppedAnywhere(t *testing.T) {
+	t.Parallel()
 	for name, lent := range map[string]bool{"Lent": true, "TakenOver": false} {
-		t.Run(name, func(t *testing.T) { testAdoptionStoppedAnywhere(t, lent) })
+		for _, step := range []string{"adopt", "delete"} {
+			t.Run(name+"_"+step, func(t *testing.T) {
+				t.Parallel()
+				testAdoptionStoppedAnywhere(t, lent, step)
+			})
+		}
 	}
 }
 
-func testAdoptionStoppedAnywhere(t *testing.T, lent bool) {
+func testAdoptionStoppedAnywhere(t *testing.T, lent bool, step string) {
 	w := newWorld(t, fake.Options{}, nil)
 	w.stop()
 	w.node("n1", "172.30.0.11", nil)
 	wants := map[string][]string{}
-	stops := 0
-	for _, step := range []string{"adopt", "delete"} {
-		for n := 0; ; n++ {
-			if n > 60 {
-				t.Fatalf("%s takes more than 60 calls", step)
-			}
-			svc, id, _ := w.served(fmt.Sprintf("%s-%03d", step, n))
-			if lent {
-				_, err := w.cloud.Update(t.Context(), fake.Object{ID: id, Kind: fake.KindBalancer, Tags: map[string]string{
-					fake.TagMadeFor: "", v1alpha1.TagAdoptableBy: "test/" + w.Namespace + "/" + svc.Name}})
+	for n := 0; ; n++ {
+		if n > 60 {
+			t.Fatalf("%s takes more than 60 calls", step)
+		}
+		svc, id, _ := w.served(fmt.Sprintf("%s-%03d", step, n))
+		if lent {
+			_, err := w.cloud.Update(t.Context(), fake.Object{ID: id, Kind: fake.KindBalancer, Tags: map[string]string{
+				fake.TagMadeFor: "", v1alpha1.TagAdoptableBy: "test/" + w.Namespace + "/" + svc.Name}})
+			w.Must(err)
+			for _, o := range w.objects() {
+				_, err := w.cloud.Update(t.Context(), fake.Object{ID: o.ID, Kind: o.Kind, Tags: map[string]string{fake.TagMadeFor: ""}})
 				w.Must(err)
-				for _, o := range w.objects() {
-					_, err := w.cloud.Update(t.Context(), fake.Object{ID: o.ID, Kind: o.Kind, Tags: map[string]string{fake.TagMadeFor: ""}})
-					w.Must(err)
-				}
 			}
-			annotate(w, svc, v1alpha1.AnnotationAdopt, id)
-			stopped := false
-			for _, now := range []string{"adopt", "delete"} {
-				if now == "delete" {
-					w.Must(w.Delete(w.Context(), svc))
-				}
-				p := w.begin(svc)
-				if now == step && n > 0 {
-					p.stopAt(n)
-					if stopped = !p.run(); stopped {
-						stops++
-					}
-					w.setHook(nil)
-					p.kill()
-					p = w.begin(svc)
-				}
-				p.run()
-				got := w.describe()
-				if _, ok := wants[now]; !ok {
-					wants[now] = got
-				}
-				if diff := cmp.Diff(wants[now], got); diff != "" {
-					t.Errorf("%s, stopped after call %d: after %s it is different (-want +got):\n%s", step, n, now, diff)
-				}
+		}
+		annotate(w, svc, v1alpha1.AnnotationAdopt, id)
+		stopped := false
+		for _, now := range []string{"adopt", "delete"} {
+			if now == "delete" {
+				w.Must(w.Delete(w.Context(), svc))
 			}
-			w.left(svc)
-			if marked := w.marked(); len(marked) > 0 {
-				t.Fatalf("%s, stopped after call %d: still marked: %q", step, n, marked)
+			p := w.begin(svc)
+			if now == step && n > 0 {
+				p.stopAt(n)
+				stopped = !p.run()
+				w.setHook(nil)
+				p.kill()
+				p = w.begin(svc)
 			}
-			w.clean()
-			if n > 0 && !stopped {
-				break
+			p.run()
+			got := w.describe()
+			if _, ok := wants[now]; !ok {
+				wants[now] = got
 			}
+			if diff := cmp.Diff(wants[now], got); diff != "" {
+				t.Errorf("%s, stopped after call %d: after %s it is different (-want +got):\n%s", step, n, now, diff)
+			}
+		}
+		w.left(svc)
+		if marked := w.marked(); len(marked) > 0 {
+			t.Fatalf("%s, stopped after call %d: still marked: %q", step, n, marked)
+		}
+		w.clean()
+		if n > 0 && !stopped {
+			t.Logf("stopped %d times", n-1)
+			break
 		}
 	}
 	if !lent && len(wants["delete"]) > 0 {
 		t.Errorf("left of what was taken over: %q", wants["delete"])
 	}
-	t.Logf("stopped %d times", stops)
 }
 
 // clean empties the cloud by hand.
@@ -441,6 +445,7 @@ func (w *world) clean() {
 
 // TestGrants: the API server refuses grants that could be understood in two ways.
 func TestGrants(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
 	for name, tc := range map[string]struct {
 		grants []v1alpha1.AdoptionGrant

@@ -70,6 +70,7 @@ func TestClassesAreValidated(t *testing.T) {
 }
 
 func TestClassCondition(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
 	accepted := func(class *v1alpha1.LoadBalancerClass, want string) {
 		t.Helper()
@@ -84,6 +85,7 @@ func TestClassCondition(t *testing.T) {
 	}
 	add := func(name string, spec v1alpha1.LoadBalancerClassSpec) *v1alpha1.LoadBalancerClass {
 		class := &v1alpha1.LoadBalancerClass{ObjectMeta: metav1.ObjectMeta{Name: w.Namespace + "-" + name}, Spec: spec}
+		w.mine(class)
 		w.Make(class)
 		t.Cleanup(func() { w.Must(client.IgnoreNotFound(w.Delete(context.Background(), class))) })
 		return class

@@ -11,7 +11,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -141,12 +140,19 @@ func owners(o fake.Object) int {
 // TestStoppedAnywhere stops the manager after every single call that creation, change, a new node and deletion make, of a
 // Service by itself and of one that shares its balancer, and starts another one.
 func TestStoppedAnywhere(t *testing.T) {
+	t.Parallel()
 	for name, shared := range map[string]bool{"Alone": false, "Shared": true} {
-		t.Run(name, func(t *testing.T) { testStoppedAnywhere(t, shared) })
+		for target, step := range []string{"Create", "Change", "AddNode", "Delete"} {
+			t.Run(name+"_"+step, func(t *testing.T) {
+				t.Parallel()
+				testStoppedAnywhere(t, shared, target)
+			})
+		}
 	}
 }
 
-func testStoppedAnywhere(t *testing.T, shared bool) {
+// testStoppedAnywhere stops it in the step of that number.
+func testStoppedAnywhere(t *testing.T, shared bool, target int) {
 	w := newWorld(t, fake.Options{}, nil)
 	w.stop()
 	w.node("n1", "172.30.0.11", nil)
@@ -161,81 +167,74 @@ func testStoppedAnywhere(t *testing.T, shared bool) {
 		w.begin(other).run()
 	}
 	empty := w.describe()
-	// Each step brings about the change, and is told the number of the Service.
 	var node *corev1.Node
-	steps := []struct {
-		name string
-		do   func(svc *corev1.Service)
-	}{
-		{"create", func(svc *corev1.Service) { w.Make(svc) }},
-		{"change", func(svc *corev1.Service) {
+	steps := []func(svc *corev1.Service){
+		func(svc *corev1.Service) { w.Make(svc) },
+		func(svc *corev1.Service) {
 			apiserver.Change(w.World, svc, func(s *corev1.Service) {
 				s.Spec.Ports = []corev1.ServicePort{{Name: "https", Port: 443}}
 				s.Spec.LoadBalancerSourceRanges = []string{"203.0.113.0/24"}
 			})
-		}},
-		{"add a node", func(*corev1.Service) { node = w.node("n2", "172.30.0.12", nil) }},
-		{"delete", func(svc *corev1.Service) { w.Must(w.Delete(w.Context(), svc)) }},
+		},
+		func(*corev1.Service) { node = w.node("n2", "172.30.0.12", nil) },
+		func(svc *corev1.Service) { w.Must(w.Delete(w.Context(), svc)) },
 	}
-	count, stops := 0, 0
-	for target := range steps {
-		var want []string
-		// The 0th time nothing is stopped: that is what the others have to come to.
-		for n := 0; ; n++ {
-			if n > 60 {
-				t.Fatalf("%s takes more than 60 calls", steps[target].name)
+	var want []string
+	// The 0th time nothing is stopped: that is what the others have to come to.
+	for n := 0; ; n++ {
+		if n > 60 {
+			t.Fatal("it takes more than 60 calls")
+		}
+		svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: fmt.Sprintf("cart-%03d", n), Annotations: annotations},
+			Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, LoadBalancerClass: &w.class.Spec.ClassName,
+				Ports: []corev1.ServicePort{{Name: "http", Port: 80}}}}
+		all := append(slices.Clone(beside), svc)
+		stopped := false
+		for i := 0; i <= target; i++ {
+			steps[i](svc)
+			p := w.begin(all...)
+			if i == target && n > 0 {
+				p.stopAt(n)
+				stopped = !p.run()
+				w.setHook(nil)
+				p.kill()
+				p = w.begin(all...)
 			}
-			count++
-			svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: fmt.Sprintf("cart-%03d", count), Annotations: annotations},
-				Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, LoadBalancerClass: &w.class.Spec.ClassName,
-					Ports: []corev1.ServicePort{{Name: "http", Port: 80}}}}
-			all := append(slices.Clone(beside), svc)
-			stopped := false
-			for i := 0; i <= target; i++ {
-				steps[i].do(svc)
-				p := w.begin(all...)
-				if i == target && n > 0 {
-					p.stopAt(n)
-					stopped = !p.run()
-					if stopped {
-						stops++
-					}
-					w.setHook(nil)
-					p.kill()
-					p = w.begin(all...)
-				}
-				p.run()
+			p.run()
+		}
+		switch got := w.describe(); {
+		case n == 0:
+			want = got
+		case cmp.Diff(want, got) != "":
+			t.Errorf("stopped after call %d, it ends up different (-want +got):\n%s", n, cmp.Diff(want, got))
+		}
+		w.Must(client.IgnoreNotFound(w.Delete(w.Context(), svc)))
+		w.begin(all...).run()
+		if err := w.absent(svc.Namespace, svc.Name, &corev1.Service{}); err != nil {
+			t.Errorf("stopped after call %d: %v", n, err)
+		}
+		if node != nil {
+			w.Must(w.Delete(w.Context(), node))
+			node = nil
+			w.begin(beside...).run()
+		}
+		if diff := cmp.Diff(empty, w.describe()); diff != "" {
+			t.Fatalf("stopped after call %d, it leaks (-want +got):\n%s", n, diff)
+		}
+		if n > 0 && !stopped {
+			t.Logf("stopped %d times", n-1)
+			if n == 1 {
+				t.Error("it made no call at all")
 			}
-			switch got := w.describe(); {
-			case n == 0:
-				want = got
-			case cmp.Diff(want, got) != "":
-				t.Errorf("%s, stopped after call %d, ends up different (-want +got):\n%s", steps[target].name, n, cmp.Diff(want, got))
-			}
-			w.Must(client.IgnoreNotFound(w.Delete(w.Context(), svc)))
-			w.begin(all...).run()
-			if err := w.Get(w.Context(), client.ObjectKeyFromObject(svc), &corev1.Service{}); !apierrors.IsNotFound(err) {
-				t.Errorf("%s, stopped after call %d: the Service does not go (%v)", steps[target].name, n, err)
-			}
-			if node != nil {
-				w.Must(w.Delete(w.Context(), node))
-				node = nil
-				w.begin(beside...).run()
-			}
-			if diff := cmp.Diff(empty, w.describe()); diff != "" {
-				t.Fatalf("%s, stopped after call %d, leaks (-want +got):\n%s", steps[target].name, n, diff)
-			}
-			if n > 0 && !stopped {
-				break
-			}
+			return
 		}
 	}
-	t.Logf("stopped %d times", stops)
 }
 
 // TestDeletedBeforeItIsSeen: the manager is stopped right after it made something, the Service is deleted, and the cloud
 // does not show yet what there is. That nothing is seen must not count as nothing being there.
 func TestDeletedBeforeItIsSeen(t *testing.T) {
+	t.Parallel()
 	lag := 2 * time.Second
 	w := newWorld(t, fake.Options{ReadLag: lag}, nil)
 	w.stop()

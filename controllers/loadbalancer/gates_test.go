@@ -39,6 +39,7 @@ func (w *world) expectGate(pod *corev1.Pod, service, want string) {
 
 // TestReadinessGate: a Pod waits for the balancer's word, has it once, and keeps it.
 func TestReadinessGate(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, toPods)
 	w.service("cart", withoutNodePorts)
 	w.expectTargets(map[string]string{"cart": ""})
@@ -79,6 +80,7 @@ func TestReadinessGate(t *testing.T) {
 
 // TestNobodyIsAwaited: no Pod hangs on a balancer that does not send to it.
 func TestNobodyIsAwaited(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, toPods)
 	w.node("n1", "172.30.0.11", nil)
 	svc := w.service("cart", func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": "cart"} })
@@ -93,6 +95,7 @@ func TestNobodyIsAwaited(t *testing.T) {
 
 // TestGatesAskNobodyForNothing: the balancer is asked about Pods that wait and could have passed, and never else.
 func TestGatesAskNobodyForNothing(t *testing.T) {
+	t.Parallel()
 	clock := fake.NewClock()
 	w := newWorld(t, fake.Options{Now: clock.Now}, toPods)
 	w.stop()
@@ -138,6 +141,7 @@ func TestGatesAskNobodyForNothing(t *testing.T) {
 
 // TestPodsAreToldNoHealth: without TargetHealth a Pod passes once it is registered.
 func TestPodsAreToldNoHealth(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, toPods)
 	w.stop()
 	w.edits = append(w.edits, func(caps *cloud.Capabilities) { caps.TargetHealth = false })

@@ -49,6 +49,7 @@ func (w *world) askForGates(r *Reconciler) *httptest.Server {
 
 // TestGatesAreGiven: who asks for gates, by the Pod or its namespace, has one for each balancer that will send to it.
 func TestGatesAreGiven(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, toPods)
 	w.stop()
 	server := w.askForGates(w.alone(w.Client, discard{}))

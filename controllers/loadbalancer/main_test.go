@@ -2,7 +2,9 @@ package loadbalancer
 
 import (
 	"context"
+	"flag"
 	"fmt"
+	"maps"
 	"net/netip"
 	"sync"
 	"testing"
@@ -10,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -21,7 +24,47 @@ import (
 	"github.com/fairlead/fairlead/test/apiserver"
 )
 
-func TestMain(m *testing.M) { apiserver.Main(m, apiserver.Options{CRDs: "../../config/crd/bases"}) }
+func TestMain(m *testing.M) {
+	// Most of their time tests wait, for the API server or for a time to pass, so that more of them run than there are cores.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	apiserver.Main(m, apiserver.Options{CRDs: "../../config/crd/bases"})
+}
+
+// worldLabel is on Nodes and classes, which have no namespace, and says whose they are: tests run side by side.
+const worldLabel = "example.com/world"
+
+// mine marks a Node or a class as this world's.
+func (w *world) mine(object client.Object) {
+	marks := map[string]string{worldLabel: w.Namespace}
+	maps.Copy(marks, object.GetLabels())
+	object.SetLabels(marks)
+}
+
+// see returns the cache of a manager that sees this world alone.
+func (w *world) see() cache.Options {
+	options := w.Alone()
+	alone := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{worldLabel: w.Namespace})}
+	options.ByObject = map[client.Object]cache.ByObject{&corev1.Node{}: alone, &v1alpha1.LoadBalancerClass{}: alone}
+	return options
+}
+
+// seeing is a client that sees one world alone.
+type seeing struct {
+	client.Client
+	world string
+}
+
+func (s seeing) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	switch list.(type) {
+	case *corev1.NodeList, *v1alpha1.LoadBalancerClassList:
+		opts = append(opts, client.MatchingLabels{worldLabel: s.world})
+	default:
+		opts = append(opts, client.InNamespace(s.world))
+	}
+	return s.Client.List(ctx, list, opts...)
+}
 
 // world is one API server's namespace, a cloud, and a manager between them.
 type world struct {
@@ -49,7 +92,7 @@ var pools = []fake.Pool{
 // newWorld makes a namespace, a class of its own that the test's Services name, and a running manager.
 func newWorld(t *testing.T, options fake.Options, edit func(*v1alpha1.LoadBalancerClassSpec)) *world {
 	w := &world{World: apiserver.New(t)}
-	w.caches = w.Alone()
+	w.caches = w.see()
 	if options.Pools == nil {
 		options.Pools = pools
 	}
@@ -84,6 +127,7 @@ func (w *world) makeClass(edit func(*v1alpha1.LoadBalancerClassSpec)) {
 	if edit != nil {
 		edit(&w.class.Spec)
 	}
+	w.mine(w.class)
 	w.Make(w.class)
 	w.Cleanup(func() { w.Must(client.IgnoreNotFound(w.Delete(context.Background(), w.class))) })
 }
@@ -103,6 +147,7 @@ func (w *world) providers() providers {
 
 // alone is a Reconciler without a manager, which reads past every cache.
 func (w *world) alone(c client.Client, recorder events.EventRecorder) *Reconciler {
+	c = seeing{c, w.Namespace}
 	r := &Reconciler{Client: c, APIReader: c, Recorder: recorder, Providers: w.providers(), ClusterID: "test", Coexist: true, OrphanGrace: w.grace}
 	r.prepare()
 	r.wake, r.wakeNodes, r.wakeSweep = func(types.NamespacedName, priority) {}, func() {}, func(string, time.Duration) {}

@@ -81,7 +81,7 @@ type opaqueWorld struct {
 // newOpaqueWorld makes the world, without a manager.
 func newOpaqueWorld(t *testing.T, o *old) *opaqueWorld {
 	w := &opaqueWorld{&world{World: apiserver.New(t), cloud: fake.New(fake.Options{}), stop: func() {}}, o}
-	w.caches = w.Alone()
+	w.caches = w.see()
 	w.makeClass(nil)
 	t.Cleanup(func() { w.stop() })
 	return w
@@ -113,6 +113,7 @@ func (o *old) expect(w *world, want ...string) {
 }
 
 func TestOpaque(t *testing.T) {
+	t.Parallel()
 	o := &old{}
 	w := newOpaqueWorld(t, o)
 	w.restart()
@@ -140,10 +141,11 @@ func TestOpaque(t *testing.T) {
 // TestNodesOfManyServices: where one UpdateLoadBalancer for each Service takes longer than a pass may, the rest comes with
 // the next.
 func TestNodesOfManyServices(t *testing.T) {
+	t.Parallel()
 	o := &old{}
 	w := newOpaqueWorld(t, o)
 	p := adapter.New(o, nil, adapter.Options{})
-	r := &Reconciler{Client: w.Client, Recorder: events.NewFakeRecorder(10), Providers: providers{p}, ClusterID: "test", Coexist: true}
+	r := &Reconciler{Client: seeing{w.Client, w.Namespace}, Recorder: events.NewFakeRecorder(10), Providers: providers{p}, ClusterID: "test", Coexist: true}
 	r.prepare()
 	r.wake, r.wakeNodes, r.wakeSweep = func(types.NamespacedName, priority) {}, func() {}, func(string, time.Duration) {}
 	for _, name := range []string{"a", "b"} {
@@ -175,6 +177,7 @@ func TestNodesOfManyServices(t *testing.T) {
 // TestOpaqueTakenOver: what another controller made of a Service that is being deleted when we take over is deleted,
 // though nothing is known of it.
 func TestOpaqueTakenOver(t *testing.T) {
+	t.Parallel()
 	o := &old{}
 	w := newOpaqueWorld(t, o)
 	svc := w.service("cart", func(s *corev1.Service) {

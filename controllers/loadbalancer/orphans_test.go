@@ -225,6 +225,7 @@ func TestOrphans(t *testing.T) {
 
 // TestServiceBehindTheCache: what the cache does not show yet is looked for past it before anything is deleted.
 func TestServiceBehindTheCache(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
 	w.stop()
 	w.grace = time.Nanosecond
@@ -264,6 +265,7 @@ func (b behind) List(ctx context.Context, list client.ObjectList, opts ...client
 // TestOrphansStoppedAnywhere stops the manager after every call of the deletion of orphans, of a Service by itself and of
 // two that shared a balancer, and starts another one.
 func TestOrphansStoppedAnywhere(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
 	w.stop()
 	w.grace = time.Nanosecond

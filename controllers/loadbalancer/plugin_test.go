@@ -138,6 +138,7 @@ func (l *later) Get(name string) (cloud.Provider, error) {
 // TestPluginComesLater: a class and a Service whose plugin is not there say so, and are served when it comes; one that goes
 // takes no balancer with it.
 func TestPluginComesLater(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
 	w.stop()
 	plug := &absent{Provider: w.providers().fake}
@@ -146,6 +147,7 @@ func TestPluginComesLater(t *testing.T) {
 	w.stop = w.Start(w.caches, r.SetupWithManager)
 	class := &v1alpha1.LoadBalancerClass{ObjectMeta: metav1.ObjectMeta{Name: w.Namespace + "-late"},
 		Spec: v1alpha1.LoadBalancerClassSpec{ClassName: "example.com/" + w.Namespace + "-late", Provider: fake.Name}}
+	w.mine(class)
 	w.Make(class)
 	t.Cleanup(func() { w.Must(client.IgnoreNotFound(w.Delete(context.Background(), class))) })
 	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: w.Namespace},

@@ -119,6 +119,7 @@ func (w *world) expectTargets(want map[string]string) {
 // TestPodsAreTargets: a Service without node ports is served by its Pods, and follows them without a look at the cloud, as
 // many Services at once as change together.
 func TestPodsAreTargets(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, toPods)
 	const services = 5
 	var names []string
@@ -171,6 +172,7 @@ func (w *world) ready(name string) {
 
 // TestChangeOver: from nodes to Pods and back the address stays.
 func TestChangeOver(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
 	w.node("n1", "172.30.0.11", nil)
 	svc := w.service("cart", nil)
@@ -198,6 +200,7 @@ func TestChangeOver(t *testing.T) {
 // TestStoppedAnywhereWithPods stops the manager after every single call that a life with Pods makes, and starts another one:
 // the balancer has the right Pods in the end, those that wait pass, and nothing is left.
 func TestStoppedAnywhereWithPods(t *testing.T) {
+	t.Parallel()
 	clock := fake.NewClock()
 	w := newWorld(t, fake.Options{Now: clock.Now}, toPods)
 	w.stop()
@@ -265,6 +268,7 @@ func TestStoppedAnywhereWithPods(t *testing.T) {
 // TestPodsWhereTheProviderCannot: the class is not accepted, and a Service that asks for it by itself keeps its balancer,
 // which goes on to follow the nodes.
 func TestPodsWhereTheProviderCannot(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
 	w.stop()
 	w.edits = append(w.edits, func(caps *cloud.Capabilities) { caps.PodTargets = false })
@@ -294,6 +298,7 @@ func TestPodsWhereTheProviderCannot(t *testing.T) {
 
 // TestPodsWithATypingMistake: the Service says so, and its balancer follows the Pods all the same.
 func TestPodsWithATypingMistake(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
 	svc := w.service("cart", func(s *corev1.Service) { s.Annotations = map[string]string{v1alpha1.AnnotationTargets: "Pods"} })
 	w.publish("cart", 8080, at{address: "10.1.0.1", state: "ready"})
@@ -313,6 +318,7 @@ func TestPodsWithATypingMistake(t *testing.T) {
 
 // TestPodsThrottled: what the cloud did not take is sent again.
 func TestPodsThrottled(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, toPods)
 	w.stop()
 	svc := w.service("cart", withoutNodePorts)

@@ -11,7 +11,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
@@ -46,13 +45,22 @@ func (w *world) record(svc *corev1.Service) *v1alpha1.LoadBalancerRecord {
 	return record
 }
 
+// absent returns an error where an object is still there, or cannot be read.
+func (w *world) absent(namespace, name string, object client.Object) error {
+	err := w.Get(w.Context(), client.ObjectKey{Namespace: namespace, Name: name}, object)
+	if err == nil {
+		return fmt.Errorf("%T %s is still there", object, name)
+	}
+	return client.IgnoreNotFound(err)
+}
+
 // gone polls until a Service, its record and everything in the cloud are gone.
 func (w *world) gone(svc *corev1.Service) {
 	w.Helper()
 	w.Eventually(func() error {
 		for _, object := range []client.Object{&corev1.Service{}, &v1alpha1.LoadBalancerRecord{}} {
-			if err := w.Get(w.Context(), client.ObjectKeyFromObject(svc), object); !apierrors.IsNotFound(err) {
-				return fmt.Errorf("%T is still there (%w)", object, err)
+			if err := w.absent(svc.Namespace, svc.Name, object); err != nil {
+				return err
 			}
 		}
 		if left := w.objects(); len(left) > 0 {
@@ -82,6 +90,7 @@ func (w *world) node(name, address string, edit func(*corev1.Node)) *corev1.Node
 	if edit != nil {
 		edit(node)
 	}
+	w.mine(node)
 	w.Make(node)
 	w.Cleanup(func() { w.Must(client.IgnoreNotFound(w.Delete(context.Background(), node))) })
 	node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: address}}
@@ -90,6 +99,7 @@ func (w *world) node(name, address string, edit func(*corev1.Node)) *corev1.Node
 }
 
 func TestLifeOfAService(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
 	n1 := w.node("n1", "172.30.0.11", nil)
 	w.node("n2", "172.30.0.12", nil)
@@ -181,6 +191,7 @@ func (w *world) events(name string) map[string]int {
 }
 
 func TestDualStack(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, func(c *v1alpha1.LoadBalancerClassSpec) {
 		c.Parameters = &v1alpha1.Parameters{Fake: &v1alpha1.FakeParameters{IPMode: corev1.LoadBalancerIPModeProxy}}
 	})
@@ -196,6 +207,7 @@ func TestDualStack(t *testing.T) {
 }
 
 func TestTypeChangeReleasesEverything(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{Slow: 500 * time.Millisecond}, nil)
 	svc := w.service("cart", nil)
 	w.reason(svc, v1alpha1.ReasonEnsured)
@@ -214,10 +226,7 @@ func TestTypeChangeReleasesEverything(t *testing.T) {
 		return nil
 	})
 	w.Eventually(func() error {
-		if err := w.Get(t.Context(), client.ObjectKeyFromObject(svc), &v1alpha1.LoadBalancerRecord{}); !apierrors.IsNotFound(err) {
-			return fmt.Errorf("the record is still there (%w)", err)
-		}
-		return nil
+		return w.absent(svc.Namespace, svc.Name, &v1alpha1.LoadBalancerRecord{})
 	})
 	if n := w.events("cart")[EventDeleteFailed]; n > 0 {
 		t.Errorf("%d events call a deletion failed that merely takes its time", n)
@@ -225,6 +234,7 @@ func TestTypeChangeReleasesEverything(t *testing.T) {
 }
 
 func TestBadAnnotationKeepsTheBalancer(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
 	svc := w.service("cart", nil)
 	w.reason(svc, v1alpha1.ReasonEnsured)
@@ -254,6 +264,7 @@ func TestBadAnnotationKeepsTheBalancer(t *testing.T) {
 }
 
 func TestPlanWritesNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, func(c *v1alpha1.LoadBalancerClassSpec) { c.Policy = v1alpha1.PolicyPlan })
 	svc := w.service("cart", nil)
 	w.reason(svc, v1alpha1.ReasonPlanned)
@@ -283,16 +294,14 @@ func TestPlanWritesNothing(t *testing.T) {
 }
 
 func TestRetain(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
 	svc := w.service("cart", func(s *corev1.Service) { s.Annotations = map[string]string{v1alpha1.AnnotationPolicy: "Retain"} })
 	w.reason(svc, v1alpha1.ReasonEnsured)
 	before := w.objects()
 	w.Must(w.Delete(t.Context(), svc))
 	w.Eventually(func() error {
-		if err := w.Get(t.Context(), client.ObjectKeyFromObject(svc), &corev1.Service{}); !apierrors.IsNotFound(err) {
-			return fmt.Errorf("the Service is still there (%w)", err)
-		}
-		return nil
+		return w.absent(svc.Namespace, svc.Name, &corev1.Service{})
 	})
 	if diff := cmp.Diff(before, w.objects()); diff != "" {
 		t.Errorf("what was to be retained was changed (-before +after):\n%s", diff)
@@ -303,6 +312,7 @@ func TestRetain(t *testing.T) {
 }
 
 func TestErrorsOfTheCloud(t *testing.T) {
+	t.Parallel()
 	cases := map[string]struct {
 		reason  string
 		options fake.Options
@@ -345,6 +355,7 @@ func TestErrorsOfTheCloud(t *testing.T) {
 }
 
 func TestRestartWritesNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
 	svc := w.service("cart", nil)
 	w.reason(svc, v1alpha1.ReasonEnsured)
@@ -363,6 +374,7 @@ func TestRestartWritesNothing(t *testing.T) {
 }
 
 func TestClassGoneKeepsTheBalancer(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
 	svc := w.service("cart", nil)
 	w.reason(svc, v1alpha1.ReasonEnsured)
@@ -376,6 +388,7 @@ func TestClassGoneKeepsTheBalancer(t *testing.T) {
 }
 
 func TestReplacementNeedsConsent(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
 	svc := w.service("cart", nil)
 	w.reason(svc, v1alpha1.ReasonEnsured)
@@ -398,6 +411,7 @@ func TestReplacementNeedsConsent(t *testing.T) {
 // TestWrongAnnotationFollowsNodes: a Service with a wrong annotation keeps a balancer that works, which one whose nodes
 // are gone would not; also when the manager starts with the annotation in place.
 func TestWrongAnnotationFollowsNodes(t *testing.T) {
+	t.Parallel()
 	for name, annotations := range map[string]map[string]string{
 		"Ours":         {"fairlead.dev/polcy": "Plan"},
 		"TheProviders": {"fake.fairlead.dev/ip-mode": "Bridge", "fake.fairlead.dev/colour": "red"},
@@ -438,6 +452,7 @@ func TestWrongAnnotationFollowsNodes(t *testing.T) {
 // TestForcedDeletion takes the finalizer off by hand, while no manager runs: what is left in the cloud is found by the
 // record.
 func TestForcedDeletion(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
 	svc := w.service("cart", nil)
 	w.reason(svc, v1alpha1.ReasonEnsured)
@@ -465,6 +480,7 @@ func TestForcedDeletion(t *testing.T) {
 
 // TestFinalizerComesBack: whoever takes it off a Service in use is wrong.
 func TestFinalizerComesBack(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
 	svc := w.service("cart", nil)
 	w.reason(svc, v1alpha1.ReasonEnsured)

@@ -18,6 +18,7 @@ import (
 // TestThousandServices has a manager serve 1,000 Services, restarts it, and adds a node: the restart writes nothing, to
 // the cloud or to the API server, and costs the cloud one read; the node costs as many calls as targets fit into.
 func TestThousandServices(t *testing.T) {
+	t.Parallel()
 	const services = 1000
 	w := newWorld(t, fake.Options{Pools: []fake.Pool{{Name: "default", Prefix: netip.MustParsePrefix("198.18.0.0/15")}}}, nil)
 	w.node("n1", "172.30.0.11", nil)

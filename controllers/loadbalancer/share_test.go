@@ -32,6 +32,7 @@ func (w *world) kinds() map[string]int {
 
 // TestShare: two Services on one balancer; a third whose port is taken is told, and the others are not disturbed.
 func TestShare(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
 	first, second := w.service("first", group(80)), w.service("second", group(443))
 	w.reason(first, v1alpha1.ReasonEnsured)
@@ -73,6 +74,7 @@ func TestShare(t *testing.T) {
 
 // TestJoiningNeedsConsent: a Service that has an address does not lose it to an annotation.
 func TestJoiningNeedsConsent(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
 	first, second := w.service("first", group(80)), w.service("second", func(s *corev1.Service) { s.Spec.Ports[0].Port = 443 })
 	w.reason(first, v1alpha1.ReasonEnsured)
