@@ -101,7 +101,8 @@ func Compare(owner Owner, desired, observed []Resource, options Options) (Outcom
 	return Outcome{Left: plan, Observed: owned(owner, observed)}, nil
 }
 
-// owned returns the resources that carry the owner's mark, sorted.
+// owned returns the resources that carry the owner's mark, sorted, each once: lists that clouds give in pages, while something
+// changes, may have one of them twice.
 func owned(owner Owner, observed []Resource) []Resource {
 	var result []Resource
 	for i := range observed {
@@ -110,7 +111,7 @@ func owned(owner Owner, observed []Resource) []Resource {
 		}
 	}
 	SortResources(result)
-	return result
+	return slices.CompactFunc(result, func(a, b Resource) bool { return identity(&a) == identity(&b) })
 }
 
 // Apply does the operations of a plan, in order, and returns those that succeeded. After a failure it goes on with what

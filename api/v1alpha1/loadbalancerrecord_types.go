@@ -7,10 +7,10 @@ import (
 
 // LoadBalancerRecord says what the cloud holds for one Service: it has the Service's namespace and name. The manager
 // alone writes it; there is nothing to set. Under Retain it outlives its Service, because it is then the only place
-// that still knows the ids.
+// that still knows the ids. There is nobody else whose part the status had to be kept from, so that it is no subresource: a record
+// is made with what it says, in one request.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Namespaced,shortName=lbr,categories=fairlead
 // +kubebuilder:printcolumn:name="Provider",type=string,JSONPath=`.status.provider`
 // +kubebuilder:printcolumn:name="Addresses",type=string,JSONPath=`.status.addresses`
@@ -45,6 +45,11 @@ type LoadBalancerRecordStatus struct {
 	// configuration. A Service keeps it when another class becomes the default.
 	// +optional
 	LoadBalancerClass string `json:"loadBalancerClass,omitempty"`
+
+	// serviceClass is the Service's spec.loadBalancerClass as it was then; empty: it named none. By it a Service that names
+	// another class is told from a LoadBalancerClass that was made anew for another className.
+	// +optional
+	ServiceClass string `json:"serviceClass,omitempty"`
 
 	// provider that owns the resources.
 	// +optional

@@ -371,6 +371,9 @@ var schemaYAML = typed.YAMLObject(`types:
           - kind
           - key
           - id
+    - name: serviceClass
+      type:
+        scalar: string
     - name: serviceFingerprint
       type:
         scalar: string

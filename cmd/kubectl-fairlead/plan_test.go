@@ -164,11 +164,10 @@ func TestPlan(t *testing.T) {
 		made[name] = svc
 	}
 	record := &v1alpha1.LoadBalancerRecord{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: "a"}}
-	w.Make(record)
 	record.Status = v1alpha1.LoadBalancerRecordStatus{ServiceUID: made["a"].UID, ServiceFingerprint: cloud.Fingerprint(made["a"]), Provider: "fake", Policy: v1alpha1.PolicyApply,
 		Conditions: []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonEnsured,
 			LastTransitionTime: metav1.Now()}}}
-	w.Must(w.Status().Update(t.Context(), record))
+	w.Make(record)
 
 	ask(exitFailed, "-n", w.Namespace, "svc/c")
 	ask(exitFailed, "-n", w.Namespace, "svc/d")

@@ -43,10 +43,19 @@ func bind(svc *corev1.Service, record *v1alpha1.LoadBalancerRecord, classes []v1
 	isBalancer := svc.Spec.Type == corev1.ServiceTypeLoadBalancer
 	if record != nil && record.Status.Provider != "" {
 		b := bound(record, classes)
+		if named != "" && named == record.Status.ServiceClass && b.class != nil && b.class.ClassName != named {
+			b.refusal = fmt.Sprintf("LoadBalancerClass %q is for %q now: make one for %q; the balancer is left as it is",
+				b.className, b.class.ClassName, named)
+			b.releaseOnly = !isBalancer
+			return b
+		}
 		// A class can be set anew when the type changes: then what the old one, or the configuration, made has to go
-		// first.
-		b.releaseOnly = !isBalancer || named != "" && (b.className == "" || b.class != nil && b.class.ClassName != named)
-		return b
+		// first. What was retained is left already, and in nobody's way, once the finalizer is gone.
+		other := named != "" && (b.className == "" || b.class != nil && b.class.ClassName != named)
+		if retained := b.policy == v1alpha1.PolicyRetain && !hasFinalizer(svc); !isBalancer || !other || !retained {
+			b.releaseOnly = !isBalancer || other
+			return b
+		}
 	}
 	if !isBalancer && !hasFinalizer(svc) {
 		return nil

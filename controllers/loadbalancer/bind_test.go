@@ -32,6 +32,16 @@ func TestBind(t *testing.T) {
 	record := func(className string) *v1alpha1.LoadBalancerRecord {
 		return &v1alpha1.LoadBalancerRecord{Status: v1alpha1.LoadBalancerRecordStatus{LoadBalancerClass: className, Provider: "fake"}}
 	}
+	namedRecord := func(className, serviceClass string) *v1alpha1.LoadBalancerRecord {
+		r := record(className)
+		r.Status.ServiceClass = serviceClass
+		return r
+	}
+	retained := func(className string) *v1alpha1.LoadBalancerRecord {
+		r := record(className)
+		r.Status.Policy = v1alpha1.PolicyRetain
+		return r
+	}
 	type want struct {
 		Class       string
 		Provider    string
@@ -60,6 +70,14 @@ func TestBind(t *testing.T) {
 			want: &want{Class: "gone", Provider: "fake", Refused: true}},
 		"OtherClass": {reason: "what the old class made goes first", service: balancer(ptr.To("example.com/b")), classes: classes, record: record("old"),
 			want: &want{Class: "old", Provider: "fake", ReleaseOnly: true}},
+		"ClassMadeAnew": {reason: "for another className; the Service is the same", service: balancer(ptr.To("example.com/c")), classes: classes,
+			record: namedRecord("old", "example.com/c"), want: &want{Class: "old", Provider: "fake", Refused: true}},
+		"NamesItsClassNow": {reason: "the class that served it as the default", service: balancer(ptr.To("example.com/b")), classes: classes, record: record("base"),
+			want: &want{Class: "base", Provider: "fake"}},
+		"Retained": {reason: "what another class made was left already", service: balancer(ptr.To("example.com/b")), classes: classes, record: retained("old"),
+			want: &want{Class: "base", Provider: "fake"}},
+		"NotLeftYet": {reason: "the finalizer says that it was not left yet", service: balancer(ptr.To("example.com/b"), v1alpha1.FinalizerLoadBalancer),
+			classes: classes, record: retained("old"), want: &want{Class: "old", Provider: "fake", ReleaseOnly: true}},
 		"ClassAfterConfiguration": {reason: "what was made without a class goes first", service: balancer(ptr.To("example.com/b")), classes: classes, record: record(""),
 			defaultProvider: "fake", want: &want{Provider: "fake", ReleaseOnly: true}},
 		"ForeignClassAfterConfiguration": {reason: "somebody else serves it now", service: balancer(ptr.To("example.com/other")), classes: classes, record: record(""),

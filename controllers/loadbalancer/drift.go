@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
@@ -58,7 +59,44 @@ func (e *entry) note(p cloud.Provider, observed []cloud.Resource, at time.Time) 
 	if err != nil {
 		return // the pass tells what it finds
 	}
-	differences := cloud.Differences(had, observed)
+	e.tell(cloud.Differences(had, observed), at)
+}
+
+// noteSince keeps what became of a Service's resources while no manager ran, as far as the record tells: by their ids. Only
+// where that was the end of a pass with nothing left to do, for the Service as it is now, and was written so long before the
+// sweep that this shows it.
+func (e *entry) noteSince(v *view, observed []cloud.Resource, seenAt time.Time, lag time.Duration) {
+	last := v.record.Status
+	ready := meta.FindStatusCondition(last.Conditions, v1alpha1.ConditionReady)
+	if ready == nil || ready.Status != metav1.ConditionTrue || last.ServiceFingerprint != cloud.Fingerprint(v.service) {
+		return
+	}
+	if lag > 0 && !writtenAt(v.record).Add(lag+time.Second).Before(seenAt) { // the API server's times are of whole seconds
+		return
+	}
+	var left, now []cloud.Resource
+	for _, r := range last.Resources {
+		left = append(left, cloud.Resource{Kind: r.Kind, Key: r.Key, ID: r.ID})
+	}
+	for _, r := range observed {
+		now = append(now, cloud.Resource{Kind: r.Kind, Key: r.Key, ID: r.ID, State: r.State})
+	}
+	e.tell(cloud.Differences(left, now), seenAt)
+}
+
+// writtenAt is when our part of a record was last changed.
+func writtenAt(record *v1alpha1.LoadBalancerRecord) time.Time {
+	var at time.Time
+	for _, f := range record.ManagedFields {
+		if f.Manager == FieldManager && f.Time != nil && f.Time.After(at) {
+			at = f.Time.Time
+		}
+	}
+	return at
+}
+
+// tell keeps differences for the pass to tell; none leaves what was told before.
+func (e *entry) tell(differences []cloud.Difference, at time.Time) {
 	if len(differences) == 0 {
 		return
 	}
@@ -77,7 +115,7 @@ func (e *entry) note(p cloud.Provider, observed []cloud.Resource, at time.Time) 
 // driftAfter is what the record says of drift after a pass: what was found last, and whether it is still so.
 func driftAfter(last *v1alpha1.Drift, res result) *v1alpha1.Drift {
 	drift := last
-	if res.drift != nil && (last == nil || last.FoundAt.Before(&res.drift.FoundAt)) {
+	if res.drift != nil && !told(last, res.drift) {
 		drift = res.drift
 	}
 	if drift == nil || drift.State != v1alpha1.DriftFound || !res.observed || res.status != metav1.ConditionTrue {
@@ -89,9 +127,13 @@ func driftAfter(last *v1alpha1.Drift, res result) *v1alpha1.Drift {
 	return drift
 }
 
+// told reports whether drift is what the record has last. Times are compared for equality alone: the clock of a manager before
+// this one may have been ahead.
+func told(last, found *v1alpha1.Drift) bool { return last != nil && last.FoundAt.Equal(&found.FoundAt) }
+
 // eventDrift tells of drift that the record did not know.
 func (r *Reconciler) eventDrift(svc *corev1.Service, last *v1alpha1.Drift, res result, policy v1alpha1.Policy) {
-	if res.drift == nil || last != nil && !last.FoundAt.Before(&res.drift.FoundAt) {
+	if res.drift == nil || told(last, res.drift) {
 		return
 	}
 	parts := make([]string, len(res.drift.Resources))

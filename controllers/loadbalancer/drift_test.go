@@ -117,6 +117,7 @@ func TestDriftIsShownAndRepaired(t *testing.T) {
 
 // TestDriftUnderPlan is shown and left, until somebody puts it right.
 func TestDriftUnderPlan(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
 	w.sweeping()
 	svc := w.service("cart", nil)
@@ -243,6 +244,7 @@ func TestDriftAfter(t *testing.T) {
 		"LaterRight": {"a later pass sees it right", found(1), result{status: metav1.ConditionTrue, observed: true}, repaired(1)},
 		"Unseen":     {"a pass that could not look knows nothing", found(1), result{status: metav1.ConditionTrue}, found(1)},
 		"Known":      {"what was told is not told again", repaired(2), result{status: metav1.ConditionFalse, observed: true, drift: found(2)}, repaired(2)},
+		"ClockBack":  {"the clock was set back, or is another machine's", repaired(2), result{status: metav1.ConditionFalse, observed: true, drift: found(1)}, found(1)},
 		"Again":      {"the next one takes its place", repaired(1), result{status: metav1.ConditionFalse, observed: true, drift: found(2)}, found(2)},
 	}
 	for name, tc := range cases {
@@ -270,5 +272,78 @@ func TestDriftIsBounded(t *testing.T) {
 	e.note(nil, nil, time.Now())
 	if len(e.found.Resources) != v1alpha1.MaxDriftedResources || e.found.More != 3 || !strings.HasPrefix(e.found.Resources[0].Key, "00") {
 		t.Errorf("%d listed, %d more, the first %s", len(e.found.Resources), e.found.More, e.found.Resources[0].Key)
+	}
+}
+
+// TestDriftWhileNobodyRan: what went and came meanwhile is told at the start, from what the record knows and the first list.
+func TestDriftWhileNobodyRan(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	svc := w.service("cart", nil)
+	w.reason(svc, v1alpha1.ReasonEnsured)
+	changed := w.service("changed", func(s *corev1.Service) { s.Spec.Ports[0].Port = 81 })
+	w.reason(changed, v1alpha1.ReasonEnsured)
+	w.stop()
+	for _, o := range w.objects() {
+		if o.Kind == fake.KindListener {
+			w.Must(w.cloud.Delete(t.Context(), o.ID))
+		}
+	}
+	annotate(w, changed, "example.com/seen", "later") // the Service is another one than the record's
+	reads := w.countReads()
+	w.start()
+	w.drift(svc, v1alpha1.Drift{State: v1alpha1.DriftRepaired, Resources: []v1alpha1.DriftedResource{
+		{Kind: fake.KindListener, Key: "tcp-80-ipv4", Difference: "gone"}}})
+	w.Eventually(func() error {
+		if got := w.events(svc.Name)[EventDrifted]; got != 1 {
+			return fmt.Errorf("%d events of drift, want 1", got)
+		}
+		if got := w.kinds()[fake.KindListener]; got != 2 {
+			return fmt.Errorf("there are %d listeners", got)
+		}
+		return nil
+	})
+	w.reason(changed, v1alpha1.ReasonEnsured)
+	if drift := w.record(changed).Status.Drift; drift != nil {
+		t.Errorf("of a Service that changed meanwhile it says %+v", drift)
+	}
+	// One list, and for each Service a look before and one after the change.
+	if got := w.countReads() - reads; got != 5 {
+		t.Errorf("%d reads of the cloud, want 5", got)
+	}
+}
+
+// TestNotToldAtTheStart: where the record may be older than the cloud, or the other way round, nothing is told.
+func TestNotToldAtTheStart(t *testing.T) {
+	const lag = 10 * time.Second
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{UID: "u"}}
+	at := metav1.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	cases := map[string]struct {
+		reason string
+		edit   func(*v1alpha1.LoadBalancerRecord)
+		after  time.Duration
+		want   bool
+	}{
+		"Gone":     {"the record knows it, the cloud does not", nil, time.Hour, true},
+		"NotReady": {"the last pass came to no end", func(r *v1alpha1.LoadBalancerRecord) { r.Status.Conditions[0].Status = metav1.ConditionFalse }, time.Hour, false},
+		"Changed":  {"the Service is another one", func(r *v1alpha1.LoadBalancerRecord) { r.Status.ServiceFingerprint = "other" }, time.Hour, false},
+		"Fresh":    {"the cloud may not show yet what was made last", nil, lag, false},
+		"Seen":     {"it does by then", nil, lag + 2*time.Second, true},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			record := &v1alpha1.LoadBalancerRecord{Status: v1alpha1.LoadBalancerRecordStatus{ServiceFingerprint: cloud.Fingerprint(svc),
+				Conditions: []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue}},
+				Resources:  []v1alpha1.OwnedResource{{Kind: "Listener", Key: "tcp-80", ID: "listener-1"}}}}
+			record.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "other", Time: &metav1.Time{Time: at.Add(time.Minute)}}, {Manager: FieldManager, Time: &at}}
+			if tc.edit != nil {
+				tc.edit(record)
+			}
+			e := &entry{provider: "none"}
+			e.noteSince(&view{service: svc, record: record}, nil, at.Add(tc.after), lag)
+			if got := e.found != nil; got != tc.want {
+				t.Errorf("%s: told: %v", tc.reason, got)
+			}
+		})
 	}
 }

@@ -111,6 +111,9 @@ func (r *Reconciler) withoutLook(v *view, e *entry, p cloud.Provider, spec cloud
 			return nil, false
 		}
 		observed = seen.owners[spec.Owner.ID()]
+		if v.record != nil {
+			e.noteSince(v, observed, seen.at, p.Capabilities().ReadLag)
+		}
 	case e.settled && !e.drift && e.same(v.service):
 		var err error
 		if observed, err = e.asObserved(p); err != nil {

@@ -43,16 +43,23 @@ const (
 	actionSweep  = "SweepLoadBalancers"
 )
 
-// maxNote is the most bytes that the API server takes as the note of an Event.
-const maxNote = 1024
+// maxNote is the most bytes that the API server takes as the note of an Event. It takes 32 KiB as the message of a condition,
+// which nobody reads; a mistake quotes what is wrong, however long that is.
+const (
+	maxNote    = 1024
+	maxMessage = 4096
+)
 
 func (r *Reconciler) event(svc *corev1.Service, kind, reason, action, message string) {
 	r.Recorder.Eventf(svc, nil, kind, reason, action, "%s", note(message))
 }
 
-func note(message string) string {
-	if len(message) > maxNote {
-		return strings.ToValidUTF8(message[:maxNote-3], "") + "..."
+func note(message string) string { return cut(message, maxNote) }
+
+// cut returns as much of a message as fits.
+func cut(message string, most int) string {
+	if len(message) > most {
+		return strings.ToValidUTF8(message[:most-3], "") + "..."
 	}
 	return message
 }

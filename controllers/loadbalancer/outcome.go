@@ -102,9 +102,9 @@ func failed(err error, out cloud.Outcome) result {
 		// Gone between two calls: the next pass sees it.
 		r.reason, r.requeue = v1alpha1.ReasonPending, waitPending
 	case cloud.Throttled:
-		r.reason, r.requeue, r.err = v1alpha1.ReasonThrottled, e.After, err
+		r.reason, r.requeue, r.err = v1alpha1.ReasonThrottled, max(0, e.After), err
 	case cloud.RetryAfter:
-		r.reason, r.requeue, r.err = v1alpha1.ReasonCloudError, e.After, err
+		r.reason, r.requeue, r.err = v1alpha1.ReasonCloudError, max(0, e.After), err
 	default:
 		r.reason, r.err = v1alpha1.ReasonCloudError, err
 	}

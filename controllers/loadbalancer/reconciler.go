@@ -15,8 +15,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -62,6 +60,8 @@ type Reconciler struct {
 	// OrphanGrace is for how long something has to be seen without its Service before it is an orphan. 0: 10 minutes.
 	OrphanGrace time.Duration
 
+	// fresh are Services as we left them, since the cache may still show them as they were before.
+	fresh freshServices
 	// last is what was *written of each record, by the Service's UID, since the cache may still hold the one before.
 	last sync.Map
 	// What is remembered of Services and of clouds between passes.
@@ -86,7 +86,6 @@ type Reconciler struct {
 // +kubebuilder:rbac:groups=fairlead.dev,resources=loadbalancerclasses,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=fairlead.dev,resources=loadbalancerclasses/status,verbs=patch
 // +kubebuilder:rbac:groups=fairlead.dev,resources=loadbalancerrecords,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups=fairlead.dev,resources=loadbalancerrecords/status,verbs=patch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // Reconcile makes the balancer of one Service what the Service asks for, or releases it.
@@ -163,7 +162,7 @@ func (r *Reconciler) observe(ctx context.Context, name types.NamespacedName) (*v
 	v := &view{name: name}
 	service, record := &corev1.Service{}, &v1alpha1.LoadBalancerRecord{}
 	if err := r.Client.Get(ctx, name, service); err == nil {
-		v.service = service
+		v.service = r.fresh.or(service)
 	} else if !apierrors.IsNotFound(err) {
 		return nil, fmt.Errorf("reading the Service: %w", err)
 	}
@@ -176,6 +175,7 @@ func (r *Reconciler) observe(ctx context.Context, name types.NamespacedName) (*v
 		return nil, fmt.Errorf("reading the LoadBalancerRecord: %w", err)
 	}
 	if v.service == nil {
+		r.fresh.forget(name)
 		return v, nil
 	}
 	var classes v1alpha1.LoadBalancerClassList
@@ -209,24 +209,6 @@ func (r *Reconciler) setFinalizer(ctx context.Context, svc *corev1.Service, pres
 		return fmt.Errorf("changing the finalizer of the Service: %w", err)
 	}
 	*svc = *changed
-	return nil
-}
-
-// lastStatus returns the status of the record as it was last written, by us or, after that, by somebody else; nil: never.
-func (r *Reconciler) lastStatus(v *view) *v1alpha1.LoadBalancerRecordStatus {
-	if last, ok := r.last.Load(v.service.UID); ok && (v.record == nil || !last.(*written).before(v.record)) {
-		return &last.(*written).status
-	}
-	if v.record != nil {
-		return &v.record.Status
-	}
-	return nil
-}
-
-// lastCondition returns the Ready condition that was last written; nil: none yet.
-func (r *Reconciler) lastCondition(v *view) *metav1.Condition {
-	if status := r.lastStatus(v); status != nil {
-		return meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
-	}
+	r.fresh.keep(changed)
 	return nil
 }

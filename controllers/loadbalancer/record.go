@@ -5,6 +5,10 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	"k8s.io/utils/ptr"
@@ -14,21 +18,11 @@ import (
 	fairleadac "github.com/fairlead/fairlead/applyconfiguration/api/v1alpha1"
 )
 
-// applyRecord makes the record of a Service; owned: it goes with the Service.
-func (r *Reconciler) applyRecord(ctx context.Context, svc *corev1.Service, owned bool) error {
-	record := fairleadac.LoadBalancerRecord(svc.Name, svc.Namespace)
-	if owned {
-		record.WithOwnerReferences(metav1ac.OwnerReference().WithAPIVersion("v1").WithKind("Service").
-			WithName(svc.Name).WithUID(svc.UID).WithController(true))
-	}
-	if err := r.Client.Apply(ctx, record, client.FieldOwner(FieldManager), client.ForceOwnership); err != nil {
-		return fmt.Errorf("applying the LoadBalancerRecord: %w", err)
-	}
-	return nil
-}
-
-// written is the status that was last written of a record, and the resourceVersion that the record got by it.
+// written is a record as it was last written, or read where somebody else wrote it later.
 type written struct {
+	uid types.UID
+	// owned: it goes with the Service.
+	owned   bool
 	status  v1alpha1.LoadBalancerRecordStatus
 	version string
 }
@@ -39,14 +33,79 @@ func (w *written) before(record *v1alpha1.LoadBalancerRecord) bool {
 	return err == nil && order < 0
 }
 
-// applyRecordStatus writes the whole status, whoever wrote of it before, and returns the record's resourceVersion.
-func (r *Reconciler) applyRecordStatus(ctx context.Context, svc *corev1.Service, status *v1alpha1.LoadBalancerRecordStatus) (string, error) {
+// lastWritten returns the record as it was last written, by us or, after that, by somebody else; nil: never.
+func (r *Reconciler) lastWritten(v *view) *written {
+	if last, ok := r.last.Load(v.service.UID); ok && (v.record == nil || !last.(*written).before(v.record)) {
+		return last.(*written)
+	}
+	if v.record == nil {
+		return nil
+	}
+	return &written{uid: v.record.UID, owned: metav1.IsControlledBy(v.record, v.service), status: v.record.Status,
+		version: v.record.ResourceVersion}
+}
+
+// lastStatus returns the status that was last written; nil: none yet.
+func (r *Reconciler) lastStatus(v *view) *v1alpha1.LoadBalancerRecordStatus {
+	if last := r.lastWritten(v); last != nil {
+		return &last.status
+	}
+	return nil
+}
+
+// lastCondition returns the Ready condition that was last written; nil: none yet.
+func (r *Reconciler) lastCondition(v *view) *metav1.Condition {
+	if status := r.lastStatus(v); status != nil {
+		return meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
+	}
+	return nil
+}
+
+// writeRecord makes the record, or writes it where it differs from what was last written. Under Retain it is not the
+// Service's, so that it outlives it.
+func (r *Reconciler) writeRecord(ctx context.Context, v *view, status v1alpha1.LoadBalancerRecordStatus) error {
+	next := &written{owned: v.binding.policy != v1alpha1.PolicyRetain, status: status}
+	if last := r.lastWritten(v); last != nil {
+		if last.owned == next.owned && equality.Semantic.DeepEqual(last.status, status) {
+			return nil
+		}
+		next.uid = last.uid
+	}
+	if err := r.applyRecord(ctx, v.service, next); err != nil {
+		return err
+	}
+	r.last.Store(v.service.UID, next)
+	return nil
+}
+
+// applyRecord writes all of a record, whoever wrote of it before, in one request. One that is gone is not made again, but is a
+// conflict: its Service may be gone, too.
+func (r *Reconciler) applyRecord(ctx context.Context, svc *corev1.Service, w *written) error {
+	record := fairleadac.LoadBalancerRecord(svc.Name, svc.Namespace).WithStatus(applyStatus(&w.status))
+	if w.uid != "" {
+		record.WithUID(w.uid)
+	}
+	if w.owned {
+		record.WithOwnerReferences(metav1ac.OwnerReference().WithAPIVersion("v1").WithKind("Service").
+			WithName(svc.Name).WithUID(svc.UID).WithController(true))
+	}
+	if err := r.Client.Apply(ctx, record, client.FieldOwner(FieldManager), client.ForceOwnership); err != nil {
+		return fmt.Errorf("applying the LoadBalancerRecord: %w", err)
+	}
+	w.uid, w.version = ptr.Deref(record.UID, ""), ptr.Deref(record.ResourceVersion, "")
+	return nil
+}
+
+func applyStatus(status *v1alpha1.LoadBalancerRecordStatus) *fairleadac.LoadBalancerRecordStatusApplyConfiguration {
 	apply := fairleadac.LoadBalancerRecordStatus().WithServiceUID(status.ServiceUID).WithProvider(status.Provider)
 	if status.ServiceFingerprint != "" {
 		apply.WithServiceFingerprint(status.ServiceFingerprint)
 	}
 	if status.LoadBalancerClass != "" {
 		apply.WithLoadBalancerClass(status.LoadBalancerClass)
+	}
+	if status.ServiceClass != "" {
+		apply.WithServiceClass(status.ServiceClass)
 	}
 	if status.Policy != "" {
 		apply.WithPolicy(status.Policy)
@@ -68,11 +127,12 @@ func (r *Reconciler) applyRecordStatus(ctx context.Context, svc *corev1.Service,
 	for _, c := range status.Conditions {
 		apply.WithConditions(applyCondition(c))
 	}
-	record := fairleadac.LoadBalancerRecord(svc.Name, svc.Namespace).WithStatus(apply)
-	if err := r.Client.Status().Apply(ctx, record, client.FieldOwner(FieldManager), client.ForceOwnership); err != nil {
-		return "", fmt.Errorf("applying the status of the LoadBalancerRecord: %w", err)
-	}
-	return ptr.Deref(record.ResourceVersion, ""), nil
+	return apply
+}
+
+func applyCondition(c metav1.Condition) *metav1ac.ConditionApplyConfiguration {
+	return metav1ac.Condition().WithType(c.Type).WithStatus(c.Status).WithReason(c.Reason).WithMessage(c.Message).
+		WithObservedGeneration(c.ObservedGeneration).WithLastTransitionTime(c.LastTransitionTime)
 }
 
 func applyDrift(d *v1alpha1.Drift) *fairleadac.DriftApplyConfiguration {

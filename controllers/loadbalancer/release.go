@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -55,6 +57,7 @@ func (r *Reconciler) release(ctx context.Context, v *view, e *entry) (ctrl.Resul
 		res.requeue = patience(last.LastTransitionTime.Time)
 	}
 	failure := res.failure()
+	res.message = cut(res.message, maxMessage)
 	res.reason = v1alpha1.ReasonDeleting
 	changed := last == nil || last.Message != res.message
 	if failure && err != nil && changed {
@@ -62,7 +65,7 @@ func (r *Reconciler) release(ctx context.Context, v *view, e *entry) (ctrl.Resul
 	}
 	if v.record != nil || r.lastStatus(v) != nil {
 		condition := newCondition(v.service, last, res)
-		if err := r.writeRecordStatus(ctx, v, recordStatus(r.lastStatus(v), v, res, condition)); err != nil {
+		if err := r.writeRecord(ctx, v, recordStatus(r.lastStatus(v), v, res, condition)); err != nil {
 			return ctrl.Result{}, err
 		}
 	}
@@ -105,10 +108,13 @@ func (r *Reconciler) released(ctx context.Context, v *view, announce bool) error
 	return r.deleteRecord(ctx, v.service.Namespace, v.service.Name)
 }
 
-// retain lets the Service go and leaves the cloud, and the record, which then is nobody's, as they are.
+// retain lets the Service go and leaves the cloud, and the record, which then is nobody's, as they are. The record says why:
+// else what a Service that is gone has left would be deleted.
 func (r *Reconciler) retain(ctx context.Context, v *view) error {
-	if v.record != nil && metav1.IsControlledBy(v.record, v.service) {
-		if err := r.applyRecord(ctx, v.service, false); err != nil {
+	if v.record != nil {
+		status := *r.lastStatus(v).DeepCopy()
+		status.Policy = v1alpha1.PolicyRetain
+		if err := r.writeRecord(ctx, v, status); err != nil {
 			return err
 		}
 	}
@@ -119,10 +125,7 @@ func (r *Reconciler) retain(ctx context.Context, v *view) error {
 func (r *Reconciler) letGo(ctx context.Context, v *view) error {
 	svc := v.service
 	if svc.DeletionTimestamp == nil {
-		if err := r.withdraw(ctx, svc); err != nil {
-			return err
-		}
-		if err := r.writeIngress(ctx, svc, nil); err != nil {
+		if err := r.writeStatus(ctx, svc, nil, nil); err != nil {
 			return err
 		}
 	}
@@ -134,33 +137,22 @@ func (r *Reconciler) letGo(ctx context.Context, v *view) error {
 	return nil
 }
 
-// disown takes away what is left of ours where there is no balancer: the conditions of a Service that was refused, and a
-// record without a status. Nothing can be in the cloud for such a record, since its status is written before the first
-// call: the manager ended, or the Service went, in between.
+// disown takes our conditions off a Service that was refused and is not ours. One that was served, by a class that is gone and
+// whose record is, too, is held by the finalizer, since nobody knows where something of it stands, and says so.
 func (r *Reconciler) disown(ctx context.Context, v *view) error {
-	if v.service != nil {
-		if err := r.withdraw(ctx, v.service); err != nil {
-			return err
-		}
-	}
-	if v.record == nil || v.record.Status.ServiceUID != "" {
+	if v.service == nil || !hasCondition(v.service) {
 		return nil
 	}
-	// The version keeps a record that has a status after all, which the cache does not show yet.
-	err := r.Client.Delete(ctx, v.record, client.Preconditions{UID: &v.record.UID, ResourceVersion: &v.record.ResourceVersion})
-	if err != nil {
-		return fmt.Errorf("deleting the empty LoadBalancerRecord: %w", err)
+	var conditions []metav1.Condition
+	if hasFinalizer(v.service) {
+		last := meta.FindStatusCondition(v.service.Status.Conditions, v1alpha1.ConditionLoadBalancerReady)
+		conditions = conditionsOf(newCondition(v.service, last, refused(v1alpha1.ReasonClassNotAccepted, messageLost)), "")
 	}
-	return nil
+	return r.writeStatus(ctx, v.service, v.service.Status.LoadBalancer.Ingress, conditions)
 }
 
-// withdraw takes our conditions off a Service, if it has them.
-func (r *Reconciler) withdraw(ctx context.Context, svc *corev1.Service) error {
-	if !hasCondition(svc) {
-		return nil
-	}
-	return r.applyConditions(ctx, svc, nil)
-}
+const messageLost = "the LoadBalancerClass that served this Service is gone, and so is the LoadBalancerRecord: create the class again, " +
+	"or take the finalizer off once nothing is left in the cloud"
 
 func hasCondition(svc *corev1.Service) bool {
 	return meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionLoadBalancerReady) != nil
@@ -186,6 +178,13 @@ func (r *Reconciler) releaseStale(ctx context.Context, v *view, e *entry) (ctrl.
 		return ctrl.Result{}, fmt.Errorf("reading the LoadBalancerRecord: %w", err)
 	}
 	status := v.record.Status
+	if lives, err := r.lives(ctx, status.ServiceUID); err != nil || lives {
+		if lives {
+			ctrl.LoggerFrom(ctx).Info("Deleting the copy of a LoadBalancerRecord, whose Service is another one", "serviceUID", status.ServiceUID)
+			err = r.deleteRecord(ctx, v.record.Namespace, v.record.Name)
+		}
+		return ctrl.Result{}, err
+	}
 	owner := cloud.Owner{ClusterID: r.ClusterID, ServiceUID: string(status.ServiceUID), Namespace: v.record.Namespace, Name: v.record.Name}
 	out, err := r.clear(ctx, e, status.Provider, owner, status.Policy)
 	switch c := cloud.Classify(err); {
@@ -205,4 +204,14 @@ func (r *Reconciler) releaseStale(ctx context.Context, v *view, e *entry) (ctrl.
 	}
 	// The deletion of the record brings the Service back, if there is one of the name.
 	return ctrl.Result{}, nil
+}
+
+// lives reports whether there is a Service with the UID, wherever: a record that was copied, or restored into another namespace,
+// names the Service that it was copied from.
+func (r *Reconciler) lives(ctx context.Context, uid types.UID) (bool, error) {
+	var list corev1.ServiceList
+	if err := r.Client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		return false, fmt.Errorf("listing Services: %w", err)
+	}
+	return slices.ContainsFunc(list.Items, func(svc corev1.Service) bool { return svc.UID == uid }), nil
 }

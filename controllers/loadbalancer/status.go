@@ -6,14 +6,15 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
-	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -24,26 +25,25 @@ import (
 // report writes what a pass came to, where it differs: the record, the Service's conditions and addresses, events.
 func (r *Reconciler) report(ctx context.Context, v *view, res result) (ctrl.Result, error) {
 	last := r.lastCondition(v)
+	res.message = cut(res.message, maxMessage)
 	condition := newCondition(v.service, last, res)
 	var drift *v1alpha1.Drift
 	if status := r.lastStatus(v); status != nil {
 		drift = status.Drift
 	}
 	if v.record != nil || r.lastStatus(v) != nil {
-		if err := r.writeRecordStatus(ctx, v, recordStatus(r.lastStatus(v), v, res, condition)); err != nil {
+		if err := r.writeRecord(ctx, v, recordStatus(r.lastStatus(v), v, res, condition)); err != nil {
 			return ctrl.Result{}, err
 		}
 	} else {
 		// Nothing was begun, so nothing is bound, and the Service alone says why.
 		last = meta.FindStatusCondition(v.service.Status.Conditions, v1alpha1.ConditionLoadBalancerReady)
 	}
-	// Addresses first: whoever waits for the condition can rely on them.
+	ingress := v.service.Status.LoadBalancer.Ingress
 	if res.observed {
-		if err := r.writeIngress(ctx, v.service, published(v.service, res.outcome)); err != nil {
-			return ctrl.Result{}, err
-		}
+		ingress = published(v.service, res.outcome)
 	}
-	if err := r.writeConditions(ctx, v.service, condition, res.portsError); err != nil {
+	if err := r.writeStatus(ctx, v.service, ingress, conditionsOf(condition, res.portsError)); err != nil {
 		return ctrl.Result{}, err
 	}
 	r.eventDrift(v.service, drift, res, v.binding.policy)
@@ -79,6 +79,9 @@ func recordStatus(last *v1alpha1.LoadBalancerRecordStatus, v *view, res result, 
 	}
 	status.ServiceUID = v.service.UID
 	status.LoadBalancerClass, status.Provider, status.Policy = v.binding.className, v.binding.provider, v.binding.policy
+	if !v.binding.releaseOnly {
+		status.ServiceClass = ptr.Deref(v.service.Spec.LoadBalancerClass, "")
+	}
 	status.ServiceFingerprint = cloud.Fingerprint(v.service)
 	status.Conditions = []metav1.Condition{condition}
 	status.Drift = driftAfter(status.Drift, res)
@@ -93,79 +96,83 @@ func recordStatus(last *v1alpha1.LoadBalancerRecordStatus, v *view, res result, 
 		status.Addresses = append(status.Addresses, in.IP+in.Hostname)
 	}
 	slices.Sort(status.Addresses)
+	status.Addresses = slices.Compact(status.Addresses)
 	status.Plan = planned(res.outcome.Left)
 	return status
 }
 
-// writeBinding makes the record, if there is none, and has it name the class, the provider and the policy. Under Retain
-// the record is not the Service's, so that it outlives it.
+// writeBinding has the record, which is made if there is none, name the class, the provider and the policy.
 func (r *Reconciler) writeBinding(ctx context.Context, v *view) error {
-	owned := v.binding.policy != v1alpha1.PolicyRetain
-	if v.record == nil || owned != metav1.IsControlledBy(v.record, v.service) {
-		if err := r.applyRecord(ctx, v.service, owned); err != nil {
-			return err
-		}
-	}
 	status := v1alpha1.LoadBalancerRecordStatus{}
-	if last := r.lastStatus(v); last != nil {
+	if last := r.lastStatus(v); last != nil && last.Provider == v.binding.provider && last.LoadBalancerClass == v.binding.className {
 		status = *last.DeepCopy()
 	}
 	status.ServiceUID = v.service.UID
 	status.LoadBalancerClass, status.Provider, status.Policy = v.binding.className, v.binding.provider, v.binding.policy
-	return r.writeRecordStatus(ctx, v, status)
+	status.ServiceClass = ptr.Deref(v.service.Spec.LoadBalancerClass, "")
+	return r.writeRecord(ctx, v, status)
 }
 
-// writeRecordStatus writes where the status differs from what was last written.
-func (r *Reconciler) writeRecordStatus(ctx context.Context, v *view, status v1alpha1.LoadBalancerRecordStatus) error {
-	if last := r.lastStatus(v); v.record != nil && last != nil && equality.Semantic.DeepEqual(*last, status) {
-		return nil
-	}
-	version, err := r.applyRecordStatus(ctx, v.service, &status)
-	if err != nil {
-		return err
-	}
-	r.last.Store(v.service.UID, &written{status: status, version: version})
-	return nil
-}
-
-// writeConditions applies our conditions on the Service, where they differ from what it has.
-func (r *Reconciler) writeConditions(ctx context.Context, svc *corev1.Service, ready metav1.Condition, portsError string) error {
+// conditionsOf returns the Service's conditions that say what the record's does.
+func conditionsOf(ready metav1.Condition, portsError string) []metav1.Condition {
 	ready.Type = v1alpha1.ConditionLoadBalancerReady
-	want := []metav1.Condition{ready}
+	all := []metav1.Condition{ready}
 	if portsError != "" {
-		want = append(want, metav1.Condition{Type: corev1.LoadBalancerPortsError, Status: metav1.ConditionTrue, Reason: portsError,
+		all = append(all, metav1.Condition{Type: corev1.LoadBalancerPortsError, Status: metav1.ConditionTrue, Reason: portsError,
 			Message: ready.Message, ObservedGeneration: ready.ObservedGeneration, LastTransitionTime: ready.LastTransitionTime})
 	}
-	same := portsError != "" || meta.FindStatusCondition(svc.Status.Conditions, corev1.LoadBalancerPortsError) == nil
-	for i := range want {
-		have := meta.FindStatusCondition(svc.Status.Conditions, want[i].Type)
-		if have != nil && have.Status == want[i].Status {
-			want[i].LastTransitionTime = have.LastTransitionTime
-		}
-		same = same && have != nil && equality.Semantic.DeepEqual(*have, want[i])
-	}
-	if same {
-		return nil
-	}
-	return r.applyConditions(ctx, svc, want)
+	return all
 }
 
-// applyConditions has the Service hold these conditions of ours, and no other of ours.
-func (r *Reconciler) applyConditions(ctx context.Context, svc *corev1.Service, conditions []metav1.Condition) error {
-	status := corev1ac.ServiceStatus()
-	for _, c := range conditions {
-		status.WithConditions(applyCondition(c))
+// writeStatus has a Service publish these addresses and hold these conditions, and no other of the kinds that are ours; what
+// differs is written, in one request, so that whoever waits for the condition finds the addresses. A patch rather than an
+// apply: the fields may be another controller's from before, and have to be emptied all the same.
+func (r *Reconciler) writeStatus(ctx context.Context, svc *corev1.Service, ingress []corev1.LoadBalancerIngress, want []metav1.Condition) error {
+	status := map[string]any{}
+	if !equality.Semantic.DeepEqual(svc.Status.LoadBalancer.Ingress, ingress) {
+		status["loadBalancer"] = map[string]any{"ingress": ingress}
 	}
-	apply := corev1ac.Service(svc.Name, svc.Namespace).WithUID(svc.UID).WithStatus(status)
-	if err := r.Client.Status().Apply(ctx, apply, client.FieldOwner(FieldManager), client.ForceOwnership); client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("applying the conditions of the Service: %w", err)
+	if conditions := conditionsPatch(svc.Status.Conditions, want); len(conditions) > 0 {
+		status["conditions"] = conditions
 	}
+	if len(status) == 0 {
+		return nil
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": svc.UID}, "status": status})
+	if err != nil {
+		return fmt.Errorf("writing the status of the Service: %w", err)
+	}
+	written := svc.DeepCopy()
+	err = r.Client.Status().Patch(ctx, written, client.RawPatch(types.StrategicMergePatchType, patch), client.FieldOwner(FieldManager))
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("patching the status of the Service: %w", err)
+	}
+	r.fresh.keep(written)
 	return nil
 }
 
-func applyCondition(c metav1.Condition) *metav1ac.ConditionApplyConfiguration {
-	return metav1ac.Condition().WithType(c.Type).WithStatus(c.Status).WithReason(c.Reason).WithMessage(c.Message).
-		WithObservedGeneration(c.ObservedGeneration).WithLastTransitionTime(c.LastTransitionTime)
+// conditionsPatch is what leads from a Service's conditions to those of ours, by type.
+func conditionsPatch(have, want []metav1.Condition) []any {
+	var patch []any
+	for _, kind := range []string{v1alpha1.ConditionLoadBalancerReady, corev1.LoadBalancerPortsError} {
+		is, to := meta.FindStatusCondition(have, kind), meta.FindStatusCondition(want, kind)
+		switch {
+		case to == nil && is != nil:
+			patch = append(patch, map[string]any{"$patch": "delete", "type": kind})
+		case to != nil:
+			next := *to
+			if is != nil && is.Status == next.Status {
+				next.LastTransitionTime = is.LastTransitionTime
+			}
+			if is == nil || !equality.Semantic.DeepEqual(*is, next) {
+				patch = append(patch, next)
+			}
+		}
+	}
+	return patch
 }
 
 // published returns the addresses to publish: those of a balancer that is complete, if not all that is asked for; until
@@ -176,7 +183,8 @@ func published(svc *corev1.Service, out cloud.Outcome) []corev1.LoadBalancerIngr
 	}
 	var observed []corev1.LoadBalancerIngress
 	for _, in := range cloud.Ingresses(out.Observed) {
-		ingress := corev1.LoadBalancerIngress{IP: in.IP, Hostname: in.Hostname}
+		// The API server takes no capitals, which a balancer that was adopted may have in its name.
+		ingress := corev1.LoadBalancerIngress{IP: in.IP, Hostname: strings.ToLower(strings.TrimSuffix(in.Hostname, "."))}
 		if in.IP != "" {
 			mode := corev1.LoadBalancerIPModeVIP
 			if in.IPMode != "" {
@@ -196,24 +204,4 @@ func published(svc *corev1.Service, out cloud.Outcome) []corev1.LoadBalancerIngr
 			return have.IP == in.IP && have.Hostname == in.Hostname
 		})
 	})
-}
-
-// writeIngress publishes addresses, where they differ. A merge patch rather than an apply: the field may be another
-// controller's from before, and has to be emptied all the same.
-func (r *Reconciler) writeIngress(ctx context.Context, svc *corev1.Service, ingress []corev1.LoadBalancerIngress) error {
-	if equality.Semantic.DeepEqual(svc.Status.LoadBalancer.Ingress, ingress) {
-		return nil
-	}
-	patch, err := json.Marshal(map[string]any{
-		"metadata": map[string]any{"uid": svc.UID},
-		"status":   map[string]any{"loadBalancer": map[string]any{"ingress": ingress}},
-	})
-	if err != nil {
-		return fmt.Errorf("writing the addresses: %w", err)
-	}
-	err = r.Client.Status().Patch(ctx, svc.DeepCopy(), client.RawPatch(types.MergePatchType, patch), client.FieldOwner(FieldManager))
-	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("publishing the addresses: %w", err)
-	}
-	return nil
 }

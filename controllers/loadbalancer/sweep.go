@@ -25,6 +25,7 @@ type sweeps struct {
 
 // snapshot is what a cloud had of the cluster at one time.
 type snapshot struct {
+	at     time.Time // when the list began
 	owners map[cloud.OwnerID][]cloud.Resource
 }
 
@@ -101,7 +102,7 @@ func (r *sweepReconciler) list(ctx context.Context, name string, p cloud.Provide
 		}
 		return nil, fmt.Errorf("listing what provider %q has: %w", name, err)
 	}
-	seen := &snapshot{owners: map[cloud.OwnerID][]cloud.Resource{}}
+	seen := &snapshot{at: started, owners: map[cloud.OwnerID][]cloud.Resource{}}
 	for _, resource := range resources {
 		for _, id := range resource.Owners {
 			seen.owners[id] = append(seen.owners[id], resource)

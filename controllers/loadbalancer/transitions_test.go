@@ -3,9 +3,11 @@ package loadbalancer
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -15,12 +17,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/fake"
 	"github.com/fairlead/fairlead/test/apiserver"
 )
 
 // TestRecordDeletedOfARefusedService: the condition still follows the Service, and the record comes back.
 func TestRecordDeletedOfARefusedService(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
 	svc := w.service("cart", nil)
 	w.reason(svc, v1alpha1.ReasonEnsured)
@@ -46,13 +50,14 @@ func TestRecordDeletedOfARefusedService(t *testing.T) {
 
 // TestEditedByHand: what somebody else writes into our status is put right without waiting for the resync.
 func TestEditedByHand(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
 	svc := w.service("cart", nil)
 	w.reason(svc, v1alpha1.ReasonEnsured)
 	want := w.record(svc).Status
 	record := w.record(svc)
 	record.Status = v1alpha1.LoadBalancerRecordStatus{}
-	w.Must(w.Status().Update(t.Context(), record))
+	w.Must(w.Update(t.Context(), record))
 	w.Eventually(func() error {
 		if got := w.record(svc).Status; got.ServiceUID != want.ServiceUID || len(got.Resources) != len(want.Resources) || got.Provider != want.Provider {
 			return fmt.Errorf("the record's status is %+v, want %+v", got, want)
@@ -73,6 +78,7 @@ func TestEditedByHand(t *testing.T) {
 
 // TestRefusedServiceLeavesTheType: the condition goes with the reason for it.
 func TestRefusedServiceLeavesTheType(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
 	svc := w.service("cart", func(s *corev1.Service) { s.Annotations = map[string]string{v1alpha1.AnnotationPolicy: "Sometimes"} })
 	w.reason(svc, v1alpha1.ReasonInvalidService)
@@ -84,29 +90,6 @@ func TestRefusedServiceLeavesTheType(t *testing.T) {
 		}
 		return nil
 	})
-}
-
-// TestEmptyRecord: a manager that ends between the two writes of a record leaves one without a status. It goes when its
-// Service does, or leaves the type.
-func TestEmptyRecord(t *testing.T) {
-	w := newWorld(t, fake.Options{}, nil)
-	w.stop()
-	plain := w.service("plain", func(s *corev1.Service) { s.Spec.Type, s.Spec.LoadBalancerClass = corev1.ServiceTypeClusterIP, nil })
-	var records []*v1alpha1.LoadBalancerRecord
-	for _, name := range []string{"gone", plain.Name} {
-		record := &v1alpha1.LoadBalancerRecord{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: name}}
-		w.Make(record)
-		records = append(records, record)
-	}
-	w.start()
-	for _, record := range records {
-		w.Eventually(func() error {
-			if err := w.Get(t.Context(), client.ObjectKeyFromObject(record), record); !apierrors.IsNotFound(err) {
-				return fmt.Errorf("the record %s is still there (%w)", record.Name, err)
-			}
-			return nil
-		})
-	}
 }
 
 // lagging is a cache that still shows a Service that is gone.
@@ -125,6 +108,7 @@ func (l lagging) Get(ctx context.Context, key client.ObjectKey, object client.Ob
 
 // TestServiceGoneBeforeTheFirstCall: nothing is made for a Service that cannot be held by the finalizer any more.
 func TestServiceGoneBeforeTheFirstCall(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
 	w.stop()
 	svc := w.service("cart", nil)
@@ -142,6 +126,7 @@ func TestServiceGoneBeforeTheFirstCall(t *testing.T) {
 
 // TestNamespaceGoes: the record may go first, nothing can be created any more, and the cloud takes its time.
 func TestNamespaceGoes(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{Slow: 300 * time.Millisecond}, nil)
 	svc := w.service("cart", nil)
 	w.reason(svc, v1alpha1.ReasonEnsured)
@@ -153,6 +138,7 @@ func TestNamespaceGoes(t *testing.T) {
 
 // TestNamespaceTerminates: in a namespace that is going nothing new is begun, and nothing is said about it.
 func TestNamespaceTerminates(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
 	w.stop()
 	svc := w.service("cart", nil)
@@ -172,6 +158,7 @@ func TestNamespaceTerminates(t *testing.T) {
 
 // TestOneAddressForTwo: the second waits and gets it when the first lets go.
 func TestOneAddressForTwo(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
 	fixed := func(s *corev1.Service) { s.Spec.LoadBalancerIP = "198.51.100.77" }
 	first := w.service("first", fixed)
@@ -180,4 +167,183 @@ func TestOneAddressForTwo(t *testing.T) {
 	w.reason(second, v1alpha1.ReasonCloudError)
 	w.Must(w.Delete(t.Context(), first))
 	w.reason(second, v1alpha1.ReasonEnsured)
+}
+
+// TestRetainedOnTheWayOut: Retain is asked for when nobody runs, right before the Service goes: no pass has had the record say so.
+func TestRetainedOnTheWayOut(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	svc := w.service("cart", nil)
+	w.reason(svc, v1alpha1.ReasonEnsured)
+	before := w.objects()
+	w.stop()
+	annotate(w, svc, v1alpha1.AnnotationPolicy, string(v1alpha1.PolicyRetain))
+	w.Must(w.Delete(t.Context(), svc))
+	p := w.begin(svc)
+	p.run()
+	if err := w.absent(svc.Namespace, svc.Name, &corev1.Service{}); err != nil {
+		t.Fatal(err)
+	}
+	w.begin(svc).run() // the record is there at a start
+	if diff := cmp.Diff(before, w.objects()); diff != "" {
+		t.Errorf("what was to be retained was changed (-before +after):\n%s", diff)
+	}
+	if record := w.record(svc); len(record.OwnerReferences) != 0 || len(record.Status.Resources) != 5 || record.Status.Policy != v1alpha1.PolicyRetain {
+		t.Errorf("the record is %+v", record)
+	}
+}
+
+// TestRetainedUnderAnotherClass: a Service that left its balancer behind, and comes back with another class, is served by that.
+func TestRetainedUnderAnotherClass(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	other := &v1alpha1.LoadBalancerClass{ObjectMeta: metav1.ObjectMeta{Name: w.Namespace + "-other"},
+		Spec: v1alpha1.LoadBalancerClassSpec{ClassName: "example.com/" + w.Namespace + "-other", Provider: fake.Name}}
+	w.mine(other)
+	w.Make(other)
+	t.Cleanup(func() { w.Must(w.Delete(context.Background(), other)) })
+	svc := w.service("cart", func(s *corev1.Service) { s.Annotations = map[string]string{v1alpha1.AnnotationPolicy: "Retain"} })
+	w.reason(svc, v1alpha1.ReasonEnsured)
+	apiserver.Change(w.World, svc, func(s *corev1.Service) { s.Spec.Type, s.Spec.LoadBalancerClass = corev1.ServiceTypeClusterIP, nil })
+	w.Eventually(func() error {
+		w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
+		if hasFinalizer(svc) {
+			return fmt.Errorf("the finalizer is still there")
+		}
+		return nil
+	})
+	apiserver.Change(w.World, svc, func(s *corev1.Service) {
+		s.Spec.Type, s.Spec.LoadBalancerClass = corev1.ServiceTypeLoadBalancer, &other.Spec.ClassName
+	})
+	w.reason(svc, v1alpha1.ReasonEnsured)
+	if record := w.record(svc); record.Status.LoadBalancerClass != other.Name || len(svc.Status.LoadBalancer.Ingress) != 1 {
+		t.Errorf("class %s, published: %+v", record.Status.LoadBalancerClass, svc.Status.LoadBalancer.Ingress)
+	}
+}
+
+// TestCopiedRecord: a record that was copied, or restored, into another namespace names a Service that lives. What that one has
+// stays, whether or not the copy has a Service beside it.
+func TestCopiedRecord(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	svc := w.service("cart", nil)
+	w.reason(svc, v1alpha1.ReasonEnsured)
+	w.stop()
+	before := w.objects()
+	other := &world{World: apiserver.New(t), cloud: w.cloud, class: w.class}
+	for _, name := range []string{"cart", "alone"} {
+		record := w.record(svc)
+		record.ObjectMeta = metav1.ObjectMeta{Namespace: other.Namespace, Name: name}
+		w.Make(record)
+	}
+	restored := other.service("cart", func(s *corev1.Service) { s.Spec.Ports[0].Port = 8080 })
+	r := w.alone(w.Client, events.NewFakeRecorder(100))
+	r.Client, r.APIReader = w.Client, w.Client
+	for range 3 {
+		for _, name := range []string{"cart", "alone"} {
+			if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKey{Namespace: other.Namespace, Name: name}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, o := range before {
+		if diff := cmp.Diff(&o, w.byID(o.ID)); diff != "" {
+			t.Errorf("what the Service has was changed (-before +after):\n%s", diff)
+		}
+	}
+	if got := other.record(restored).Status.ServiceUID; got != restored.UID {
+		t.Errorf("the record beside the restored Service is of %s", got)
+	}
+	if err := w.absent(other.Namespace, "alone", &v1alpha1.LoadBalancerRecord{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestClassMadeAnew: a class that is deleted, and made again under its name for another className, takes no balancer away.
+func TestClassMadeAnew(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	svc := w.service("cart", nil)
+	w.reason(svc, v1alpha1.ReasonEnsured)
+	before := w.objects()
+	w.stop()
+	w.Must(w.Delete(t.Context(), w.class))
+	w.class = nil
+	w.makeClass(func(c *v1alpha1.LoadBalancerClassSpec) { c.ClassName += "-renamed" })
+	w.start()
+	c := w.reason(svc, v1alpha1.ReasonClassNotAccepted)
+	if diff := cmp.Diff(before, w.objects()); diff != "" {
+		t.Errorf("the balancer was changed (-before +after):\n%s", diff)
+	}
+	if len(svc.Status.LoadBalancer.Ingress) != 1 || !strings.Contains(c.Message, "-renamed") {
+		t.Errorf("published: %+v, the message: %s", svc.Status.LoadBalancer.Ingress, c.Message)
+	}
+	w.Must(w.Delete(t.Context(), svc))
+	w.gone(svc)
+}
+
+// TestLongMistake: a mistake is told whatever it quotes, also where there is a record, whose messages the API server bounds.
+func TestLongMistake(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	svc := w.service("cart", nil)
+	w.reason(svc, v1alpha1.ReasonEnsured)
+	annotate(w, svc, v1alpha1.AnnotationPolicy, strings.Repeat("\u00e9", 40<<10))
+	if c := w.reason(svc, v1alpha1.ReasonInvalidService); len(c.Message) > maxMessage || !strings.HasSuffix(c.Message, "...") {
+		t.Errorf("the message has %d bytes", len(c.Message))
+	}
+	annotate(w, svc, v1alpha1.AnnotationPolicy, "")
+	w.reason(svc, v1alpha1.ReasonEnsured)
+}
+
+// TestNobodyKnowsWhere: class and record are gone when the Service is deleted. It is held, and says what to do.
+func TestNobodyKnowsWhere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	svc := w.service("cart", nil)
+	w.reason(svc, v1alpha1.ReasonEnsured)
+	w.stop()
+	w.Must(w.Delete(t.Context(), w.class))
+	w.Must(w.Delete(t.Context(), w.record(svc)))
+	w.Must(w.Delete(t.Context(), svc))
+	w.start()
+	if c := w.reason(svc, v1alpha1.ReasonClassNotAccepted); c.Message != messageLost || !hasFinalizer(svc) || len(w.objects()) == 0 {
+		t.Errorf("the message is %q, the finalizers are %q", c.Message, svc.Finalizers)
+	}
+	w.makeClass(nil)
+	w.gone(svc)
+}
+
+// TestCapitals: an address that the API server does not take as it is gets published all the same.
+func TestCapitals(t *testing.T) {
+	out := cloud.Outcome{Observed: []cloud.Resource{{Ingress: []cloud.Ingress{{Hostname: "My-Balancer.Example.COM."}}}}}
+	if got := published(&corev1.Service{}, out); len(got) != 1 || got[0].Hostname != "my-balancer.example.com" {
+		t.Errorf("published: %+v", got)
+	}
+}
+
+// TestRepetitions: what a provider names twice stands once in the record, whose lists are sets to the API server.
+func TestRepetitions(t *testing.T) {
+	owner := cloud.Owner{ClusterID: "test", ServiceUID: "u"}
+	twice := cloud.Resource{Kind: "Balancer", Key: "main", ID: "b", Owners: []cloud.OwnerID{owner.ID()},
+		Ingress: []cloud.Ingress{{IP: "192.0.2.1"}, {IP: "192.0.2.1", IPMode: "Proxy"}}}
+	out, err := cloud.Compare(owner, nil, []cloud.Resource{twice, twice}, cloud.Options{})
+	if err != nil || len(out.Left.Operations) != 1 {
+		t.Errorf("to be done: %+v (%v)", out.Left.Operations, err)
+	}
+	v := &view{service: &corev1.Service{}, binding: &binding{}}
+	status := recordStatus(nil, v, result{observed: true, outcome: out}, metav1.Condition{})
+	if len(status.Resources) != 1 || len(status.Addresses) != 1 {
+		t.Errorf("the record has %+v, %q", status.Resources, status.Addresses)
+	}
+}
+
+// TestSenselessWaits: what a provider says of time that cannot be is as if it had said nothing.
+func TestSenselessWaits(t *testing.T) {
+	for _, class := range []cloud.Class{cloud.RetryAfter, cloud.Throttled} {
+		res := failed(&cloud.Error{Class: class, After: -time.Hour, Err: errStopped}, cloud.Outcome{})
+		if res.requeue != 0 || res.err == nil {
+			t.Errorf("%s: again after %v (%v)", class, res.requeue, res.err)
+		}
+	}
 }

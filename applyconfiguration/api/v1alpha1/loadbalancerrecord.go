@@ -16,7 +16,8 @@ import (
 //
 // LoadBalancerRecord says what the cloud holds for one Service: it has the Service's namespace and name. The manager
 // alone writes it; there is nothing to set. Under Retain it outlives its Service, because it is then the only place
-// that still knows the ids.
+// that still knows the ids. There is nobody else whose part the status had to be kept from, so that it is no subresource: a record
+// is made with what it says, in one request.
 type LoadBalancerRecordApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration    `json:""`
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`

@@ -22,6 +22,9 @@ type LoadBalancerRecordStatusApplyConfiguration struct {
 	// loadBalancerClass is the name of the LoadBalancerClass that serves the Service; empty means the manager's
 	// configuration. A Service keeps it when another class becomes the default.
 	LoadBalancerClass *string `json:"loadBalancerClass,omitempty"`
+	// serviceClass is the Service's spec.loadBalancerClass as it was then; empty: it named none. By it a Service that names
+	// another class is told from a LoadBalancerClass that was made anew for another className.
+	ServiceClass *string `json:"serviceClass,omitempty"`
 	// provider that owns the resources.
 	Provider *string `json:"provider,omitempty"`
 	// policy in force.
@@ -67,6 +70,14 @@ func (b *LoadBalancerRecordStatusApplyConfiguration) WithServiceFingerprint(valu
 // If called multiple times, the LoadBalancerClass field is set to the value of the last call.
 func (b *LoadBalancerRecordStatusApplyConfiguration) WithLoadBalancerClass(value string) *LoadBalancerRecordStatusApplyConfiguration {
 	b.LoadBalancerClass = &value
+	return b
+}
+
+// WithServiceClass sets the ServiceClass field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ServiceClass field is set to the value of the last call.
+func (b *LoadBalancerRecordStatusApplyConfiguration) WithServiceClass(value string) *LoadBalancerRecordStatusApplyConfiguration {
+	b.ServiceClass = &value
 	return b
 }
 
