@@ -63,10 +63,11 @@ func TestAdoptedBeforeItIsSeen(t *testing.T) {
 			}
 			// What was planted is to be seen before somebody looks for it.
 			w.Eventually(func() error {
-				if found, err := w.cloud.List(t.Context()); err != nil || len(found) < len(w.objects()) {
-					return fmt.Errorf("the cloud shows %d objects (error: %v)", len(found), err)
+				found, err := w.cloud.List(t.Context())
+				if err == nil && len(found) < len(w.objects()) {
+					return fmt.Errorf("the cloud shows %d objects", len(found))
 				}
-				return nil
+				return err
 			})
 			annotate(w, svc, v1alpha1.AnnotationAdopt, id)
 
