@@ -339,11 +339,11 @@ func TestTargetCalls(t *testing.T) {
 
 // TestConfiguredLimits has a limit that the configuration sets count, and the others as the provider states them.
 func TestConfiguredLimits(t *testing.T) {
-	Register("account", func(Config) (Provider, error) { return &account{}, nil })
+	accounts := map[string]Factory{"account": func(Config) (Provider, error) { return &account{}, nil }}
 	synctest.Test(t, func(t *testing.T) {
 		p, err := NewProviders(func(string) (Config, error) {
 			return Config{Limits: LimitOverrides{Reads: &Limit{PerSecond: 0.5, Burst: 2}}}, nil
-		}, nil).Get("account")
+		}, accounts).Get("account")
 		if err != nil {
 			t.Fatal(err)
 		}
