@@ -266,24 +266,72 @@ type AWSParameters struct {
 	CrossZone *bool `json:"crossZone,omitempty"`
 }
 
+// NetworkTier of an external address on GCP.
+// +kubebuilder:validation:Enum=Premium;Standard
+type NetworkTier string
+
+// NetworkTiers: over Google's own network as far as that goes, or over the internet.
+const (
+	NetworkTierPremium  NetworkTier = "Premium"
+	NetworkTierStandard NetworkTier = "Standard"
+)
+
 // GCPParameters are those of passthrough network load balancers on GCP.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.networkTier) || self.networkTier == 'Premium' || !has(self.scheme) || self.scheme == 'External'",message="an internal balancer has no network tier",fieldPath=".networkTier"
+// +kubebuilder:validation:XValidation:rule="!has(self.globalAccess) || !self.globalAccess || (has(self.scheme) && self.scheme == 'Internal')",message="global access is of internal balancers only",fieldPath=".globalAccess"
+// +kubebuilder:validation:XValidation:rule="!has(self.strongSessionAffinity) || !self.strongSessionAffinity || !has(self.scheme) || self.scheme == 'External'",message="strong session affinity is of external balancers only",fieldPath=".strongSessionAffinity"
 type GCPParameters struct {
-	// project and region, omitted: those of the manager's configuration.
+	// project that balancers are made in. Omitted means that of the manager's configuration; another one is refused.
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
 	Project string `json:"project,omitempty"`
+	// region that balancers are made in. Omitted means that of the manager's configuration; another one is refused.
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
 	Region string `json:"region,omitempty"`
+	// scheme says from where balancers are reached. Omitted means External.
 	// +optional
 	Scheme Scheme `json:"scheme,omitempty"`
-	// subnetwork that an internal address comes from.
+	// subnetwork that an internal address, or one of IPv6, comes from. Omitted means that of the manager's configuration.
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z]([-a-z0-9]*[a-z0-9])?$`
 	Subnetwork string `json:"subnetwork,omitempty"`
 	// globalAccess lets clients of other regions reach an internal address.
 	// +optional
 	GlobalAccess *bool `json:"globalAccess,omitempty"`
+	// networkTier of an external IPv4 address. Omitted means Premium.
+	// +optional
+	NetworkTier NetworkTier `json:"networkTier,omitempty"`
+	// addresses are names of reserved addresses, one for each family of the Service, which balancers use and never change
+	// or delete. Omitted means that one is reserved for each balancer.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=2
+	// +kubebuilder:validation:items:MaxLength=63
+	// +kubebuilder:validation:items:Pattern=`^[a-z]([-a-z0-9]*[a-z0-9])?$`
+	Addresses []string `json:"addresses,omitempty"`
+	// weighted has nodes get traffic as they have Pods. Only for Services with externalTrafficPolicy Local.
+	// +optional
+	Weighted *bool `json:"weighted,omitempty"`
+	// strongSessionAffinity keeps a client of a Service with sessionAffinity ClientIP on its node for as long as the Service
+	// says, also while nodes come.
+	// +optional
+	StrongSessionAffinity *bool `json:"strongSessionAffinity,omitempty"`
+	// drainingSeconds for which connections to a node that leaves go on. Omitted means 30.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=3600
+	DrainingSeconds *int32 `json:"drainingSeconds,omitempty"`
+	// instanceGroups that balancers send to, each as its zone, a slash and its name. Somebody else keeps the nodes in them.
+	// Omitted means endpoint groups that follow the nodes.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=50
+	// +kubebuilder:validation:items:MaxLength=127
+	// +kubebuilder:validation:items:Pattern=`^[a-z][-a-z0-9]*/[a-z]([-a-z0-9]*[a-z0-9])?$`
+	InstanceGroups []string `json:"instanceGroups,omitempty"`
 }
 
 // AzureParameters are those of standard load balancers on Azure.

@@ -223,9 +223,27 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.fairlead.fairlead.api.v1alpha1.GCPParameters
   map:
     fields:
+    - name: addresses
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
+    - name: drainingSeconds
+      type:
+        scalar: numeric
     - name: globalAccess
       type:
         scalar: boolean
+    - name: instanceGroups
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
+    - name: networkTier
+      type:
+        namedType: com.github.fairlead.fairlead.api.v1alpha1.NetworkTier
     - name: project
       type:
         scalar: string
@@ -235,9 +253,15 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: scheme
       type:
         namedType: com.github.fairlead.fairlead.api.v1alpha1.Scheme
+    - name: strongSessionAffinity
+      type:
+        scalar: boolean
     - name: subnetwork
       type:
         scalar: string
+    - name: weighted
+      type:
+        scalar: boolean
 - name: com.github.fairlead.fairlead.api.v1alpha1.LoadBalancerClass
   map:
     fields:
@@ -380,6 +404,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: serviceUID
       type:
         namedType: io.k8s.apimachinery.pkg.types.UID
+- name: com.github.fairlead.fairlead.api.v1alpha1.NetworkTier
+  scalar: string
 - name: com.github.fairlead.fairlead.api.v1alpha1.NodePortPool
   map:
     fields:

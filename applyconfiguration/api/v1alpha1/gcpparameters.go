@@ -11,14 +11,31 @@ import (
 //
 // GCPParameters are those of passthrough network load balancers on GCP.
 type GCPParametersApplyConfiguration struct {
-	// project and region, omitted: those of the manager's configuration.
-	Project *string             `json:"project,omitempty"`
-	Region  *string             `json:"region,omitempty"`
-	Scheme  *apiv1alpha1.Scheme `json:"scheme,omitempty"`
-	// subnetwork that an internal address comes from.
+	// project that balancers are made in. Omitted means that of the manager's configuration; another one is refused.
+	Project *string `json:"project,omitempty"`
+	// region that balancers are made in. Omitted means that of the manager's configuration; another one is refused.
+	Region *string `json:"region,omitempty"`
+	// scheme says from where balancers are reached. Omitted means External.
+	Scheme *apiv1alpha1.Scheme `json:"scheme,omitempty"`
+	// subnetwork that an internal address, or one of IPv6, comes from. Omitted means that of the manager's configuration.
 	Subnetwork *string `json:"subnetwork,omitempty"`
 	// globalAccess lets clients of other regions reach an internal address.
 	GlobalAccess *bool `json:"globalAccess,omitempty"`
+	// networkTier of an external IPv4 address. Omitted means Premium.
+	NetworkTier *apiv1alpha1.NetworkTier `json:"networkTier,omitempty"`
+	// addresses are names of reserved addresses, one for each family of the Service, which balancers use and never change
+	// or delete. Omitted means that one is reserved for each balancer.
+	Addresses []string `json:"addresses,omitempty"`
+	// weighted has nodes get traffic as they have Pods. Only for Services with externalTrafficPolicy Local.
+	Weighted *bool `json:"weighted,omitempty"`
+	// strongSessionAffinity keeps a client of a Service with sessionAffinity ClientIP on its node for as long as the Service
+	// says, also while nodes come.
+	StrongSessionAffinity *bool `json:"strongSessionAffinity,omitempty"`
+	// drainingSeconds for which connections to a node that leaves go on. Omitted means 30.
+	DrainingSeconds *int32 `json:"drainingSeconds,omitempty"`
+	// instanceGroups that balancers send to, each as its zone, a slash and its name. Somebody else keeps the nodes in them.
+	// Omitted means endpoint groups that follow the nodes.
+	InstanceGroups []string `json:"instanceGroups,omitempty"`
 }
 
 // GCPParametersApplyConfiguration constructs a declarative configuration of the GCPParameters type for use with
@@ -64,5 +81,57 @@ func (b *GCPParametersApplyConfiguration) WithSubnetwork(value string) *GCPParam
 // If called multiple times, the GlobalAccess field is set to the value of the last call.
 func (b *GCPParametersApplyConfiguration) WithGlobalAccess(value bool) *GCPParametersApplyConfiguration {
 	b.GlobalAccess = &value
+	return b
+}
+
+// WithNetworkTier sets the NetworkTier field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the NetworkTier field is set to the value of the last call.
+func (b *GCPParametersApplyConfiguration) WithNetworkTier(value apiv1alpha1.NetworkTier) *GCPParametersApplyConfiguration {
+	b.NetworkTier = &value
+	return b
+}
+
+// WithAddresses adds the given value to the Addresses field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Addresses field.
+func (b *GCPParametersApplyConfiguration) WithAddresses(values ...string) *GCPParametersApplyConfiguration {
+	for i := range values {
+		b.Addresses = append(b.Addresses, values[i])
+	}
+	return b
+}
+
+// WithWeighted sets the Weighted field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Weighted field is set to the value of the last call.
+func (b *GCPParametersApplyConfiguration) WithWeighted(value bool) *GCPParametersApplyConfiguration {
+	b.Weighted = &value
+	return b
+}
+
+// WithStrongSessionAffinity sets the StrongSessionAffinity field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the StrongSessionAffinity field is set to the value of the last call.
+func (b *GCPParametersApplyConfiguration) WithStrongSessionAffinity(value bool) *GCPParametersApplyConfiguration {
+	b.StrongSessionAffinity = &value
+	return b
+}
+
+// WithDrainingSeconds sets the DrainingSeconds field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the DrainingSeconds field is set to the value of the last call.
+func (b *GCPParametersApplyConfiguration) WithDrainingSeconds(value int32) *GCPParametersApplyConfiguration {
+	b.DrainingSeconds = &value
+	return b
+}
+
+// WithInstanceGroups adds the given value to the InstanceGroups field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the InstanceGroups field.
+func (b *GCPParametersApplyConfiguration) WithInstanceGroups(values ...string) *GCPParametersApplyConfiguration {
+	for i := range values {
+		b.InstanceGroups = append(b.InstanceGroups, values[i])
+	}
 	return b
 }
