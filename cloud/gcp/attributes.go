@@ -1,0 +1,217 @@
+package gcp
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"google.golang.org/api/compute/v1"
+
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// familyOf translates the API's word, which leaves out IPV4.
+func familyOf(ipVersion string) string {
+	if ipVersion == "IPV6" {
+		return string(cloud.IPv6)
+	}
+	return string(cloud.IPv4)
+}
+
+func ipVersion(family string) string { return strings.ToUpper(family) }
+
+// addressRange is an address as the firewall's destination. Those of IPv6 are ranges of 96 bits: all of one belongs to the
+// balancer.
+func addressRange(address string) string {
+	switch {
+	case address == "" || strings.Contains(address, "/"):
+		return address
+	case strings.Contains(address, ":"):
+		return address + "/96"
+	}
+	return address + "/32"
+}
+
+// placeOf are the attributes that addresses and rules have in common. What has no meaning for a scheme is left empty, as
+// Desired leaves it.
+func placeOf(scheme, version, tier, subnetwork string) map[string]string {
+	place := map[string]string{attrFamily: familyOf(version), attrScheme: scheme, attrTier: tier, attrSubnetwork: last(subnetwork)}
+	if scheme == "" {
+		place[attrScheme] = schemeExternal
+	}
+	if place[attrScheme] == schemeInternal {
+		place[attrTier] = ""
+	} else if place[attrFamily] == string(cloud.IPv4) {
+		place[attrSubnetwork] = ""
+	}
+	return place
+}
+
+func checkAttributes(b *compute.HealthCheck) map[string]string {
+	attributes := map[string]string{attrPort: "", attrPath: "", attrTiming: fmt.Sprintf("%d,%d,%d,%d", b.CheckIntervalSec,
+		b.TimeoutSec, b.HealthyThreshold, b.UnhealthyThreshold)}
+	if b.HttpHealthCheck != nil && b.Type == "HTTP" {
+		attributes[attrPort], attributes[attrPath] = strconv.FormatInt(b.HttpHealthCheck.Port, 10), b.HttpHealthCheck.RequestPath
+	}
+	return attributes
+}
+
+// checkBody is the reverse of checkAttributes.
+func checkBody(attributes map[string]string) *compute.HealthCheck {
+	b := &compute.HealthCheck{Type: "HTTP",
+		HttpHealthCheck: &compute.HTTPHealthCheck{Port: number(attributes[attrPort]), RequestPath: attributes[attrPath]}}
+	times := strings.Split(attributes[attrTiming], ",")
+	for i, into := range []*int64{&b.CheckIntervalSec, &b.TimeoutSec, &b.HealthyThreshold, &b.UnhealthyThreshold} {
+		*into = number(times[i])
+	}
+	return b
+}
+
+func number(text string) int64 {
+	n, _ := strconv.ParseInt(text, 10, 64) // it was written by Desired
+	return n
+}
+
+func (v *view) backendService(r *cloud.Resource, b *compute.BackendService) {
+	r.Attributes = map[string]string{attrScheme: b.LoadBalancingScheme, attrAffinity: b.SessionAffinity, attrLocality: b.LocalityLbPolicy,
+		attrStrong: "0", attrDraining: "0"}
+	if b.SessionAffinity == "" {
+		r.Attributes[attrAffinity] = "NONE"
+	}
+	if b.LocalityLbPolicy == "" {
+		r.Attributes[attrLocality] = "MAGLEV"
+	}
+	if t := b.ConnectionTrackingPolicy; t != nil && t.EnableStrongAffinity {
+		r.Attributes[attrStrong] = strconv.FormatInt(t.IdleTimeoutSec, 10)
+	}
+	if b.ConnectionDraining != nil {
+		r.Attributes[attrDraining] = strconv.FormatInt(b.ConnectionDraining.DrainingTimeoutSec, 10)
+	}
+	for _, link := range b.HealthChecks {
+		r.DependsOn = append(r.DependsOn, v.ref(KindHealthCheck, link))
+	}
+	var given []string
+	for _, backend := range b.Backends {
+		if parts := strings.Split(shortLink(backend.Group), "/"); strings.Contains(backend.Group, "/instanceGroups/") && len(parts) > 4 {
+			given = append(given, parts[3]+"/"+last(backend.Group))
+		} else {
+			r.DependsOn = append(r.DependsOn, v.ref(KindEndpointGroup, backend.Group))
+		}
+	}
+	r.Attributes[attrGroups] = cloud.List(given)
+}
+
+// backendBody is what the attributes say, without the mark. What does not refer to anything is not set.
+func (c *Config) backendBody(r *cloud.Resource) *compute.BackendService {
+	b := &compute.BackendService{
+		LoadBalancingScheme: r.Attributes[attrScheme], SessionAffinity: r.Attributes[attrAffinity], LocalityLbPolicy: r.Attributes[attrLocality],
+		ConnectionDraining: &compute.ConnectionDraining{DrainingTimeoutSec: number(r.Attributes[attrDraining]), ForceSendFields: []string{"DrainingTimeoutSec"}},
+		// A rule can have any protocol then.
+		Protocol:        "UNSPECIFIED",
+		ForceSendFields: []string{"Backends"},
+	}
+	if seconds := number(r.Attributes[attrStrong]); seconds > 0 {
+		b.ConnectionTrackingPolicy = &compute.BackendServiceConnectionTrackingPolicy{EnableStrongAffinity: true,
+			TrackingMode: "PER_SESSION", IdleTimeoutSec: seconds}
+	}
+	for _, dep := range r.DependsOn {
+		switch dep.Kind {
+		case KindHealthCheck:
+			b.HealthChecks = append(b.HealthChecks, c.link(dep.Kind, dep.ID))
+		case KindEndpointGroup:
+			b.Backends = append(b.Backends, &compute.Backend{Group: c.link(dep.Kind, dep.ID), BalancingMode: "CONNECTION"})
+		}
+	}
+	for _, group := range cloud.SplitList(r.Attributes[attrGroups]) {
+		zone, name, _ := strings.Cut(group, "/")
+		b.Backends = append(b.Backends, &compute.Backend{BalancingMode: "CONNECTION",
+			Group: "projects/" + c.Project + "/zones/" + zone + "/instanceGroups/" + name})
+	}
+	return b
+}
+
+func (v *view) rule(r *cloud.Resource, b *compute.ForwardingRule, addresses string) {
+	r.Attributes = placeOf(b.LoadBalancingScheme, b.IpVersion, b.NetworkTier, b.Subnetwork)
+	r.Attributes[attrAddresses] = addresses
+	r.Attributes[attrGlobalAccess] = strconv.FormatBool(b.AllowGlobalAccess)
+	r.Attributes[attrProtocol], r.Attributes[attrPorts] = b.IPProtocol, rulePorts(b)
+	if b.BackendService != "" {
+		ref := v.ref(KindBackendService, b.BackendService)
+		ref.Parent = true
+		r.DependsOn = append(r.DependsOn, ref)
+	}
+	r.DependsOn = append(r.DependsOn, v.addressRefs(addressRange(b.IPAddress))...)
+	if address, _, _ := strings.Cut(b.IPAddress, "/"); address != "" {
+		r.Ingress = []cloud.Ingress{{IP: address, IPMode: "VIP"}}
+	}
+}
+
+// rulePorts are a rule's ports as Desired writes them. A range of one is that port.
+func rulePorts(b *compute.ForwardingRule) string {
+	switch {
+	case b.AllPorts:
+		return allPorts
+	case len(b.Ports) > 0:
+		return cloud.List(b.Ports)
+	}
+	first, end, _ := strings.Cut(b.PortRange, "-")
+	if first == end {
+		return first
+	}
+	return b.PortRange
+}
+
+// addressRefs point to the reserved address that is looked at and is the same.
+func (v *view) addressRefs(vip string) []cloud.Ref {
+	for _, f := range v.things {
+		if a, ok := f.body.(*compute.Address); ok && vip != "" && addressRange(a.Address) == vip {
+			return []cloud.Ref{v.ref(KindAddress, v.config.link(KindAddress, f.id))}
+		}
+	}
+	return nil
+}
+
+func (v *view) firewall(r *cloud.Resource, b *compute.Firewall, addresses string) {
+	family := string(cloud.IPv4)
+	if slices.ContainsFunc(b.SourceRanges, func(s string) bool { return strings.Contains(s, ":") }) {
+		family = string(cloud.IPv6)
+	}
+	var allowed []string
+	for _, a := range b.Allowed {
+		if len(a.Ports) == 0 {
+			allowed = append(allowed, a.IPProtocol)
+		}
+		for _, port := range a.Ports {
+			allowed = append(allowed, a.IPProtocol+":"+port)
+		}
+	}
+	if len(b.Denied) > 0 || b.Disabled {
+		allowed = []string{"nothing"} // somebody turned it round, or off
+	}
+	r.Attributes = map[string]string{attrFamily: family, attrNetwork: shortLink(b.Network), attrAllowed: cloud.List(allowed),
+		attrSources: cloud.List(b.SourceRanges), attrDestination: cloud.List(b.DestinationRanges), attrAddresses: addresses,
+		attrTags: cloud.List(b.TargetTags)}
+	vips := v.vips[family]
+	if len(b.DestinationRanges) == 1 && slices.Contains(vips, addressRange(b.DestinationRanges[0])) {
+		r.Attributes[attrDestination] = atBalancer
+		r.DependsOn = v.addressRefs(addressRange(b.DestinationRanges[0]))
+	}
+}
+
+// firewallBody is what the attributes say, without the mark and the destination.
+func firewallBody(r *cloud.Resource) *compute.Firewall {
+	b := &compute.Firewall{Direction: "INGRESS", Network: r.Attributes[attrNetwork], Priority: 1000,
+		SourceRanges: cloud.SplitList(r.Attributes[attrSources]), TargetTags: cloud.SplitList(r.Attributes[attrTags]),
+		ForceSendFields: []string{"Disabled"}}
+	byProtocol := map[string]*compute.FirewallAllowed{}
+	for _, text := range cloud.SplitList(r.Attributes[attrAllowed]) {
+		protocol, port, _ := strings.Cut(text, ":")
+		if byProtocol[protocol] == nil {
+			byProtocol[protocol] = &compute.FirewallAllowed{IPProtocol: protocol}
+			b.Allowed = append(b.Allowed, byProtocol[protocol])
+		}
+		byProtocol[protocol].Ports = append(byProtocol[protocol].Ports, port)
+	}
+	return b
+}

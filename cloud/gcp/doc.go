@@ -1,0 +1,22 @@
+// Package gcp makes passthrough network load balancers on Google Cloud, external and internal, by the Compute Engine API: a
+// regional backend service, a forwarding rule for each port and family, reserved addresses, a health check, zonal endpoint
+// groups of the nodes' machines (GCE_VM_IP) and the firewall rules that let clients and health checks in. It is not the
+// controller of Ingresses or of Services of GKE and touches nothing that these have made, unless a Service adopts it.
+//
+// What is made, by kind and key, and what each needs:
+//
+//	Address               ipv4, ipv6         reserved, so that rules come and go without a change of address
+//	HealthCheck           main               regional
+//	NetworkEndpointGroup  the zone           its targets are the nodes of the zone
+//	BackendService        main               the balancer itself: HealthCheck, NetworkEndpointGroups
+//	ForwardingRule        tcp-80-ipv4, …     BackendService (parent), Address
+//	Firewall              nodes-ipv4, …      from clients to the balancer's address: Address
+//	Firewall              health-ipv4, …     from the health checkers to the nodes
+//
+// The backend service takes traffic of every protocol (UNSPECIFIED), so that ports of any protocol come and go in place. A
+// rule's ports cannot be changed, and two rules of one address cannot have a port in common: so each port has its own. Where a
+// Service has more ports than maxRules one rule for all ports and protocols stands for them, and the firewall tells them apart.
+//
+// Marks are labels on addresses and rules, and words in the description of what has no labels; see mark.go. Every change is an
+// operation that ends later, perhaps in failure; see pending.go. Nothing is shared between Services.
+package gcp

@@ -1,0 +1,182 @@
+package gcp_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/gcp/gcptest"
+)
+
+// try is one pass, whatever becomes of it.
+func try(t *testing.T, p cloud.Provider, owner cloud.Owner, spec *cloud.Spec) (cloud.Outcome, error) {
+	t.Helper()
+	var desired []cloud.Resource
+	if spec != nil {
+		var err error
+		if desired, err = p.Desired(*spec); err != nil {
+			return cloud.Outcome{}, err
+		}
+	}
+	return cloud.Converge(t.Context(), p, owner, desired, cloud.Options{})
+}
+
+// settle passes, with time in between, until nothing is left; it returns the errors that a user would have read, but for
+// those that say that the cloud is still at it.
+func settle(t *testing.T, p cloud.Provider, owner cloud.Owner, spec *cloud.Spec) []*cloud.Error {
+	t.Helper()
+	var told []*cloud.Error
+	for range 100 {
+		out, err := try(t, p, owner, spec)
+		if err == nil && out.Left.Empty() {
+			return told
+		}
+		if err != nil && !cloud.IsClass(err, cloud.Pending) {
+			told = append(told, cloud.Classify(err))
+		}
+		time.Sleep(3 * time.Second)
+	}
+	t.Fatal("it does not come to an end")
+	return nil
+}
+
+// TestOperationsFailLate has the operation of each kind of change fail after it was accepted: the user reads what it failed
+// with, once, and the change is made anew.
+func TestOperationsFailLate(t *testing.T) {
+	moved := service(0, 3)
+	moved.LocalOnly = true
+	for i := range moved.Ports {
+		moved.Ports[i].HealthCheck = cloud.HealthCheck{Protocol: "HTTP", Port: 32000, Path: cloud.HealthzPath}
+	}
+	for method, spec := range map[string]*cloud.Spec{
+		"compute.addresses.insert": service(0, 2), "compute.regionHealthChecks.insert": service(0, 2), "compute.networkEndpointGroups.insert": service(0, 2),
+		"compute.regionBackendServices.insert": service(0, 2), "compute.forwardingRules.insert": service(0, 2), "compute.firewalls.insert": service(0, 2),
+		"compute.regionHealthChecks.patch": moved, "compute.firewalls.patch": moved, "compute.networkEndpointGroups.attachNetworkEndpoints": moved,
+		"compute.forwardingRules.delete": nil, "compute.regionBackendServices.delete": nil, "compute.addresses.delete": nil, "compute.networkEndpointGroups.delete": nil,
+	} {
+		t.Run(method, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := gcptest.New(gcptest.Options{Slow: 10 * time.Second})
+				p := c.Provider()
+				owner := service(0, 2).Owner
+				if !strings.HasSuffix(method, ".insert") {
+					settle(t, p, owner, service(0, 2))
+				}
+				c.Inject(gcptest.Fault{Method: method, Status: http.StatusForbidden, Code: "QUOTA_EXCEEDED", Message: "Quota 'THINGS' exceeded."})
+				told := settle(t, p, owner, spec)
+				if len(told) != 1 || told[0].Class != cloud.Quota || !strings.Contains(told[0].Error(), "Quota 'THINGS' exceeded.") {
+					t.Errorf("the user was told %v, want what the operation failed with, once", told)
+				}
+				if spec == nil && len(c.Snapshot()) > 0 {
+					t.Errorf("left: %q", c.Snapshot())
+				}
+				if told := settle(t, c.Provider(), owner, spec); len(told) > 0 {
+					t.Errorf("after a restart the user is told %v", told)
+				}
+			})
+		})
+	}
+}
+
+// TestDeletedWhileBeingMade deletes a Service at each moment of its creation, by another process, and expects that nothing is
+// left, also of what the API did not show yet.
+func TestDeletedWhileBeingMade(t *testing.T) {
+	for seconds := range 60 {
+		synctest.Test(t, func(t *testing.T) {
+			c := gcptest.New(gcptest.Options{Slow: 10 * time.Second})
+			spec := service(0, 2)
+			p := c.Provider()
+			for start := time.Now(); time.Since(start) < time.Duration(seconds)*time.Second; time.Sleep(time.Second) {
+				if _, err := try(t, p, spec.Owner, spec); err != nil && !cloud.IsClass(err, cloud.Pending) {
+					t.Fatal(err)
+				}
+			}
+			settle(t, c.Provider(), spec.Owner, nil)
+			time.Sleep(time.Minute)
+			if left := c.Snapshot(); len(left) > 0 {
+				t.Errorf("deleted %d s after its creation began, it leaves %q", seconds, left)
+			}
+		})
+	}
+}
+
+// TestRefusals: what the API refuses has the class by which the core and the user know what to do, and a text in one line that
+// says what the API said.
+func TestRefusals(t *testing.T) {
+	for name, tc := range map[string]struct {
+		fault gcptest.Fault
+		class cloud.Class
+	}{
+		"Quota":     {gcptest.Fault{Status: 403, Reason: "quotaExceeded", Message: "Quota 'FORWARDING_RULES' exceeded.\nLimit: 5.0"}, cloud.Quota},
+		"Rate":      {gcptest.Fault{Status: 403, Reason: "rateLimitExceeded", Message: "Too fast"}, cloud.Throttled},
+		"TooMany":   {gcptest.Fault{Status: 429, Reason: "rateLimitExceeded", Message: "Too fast"}, cloud.Throttled},
+		"Fields":    {gcptest.Fault{Status: 400, Reason: "invalid", Message: "Invalid value"}, cloud.UserError},
+		"InUse":     {gcptest.Fault{Status: 400, Reason: "resourceInUseByAnotherResource", Message: "In use"}, cloud.Pending},
+		"NotReady":  {gcptest.Fault{Status: 400, Reason: "resourceNotReady", Message: "Not ready"}, cloud.Pending},
+		"Condition": {gcptest.Fault{Status: 412, Reason: "conditionNotMet", Message: "Changed"}, cloud.Conflict},
+		"Backend":   {gcptest.Fault{Status: 503, Reason: "backendError", Message: "Try again"}, cloud.Retry},
+	} {
+		c := gcptest.New(gcptest.Options{})
+		tc.fault.Method = "compute.addresses.insert"
+		c.Inject(tc.fault)
+		spec := service(0, 2)
+		_, err := try(t, c.Provider(), spec.Owner, spec)
+		if !cloud.IsClass(err, tc.class) {
+			t.Errorf("%s: %v has the class %v, want %s", name, err, cloud.Classify(err).Class, tc.class)
+		} else if text := err.Error(); strings.Contains(text, "\n") || !strings.Contains(text, strings.Fields(tc.fault.Message)[0]) {
+			t.Errorf("%s: the text is %q", name, text)
+		}
+	}
+}
+
+// TestQuotaIsTold: a project without room for another rule says so, and all comes up when there is.
+func TestQuotaIsTold(t *testing.T) {
+	quotas := map[string]int{"FORWARDING_RULES": 0}
+	c := gcptest.New(gcptest.Options{Quotas: quotas})
+	spec := service(0, 2)
+	if _, err := try(t, c.Provider(), spec.Owner, spec); !cloud.IsClass(err, cloud.Quota) || !strings.Contains(err.Error(), "FORWARDING_RULES") {
+		t.Errorf("without room the error is %v", err)
+	}
+	quotas["FORWARDING_RULES"] = 1
+	pass(t, c.Provider(), spec.Owner, spec)
+}
+
+// TestDeniedPermissionsAreNamed takes each permission that is needed away, by itself: the error names it, and it works when it
+// is back.
+func TestDeniedPermissionsAreNamed(t *testing.T) {
+	reference := gcptest.New(gcptest.Options{})
+	spec := service(0, 2)
+	pass(t, reference.Provider(), spec.Owner, spec)
+	needed := reference.Permissions()
+	if len(needed) < 15 {
+		t.Fatalf("a balancer needs the permissions %q only", needed)
+	}
+	for _, permission := range needed {
+		c := gcptest.New(gcptest.Options{})
+		c.Deny(permission)
+		_, err := try(t, c.Provider(), spec.Owner, spec)
+		if !cloud.IsClass(err, cloud.Retry) || !strings.Contains(err.Error(), "'"+permission+"'") {
+			t.Errorf("without %s the error is %v", permission, err)
+		}
+		c.Permit()
+		pass(t, c.Provider(), spec.Owner, spec)
+	}
+}
+
+// TestStaleFingerprint has another write come between the read and the patch: it is not overwritten.
+func TestStaleFingerprint(t *testing.T) {
+	c := gcptest.New(gcptest.Options{})
+	spec := service(0, 2)
+	p := c.Provider()
+	pass(t, p, spec.Owner, spec)
+	c.Inject(gcptest.Fault{Method: "compute.regionBackendServices.patch", Status: 412, Reason: "conditionNotMet", Message: "Fingerprint"})
+	sticky := service(0, 2)
+	sticky.AffinitySeconds = 600
+	if _, err := try(t, p, sticky.Owner, sticky); !cloud.IsClass(err, cloud.Conflict) {
+		t.Errorf("a patch of what changed meanwhile gives %v, want a Conflict", err)
+	}
+	pass(t, p, sticky.Owner, sticky)
+}

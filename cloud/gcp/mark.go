@@ -1,0 +1,166 @@
+package gcp
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// mark says whose something is. Where there are labels it is those; else words in the description, among which other words,
+// which are somebody else's, stay as they are.
+type mark struct {
+	owner   cloud.OwnerID
+	key     string
+	service string // namespace/name, for people
+	adopted string
+	lent    bool
+	// addresses is what a rule, or the firewall of clients, was told of its address (see settings.addresses); it cannot be
+	// read back from the address alone.
+	addresses string
+}
+
+// Words begin with v1alpha1.AnnotationPrefix, labels with labelPrefix: a label has no slash and no dot.
+const (
+	labelPrefix  = "fairlead-"
+	labelCluster = labelPrefix + "cluster"
+	labelUID     = labelPrefix + "service-uid"
+	wordOwner    = v1alpha1.AnnotationPrefix + "owner"
+)
+
+var isLabelValue = regexp.MustCompile(`^[a-z0-9_-]{1,63}$`).MatchString
+
+func markOf(owner cloud.Owner, r *cloud.Resource) mark {
+	return mark{owner: owner.ID(), key: r.Key, service: owner.Namespace + "/" + owner.Name, adopted: r.Adopted, lent: r.Lent,
+		addresses: r.Attributes[attrAddresses]}
+}
+
+func (m *mark) words() map[string]string {
+	words := map[string]string{"owner": string(m.owner), "key": m.key, "service": m.service, "adopted": m.adopted, "addresses": m.addresses}
+	if m.lent {
+		words["lent"] = "true"
+	}
+	maps.DeleteFunc(words, func(_, value string) bool { return value == "" })
+	return words
+}
+
+// describe puts the mark into a description, instead of whatever mark was there. Nil takes it out.
+func describe(description string, m *mark) string {
+	_, rest := described(description)
+	if m != nil {
+		words := m.words()
+		for _, name := range slices.Sorted(maps.Keys(words)) {
+			rest = append(rest, v1alpha1.AnnotationPrefix+name+"="+words[name])
+		}
+	}
+	return strings.Join(rest, " ")
+}
+
+// described reads the mark from a description and returns the words that are not part of it. The owner is empty where there is
+// no mark.
+func described(description string) (m mark, rest []string) {
+	for word := range strings.FieldsSeq(description) {
+		name, value, _ := strings.Cut(strings.TrimPrefix(word, v1alpha1.AnnotationPrefix), "=")
+		switch {
+		case !strings.HasPrefix(word, v1alpha1.AnnotationPrefix) || strings.HasPrefix(word, v1alpha1.TagAdoptableBy+"="):
+			rest = append(rest, word)
+		case name == "owner":
+			m.owner = cloud.OwnerID(value)
+		case name == "key":
+			m.key = value
+		case name == "service":
+			m.service = value
+		case name == "adopted":
+			m.adopted = value
+		case name == "lent":
+			m.lent = value == "true"
+		case name == "addresses":
+			m.addresses = value
+		default:
+			rest = append(rest, word)
+		}
+	}
+	return m, rest
+}
+
+// consent is the word in a description by which the owner of a balancer lets a Service adopt it.
+func consent(description string) string {
+	for word := range strings.FieldsSeq(description) {
+		if value, ok := strings.CutPrefix(word, v1alpha1.TagAdoptableBy+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// label puts the mark into labels, instead of whatever mark was there. Nil takes it out. The argument is not changed.
+func label(labels map[string]string, m *mark) map[string]string {
+	result := maps.Clone(labels)
+	maps.DeleteFunc(result, func(name, _ string) bool { return strings.HasPrefix(name, labelPrefix) })
+	if m == nil {
+		return result
+	}
+	if result == nil {
+		result = map[string]string{}
+	}
+	clusterID, uid, _ := strings.Cut(string(m.owner), "/")
+	namespace, name, _ := strings.Cut(m.service, "/")
+	result[labelCluster], result[labelUID] = clusterID, uid
+	result[labelPrefix+"key"], result[labelPrefix+"namespace"], result[labelPrefix+"service"] = m.key, namespace, name
+	if m.adopted != "" {
+		result[labelPrefix+"adopted"] = m.adopted
+	}
+	if m.lent {
+		result[labelPrefix+"lent"] = "true"
+	}
+	return result
+}
+
+// labelled reads the mark from labels. What rules were told of their address stands in their description.
+func labelled(labels map[string]string, description string) mark {
+	told, _ := described(description)
+	m := mark{key: labels[labelPrefix+"key"], adopted: labels[labelPrefix+"adopted"], lent: labels[labelPrefix+"lent"] == "true",
+		service: labels[labelPrefix+"namespace"] + "/" + labels[labelPrefix+"service"], addresses: told.addresses}
+	if labels[labelCluster] != "" && labels[labelUID] != "" {
+		m.owner = cloud.OwnerID(labels[labelCluster] + "/" + labels[labelUID])
+	}
+	return m
+}
+
+// NameOf is the name of what the provider makes for a resource. It holds its owner and its key, so that of what is still being made, and
+// cannot be seen yet, it is known whose and what it is; and what cannot be changed, so that a replacement has another one.
+func NameOf(owner cloud.Owner, r *cloud.Resource) string {
+	parts := []string{r.Kind}
+	for _, attribute := range slices.Sorted(slices.Values(r.Immutable)) {
+		parts = append(parts, attribute, r.Attributes[attribute])
+	}
+	return namePrefix(owner.ID()) + r.Key + "-" + digest(8, parts...)
+}
+
+// namePrefix begins all names that are made for an owner.
+func namePrefix(id cloud.OwnerID) string {
+	clusterID, uid, _ := strings.Cut(string(id), "/")
+	return clusterPrefix(clusterID) + digest(10, uid) + "-"
+}
+
+// clusterPrefix begins all names that are made for a cluster.
+func clusterPrefix(clusterID string) string { return "fl-" + digest(6, clusterID) }
+
+// keyOf returns the key in a name; empty where it was not made for the owner.
+func keyOf(id cloud.OwnerID, name string) string {
+	rest, ok := strings.CutPrefix(name, namePrefix(id))
+	if i := strings.LastIndex(rest, "-"); ok && i > 0 {
+		return rest[:i]
+	}
+	return ""
+}
+
+func digest(length int, parts ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
+	return hex.EncodeToString(sum[:])[:length]
+}

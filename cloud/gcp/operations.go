@@ -1,0 +1,345 @@
+package gcp
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"google.golang.org/api/compute/v1"
+
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// Create implements cloud.Provider. A name that is taken is looked up: names carry owner, kind, key and what cannot be changed,
+// so that something with the owner's mark and this name is this very resource.
+func (p *Provider) Create(ctx context.Context, owner cloud.Owner, desired cloud.Resource) (cloud.Resource, error) {
+	name := NameOf(owner, &desired)
+	made := desired
+	zone := desired.Attributes[attrZone]
+	made.ID, made.State, made.Owners = idOf(desired.Kind, zone, name), cloud.StateReady, []cloud.OwnerID{owner.ID()}
+	target := p.config.link(made.Kind, made.ID)
+	if err := p.late.take(target); err != nil {
+		return cloud.Resource{}, err
+	}
+	body, err := p.body(ctx, owner, &desired, name)
+	if err != nil {
+		return cloud.Resource{}, err
+	}
+	op, err := p.api.insert(ctx, zone, body)
+	switch {
+	case hasStatus(err, http.StatusConflict):
+		return p.existing(ctx, owner, made)
+	case err != nil:
+		return cloud.Resource{}, err
+	}
+	done, err := p.late.began(owner.ID(), target, op)
+	if !done {
+		made.State = cloud.StatePending
+	}
+	return made, err
+}
+
+// existing returns what has the name already, if it is the owner's.
+func (p *Provider) existing(ctx context.Context, owner cloud.Owner, made cloud.Resource) (cloud.Resource, error) {
+	f, err := p.api.get(ctx, made.Kind, made.ID)
+	switch {
+	case hasStatus(err, http.StatusNotFound):
+		return cloud.Resource{}, cloud.Errorf(cloud.Pending, "a %s called %s exists and cannot be seen yet", made.Kind, made.ID)
+	case err != nil:
+		return cloud.Resource{}, err
+	case f.markedBy() != owner.ID():
+		return cloud.Resource{}, cloud.Errorf(cloud.Conflict, "a %s called %s is not this Service's: remove or rename it", made.Kind, made.ID)
+	}
+	return made, nil
+}
+
+func (f *found) markedBy() cloud.OwnerID { m := f.mark(); return m.owner }
+
+// body is what is to be made, with the owner's mark.
+func (p *Provider) body(ctx context.Context, owner cloud.Owner, r *cloud.Resource, name string) (any, error) {
+	m := markOf(owner, r)
+	c := &p.config
+	switch r.Kind {
+	case KindAddress:
+		return c.addressBody(r, &m, name), nil
+	case KindHealthCheck:
+		b := checkBody(r.Attributes)
+		b.Name, b.Description = name, describe("", &m)
+		return b, nil
+	case KindEndpointGroup:
+		return &compute.NetworkEndpointGroup{Name: name, Description: describe("", &m), NetworkEndpointType: "GCE_VM_IP",
+			Network: c.firewallNetwork(), Subnetwork: c.subnetworkLink(r.Attributes[attrSubnetwork])}, nil
+	case KindBackendService:
+		b := c.backendBody(r)
+		b.Name, b.Description = name, describe("", &m)
+		return b, nil
+	case KindForwardingRule:
+		b, err := p.ruleBody(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		b.Name, b.Labels = name, label(nil, &m)
+		if m.addresses != "" {
+			b.Description = describe("", &mark{addresses: m.addresses})
+		}
+		return b, nil
+	case KindFirewall:
+		b := firewallBody(r)
+		b.Name, b.Description = name, describe("", &m)
+		var err error
+		b.DestinationRanges, err = p.destination(ctx, r)
+		return b, err
+	}
+	return nil, cloud.Errorf(cloud.UserError, "there is no kind %s", r.Kind)
+}
+
+func (c *Config) addressBody(r *cloud.Resource, m *mark, name string) *compute.Address {
+	b := &compute.Address{Name: name, AddressType: r.Attributes[attrScheme], NetworkTier: r.Attributes[attrTier], Labels: label(nil, m)}
+	six := r.Attributes[attrFamily] == string(cloud.IPv6)
+	if subnetwork := r.Attributes[attrSubnetwork]; subnetwork != "" {
+		b.Subnetwork = c.subnetworkLink(subnetwork)
+	}
+	switch {
+	case six:
+		b.IpVersion, b.PrefixLength = "IPV6", 96
+		if b.AddressType == schemeExternal {
+			b.Ipv6EndpointType = "NETLB"
+		}
+	case b.AddressType == schemeInternal:
+		b.Purpose = "SHARED_LOADBALANCER_VIP" // several rules have it
+	}
+	return b
+}
+
+func (p *Provider) ruleBody(ctx context.Context, r *cloud.Resource) (*compute.ForwardingRule, error) {
+	b := &compute.ForwardingRule{LoadBalancingScheme: r.Attributes[attrScheme], IpVersion: ipVersion(r.Attributes[attrFamily]),
+		IPProtocol: r.Attributes[attrProtocol], NetworkTier: r.Attributes[attrTier], AllowGlobalAccess: r.Attributes[attrGlobalAccess] == "true"}
+	if subnetwork := r.Attributes[attrSubnetwork]; subnetwork != "" {
+		b.Subnetwork = p.config.subnetworkLink(subnetwork)
+	}
+	if b.LoadBalancingScheme == schemeInternal {
+		b.Network = p.config.firewallNetwork()
+	}
+	if ports := r.Attributes[attrPorts]; ports == allPorts {
+		b.AllPorts = true
+	} else {
+		b.Ports = []string{ports}
+	}
+	for _, dep := range r.DependsOn {
+		switch dep.Kind {
+		case KindBackendService:
+			b.BackendService = p.config.link(dep.Kind, dep.ID)
+		case KindAddress:
+			b.IPAddress = p.config.link(dep.Kind, dep.ID)
+			if rule, ok := strings.CutPrefix(dep.ID, inUsePrefix); ok { // no thing by itself: the address of that rule
+				f, err := p.api.get(ctx, KindForwardingRule, rule)
+				if err != nil {
+					return nil, fmt.Errorf("reading the rule that has the address: %w", err)
+				}
+				b.IPAddress = f.body.(*compute.ForwardingRule).IPAddress
+			}
+		}
+	}
+	if r.Attributes[attrAddresses] != "" {
+		f, vip, err := p.givenAddress(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		if b.IPAddress = vip; f != nil {
+			b.IPAddress = p.config.link(KindAddress, f.Name)
+		}
+	}
+	return b, nil
+}
+
+// givenAddress is the address that the user asks for: the one that is reserved under one of the names and of the family, or
+// the literal one.
+func (p *Provider) givenAddress(ctx context.Context, r *cloud.Resource) (*compute.Address, string, error) {
+	if literal, ok := strings.CutPrefix(r.Attributes[attrAddresses], "ip:"); ok {
+		return nil, literal, nil
+	}
+	names := strings.TrimPrefix(r.Attributes[attrAddresses], "names:")
+	for _, name := range cloud.SplitList(names) {
+		f, err := p.api.get(ctx, KindAddress, idOf(KindAddress, "", name))
+		if hasStatus(err, http.StatusNotFound) {
+			return nil, "", cloud.Errorf(cloud.UserError, "no address called %s is reserved in project %s and region %s", name, p.config.Project, p.config.Region)
+		} else if err != nil {
+			return nil, "", fmt.Errorf("reading address %s: %w", name, err)
+		}
+		if a := f.body.(*compute.Address); familyOf(a.IpVersion) == r.Attributes[attrFamily] {
+			return a, a.Address, nil
+		}
+	}
+	return nil, "", cloud.Errorf(cloud.UserError, "none of the addresses %s is one of %s", names, r.Attributes[attrFamily])
+}
+
+// destination is the address that a firewall rule lets traffic to pass, as a list; empty: all of the nodes'.
+func (p *Provider) destination(ctx context.Context, r *cloud.Resource) ([]string, error) {
+	if r.Attributes[attrDestination] != atBalancer {
+		return cloud.SplitList(r.Attributes[attrDestination]), nil
+	}
+	if r.Attributes[attrAddresses] != "" {
+		_, vip, err := p.givenAddress(ctx, r)
+		return []string{addressRange(vip)}, err
+	}
+	for _, dep := range r.DependsOn {
+		if dep.Kind != KindAddress {
+			continue
+		}
+		kind, id := KindAddress, dep.ID
+		if rule, ok := strings.CutPrefix(dep.ID, inUsePrefix); ok {
+			kind, id = KindForwardingRule, rule
+		}
+		f, err := p.api.get(ctx, kind, id)
+		if err != nil {
+			return nil, fmt.Errorf("reading the address of the balancer: %w", err)
+		}
+		if a, ok := f.body.(*compute.Address); ok {
+			return []string{addressRange(a.Address)}, nil
+		}
+		return []string{addressRange(f.body.(*compute.ForwardingRule).IPAddress)}, nil
+	}
+	return nil, cloud.Errorf(cloud.Retry, "%s has no address to depend on", r.Name())
+}
+
+// Update implements cloud.Provider. What is there is read first: the change is made of what it is by then, and, where the cloud
+// takes a precondition, only of that.
+func (p *Provider) Update(ctx context.Context, owner cloud.Owner, was, desired cloud.Resource) error {
+	if strings.HasPrefix(was.ID, inUsePrefix) {
+		return nil // it is the rule's, mark and all
+	}
+	released := len(desired.Owners) == 0
+	if was.Kind == KindEndpointGroup {
+		if released {
+			// What let it go does not use it any more, and nobody else knows it.
+			return p.Delete(ctx, owner, was)
+		}
+		return nil
+	}
+	target := p.config.link(was.Kind, was.ID)
+	if err := p.late.take(target); err != nil {
+		return err
+	}
+	f, err := p.api.get(ctx, was.Kind, was.ID)
+	if err != nil {
+		return fmt.Errorf("reading it: %w", err)
+	}
+	if id := f.markedBy(); id != owner.ID() && (id != "" || released) {
+		if released {
+			return nil
+		}
+		return cloud.Errorf(cloud.Conflict, "%s %s is another's meanwhile", was.Kind, was.ID)
+	}
+	var m *mark
+	if !released {
+		written := markOf(owner, &desired)
+		m = &written
+	}
+	ops, err := p.change(ctx, &f, m, &was, &desired)
+	for _, op := range ops {
+		if _, failed := p.late.began(owner.ID(), target, op); failed != nil && err == nil {
+			err = failed
+		}
+	}
+	return err
+}
+
+// change sends what differs, and returns the operations.
+func (p *Provider) change(ctx context.Context, f *found, m *mark, was, desired *cloud.Resource) (ops []*compute.Operation, err error) {
+	sent := func(op *compute.Operation, err error) ([]*compute.Operation, error) {
+		if err == nil {
+			ops = append(ops, op)
+		}
+		return ops, err
+	}
+	same := maps.Equal(was.Attributes, desired.Attributes) && slices.Equal(was.DependsOn, desired.DependsOn)
+	if hasLabels(f.kind) {
+		if f.kind == KindForwardingRule && was.Attributes[attrGlobalAccess] != desired.Attributes[attrGlobalAccess] {
+			access := &compute.ForwardingRule{AllowGlobalAccess: desired.Attributes[attrGlobalAccess] == "true", ForceSendFields: []string{"AllowGlobalAccess"}}
+			if _, err := sent(p.api.patch(ctx, f.name, access)); err != nil {
+				return ops, err
+			}
+		}
+		if labels := label(f.labels, m); !maps.Equal(labels, f.labels) {
+			return sent(p.api.setLabels(ctx, f, labels))
+		}
+		return ops, nil
+	}
+	description := describe(f.description, m)
+	if same && description == f.description {
+		return nil, nil
+	}
+	switch f.kind {
+	case KindHealthCheck:
+		b := &compute.HealthCheck{}
+		if !same {
+			b = checkBody(desired.Attributes)
+			if other := f.body.(*compute.HealthCheck); other.Type != b.Type {
+				b.NullFields = []string{"TcpHealthCheck", "SslHealthCheck", "HttpsHealthCheck", "Http2HealthCheck", "GrpcHealthCheck"}
+			}
+		}
+		b.Description, b.ForceSendFields = description, []string{"Description"}
+		return sent(p.api.patch(ctx, f.name, b))
+	case KindBackendService:
+		return sent(p.api.patch(ctx, f.name, p.backendPatch(f, m, desired, same, description)))
+	case KindFirewall:
+		b := firewallBody(desired)
+		if same {
+			b = &compute.Firewall{}
+		} else if b.DestinationRanges, err = p.destination(ctx, desired); err != nil {
+			return nil, err
+		}
+		b.Network, b.Description = "", description // the network cannot be changed
+		b.ForceSendFields = append(b.ForceSendFields, "Description")
+		if !same {
+			b.ForceSendFields = append(b.ForceSendFields, "TargetTags", "DestinationRanges")
+			b.NullFields = []string{"Denied"}
+		}
+		return sent(p.api.patch(ctx, f.name, b))
+	}
+	return nil, nil
+}
+
+// backendPatch changes a backend service as long as it has the fingerprint that was read. One that is let go keeps what it has
+// but for groups of ours, which go.
+func (p *Provider) backendPatch(f *found, m *mark, desired *cloud.Resource, same bool, description string) *compute.BackendService {
+	now := f.body.(*compute.BackendService)
+	b := &compute.BackendService{Description: description, Fingerprint: f.fingerprint, ForceSendFields: []string{"Description"}}
+	switch {
+	case m == nil:
+		mine := func(backend *compute.Backend) bool { return keyOf(f.markedBy(), last(backend.Group)) != "" }
+		b.Backends = slices.DeleteFunc(slices.Clone(now.Backends), mine)
+		b.ForceSendFields = append(b.ForceSendFields, "Backends")
+	case !same:
+		full := p.config.backendBody(desired)
+		full.Description, full.Fingerprint, full.ForceSendFields = description, f.fingerprint, append(full.ForceSendFields, "Description")
+		full.LoadBalancingScheme, full.Protocol = "", "" // neither can be changed
+		if full.ConnectionTrackingPolicy == nil && now.ConnectionTrackingPolicy != nil {
+			full.NullFields = []string{"ConnectionTrackingPolicy"}
+		}
+		return full
+	}
+	return b
+}
+
+// Delete implements cloud.Provider. The API refuses to delete what something else points to.
+func (p *Provider) Delete(ctx context.Context, owner cloud.Owner, r cloud.Resource) error {
+	if strings.HasPrefix(r.ID, inUsePrefix) {
+		return nil // it goes with the rule
+	}
+	target := p.config.link(r.Kind, r.ID)
+	if err := p.late.take(target); err != nil {
+		return err
+	}
+	op, err := p.api.delete(ctx, r.Kind, r.ID)
+	if hasStatus(err, http.StatusNotFound) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	_, err = p.late.began(owner.ID(), target, op)
+	return err
+}
