@@ -15,6 +15,7 @@ import (
 
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/fake"
+	"github.com/fairlead/fairlead/cloud/gcp"
 )
 
 var update = flag.Bool("update", false, "write the generated tables into the pages")
@@ -26,6 +27,7 @@ var providers = map[string]struct {
 	annotations []cloud.AnnotationDoc
 }{
 	fake.Name: {"loadbalancers", fake.Annotations},
+	gcp.Name:  {"gcp", gcp.Annotations},
 }
 
 func TestTables(t *testing.T) {

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	configv1alpha1 "github.com/fairlead/fairlead/api/config/v1alpha1"
+	"github.com/fairlead/fairlead/cloud"
 )
 
 func writeFile(t *testing.T, content string) string {
@@ -101,7 +103,7 @@ func TestRefused(t *testing.T) {
 		"Together":          {"one line each", []string{"--mode=x", "--node-port-range=2-1"}, []string{"mode:", "nodePortRange:"}},
 		"UnknownLimits":     {"named, with the known ones", []string{"--config", writeFile(t, header+"cloud: {limits: {moon: {reads: {perSecond: 1}}}}\n")}, []string{`cloud.limits: no provider is called "moon"`}},
 		"PluginIsLinked":    {"named, with its place", []string{"--config", writeFile(t, header+"cloud: {plugins: [{name: fake, socket: /a}]}\n")}, []string{`cloud.plugins[0].name: "fake" is a provider of the manager itself`}},
-		"PluginsAreListed":  {"with the known ones", []string{"--cloud-provider=moon", "--config", writeFile(t, header+"cloud: {plugins: [{name: rack, socket: /a}]}\n")}, []string{"choose from fake, rack"}},
+		"PluginsAreListed":  {"with the known ones", []string{"--cloud-provider=moon", "--config", writeFile(t, header+"cloud: {plugins: [{name: rack, socket: /a}]}\n")}, []string{"choose from " + strings.Join(slices.Sorted(slices.Values(append(cloud.Names(), "rack"))), ", ")}},
 		"PluginUnreachable": {"named, with what to write", []string{"--config", writeFile(t, header+"cloud: {plugins: [{name: rack, socket: a}]}\n")}, []string{"cloud.plugins[0].socket: \"a\" is no place"}},
 		"UnknownCloud":      {"named, with the known ones", []string{"--cloud-provider=moon"}, []string{`no provider is called "moon"`}},
 	}
