@@ -20,8 +20,12 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.AdoptionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("AdoptionGrant"):
 		return &apiv1alpha1.AdoptionGrantApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("AWSHealthCheck"):
+		return &apiv1alpha1.AWSHealthCheckApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("AWSParameters"):
 		return &apiv1alpha1.AWSParametersApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("AWSTLS"):
+		return &apiv1alpha1.AWSTLSApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("AzureParameters"):
 		return &apiv1alpha1.AzureParametersApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Drift"):

@@ -264,6 +264,102 @@ type AWSParameters struct {
 	// crossZone makes each zone's addresses send to the nodes of all zones.
 	// +optional
 	CrossZone *bool `json:"crossZone,omitempty"`
+	// securityGroups by id, which are not changed. Omitted means one that is made.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=5
+	// +kubebuilder:validation:items:Pattern=`^sg-[0-9a-f]+$`
+	SecurityGroups []string `json:"securityGroups,omitempty"`
+	// deletionProtection is switched on where it is true, and never off: nothing deletes the balancer before somebody does.
+	// +optional
+	DeletionProtection bool `json:"deletionProtection,omitempty"`
+	// proxyProtocol has targets get the PROXY protocol, version 2.
+	// +optional
+	ProxyProtocol bool `json:"proxyProtocol,omitempty"`
+	// tls of listeners. Omitted means none.
+	// +optional
+	TLS *AWSTLS `json:"tls,omitempty"`
+	// healthCheck of targets. What it leaves out has the defaults of the provider.
+	// +optional
+	HealthCheck *AWSHealthCheck `json:"healthCheck,omitempty"`
+	// attributes of the balancer, by AWS's names.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	Attributes map[string]string `json:"attributes,omitempty"`
+	// targetGroupAttributes are those of all target groups, by AWS's names.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	TargetGroupAttributes map[string]string `json:"targetGroupAttributes,omitempty"`
+	// tags on everything that is made, beside those of the manager's own.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	Tags map[string]string `json:"tags,omitempty"`
+}
+
+// AWSTLS is TLS on network load balancers.
+type AWSTLS struct {
+	// certificateARN is that of the certificate.
+	// +kubebuilder:validation:Pattern=`^arn:[a-z-]+:(acm|iam):`
+	// +kubebuilder:validation:MaxLength=2048
+	CertificateARN string `json:"certificateARN"`
+	// ports of the Service that are TLS. Omitted means all of protocol TCP.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=50
+	Ports []int32 `json:"ports,omitempty"`
+	// policy names the protocols and ciphers. Omitted means AWS's default.
+	// +optional
+	// +kubebuilder:validation:MaxLength=128
+	Policy string `json:"policy,omitempty"`
+	// alpnPolicy says which protocol is agreed upon.
+	// +optional
+	// +kubebuilder:validation:Enum=HTTP1Only;HTTP2Only;HTTP2Optional;HTTP2Preferred;None
+	ALPNPolicy string `json:"alpnPolicy,omitempty"`
+	// backend has the balancer speak TLS to targets, too.
+	// +optional
+	Backend bool `json:"backend,omitempty"`
+}
+
+// AWSHealthCheck is how targets are checked. Where externalTrafficPolicy is Local the defaults are those of a check of the
+// Service's healthCheckNodePort.
+type AWSHealthCheck struct {
+	// protocol of the check. Omitted means TCP.
+	// +optional
+	// +kubebuilder:validation:Enum=TCP;HTTP;HTTPS
+	Protocol string `json:"protocol,omitempty"`
+	// port that is checked. Omitted means the one that traffic is sent to.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Port int32 `json:"port,omitempty"`
+	// path that is asked for, of HTTP and HTTPS. Omitted means /.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Path string `json:"path,omitempty"`
+	// successCodes of HTTP and HTTPS. Omitted means 200-399.
+	// +optional
+	// +kubebuilder:validation:MaxLength=128
+	SuccessCodes string `json:"successCodes,omitempty"`
+	// healthyThreshold is how many checks in a row bring a target in. Omitted means 3.
+	// +optional
+	// +kubebuilder:validation:Minimum=2
+	// +kubebuilder:validation:Maximum=10
+	HealthyThreshold int32 `json:"healthyThreshold,omitempty"`
+	// unhealthyThreshold is how many failed checks in a row take a target out. Omitted means 3.
+	// +optional
+	// +kubebuilder:validation:Minimum=2
+	// +kubebuilder:validation:Maximum=10
+	UnhealthyThreshold int32 `json:"unhealthyThreshold,omitempty"`
+	// timeoutSeconds of one check, at most the interval. Omitted means 10.
+	// +optional
+	// +kubebuilder:validation:Minimum=2
+	// +kubebuilder:validation:Maximum=120
+	TimeoutSeconds int32 `json:"timeoutSeconds,omitempty"`
+	// intervalSeconds between two checks. Omitted means 10.
+	// +optional
+	// +kubebuilder:validation:Minimum=5
+	// +kubebuilder:validation:Maximum=300
+	IntervalSeconds int32 `json:"intervalSeconds,omitempty"`
 }
 
 // NetworkTier of an external address on GCP.

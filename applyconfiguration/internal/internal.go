@@ -23,10 +23,51 @@ func Parser() *typed.Parser {
 var parserOnce sync.Once
 var parser *typed.Parser
 var schemaYAML = typed.YAMLObject(`types:
+- name: com.github.fairlead.fairlead.api.v1alpha1.AWSHealthCheck
+  map:
+    fields:
+    - name: healthyThreshold
+      type:
+        scalar: numeric
+    - name: intervalSeconds
+      type:
+        scalar: numeric
+    - name: path
+      type:
+        scalar: string
+    - name: port
+      type:
+        scalar: numeric
+    - name: protocol
+      type:
+        scalar: string
+    - name: successCodes
+      type:
+        scalar: string
+    - name: timeoutSeconds
+      type:
+        scalar: numeric
+    - name: unhealthyThreshold
+      type:
+        scalar: numeric
 - name: com.github.fairlead.fairlead.api.v1alpha1.AWSParameters
   map:
     fields:
+    - name: attributes
+      type:
+        map:
+          elementType:
+            scalar: string
     - name: crossZone
+      type:
+        scalar: boolean
+    - name: deletionProtection
+      type:
+        scalar: boolean
+    - name: healthCheck
+      type:
+        namedType: com.github.fairlead.fairlead.api.v1alpha1.AWSHealthCheck
+    - name: proxyProtocol
       type:
         scalar: boolean
     - name: region
@@ -35,11 +76,51 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: scheme
       type:
         namedType: com.github.fairlead.fairlead.api.v1alpha1.Scheme
+    - name: securityGroups
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
     - name: subnets
       type:
         list:
           elementType:
             scalar: string
+          elementRelationship: associative
+    - name: tags
+      type:
+        map:
+          elementType:
+            scalar: string
+    - name: targetGroupAttributes
+      type:
+        map:
+          elementType:
+            scalar: string
+    - name: tls
+      type:
+        namedType: com.github.fairlead.fairlead.api.v1alpha1.AWSTLS
+- name: com.github.fairlead.fairlead.api.v1alpha1.AWSTLS
+  map:
+    fields:
+    - name: alpnPolicy
+      type:
+        scalar: string
+    - name: backend
+      type:
+        scalar: boolean
+    - name: certificateARN
+      type:
+        scalar: string
+    - name: policy
+      type:
+        scalar: string
+    - name: ports
+      type:
+        list:
+          elementType:
+            scalar: numeric
           elementRelationship: associative
 - name: com.github.fairlead.fairlead.api.v1alpha1.Adoption
   map:

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/aws"
 	"github.com/fairlead/fairlead/cloud/fake"
 	"github.com/fairlead/fairlead/cloud/gcp"
 )
@@ -26,6 +27,7 @@ var providers = map[string]struct {
 	page        string
 	annotations []cloud.AnnotationDoc
 }{
+	aws.Name:  {"aws", aws.Annotations()},
 	fake.Name: {"loadbalancers", fake.Annotations},
 	gcp.Name:  {"gcp", gcp.Annotations},
 }

@@ -18,6 +18,22 @@ type AWSParametersApplyConfiguration struct {
 	Subnets []string `json:"subnets,omitempty"`
 	// crossZone makes each zone's addresses send to the nodes of all zones.
 	CrossZone *bool `json:"crossZone,omitempty"`
+	// securityGroups by id, which are not changed. Omitted means one that is made.
+	SecurityGroups []string `json:"securityGroups,omitempty"`
+	// deletionProtection is switched on where it is true, and never off: nothing deletes the balancer before somebody does.
+	DeletionProtection *bool `json:"deletionProtection,omitempty"`
+	// proxyProtocol has targets get the PROXY protocol, version 2.
+	ProxyProtocol *bool `json:"proxyProtocol,omitempty"`
+	// tls of listeners. Omitted means none.
+	TLS *AWSTLSApplyConfiguration `json:"tls,omitempty"`
+	// healthCheck of targets. What it leaves out has the defaults of the provider.
+	HealthCheck *AWSHealthCheckApplyConfiguration `json:"healthCheck,omitempty"`
+	// attributes of the balancer, by AWS's names.
+	Attributes map[string]string `json:"attributes,omitempty"`
+	// targetGroupAttributes are those of all target groups, by AWS's names.
+	TargetGroupAttributes map[string]string `json:"targetGroupAttributes,omitempty"`
+	// tags on everything that is made, beside those of the manager's own.
+	Tags map[string]string `json:"tags,omitempty"`
 }
 
 // AWSParametersApplyConfiguration constructs a declarative configuration of the AWSParameters type for use with
@@ -57,5 +73,89 @@ func (b *AWSParametersApplyConfiguration) WithSubnets(values ...string) *AWSPara
 // If called multiple times, the CrossZone field is set to the value of the last call.
 func (b *AWSParametersApplyConfiguration) WithCrossZone(value bool) *AWSParametersApplyConfiguration {
 	b.CrossZone = &value
+	return b
+}
+
+// WithSecurityGroups adds the given value to the SecurityGroups field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the SecurityGroups field.
+func (b *AWSParametersApplyConfiguration) WithSecurityGroups(values ...string) *AWSParametersApplyConfiguration {
+	for i := range values {
+		b.SecurityGroups = append(b.SecurityGroups, values[i])
+	}
+	return b
+}
+
+// WithDeletionProtection sets the DeletionProtection field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the DeletionProtection field is set to the value of the last call.
+func (b *AWSParametersApplyConfiguration) WithDeletionProtection(value bool) *AWSParametersApplyConfiguration {
+	b.DeletionProtection = &value
+	return b
+}
+
+// WithProxyProtocol sets the ProxyProtocol field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ProxyProtocol field is set to the value of the last call.
+func (b *AWSParametersApplyConfiguration) WithProxyProtocol(value bool) *AWSParametersApplyConfiguration {
+	b.ProxyProtocol = &value
+	return b
+}
+
+// WithTLS sets the TLS field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the TLS field is set to the value of the last call.
+func (b *AWSParametersApplyConfiguration) WithTLS(value *AWSTLSApplyConfiguration) *AWSParametersApplyConfiguration {
+	b.TLS = value
+	return b
+}
+
+// WithHealthCheck sets the HealthCheck field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the HealthCheck field is set to the value of the last call.
+func (b *AWSParametersApplyConfiguration) WithHealthCheck(value *AWSHealthCheckApplyConfiguration) *AWSParametersApplyConfiguration {
+	b.HealthCheck = value
+	return b
+}
+
+// WithAttributes puts the entries into the Attributes field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, the entries provided by each call will be put on the Attributes field,
+// overwriting an existing map entries in Attributes field with the same key.
+func (b *AWSParametersApplyConfiguration) WithAttributes(entries map[string]string) *AWSParametersApplyConfiguration {
+	if b.Attributes == nil && len(entries) > 0 {
+		b.Attributes = make(map[string]string, len(entries))
+	}
+	for k, v := range entries {
+		b.Attributes[k] = v
+	}
+	return b
+}
+
+// WithTargetGroupAttributes puts the entries into the TargetGroupAttributes field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, the entries provided by each call will be put on the TargetGroupAttributes field,
+// overwriting an existing map entries in TargetGroupAttributes field with the same key.
+func (b *AWSParametersApplyConfiguration) WithTargetGroupAttributes(entries map[string]string) *AWSParametersApplyConfiguration {
+	if b.TargetGroupAttributes == nil && len(entries) > 0 {
+		b.TargetGroupAttributes = make(map[string]string, len(entries))
+	}
+	for k, v := range entries {
+		b.TargetGroupAttributes[k] = v
+	}
+	return b
+}
+
+// WithTags puts the entries into the Tags field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, the entries provided by each call will be put on the Tags field,
+// overwriting an existing map entries in Tags field with the same key.
+func (b *AWSParametersApplyConfiguration) WithTags(entries map[string]string) *AWSParametersApplyConfiguration {
+	if b.Tags == nil && len(entries) > 0 {
+		b.Tags = make(map[string]string, len(entries))
+	}
+	for k, v := range entries {
+		b.Tags[k] = v
+	}
 	return b
 }

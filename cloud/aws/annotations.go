@@ -1,0 +1,199 @@
+package aws
+
+import (
+	"strings"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// annotation is one that the provider reads.
+type annotation struct {
+	// name behind AnnotationPrefix; values, standard and meaning are for the page (see cloud.AnnotationDoc).
+	name, values, standard, meaning string
+	read                            func(a *cloud.Annotations, s *settings, key string)
+}
+
+// Annotations is what the page says of them.
+func Annotations() []cloud.AnnotationDoc {
+	docs := make([]cloud.AnnotationDoc, 0, len(annotations)+2)
+	for _, a := range annotations {
+		docs = append(docs, cloud.AnnotationDoc{Key: AnnotationPrefix + a.name, Values: a.values, Default: a.standard, Meaning: a.meaning})
+	}
+	return append(docs,
+		cloud.AnnotationDoc{Key: AnnotationPrefix + "target-group-attributes.PORT", Values: "`name=value,…`",
+			Meaning: "attributes of the target group of one port; they come before `target-group-attributes`"},
+		cloud.AnnotationDoc{Key: AnnotationPrefix + "listener-attributes.PROTOCOL-PORT", Values: "`tcp.idle_timeout.seconds=60…6000`", Default: "350",
+			Meaning: "attributes of the listener of one port, as in `listener-attributes.TCP-80`"})
+}
+
+// refuse reads an annotation that is known and cannot be had.
+func refuse(a *cloud.Annotations, s *settings, key string) {
+	var value string
+	if a.String(key, &value); value != "" {
+		s.wrong(key, "it is not supported yet: remove it")
+	}
+}
+
+func word(field func(*settings) *string) func(*cloud.Annotations, *settings, string) {
+	return func(a *cloud.Annotations, s *settings, key string) { a.String(key, field(s)) }
+}
+
+func number(lowest, highest int, field func(*settings) *int) func(*cloud.Annotations, *settings, string) {
+	return func(a *cloud.Annotations, s *settings, key string) { a.Int(key, field(s), lowest, highest) }
+}
+
+func list(field func(*settings) *[]string) func(*cloud.Annotations, *settings, string) {
+	return func(a *cloud.Annotations, s *settings, key string) { a.List(key, field(s)) }
+}
+
+// merge reads attributes, which come before those of the class.
+func merge(field func(*settings) *map[string]string) func(*cloud.Annotations, *settings, string) {
+	return func(a *cloud.Annotations, s *settings, key string) {
+		var given map[string]string
+		a.Map(key, &given)
+		into := field(s)
+		if *into == nil && given != nil {
+			*into = map[string]string{}
+		}
+		for name, value := range given {
+			(*into)[name] = value
+		}
+	}
+}
+
+// annotations that are read, in the order of the page.
+var annotations = []annotation{
+	{"type", "`nlb`, `nlb-ip`, `external`", "`external`", "as other controllers have it. With `nlb` the scheme's default is `internet-facing`",
+		func(a *cloud.Annotations, s *settings, key string) {
+			cloud.Enum(a, key, &s.controller, typeNLB, typeNLBIP, typeExternal)
+		}},
+	{"nlb-target-type", "`instance`, `ip`", "what the Service sends to", "must agree with `fairlead.dev/targets`: `ip` goes with `Pods`",
+		func(a *cloud.Annotations, s *settings, key string) {
+			cloud.Enum(a, key, &s.targetType, targetInstance, targetIP)
+		}},
+	{"name", "1 to 32 letters, digits, dashes", "made from the Service", "name of the balancer. Another one is another balancer",
+		func(a *cloud.Annotations, s *settings, key string) {
+			if a.String(key, &s.name); s.name != "" && (!nameForm.MatchString(s.name) || strings.HasPrefix(s.name, "internal-")) {
+				s.wrong(key, "%q is not 1 to 32 letters, digits and dashes, which begin otherwise than with internal-", s.name)
+			}
+		}},
+	{"internal", "`true`, `false`", "", "the older form of `scheme`, which counts where both are given",
+		func(a *cloud.Annotations, s *settings, key string) {
+			var internal *bool
+			switch truth(a, key, &internal); {
+			case internal == nil:
+			case *internal:
+				s.Scheme = v1alpha1.SchemeInternal
+			default:
+				s.Scheme = v1alpha1.SchemeExternal
+			}
+		}},
+	{"scheme", "`internal`, `internet-facing`", "`internal`", "from where it is reached",
+		func(a *cloud.Annotations, s *settings, key string) {
+			var scheme string
+			switch cloud.Enum(a, key, &scheme, schemeInternal, schemeInternet); scheme {
+			case schemeInternal:
+				s.Scheme = v1alpha1.SchemeInternal
+			case schemeInternet:
+				s.Scheme = v1alpha1.SchemeExternal
+			}
+		}},
+	{"ip-address-type", "`ipv4`, `dualstack`", "`dualstack` where the Service has IPv6", "families of the balancer's addresses",
+		func(a *cloud.Annotations, s *settings, key string) {
+			cloud.Enum(a, key, &s.addressType, addressTypeFour, addressTypeDouble)
+		}},
+	{"subnets", "ids, one for each zone", "found by tag", "where its addresses are. By default one in each zone with the tag `kubernetes.io/role/elb`, or `kubernetes.io/role/internal-elb`; they stay as they were when it was made",
+		func(a *cloud.Annotations, s *settings, key string) {
+			ids(a, s, key, &s.Subnets, subnetForm, "the id of a subnet")
+		}},
+	{"eip-allocations", "ids of allocations", "AWS's", "elastic addresses, one for each of `subnets`; they stay yours",
+		func(a *cloud.Annotations, s *settings, key string) {
+			ids(a, s, key, &s.elasticIPs, eipForm, "the id of an allocation")
+		}},
+	{"private-ipv4-addresses", "addresses", "AWS's", "addresses of an internal balancer, one for each of `subnets`", list(func(s *settings) *[]string { return &s.privateIPs })},
+	{"ipv6-addresses", "addresses", "AWS's", "IPv6 addresses, one for each of `subnets`", list(func(s *settings) *[]string { return &s.ipv6Addresses })},
+	{"attributes", "`name=value,…`", "AWS's", "attributes of the balancer. `deletion_protection.enabled=true` is set, and never cleared", merge(func(s *settings) *map[string]string { return &s.balancerAttributes })},
+	{"target-group-attributes", "`name=value,…`", "AWS's", "attributes of all target groups", merge(func(s *settings) *map[string]string { return &s.groupAttributes })},
+	{"additional-resource-tags", "`name=value,…`", "", "tags on everything that is made", func(a *cloud.Annotations, s *settings, key string) {
+		merge(func(s *settings) *map[string]string { return &s.tags })(a, s, key)
+	}},
+	{"cross-zone-load-balancing-enabled", "`true`, `false`", "`false`", "each zone's addresses send to the targets of all zones",
+		func(a *cloud.Annotations, s *settings, key string) { truth(a, key, &s.CrossZone) }},
+	{"access-log-enabled", "`true`, `false`", "`false`", "access logs to S3", func(a *cloud.Annotations, s *settings, key string) { truth(a, key, &s.accessLogs) }},
+	{"access-log-s3-bucket-name", "name", "", "the bucket of the access logs", word(func(s *settings) *string { return &s.accessLogsBucket })},
+	{"access-log-s3-bucket-prefix", "prefix", "", "the prefix of the access logs", word(func(s *settings) *string { return &s.accessLogsPrefix })},
+	{"proxy-protocol", "`*`", "", "the PROXY protocol, version 2, to all targets",
+		func(a *cloud.Annotations, s *settings, key string) { cloud.Enum(a, key, &s.proxyProtocol, "*") }},
+	{"proxy-protocol-per-target-group", "ports", "", "the PROXY protocol to the targets of these ports", list(func(s *settings) *[]string { return &s.proxyPorts })},
+	{"ssl-cert", "the ARN of a certificate", "", "listeners are TLS",
+		func(a *cloud.Annotations, s *settings, key string) {
+			if a.List(key, &s.certificates); len(s.certificates) > 1 {
+				s.wrong(key, "more certificates than one are not supported yet")
+			}
+		}},
+	{"ssl-ports", "numbers or names of ports, or `*`", "`*`", "which listeners are TLS", list(func(s *settings) *[]string { return &s.tlsPorts })},
+	{"ssl-negotiation-policy", "name of a policy", "`ELBSecurityPolicy-2016-08`", "protocols and ciphers of TLS", word(func(s *settings) *string { return &s.tlsPolicy })},
+	{"backend-protocol", "`tcp`, `ssl`, `tls`", "`tcp`", "what TLS listeners speak to targets",
+		func(a *cloud.Annotations, s *settings, key string) {
+			cloud.Enum(a, key, &s.backendProtocol, "tcp", "ssl", "tls")
+		}},
+	{"alpn-policy", "`HTTP1Only`, `HTTP2Only`, `HTTP2Optional`, `HTTP2Preferred`, `None`", "", "ALPN of TLS listeners",
+		func(a *cloud.Annotations, s *settings, key string) {
+			cloud.Enum(a, key, &s.alpn, "HTTP1Only", "HTTP2Only", "HTTP2Optional", "HTTP2Preferred", "None")
+		}},
+	{"healthcheck-protocol", "`tcp`, `http`, `https`", "`tcp`; `http` with `externalTrafficPolicy: Local`", "how targets are checked",
+		func(a *cloud.Annotations, s *settings, key string) {
+			given := s.check.protocol
+			if a.String(key, &given); given != s.check.protocol {
+				if given = strings.ToLower(given); given != "tcp" && given != "http" && given != "https" {
+					s.wrong(key, "%q is not one of tcp, http, https", given)
+					return
+				}
+				s.check.protocol = given
+			}
+		}},
+	{"healthcheck-port", "`traffic-port`, or a number", "`traffic-port`; `healthCheckNodePort` with Local", "on which port",
+		func(a *cloud.Annotations, s *settings, key string) {
+			if a.String(key, &s.check.port); s.check.port == trafficPort {
+				return
+			}
+			if s.check.port != "" {
+				var number int
+				if a.Int(key, &number, 1, 65535); number == 0 {
+					s.check.port = ""
+				}
+			}
+		}},
+	{"healthcheck-path", "path", "`/`; `/healthz` with Local", "of HTTP and HTTPS", word(func(s *settings) *string { return &s.check.path })},
+	{"healthcheck-success-codes", "codes", "`200-399`", "of HTTP and HTTPS", word(func(s *settings) *string { return &s.check.codes })},
+	{"healthcheck-healthy-threshold", "2 to 10", "3; 2 with Local", "checks in a row that bring a target in", number(2, 10, func(s *settings) *int { return &s.check.healthy })},
+	{"healthcheck-unhealthy-threshold", "2 to 10", "3; 2 with Local", "checks in a row that take a target out", number(2, 10, func(s *settings) *int { return &s.check.unhealthy })},
+	{"healthcheck-timeout", "2 to 120", "10; 6 with Local", "seconds", number(2, 120, func(s *settings) *int { return &s.check.timeout })},
+	{"healthcheck-interval", "5 to 300", "10", "seconds", number(5, 300, func(s *settings) *int { return &s.check.interval })},
+	{"security-groups", "ids", "one is made", "the balancer's security groups, which are not changed",
+		func(a *cloud.Annotations, s *settings, key string) {
+			ids(a, s, key, &s.SecurityGroups, groupForm, "the id of a security group")
+		}},
+	{"security-group-prefix-lists", "ids of prefix lists", "", "clients that may connect, beside the source ranges",
+		func(a *cloud.Annotations, s *settings, key string) {
+			ids(a, s, key, &s.prefixLists, prefixesForm, "the id of a prefix list")
+		}},
+	{"disable-nlb-sg", "`true`, `false`", "`false`", "makes the balancer without security groups. It cannot have any later",
+		func(a *cloud.Annotations, s *settings, key string) { a.Bool(key, &s.noGroup) }},
+	{"manage-backend-security-group-rules", "`false`", "`false`", "the nodes' security groups are not changed: have them let the balancer's in",
+		func(a *cloud.Annotations, s *settings, key string) {
+			var manage bool
+			if a.Bool(key, &manage); manage {
+				s.wrong(key, "the nodes' security groups are not managed yet: have them let the balancer in, and remove it")
+			}
+		}},
+	{"enable-icmp-for-path-mtu-discovery", "`on`, `off`", "`off`", "lets ICMP's “fragmentation needed” in, from where clients are",
+		func(a *cloud.Annotations, s *settings, key string) { cloud.Enum(a, key, &s.pathMTU, "on", "off") }},
+	{"enable-tcp-udp-listener", "`true`, `false`", "`true`", "ports of one number that are TCP and UDP have one listener for both",
+		func(a *cloud.Annotations, s *settings, key string) { a.Bool(key, &s.tcpUDP) }},
+	{"target-node-labels", "", "", "refused: not supported yet", refuse},
+	{"minimum-load-balancer-capacity", "", "", "refused: not supported yet", refuse},
+	{"quic-enabled-ports", "", "", "refused: not supported yet", refuse},
+	{"multi-cluster-target-group", "", "", "refused: not supported yet", refuse},
+}

@@ -1,0 +1,84 @@
+package aws
+
+import (
+	"maps"
+	"strings"
+)
+
+// Attributes by AWS's names that mean something here.
+const (
+	attributeCrossZone  = "load_balancing.cross_zone.enabled"
+	attributeProtection = "deletion_protection.enabled"
+	attributeProxy      = "proxy_protocol_v2.enabled"
+	attributeSticky     = "stickiness.enabled"
+	attributeClientIP   = "preserve_client_ip.enabled"
+	attributeIdle       = "tcp.idle_timeout.seconds"
+
+	attributeDenyGateway = "ipv6.deny_all_igw_traffic"
+)
+
+// knownBalancerAttributes are those of network load balancers, with what each is where nobody says otherwise.
+var knownBalancerAttributes = map[string]string{
+	"access_logs.s3.enabled": "false", "access_logs.s3.bucket": "", "access_logs.s3.prefix": "", attributeProtection: "false",
+	attributeCrossZone: "false", "dns_record.client_routing_policy": "any_availability_zone", "zonal_shift.config.enabled": "false",
+	attributeDenyGateway: "false", "secondary_ips.auto_assigned.per_subnet": "0",
+}
+
+// balancerDefaults are the attributes that a new balancer has. Deletion protection is left out, since it is never cleared, and
+// so is what depends on the scheme, since it would change where the scheme cannot.
+func balancerDefaults() map[string]string {
+	all := maps.Clone(knownBalancerAttributes)
+	delete(all, attributeProtection)
+	delete(all, attributeDenyGateway)
+	return all
+}
+
+// groupDefaults are the attributes that a new target group has.
+func groupDefaults(protocol, targetType string) map[string]string {
+	all := map[string]string{
+		"deregistration_delay.timeout_seconds": "300", "deregistration_delay.connection_termination.enabled": "false", attributeProxy: "false",
+		attributeClientIP: "true", attributeSticky: "false", "stickiness.type": "source_ip",
+		attributeCrossZone: "use_load_balancer_configuration",
+		"target_group_health.dns_failover.minimum_healthy_targets.count":                 "1",
+		"target_group_health.dns_failover.minimum_healthy_targets.percentage":            "off",
+		"target_group_health.unhealthy_state_routing.minimum_healthy_targets.count":      "1",
+		"target_group_health.unhealthy_state_routing.minimum_healthy_targets.percentage": "off",
+		"target_health_state.unhealthy.connection_termination.enabled":                   "true",
+		"target_health_state.unhealthy.draining_interval_seconds":                        "0",
+	}
+	udp := strings.HasSuffix(protocol, "UDP")
+	if udp {
+		all["deregistration_delay.connection_termination.enabled"] = "true"
+	}
+	if targetType == targetIP && !udp {
+		all[attributeClientIP] = "false"
+	}
+	return all
+}
+
+// prefixed puts attributes of AWS's among those of a resource.
+func prefixed(into, all map[string]string) {
+	for name, value := range all {
+		into[attributePrefix+name] = value
+	}
+}
+
+// awsAttributes returns the attributes of AWS's among those of a resource that differ from others.
+func awsAttributes(of, from map[string]string) map[string]string {
+	differ := map[string]string{}
+	for name, value := range of {
+		if rest, ok := strings.CutPrefix(name, attributePrefix); ok && from[name] != value {
+			differ[rest] = value
+		}
+	}
+	return differ
+}
+
+// over returns attributes with others over them.
+func over(base map[string]string, others ...map[string]string) map[string]string {
+	all := maps.Clone(base)
+	for _, other := range others {
+		maps.Copy(all, other)
+	}
+	return all
+}

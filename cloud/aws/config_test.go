@@ -1,0 +1,62 @@
+package aws
+
+import (
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/aws/awstest"
+)
+
+// noMetadata keeps the SDK from everything but what a test gives it.
+func noMetadata(t *testing.T) {
+	for name, value := range map[string]string{
+		"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_SESSION_TOKEN": "", "AWS_PROFILE": "", "AWS_REGION": "", "AWS_DEFAULT_REGION": "",
+		"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL": "",
+	} {
+		t.Setenv(name, value)
+	}
+}
+
+// TestStart: a provider as the manager starts it, over a socket, with its file.
+func TestStart(t *testing.T) {
+	noMetadata(t)
+	server := awstest.New(awstest.Options{})
+	served := httptest.NewServer(server)
+	t.Cleanup(served.Close)
+	p, err := New(cloud.Config{ClusterID: "cluster-a", Endpoint: served.URL, File: []byte("region: eu-north-1\nvpcID: vpc-0a1b2c3d\nclusterName: blue\n")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := spec("uid-1", 2)
+	if out := settled(t, p, s.Owner, &s); len(cloud.Ingresses(out.Observed)) != 1 {
+		t.Errorf("made %+v", out.Observed)
+	}
+	settled(t, p, s.Owner, nil)
+	if left := server.Snapshot(); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+	without, err := New(cloud.Config{Endpoint: served.URL, File: []byte("region: eu-north-1\nadopt: false\n")})
+	if err != nil || without.Capabilities().Adopt {
+		t.Errorf("adopt: false is not heeded (%v)", err)
+	}
+	// Without a VPC, and without metadata to ask, the user is told what to set.
+	if _, err := onePass(t, without, s, cloud.Options{}); !cloud.IsClass(err, cloud.UserError) || !strings.Contains(err.Error(), "vpcID") {
+		t.Errorf("without a VPC: %v", err)
+	}
+}
+
+// TestFileIsTyped: what the file says wrongly is told at the start.
+func TestFileIsTyped(t *testing.T) {
+	noMetadata(t)
+	for text, want := range map[string]string{
+		"regoin: eu-north-1":                 "regoin",
+		"region: eu-north-1\nvpcID: default": "vpcID",
+		"vpcID: vpc-01":                      "no region is known",
+	} {
+		if _, err := New(cloud.Config{File: []byte(text)}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: the error is %v, want one about %q", text, err, want)
+		}
+	}
+}

@@ -1,0 +1,321 @@
+package aws
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// Create implements cloud.Provider. AWS answers a creation that is repeated with what is there, whoever's it is: so whose it
+// is, is looked up before anything else is done with it.
+func (p *Provider) Create(ctx context.Context, owner cloud.Owner, desired cloud.Resource) (cloud.Resource, error) {
+	switch desired.Kind {
+	case KindSecurityGroup:
+		return p.createSecurityGroup(ctx, owner, desired)
+	case KindTargetGroup:
+		return p.createTargetGroup(ctx, owner, desired)
+	case KindLoadBalancer:
+		return p.createBalancer(ctx, owner, desired)
+	}
+	return p.createListener(ctx, owner, desired)
+}
+
+// verify looks whether what a creation answered is the owner's.
+func (p *Provider) verify(ctx context.Context, owner cloud.Owner, r cloud.Resource, arn string) error {
+	have := map[string]map[string]string{}
+	if err := p.readTags(ctx, have, []string{arn}); err != nil {
+		if p.Classify(err).Class == cloud.NotFound {
+			return cloud.Errorf(cloud.Pending, "%s is not to be seen yet", r.Name())
+		}
+		return err
+	}
+	return verified(owner, r, have[arn])
+}
+
+func verified(owner cloud.Owner, r cloud.Resource, have map[string]string) error {
+	if have[tagOwner] != string(owner.ID()) || have[tagKey] != r.Key {
+		return cloud.Errorf(cloud.Conflict, "a %s called %s is there already and is not this Service's", r.Kind, nameOf(owner, r))
+	}
+	return nil
+}
+
+func (p *Provider) createSecurityGroup(ctx context.Context, owner cloud.Owner, desired cloud.Resource) (cloud.Resource, error) {
+	made := desired
+	made.State = cloud.StateReady
+	vpc, err := p.vpc(ctx)
+	if err != nil {
+		return made, err
+	}
+	name := nameOf(owner, desired)
+	out, err := p.ec2.createSecurityGroup(ctx, &ec2.CreateSecurityGroupInput{GroupName: aws.String(name), VpcId: aws.String(vpc),
+		Description: aws.String("Clients of Service " + owner.Namespace + "/" + owner.Name),
+		TagSpecifications: []ec2types.TagSpecification{{ResourceType: ec2types.ResourceTypeSecurityGroup,
+			Tags: ec2Tags(marksOf(owner, desired), additional(desired))}}})
+	if err == nil {
+		made.ID = aws.ToString(out.GroupId)
+		return made, p.setRules(ctx, made.ID, nil, cloud.SplitList(desired.Attributes[rules]))
+	}
+	if codeOf(err) != "InvalidGroup.Duplicate" {
+		return made, err
+	}
+	found, err := p.securityGroups(ctx, filter("vpc-id", vpc), filter("group-name", name))
+	switch {
+	case err != nil:
+		return made, err
+	case len(found) == 0:
+		return made, cloud.Errorf(cloud.Pending, "%s is not to be seen yet", desired.Name())
+	}
+	made.ID = aws.ToString(found[0].GroupId)
+	if err := verified(owner, desired, ec2TagMap(found[0].Tags)); err != nil {
+		return made, err
+	}
+	return made, p.setRules(ctx, made.ID, cloud.SplitList(ruleList(found[0].IpPermissions)), cloud.SplitList(desired.Attributes[rules]))
+}
+
+func (p *Provider) createTargetGroup(ctx context.Context, owner cloud.Owner, desired cloud.Resource) (cloud.Resource, error) {
+	made := desired
+	made.State = cloud.StateReady
+	vpc, err := p.vpc(ctx)
+	if err != nil {
+		return made, err
+	}
+	a := desired.Attributes
+	in := &elb.CreateTargetGroupInput{Name: aws.String(nameOf(owner, desired)), VpcId: aws.String(vpc), Protocol: types.ProtocolEnum(a[protocol]),
+		TargetType: types.TargetTypeEnum(a[targetKind]), IpAddressType: types.TargetGroupIpAddressTypeEnum(a[addressType]), Port: aws.Int32(int32(atoi(desired.Key))),
+		Tags: elbTags(marksOf(owner, desired), additional(desired)), HealthCheckProtocol: types.ProtocolEnum(a[checkProtocol]), HealthCheckPort: aws.String(a[checkPort]),
+		HealthCheckIntervalSeconds: int32Of(a[checkInterval]), HealthCheckTimeoutSeconds: int32Of(a[checkTimeout]),
+		HealthyThresholdCount: int32Of(a[checkHealthy]), UnhealthyThresholdCount: int32Of(a[checkUnhealthy])}
+	if a[checkPath] != "" {
+		in.HealthCheckPath, in.Matcher = aws.String(a[checkPath]), &types.Matcher{HttpCode: aws.String(a[checkCodes])}
+	}
+	out, err := p.elb.CreateTargetGroup(ctx, in)
+	switch {
+	case codeOf(err) == "DuplicateTargetGroupName":
+		// The owner's own, from before what can change in place changed?
+		found, err := p.elb.DescribeTargetGroups(ctx, &elb.DescribeTargetGroupsInput{Names: []string{*in.Name}})
+		if err != nil {
+			return made, unseen(p, desired, err)
+		}
+		made.ID = groupARN(found.TargetGroups[0])
+		if err := p.verify(ctx, owner, desired, made.ID); err != nil {
+			return made, err
+		}
+		// It is brought to what is desired once it is seen.
+		return made, cloud.Errorf(cloud.Pending, "%s is there already", desired.Name())
+	case err != nil:
+		return made, err
+	case len(out.TargetGroups) != 1:
+		return made, cloud.Errorf(cloud.Retry, "AWS answered %d target groups", len(out.TargetGroups))
+	}
+	made.ID = groupARN(out.TargetGroups[0])
+	if err := p.verify(ctx, owner, desired, made.ID); err != nil {
+		return made, err
+	}
+	defaults := map[string]string{}
+	prefixed(defaults, groupDefaults(a[protocol], a[targetKind]))
+	return made, p.setGroupAttributes(ctx, made.ID, awsAttributes(a, defaults))
+}
+
+// unseen is Pending where an error says that something that is there is not found.
+func unseen(p *Provider, r cloud.Resource, err error) error {
+	if p.Classify(err).Class == cloud.NotFound {
+		return cloud.Errorf(cloud.Pending, "%s is not to be seen yet", r.Name())
+	}
+	return err
+}
+
+func atoi(text string) int {
+	n, _ := strconv.Atoi(text) // we wrote it
+	return n
+}
+
+func int32Of(text string) *int32 { return aws.Int32(int32(atoi(text))) }
+
+func (p *Provider) createBalancer(ctx context.Context, owner cloud.Owner, desired cloud.Resource) (cloud.Resource, error) {
+	made, a := desired, desired.Attributes
+	in := &elb.CreateLoadBalancerInput{Name: aws.String(nameOf(owner, desired)), Type: types.LoadBalancerTypeEnumNetwork,
+		Scheme: types.LoadBalancerSchemeEnum(a[scheme]), IpAddressType: types.IpAddressType(a[addressType]), SecurityGroups: groupsOf(desired),
+		Tags: elbTags(marksOf(owner, desired), additional(desired))}
+	if a[sourceNAT] == on {
+		in.EnablePrefixForIpv6SourceNat = types.EnablePrefixForIpv6SourceNatEnumOn
+	}
+	var err error
+	if in.SubnetMappings, err = p.mappings(ctx, a); err != nil {
+		return made, err
+	}
+	out, err := p.elb.CreateLoadBalancer(ctx, in)
+	switch {
+	case codeOf(err) == "DuplicateLoadBalancerName":
+		found, err := p.elb.DescribeLoadBalancers(ctx, &elb.DescribeLoadBalancersInput{Names: []string{*in.Name}})
+		if err != nil {
+			return made, unseen(p, desired, err)
+		}
+		made.ID = balancerARN(found.LoadBalancers[0])
+		if err := p.verify(ctx, owner, desired, made.ID); err != nil {
+			return made, err
+		}
+		return made, cloud.Errorf(cloud.Pending, "%s is there already", desired.Name())
+	case err != nil:
+		return made, err
+	case len(out.LoadBalancers) != 1:
+		return made, cloud.Errorf(cloud.Retry, "AWS answered %d balancers", len(out.LoadBalancers))
+	}
+	made.ID, made.State = balancerARN(out.LoadBalancers[0]), cloud.StateReady
+	if s := out.LoadBalancers[0].State; s != nil && s.Code == types.LoadBalancerStateEnumProvisioning {
+		made.State = cloud.StatePending
+	}
+	if err := p.verify(ctx, owner, desired, made.ID); err != nil {
+		return made, err
+	}
+	defaults := map[string]string{attributePrefix + attributeProtection: "false",
+		attributePrefix + attributeDenyGateway: strconv.FormatBool(a[scheme] == schemeInternal)}
+	prefixed(defaults, balancerDefaults())
+	return made, p.setBalancerAttributes(ctx, made.ID, awsAttributes(a, defaults))
+}
+
+// groupsOf are the ids of a balancer's security groups.
+func groupsOf(r cloud.Resource) []string {
+	if r.Attributes[securityGroups] != managed {
+		return cloud.SplitList(r.Attributes[securityGroups])
+	}
+	for _, dep := range r.DependsOn {
+		if dep.Kind == KindSecurityGroup {
+			return []string{dep.ID}
+		}
+	}
+	return nil
+}
+
+// mappings are the subnets that are given, with their addresses, or else those that are found by the tag of their role: in
+// each zone the first by id.
+func (p *Provider) mappings(ctx context.Context, a map[string]string) ([]types.SubnetMapping, error) {
+	var all []types.SubnetMapping
+	for _, item := range cloud.SplitList(a[addresses]) {
+		id, with, _ := strings.Cut(item, "=")
+		own := strings.Split(with, "|")
+		m := types.SubnetMapping{SubnetId: aws.String(id)}
+		for i, into := range []**string{&m.AllocationId, &m.PrivateIPv4Address, &m.IPv6Address} {
+			if own[i] != "" {
+				*into = aws.String(own[i])
+			}
+		}
+		all = append(all, m)
+	}
+	if len(all) > 0 {
+		return all, nil
+	}
+	list := cloud.SplitList(a[subnets])
+	if len(list) == 0 {
+		var err error
+		if list, err = p.discover(ctx, a[scheme]); err != nil {
+			return nil, err
+		}
+	}
+	for _, id := range list {
+		all = append(all, types.SubnetMapping{SubnetId: aws.String(id)})
+	}
+	return all, nil
+}
+
+func (p *Provider) discover(ctx context.Context, of string) ([]string, error) {
+	vpc, err := p.vpc(ctx)
+	if err != nil {
+		return nil, err
+	}
+	role := "kubernetes.io/role/elb"
+	if of == schemeInternal {
+		role = "kubernetes.io/role/internal-elb"
+	}
+	var found []ec2types.Subnet
+	for in := (&ec2.DescribeSubnetsInput{Filters: []ec2types.Filter{filter("vpc-id", vpc), filter("tag-key", role)}}); ; {
+		page, err := p.ec2.describeSubnets(ctx, in)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, page.Subnets...)
+		if in.NextToken = page.NextToken; aws.ToString(in.NextToken) == "" {
+			break
+		}
+	}
+	slices.SortFunc(found, func(a, b ec2types.Subnet) int { return cmp.Compare(aws.ToString(a.SubnetId), aws.ToString(b.SubnetId)) })
+	byZone := map[string]bool{}
+	var all []string
+	for _, subnet := range found {
+		if zone := aws.ToString(subnet.AvailabilityZone); !byZone[zone] {
+			byZone[zone] = true
+			all = append(all, aws.ToString(subnet.SubnetId))
+		}
+	}
+	if len(all) == 0 {
+		return nil, cloud.Errorf(cloud.UserError, "no subnet of %s has the tag %s: tag one in each zone, or name them by the annotation %ssubnets", vpc, role, AnnotationPrefix)
+	}
+	return all, nil
+}
+
+func (p *Provider) createListener(ctx context.Context, owner cloud.Owner, desired cloud.Resource) (cloud.Resource, error) {
+	made := desired
+	made.State = cloud.StateReady
+	in := &elb.CreateListenerInput{Port: aws.Int32(int32(atoi(desired.Key))), Protocol: types.ProtocolEnum(desired.Attributes[protocol]),
+		Tags: elbTags(marksOf(owner, desired), additional(desired))}
+	in.LoadBalancerArn, in.DefaultActions = forwarding(desired)
+	in.Certificates, in.SslPolicy, in.AlpnPolicy = tlsOf(desired)
+	out, err := p.elb.CreateListener(ctx, in)
+	switch {
+	case codeOf(err) == "DuplicateListener":
+		found, err := p.listeners(ctx, []types.LoadBalancer{{LoadBalancerArn: in.LoadBalancerArn}})
+		if err != nil {
+			return made, err
+		}
+		i := slices.IndexFunc(found, func(l types.Listener) bool { return aws.ToInt32(l.Port) == *in.Port })
+		if i < 0 {
+			return made, cloud.Errorf(cloud.Pending, "%s is not to be seen yet", desired.Name())
+		}
+		made.ID = listenerARN(found[i])
+		if err := p.verify(ctx, owner, desired, made.ID); err != nil {
+			return made, err
+		}
+		if forwardsTo(found[i]) == aws.ToString(in.DefaultActions[0].TargetGroupArn) && found[i].Protocol == in.Protocol {
+			return made, nil
+		}
+		return made, cloud.Errorf(cloud.Pending, "%s is there already", desired.Name())
+	case err != nil:
+		return made, err
+	case len(out.Listeners) != 1:
+		return made, cloud.Errorf(cloud.Retry, "AWS answered %d listeners", len(out.Listeners))
+	}
+	made.ID = listenerARN(out.Listeners[0])
+	return made, p.setListenerAttributes(ctx, made.ID, awsAttributes(desired.Attributes, map[string]string{attributePrefix + attributeIdle: "350"}))
+}
+
+// forwarding is what a listener belongs to, and its one action.
+func forwarding(r cloud.Resource) (*string, []types.Action) {
+	var balancer, group string
+	for _, dep := range r.DependsOn {
+		switch dep.Kind {
+		case KindLoadBalancer:
+			balancer = dep.ID
+		case KindTargetGroup:
+			group = dep.ID
+		}
+	}
+	return aws.String(balancer), []types.Action{{Type: types.ActionTypeEnumForward, TargetGroupArn: aws.String(group)}}
+}
+
+// tlsOf is what a listener says about TLS.
+func tlsOf(r cloud.Resource) ([]types.Certificate, *string, []string) {
+	a := r.Attributes
+	if a[certificate] == "" {
+		return nil, nil, nil
+	}
+	return []types.Certificate{{CertificateArn: aws.String(a[certificate])}}, aws.String(a[tlsPolicy]), []string{a[alpn]}
+}

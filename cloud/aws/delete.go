@@ -1,0 +1,115 @@
+package aws
+
+import (
+	"cmp"
+	"context"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// Delete implements cloud.Provider. Groups are in use for a while after what used them is gone. Ids are never given twice.
+func (p *Provider) Delete(ctx context.Context, _ cloud.Owner, r cloud.Resource) error {
+	var err error
+	switch r.Kind {
+	case KindSecurityGroup:
+		_, err = p.ec2.deleteSecurityGroup(ctx, &ec2.DeleteSecurityGroupInput{GroupId: aws.String(r.ID)})
+	case KindTargetGroup:
+		_, err = p.elb.DeleteTargetGroup(ctx, &elb.DeleteTargetGroupInput{TargetGroupArn: aws.String(r.ID)})
+	case KindLoadBalancer:
+		_, err = p.elb.DeleteLoadBalancer(ctx, &elb.DeleteLoadBalancerInput{LoadBalancerArn: aws.String(r.ID)})
+	case KindListener:
+		_, err = p.elb.DeleteListener(ctx, &elb.DeleteListenerInput{ListenerArn: aws.String(r.ID)})
+	}
+	if err != nil && p.Classify(err).Class == cloud.NotFound {
+		return nil
+	}
+	return err
+}
+
+// targetsPerCall is the most targets of one call.
+const targetsPerCall = 200
+
+// SyncTargets implements cloud.Provider, in calls for one group and one direction.
+func (p *Provider) SyncTargets(ctx context.Context, changes []cloud.TargetChange) []error {
+	errs := make([]error, len(changes))
+	var stop error // throttled, or the caller gave up: nothing more is sent
+	for i, change := range changes {
+		errs[i] = p.syncTargets(ctx, change, &stop)
+	}
+	if slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
+		return errs
+	}
+	return nil
+}
+
+// syncTargets adds first: a group is never emptied on the way to another one.
+func (p *Provider) syncTargets(ctx context.Context, change cloud.TargetChange, stop *error) error {
+	send := func(all []cloud.Target, call func([]types.TargetDescription) error) error {
+		for some := range slices.Chunk(all, targetsPerCall) {
+			if *stop != nil {
+				return *stop
+			}
+			if err := call(described(some)); err != nil {
+				if ctx.Err() != nil || p.Classify(err).Class == cloud.Throttled {
+					*stop = err
+				}
+				return err
+			}
+		}
+		return nil
+	}
+	arn := aws.String(change.Resource.ID)
+	if err := send(change.Add, func(some []types.TargetDescription) error {
+		_, err := p.elb.RegisterTargets(ctx, &elb.RegisterTargetsInput{TargetGroupArn: arn, Targets: some})
+		return err
+	}); err != nil {
+		return err
+	}
+	return send(change.Remove, func(some []types.TargetDescription) error {
+		_, err := p.elb.DeregisterTargets(ctx, &elb.DeregisterTargetsInput{TargetGroupArn: arn, Targets: some})
+		return err
+	})
+}
+
+// described takes the ids of targets apart: an instance's id or an address, a colon, a port.
+func described(all []cloud.Target) []types.TargetDescription {
+	list := make([]types.TargetDescription, 0, len(all))
+	for _, t := range all {
+		at := strings.LastIndex(t.ID, ":")
+		if at < 0 {
+			continue // not of ours
+		}
+		id := t.ID[:at]
+		if address, err := netip.ParseAddr(strings.Trim(id, "[]")); err == nil {
+			id = address.String()
+		}
+		port, _ := strconv.Atoi(t.ID[at+1:])
+		list = append(list, types.TargetDescription{Id: aws.String(id), Port: aws.Int32(int32(port))})
+	}
+	return list
+}
+
+// TargetHealth implements cloud.HealthReader.
+func (p *Provider) TargetHealth(ctx context.Context, _ cloud.Owner, resources []cloud.Resource) ([]cloud.TargetHealth, error) {
+	var all []cloud.TargetHealth
+	for _, r := range resources {
+		healths, err := p.healths(ctx, r.ID)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, healths...)
+	}
+	slices.SortFunc(all, func(a, b cloud.TargetHealth) int {
+		return cmp.Or(cmp.Compare(a.Resource, b.Resource), cmp.Compare(a.Target, b.Target))
+	})
+	return all, nil
+}

@@ -1,0 +1,360 @@
+package aws
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// Kinds of resources.
+const (
+	KindSecurityGroup = "SecurityGroup"
+	KindLoadBalancer  = "LoadBalancer"
+	KindTargetGroup   = "TargetGroup"
+	KindListener      = "Listener"
+)
+
+// Attributes of resources, beside AWS's own, which have a prefix.
+const (
+	attributePrefix = "attribute."
+
+	rules          = "rules"          // of a SecurityGroup: "tcp 80-80 192.0.2.0/24", …
+	scheme         = "scheme"         // of a LoadBalancer, as the next ones
+	addressType    = "ipAddressType"  //
+	sourceNAT      = "sourceNAT"      // prefixes for it, which UDP over IPv6 needs: on or off
+	subnets        = "subnets"        // only where they are given
+	addresses      = "addresses"      // "subnet=eip|private|ipv6", only where they are given
+	givenName      = "name"           // only where it is given
+	securityGroups = "securityGroups" // managed, or ids
+	grouped        = "grouped"        // whether it has security groups at all
+	protocol       = "protocol"       // of a TargetGroup or a Listener
+	targetKind     = "targetType"     // of a TargetGroup, as the next ones
+	checkProtocol  = "check.protocol"
+	checkPort      = "check.port"
+	checkPath      = "check.path"
+	checkCodes     = "check.codes"
+	checkInterval  = "check.interval"
+	checkTimeout   = "check.timeout"
+	checkHealthy   = "check.healthy"
+	checkUnhealthy = "check.unhealthy"
+	certificate    = "certificate" // of a Listener, as the next ones
+	tlsPolicy      = "policy"
+	alpn           = "alpn"
+	tags           = "tags" // additional ones: "a=b", …
+)
+
+const (
+	managed     = "managed"
+	on, off     = "on", "off"
+	trafficPort = "traffic-port"
+	// pathMTU is ICMP's "fragmentation needed", and "packet too big" of ICMPv6.
+	pathMTU, pathMTU6 = "icmp 3-4", "icmpv6 2-0"
+	defaultTLSPolicy  = "ELBSecurityPolicy-2016-08"
+)
+
+// listened is one listener: of one port, or of two of the same number that are TCP and UDP.
+type listened struct {
+	cloud.Port
+	protocol string // of the listener
+	group    string // of the target group
+	tls      bool
+}
+
+// Desired implements cloud.Provider: a SecurityGroup, unless others are given or none is wanted, a LoadBalancer, and for each
+// port a TargetGroup and a Listener. Targets have their ports, so that another node port is another target, not another
+// group.
+func (p *Provider) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
+	s, wrong := readSettings(spec)
+	errs := []error{wrong}
+	if s.Region != "" && s.Region != p.region {
+		errs = append(errs, fmt.Errorf("parameter region: the manager is configured for %s, not %s", p.region, s.Region))
+	}
+	ports, err := listen(spec, s)
+	errs = append(errs, err)
+	balancer := balancer(spec, s)
+	var resources []cloud.Resource
+	if balancer.Attributes[securityGroups] == managed {
+		balancer.DependsOn = []cloud.Ref{{Kind: KindSecurityGroup, Key: "main"}}
+		resources = append(resources, securityGroup(spec, s, ports))
+	}
+	for _, l := range ports {
+		group, err := targetGroup(spec, s, l)
+		errs = append(errs, err)
+		resources = append(resources, group, listener(s, l))
+	}
+	resources = append(resources, balancer)
+	for i := range resources {
+		resources[i].Attributes[tags] = tagList(s.tags)
+	}
+	return resources, cloud.UserErrors(errs...)
+}
+
+// listen makes listeners of ports. AWS has one for each number.
+func listen(spec cloud.Spec, s *settings) ([]listened, error) {
+	var errs []error
+	var all []listened
+	for _, p := range spec.Ports {
+		i := slices.IndexFunc(all, func(l listened) bool { return l.Port.Port == p.Port })
+		if i >= 0 {
+			switch other := &all[i]; {
+			case !s.tcpUDP:
+				errs = append(errs, fmt.Errorf("spec.ports: port %d is TCP and UDP, which needs one listener for both: set the annotation %senable-tcp-udp-listener to true", p.Port, AnnotationPrefix))
+			case other.NodePort != p.NodePort:
+				errs = append(errs, fmt.Errorf("spec.ports: port %d is TCP and UDP, which needs one nodePort for both (%d and %d)", p.Port, other.NodePort, p.NodePort))
+			default:
+				other.protocol, other.group, other.tls = "TCP_UDP", "TCP_UDP", false
+				if other.Protocol != "TCP" {
+					other.HealthCheck = p.HealthCheck
+				}
+			}
+			continue
+		}
+		l := listened{Port: p, protocol: p.Protocol, group: p.Protocol}
+		if len(s.certificates) > 0 && p.Protocol == "TCP" && named(s.tlsPorts, p) {
+			l.protocol, l.tls = "TLS", true
+			if s.backendProtocol == "ssl" || s.backendProtocol == "tls" {
+				l.group = "TLS"
+			}
+		}
+		all = append(all, l)
+	}
+	return all, cloud.UserErrors(errs...)
+}
+
+// named reports whether a list of ports, by number or name, has one. An empty list has all.
+func named(list []string, p cloud.Port) bool {
+	return len(list) == 0 || slices.ContainsFunc(list, func(item string) bool {
+		return item == "*" || item == strconv.Itoa(int(p.Port)) || item == p.Name && p.Name != ""
+	})
+}
+
+func isDouble(spec cloud.Spec, s *settings) bool {
+	return slices.Contains(spec.Families, cloud.IPv6) || s.addressType == addressTypeDouble
+}
+
+func securityGroup(spec cloud.Spec, s *settings, ports []listened) cloud.Resource {
+	var sources []string
+	for _, r := range spec.SourceRanges {
+		sources = append(sources, r.String())
+	}
+	if len(sources) == 0 && len(s.prefixLists) == 0 {
+		sources = []string{"0.0.0.0/0"}
+		if isDouble(spec, s) {
+			sources = append(sources, "::/0")
+		}
+	}
+	sources = append(sources, s.prefixLists...)
+	var all []string
+	for _, source := range sources {
+		for _, l := range ports {
+			for _, protocol := range []string{"tcp", "udp"} {
+				if l.protocol == "TLS" && protocol == "tcp" || strings.Contains(l.protocol, strings.ToUpper(protocol)) {
+					all = append(all, fmt.Sprintf("%s %d-%d %s", protocol, l.Port.Port, l.Port.Port, source))
+				}
+			}
+		}
+		if s.pathMTU == on {
+			all = append(all, icmp(source)...)
+		}
+	}
+	return cloud.Resource{Kind: KindSecurityGroup, Key: "main", Attributes: map[string]string{rules: cloud.List(all)}}
+}
+
+// icmp are the rules for messages about the path's MTU.
+func icmp(source string) []string {
+	switch {
+	case strings.HasPrefix(source, "pl-"):
+		return []string{pathMTU + " " + source, pathMTU6 + " " + source}
+	case strings.Contains(source, ":"):
+		return []string{pathMTU6 + " " + source}
+	}
+	return []string{pathMTU + " " + source}
+}
+
+func balancer(spec cloud.Spec, s *settings) cloud.Resource {
+	r := cloud.Resource{Kind: KindLoadBalancer, Key: "main", Fixed: true, Immutable: []string{scheme, grouped},
+		Attributes: map[string]string{scheme: schemeInternal, addressType: addressTypeFour, sourceNAT: off, securityGroups: managed, grouped: "true"}}
+	if s.Scheme == v1alpha1.SchemeExternal {
+		r.Attributes[scheme] = schemeInternet
+	}
+	if isDouble(spec, s) {
+		// UDP over IPv6 needs the prefixes. Always: listeners that come and go would need them before, or still, otherwise.
+		r.Attributes[addressType], r.Attributes[sourceNAT] = addressTypeDouble, on
+	}
+	if len(s.Subnets) > 0 {
+		r.Attributes[subnets] = cloud.List(s.Subnets)
+	}
+	if text := addressList(s); text != "" {
+		r.Attributes[addresses] = text
+		r.Immutable = append(r.Immutable, addresses)
+	}
+	if s.name != "" {
+		r.Attributes[givenName] = s.name
+		r.Immutable = append(r.Immutable, givenName)
+	}
+	switch {
+	case s.noGroup:
+		r.Attributes[securityGroups], r.Attributes[grouped] = "", "false"
+	case len(s.SecurityGroups) > 0:
+		r.Attributes[securityGroups] = cloud.List(s.SecurityGroups)
+	}
+	prefixed(r.Attributes, over(balancerDefaults(), s.balancerAttributes))
+	return r
+}
+
+// addressList says which address of its own each subnet has; empty: none has.
+func addressList(s *settings) string {
+	at := func(list []string, i int) string {
+		if i < len(list) {
+			return list[i]
+		}
+		return ""
+	}
+	if len(s.elasticIPs)+len(s.privateIPs)+len(s.ipv6Addresses) == 0 {
+		return ""
+	}
+	var all []string
+	for i, subnet := range s.Subnets {
+		all = append(all, subnet+"="+at(s.elasticIPs, i)+"|"+at(s.privateIPs, i)+"|"+at(s.ipv6Addresses, i))
+	}
+	return cloud.List(all)
+}
+
+func targetGroup(spec cloud.Spec, s *settings, l listened) (cloud.Resource, error) {
+	kind, addressKind := targetInstance, addressTypeFour
+	if spec.PodTargets {
+		kind = targetIP
+	}
+	if spec.Families[0] == cloud.IPv6 {
+		addressKind = "ipv6"
+	}
+	attributes := over(groupDefaults(l.group, kind), s.groupAttributes, s.portAttributes[l.Port.Port])
+	if len(s.proxyPorts) > 0 && named(s.proxyPorts, l.Port) {
+		attributes[attributeProxy] = "true"
+	}
+	if spec.AffinitySeconds > 0 {
+		attributes[attributeSticky] = "true"
+	}
+	var wrong error
+	switch {
+	case attributes[attributeClientIP] == "false" && strings.HasSuffix(l.group, "UDP"):
+		wrong = fmt.Errorf("target group attribute %s: addresses of clients are always preserved with UDP (port %d)", attributeClientIP, l.Port.Port)
+	case attributes[attributeSticky] == "true" && l.group == "TLS":
+		wrong = fmt.Errorf("spec.sessionAffinity: TLS to targets has none (port %d)", l.Port.Port)
+	}
+	r := cloud.Resource{Kind: KindTargetGroup, Key: strconv.Itoa(int(l.Port.Port)), HasTargets: true, Immutable: []string{protocol, targetKind, addressType},
+		Attributes: map[string]string{protocol: l.group, targetKind: kind, addressType: addressKind}}
+	prefixed(r.Attributes, attributes)
+	checkErr := checked(r.Attributes, spec, s.check, l)
+	r.Targets = targets(spec, l.Port)
+	return r, cloud.UserErrors(wrong, checkErr)
+}
+
+// checked writes the health check of a target group.
+func checked(into map[string]string, spec cloud.Spec, c check, l listened) error {
+	of := l.HealthCheck
+	standard := check{protocol: strings.ToLower(of.Protocol), port: strconv.Itoa(int(of.Port)), path: "/", codes: "200-399", healthy: 3, unhealthy: 3, timeout: 10, interval: 10}
+	if of.Path != "" {
+		standard.path = of.Path
+	}
+	if of.Port == 0 || of.Protocol == "TCP" && of.Port == l.NodePort {
+		standard.port = trafficPort
+	}
+	if spec.LocalOnly {
+		standard.healthy, standard.unhealthy, standard.timeout = 2, 2, 6
+	}
+	is := check{protocol: cmp.Or(c.protocol, standard.protocol), port: cmp.Or(c.port, standard.port), path: cmp.Or(c.path, standard.path),
+		codes: cmp.Or(c.codes, standard.codes), healthy: cmp.Or(c.healthy, standard.healthy), unhealthy: cmp.Or(c.unhealthy, standard.unhealthy),
+		timeout: cmp.Or(c.timeout, standard.timeout), interval: cmp.Or(c.interval, standard.interval)}
+	if is.protocol == "tcp" {
+		is.path, is.codes = "", ""
+	}
+	into[checkProtocol], into[checkPort], into[checkPath], into[checkCodes] = strings.ToUpper(is.protocol), is.port, is.path, is.codes
+	into[checkHealthy], into[checkUnhealthy] = strconv.Itoa(is.healthy), strconv.Itoa(is.unhealthy)
+	into[checkTimeout], into[checkInterval] = strconv.Itoa(is.timeout), strconv.Itoa(is.interval)
+	if is.timeout > is.interval {
+		return fmt.Errorf("health check: the timeout (%d) is longer than the interval (%d)", is.timeout, is.interval)
+	}
+	return nil
+}
+
+// targets are instances with the node port, or Pods' addresses of the first family, sorted by ID.
+func targets(spec cloud.Spec, p cloud.Port) []cloud.Target {
+	var all []cloud.Target
+	for _, node := range spec.Nodes {
+		if id := instanceOf(node); id != "" {
+			all = append(all, cloud.Target{ID: id + ":" + strconv.Itoa(int(p.NodePort))})
+		}
+	}
+	for _, e := range spec.Endpoints {
+		if number, ok := e.Ports[p.Key()]; ok && e.Family() == spec.Families[0] {
+			all = append(all, cloud.Target{ID: net.JoinHostPort(e.Address, strconv.Itoa(int(number)))})
+		}
+	}
+	slices.SortFunc(all, func(a, b cloud.Target) int { return cmp.Compare(a.ID, b.ID) })
+	return all
+}
+
+// instanceOf returns the id of a node's instance, of aws:///zone/i-…; empty: it is none of EC2's.
+func instanceOf(node cloud.Node) string {
+	path, ok := strings.CutPrefix(node.ProviderID, "aws://")
+	id := path[strings.LastIndex(path, "/")+1:]
+	if !ok || !strings.HasPrefix(id, "i-") {
+		return ""
+	}
+	return id
+}
+
+func listener(s *settings, l listened) cloud.Resource {
+	key := strconv.Itoa(int(l.Port.Port))
+	r := cloud.Resource{Kind: KindListener, Key: key,
+		Attributes: map[string]string{protocol: l.protocol, certificate: "", tlsPolicy: "", alpn: ""},
+		DependsOn:  []cloud.Ref{{Kind: KindLoadBalancer, Key: "main", Parent: true}, {Kind: KindTargetGroup, Key: key}}}
+	if l.tls {
+		r.Attributes[certificate] = s.certificates[0]
+		r.Attributes[tlsPolicy] = cmp.Or(s.tlsPolicy, defaultTLSPolicy)
+		r.Attributes[alpn] = cmp.Or(s.alpn, "None")
+	}
+	if l.protocol == "TCP" {
+		prefixed(r.Attributes, over(map[string]string{attributeIdle: "350"}, s.listenerAttributes[l.Port.Port]))
+	}
+	return r
+}
+
+// ownPrefix begins the name of everything of an owner.
+func ownPrefix(id cloud.OwnerID) string { return namePrefix + digest(string(id))[:10] + "-" }
+
+const namePrefix = "fl-"
+
+// nameOf is at most 32 long: the owner's prefix, something to read, and a hash of the kind, the key and what cannot change
+// in place, so that a replacement has another name.
+func nameOf(owner cloud.Owner, r cloud.Resource) string {
+	if name := r.Attributes[givenName]; name != "" {
+		return name
+	}
+	parts := []string{r.Kind, r.Key}
+	for _, name := range slices.Sorted(slices.Values(r.Immutable)) {
+		parts = append(parts, name, r.Attributes[name])
+	}
+	readable := strings.Map(func(c rune) rune {
+		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' {
+			return c
+		}
+		return '-'
+	}, owner.Name)
+	readable = strings.Trim(readable[:min(len(readable), 9)], "-")
+	return ownPrefix(owner.ID()) + readable + "-" + digest(strings.Join(parts, "\x00"))[:8]
+}
+
+func digest(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,374 @@
+package aws
+
+import (
+	"cmp"
+	"context"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// Observe implements cloud.Provider. The account is listed once, by balancers and target groups, and tags are read of what can
+// be the owner's: what has the prefix of its name, and, where balancers are adopted, whatever nobody of us has named.
+func (p *Provider) Observe(ctx context.Context, owner cloud.Owner) ([]cloud.Resource, error) {
+	return p.look(ctx, tagOwner, string(owner.ID()), ownPrefix(owner.ID()))
+}
+
+// List implements cloud.Provider.
+func (p *Provider) List(ctx context.Context, clusterID string) ([]cloud.Resource, error) {
+	return p.look(ctx, tagCluster, clusterID, namePrefix)
+}
+
+// protocols of network load balancers.
+var protocols = []types.ProtocolEnum{types.ProtocolEnumTcp, types.ProtocolEnumUdp, types.ProtocolEnumTcpUdp, types.ProtocolEnumTls}
+
+// view is a part of the account.
+type view struct {
+	balancers []types.LoadBalancer
+	groups    []types.TargetGroup
+	listeners []types.Listener
+	security  []ec2types.SecurityGroup
+	tags      map[string]map[string]string // by ARN or id
+	// whole: the groups are all parts of one balancer, whoever's they are.
+	whole bool
+}
+
+// look returns what carries a tag.
+func (p *Provider) look(ctx context.Context, tag, value, prefix string) ([]cloud.Resource, error) {
+	v := view{tags: map[string]map[string]string{}}
+	mine := func(id string) bool { return v.tags[id][tag] == value }
+	all, err := p.balancers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	groups, err := p.groups(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// Names that we have given say whose they are. Others may have been adopted, or be about to.
+	ours := func(name *string) bool {
+		return strings.HasPrefix(aws.ToString(name), prefix) || p.caps.Adopt && !strings.HasPrefix(aws.ToString(name), namePrefix)
+	}
+	all = slices.DeleteFunc(all, func(b types.LoadBalancer) bool { return !ours(b.LoadBalancerName) })
+	groups = slices.DeleteFunc(groups, func(g types.TargetGroup) bool {
+		return !ours(g.TargetGroupName) || !slices.Contains(protocols, g.Protocol)
+	})
+	if v.listeners, err = p.listeners(ctx, all); err != nil {
+		return nil, err
+	}
+	if err := p.readTags(ctx, v.tags, slices.Concat(arnsOf(all, balancerARN), arnsOf(groups, groupARN), arnsOf(v.listeners, listenerARN))); err != nil {
+		return nil, err
+	}
+	v.balancers = slices.DeleteFunc(all, func(b types.LoadBalancer) bool { return !mine(balancerARN(b)) })
+	v.groups = slices.DeleteFunc(groups, func(g types.TargetGroup) bool { return !mine(groupARN(g)) })
+	v.listeners = slices.DeleteFunc(v.listeners, func(l types.Listener) bool { return !mine(listenerARN(l)) })
+	if v.security, err = p.securityGroups(ctx, filter("tag:"+tag, value)); err != nil {
+		return nil, err
+	}
+	for _, g := range v.security {
+		v.tags[aws.ToString(g.GroupId)] = ec2TagMap(g.Tags)
+	}
+	return p.resources(ctx, v)
+}
+
+func balancerARN(b types.LoadBalancer) string { return aws.ToString(b.LoadBalancerArn) }
+func groupARN(g types.TargetGroup) string     { return aws.ToString(g.TargetGroupArn) }
+func listenerARN(l types.Listener) string     { return aws.ToString(l.ListenerArn) }
+
+func arnsOf[T any](all []T, arn func(T) string) []string {
+	list := make([]string, len(all))
+	for i, one := range all {
+		list[i] = arn(one)
+	}
+	return list
+}
+
+func filter(name string, values ...string) ec2types.Filter {
+	return ec2types.Filter{Name: aws.String(name), Values: values}
+}
+
+// balancers lists the network load balancers.
+func (p *Provider) balancers(ctx context.Context) ([]types.LoadBalancer, error) {
+	var all []types.LoadBalancer
+	for pages := elb.NewDescribeLoadBalancersPaginator(p.elb, &elb.DescribeLoadBalancersInput{}); pages.HasMorePages(); {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page.LoadBalancers...)
+	}
+	return slices.DeleteFunc(all, func(b types.LoadBalancer) bool { return b.Type != types.LoadBalancerTypeEnumNetwork }), nil
+}
+
+func (p *Provider) groups(ctx context.Context) ([]types.TargetGroup, error) {
+	var all []types.TargetGroup
+	for pages := elb.NewDescribeTargetGroupsPaginator(p.elb, &elb.DescribeTargetGroupsInput{}); pages.HasMorePages(); {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page.TargetGroups...)
+	}
+	return all, nil
+}
+
+func (p *Provider) listeners(ctx context.Context, balancers []types.LoadBalancer) ([]types.Listener, error) {
+	var all []types.Listener
+	for _, b := range balancers {
+		for pages := elb.NewDescribeListenersPaginator(p.elb, &elb.DescribeListenersInput{LoadBalancerArn: b.LoadBalancerArn}); pages.HasMorePages(); {
+			page, err := pages.NextPage(ctx)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, page.Listeners...)
+		}
+	}
+	return all, nil
+}
+
+func (p *Provider) securityGroups(ctx context.Context, filters ...ec2types.Filter) ([]ec2types.SecurityGroup, error) {
+	var all []ec2types.SecurityGroup
+	in := &ec2.DescribeSecurityGroupsInput{Filters: filters}
+	for {
+		page, err := p.ec2.describeSecurityGroups(ctx, in)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page.SecurityGroups...)
+		if in.NextToken = page.NextToken; aws.ToString(in.NextToken) == "" {
+			return all, nil
+		}
+	}
+}
+
+// tagsPerCall is the most resources of one DescribeTags.
+const tagsPerCall = 20
+
+func (p *Provider) readTags(ctx context.Context, into map[string]map[string]string, arns []string) error {
+	for some := range slices.Chunk(arns, tagsPerCall) {
+		out, err := p.elb.DescribeTags(ctx, &elb.DescribeTagsInput{ResourceArns: some})
+		if err != nil {
+			return err
+		}
+		for _, d := range out.TagDescriptions {
+			into[aws.ToString(d.ResourceArn)] = tagMap(d.Tags)
+		}
+	}
+	return nil
+}
+
+// resources reads what else there is to know of the parts of a view.
+func (p *Provider) resources(ctx context.Context, v view) ([]cloud.Resource, error) {
+	var all []cloud.Resource
+	for _, g := range v.security {
+		r := cloud.Resource{Kind: KindSecurityGroup, ID: aws.ToString(g.GroupId), State: cloud.StateReady, Attributes: map[string]string{rules: ruleList(g.IpPermissions)}}
+		marked(&r, v.tags[r.ID])
+		all = append(all, r)
+	}
+	for _, g := range v.groups {
+		r, err := p.observedGroup(ctx, g)
+		if err != nil {
+			return nil, err
+		}
+		marked(&r, v.tags[r.ID])
+		all = append(all, r)
+	}
+	for _, b := range v.balancers {
+		r, err := p.observedBalancer(ctx, b, v)
+		if err != nil {
+			return nil, err
+		}
+		marked(&r, v.tags[r.ID])
+		all = append(all, r)
+	}
+	for _, l := range v.listeners {
+		r, err := p.observedListener(ctx, l, v)
+		if err != nil {
+			return nil, err
+		}
+		marked(&r, v.tags[r.ID])
+		all = append(all, r)
+	}
+	return all, nil
+}
+
+// refTo is a reference with the key that its tags say.
+func refTo(kind, id string, v view) cloud.Ref {
+	return cloud.Ref{Kind: kind, Key: v.tags[id][tagKey], ID: id}
+}
+
+func (p *Provider) observedBalancer(ctx context.Context, b types.LoadBalancer, v view) (cloud.Resource, error) {
+	r := cloud.Resource{Kind: KindLoadBalancer, ID: balancerARN(b), State: cloud.StateReady, Attributes: map[string]string{
+		scheme: string(b.Scheme), addressType: string(b.IpAddressType), sourceNAT: cmp.Or(string(b.EnablePrefixForIpv6SourceNat), off),
+		givenName: aws.ToString(b.LoadBalancerName), grouped: strconv.FormatBool(len(b.SecurityGroups) > 0), securityGroups: cloud.List(b.SecurityGroups)}}
+	if b.State != nil {
+		switch b.State.Code {
+		case types.LoadBalancerStateEnumProvisioning:
+			r.State = cloud.StatePending
+		case types.LoadBalancerStateEnumFailed:
+			r.State = cloud.StateFailed
+		}
+	}
+	for _, id := range b.SecurityGroups {
+		if v.tags[id][tagKey] != "" && (v.whole || v.tags[id][tagOwner] == v.tags[r.ID][tagOwner]) {
+			r.DependsOn = append(r.DependsOn, refTo(KindSecurityGroup, id, v))
+		}
+	}
+	if len(r.DependsOn) == 1 && len(b.SecurityGroups) == 1 {
+		r.Attributes[securityGroups] = managed
+	}
+	r.Attributes[subnets], r.Attributes[addresses] = placed(b)
+	if name := aws.ToString(b.DNSName); name != "" {
+		r.Ingress = []cloud.Ingress{{Hostname: name}}
+	}
+	out, err := p.elb.DescribeLoadBalancerAttributes(ctx, &elb.DescribeLoadBalancerAttributesInput{LoadBalancerArn: b.LoadBalancerArn})
+	if err != nil {
+		return r, err
+	}
+	for _, a := range out.Attributes {
+		r.Attributes[attributePrefix+aws.ToString(a.Key)] = aws.ToString(a.Value)
+	}
+	return r, nil
+}
+
+// placed says in which subnets a balancer is, and with which addresses of its own.
+func placed(b types.LoadBalancer) (in, with string) {
+	var all, own []string
+	given := false
+	for _, zone := range b.AvailabilityZones {
+		id := aws.ToString(zone.SubnetId)
+		all = append(all, id)
+		var a types.LoadBalancerAddress
+		for _, one := range zone.LoadBalancerAddresses {
+			a.AllocationId, a.PrivateIPv4Address, a.IPv6Address = cmp.Or(a.AllocationId, one.AllocationId),
+				cmp.Or(a.PrivateIPv4Address, one.PrivateIPv4Address), cmp.Or(a.IPv6Address, one.IPv6Address)
+		}
+		text := aws.ToString(a.AllocationId) + "|" + aws.ToString(a.PrivateIPv4Address) + "|" + aws.ToString(a.IPv6Address)
+		given = given || text != "||"
+		own = append(own, id+"="+text)
+	}
+	if !given {
+		own = nil
+	}
+	return cloud.List(all), cloud.List(own)
+}
+
+func (p *Provider) observedGroup(ctx context.Context, g types.TargetGroup) (cloud.Resource, error) {
+	codes := ""
+	if g.Matcher != nil {
+		codes = aws.ToString(g.Matcher.HttpCode)
+	}
+	number := func(n *int32) string { return strconv.Itoa(int(aws.ToInt32(n))) }
+	r := cloud.Resource{Kind: KindTargetGroup, ID: groupARN(g), State: cloud.StateReady, HasTargets: true, Attributes: map[string]string{
+		protocol: string(g.Protocol), targetKind: string(g.TargetType), addressType: string(g.IpAddressType),
+		checkProtocol: string(g.HealthCheckProtocol), checkPort: aws.ToString(g.HealthCheckPort), checkPath: aws.ToString(g.HealthCheckPath), checkCodes: codes,
+		checkInterval: number(g.HealthCheckIntervalSeconds), checkTimeout: number(g.HealthCheckTimeoutSeconds),
+		checkHealthy: number(g.HealthyThresholdCount), checkUnhealthy: number(g.UnhealthyThresholdCount)}}
+	out, err := p.elb.DescribeTargetGroupAttributes(ctx, &elb.DescribeTargetGroupAttributesInput{TargetGroupArn: g.TargetGroupArn})
+	if err != nil {
+		return r, err
+	}
+	for _, a := range out.Attributes {
+		r.Attributes[attributePrefix+aws.ToString(a.Key)] = aws.ToString(a.Value)
+	}
+	healths, err := p.healths(ctx, r.ID)
+	for _, h := range healths {
+		r.Targets = append(r.Targets, cloud.Target{ID: h.Target})
+	}
+	return r, err
+}
+
+// healths are the targets of a group, sorted by id. What is only drained is registered no longer.
+func (p *Provider) healths(ctx context.Context, arn string) ([]cloud.TargetHealth, error) {
+	out, err := p.elb.DescribeTargetHealth(ctx, &elb.DescribeTargetHealthInput{TargetGroupArn: aws.String(arn)})
+	if err != nil {
+		return nil, err
+	}
+	var all []cloud.TargetHealth
+	for _, d := range out.TargetHealthDescriptions {
+		if d.Target == nil || d.TargetHealth == nil || d.TargetHealth.State == types.TargetHealthStateEnumDraining {
+			continue
+		}
+		h := cloud.TargetHealth{Resource: arn, Health: cloud.HealthUnknown,
+			Target: net.JoinHostPort(aws.ToString(d.Target.Id), strconv.Itoa(int(aws.ToInt32(d.Target.Port))))}
+		switch d.TargetHealth.State {
+		case types.TargetHealthStateEnumHealthy:
+			h.Health = cloud.HealthHealthy
+		case types.TargetHealthStateEnumUnhealthy, types.TargetHealthStateEnumUnhealthyDraining:
+			h.Health = cloud.HealthUnhealthy
+		}
+		all = append(all, h)
+	}
+	slices.SortFunc(all, func(a, b cloud.TargetHealth) int { return cmp.Compare(a.Target, b.Target) })
+	return all, nil
+}
+
+func (p *Provider) observedListener(ctx context.Context, l types.Listener, v view) (cloud.Resource, error) {
+	r := cloud.Resource{Kind: KindListener, ID: listenerARN(l), State: cloud.StateReady,
+		Attributes: map[string]string{protocol: string(l.Protocol), certificate: "", tlsPolicy: aws.ToString(l.SslPolicy), alpn: strings.Join(l.AlpnPolicy, ",")}}
+	if len(l.Certificates) > 0 {
+		r.Attributes[certificate] = aws.ToString(l.Certificates[0].CertificateArn)
+	}
+	if l.Protocol == types.ProtocolEnumTls && r.Attributes[alpn] == "" {
+		r.Attributes[alpn] = "None"
+	}
+	parent := refTo(KindLoadBalancer, aws.ToString(l.LoadBalancerArn), v)
+	parent.Parent = true
+	r.DependsOn = []cloud.Ref{parent}
+	if arn := forwardsTo(l); arn != "" {
+		r.DependsOn = append(r.DependsOn, refTo(KindTargetGroup, arn, v))
+	}
+	if l.Protocol != types.ProtocolEnumTcp { // no other has attributes
+		return r, nil
+	}
+	out, err := p.elb.DescribeListenerAttributes(ctx, &elb.DescribeListenerAttributesInput{ListenerArn: l.ListenerArn})
+	if err != nil {
+		return r, err
+	}
+	for _, a := range out.Attributes {
+		r.Attributes[attributePrefix+aws.ToString(a.Key)] = aws.ToString(a.Value)
+	}
+	return r, nil
+}
+
+// forwardsTo is the target group that a listener sends to.
+func forwardsTo(l types.Listener) string {
+	if len(l.DefaultActions) == 0 {
+		return ""
+	}
+	a := l.DefaultActions[0]
+	if a.TargetGroupArn == nil && a.ForwardConfig != nil && len(a.ForwardConfig.TargetGroups) == 1 {
+		return aws.ToString(a.ForwardConfig.TargetGroups[0].TargetGroupArn)
+	}
+	return aws.ToString(a.TargetGroupArn)
+}
+
+// ruleList is the canonical form of rules.
+func ruleList(permissions []ec2types.IpPermission) string {
+	var all []string
+	for _, perm := range permissions {
+		head := aws.ToString(perm.IpProtocol) + " " + strconv.Itoa(int(aws.ToInt32(perm.FromPort))) + "-" + strconv.Itoa(int(aws.ToInt32(perm.ToPort))) + " "
+		for _, r := range perm.IpRanges {
+			all = append(all, head+aws.ToString(r.CidrIp))
+		}
+		for _, r := range perm.Ipv6Ranges {
+			all = append(all, head+aws.ToString(r.CidrIpv6))
+		}
+		for _, l := range perm.PrefixListIds {
+			all = append(all, head+aws.ToString(l.PrefixListId))
+		}
+		for _, g := range perm.UserIdGroupPairs {
+			all = append(all, head+aws.ToString(g.GroupId))
+		}
+	}
+	return cloud.List(all)
+}

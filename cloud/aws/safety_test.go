@@ -1,0 +1,208 @@
+package aws
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
+	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/aws/awstest"
+	"github.com/fairlead/fairlead/cloud/cloudtest"
+)
+
+func onePass(t *testing.T, p cloud.Provider, s cloud.Spec, options cloud.Options) (cloud.Outcome, error) {
+	t.Helper()
+	desired, err := p.Desired(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cloud.Converge(t.Context(), p, s.Owner, desired, options)
+}
+
+// TestDenied: each right that is missing is named, is tried again, and the pass goes on when it is there.
+func TestDenied(t *testing.T) {
+	all := awstest.New(awstest.Options{})
+	life(t, all, testProvider(all, unlimited))
+	told := 0
+	for _, action := range all.Actions() {
+		server := awstest.New(awstest.Options{})
+		server.Deny(action)
+		p := testProvider(server, unlimited)
+		one, two := spec("uid-1", 2), spec("uid-1", 1)
+		two.Annotations = map[string]string{AnnotationPrefix + "additional-resource-tags": "a=b"}
+		var errs []error
+		for _, s := range []cloud.Spec{one, two} {
+			_, err := onePass(t, p, s, cloud.Options{})
+			errs = append(errs, err)
+		}
+		_, err := cloud.Converge(t.Context(), p, one.Owner, nil, cloud.Options{})
+		for _, err := range append(errs, err) {
+			if err == nil {
+				continue // it was not needed for this
+			}
+			if e := p.Classify(err); e.Class != cloud.RetryAfter || e.After != deniedFor || !strings.Contains(err.Error(), action) ||
+				strings.Contains(err.Error(), "c2VjcmV0") || strings.Contains(err.Error(), "\n") {
+				t.Errorf("without %s: class %s after %v: %v", action, e.Class, e.After, err)
+			}
+			told++
+			break
+		}
+	}
+	if told < 20 {
+		t.Errorf("of %d actions only %d were missed", len(all.Actions()), told)
+	}
+}
+
+// TestQuotas: what the account has no room for is of class Quota, whatever it is.
+func TestQuotas(t *testing.T) {
+	for name, quotas := range map[string]awstest.Quotas{
+		"balancers": {Balancers: 1}, "target groups": {TargetGroups: 3}, "listeners": {Listeners: 1}, "targets": {Targets: 1}, "rules": {Rules: 1},
+	} {
+		server := awstest.New(awstest.Options{Quotas: quotas})
+		p := testProvider(server, unlimited)
+		var err error
+		for _, uid := range []string{"uid-1", "uid-2"} {
+			s := spec(uid, 2)
+			_, err = onePass(t, p, s, cloud.Options{})
+		}
+		if err == nil || p.Classify(err).Class != cloud.Quota {
+			t.Errorf("%s: the error is %v", name, err)
+		}
+	}
+}
+
+// TestProtection: deletion protection is never cleared, and says what to do.
+func TestProtection(t *testing.T) {
+	server := awstest.New(awstest.Options{})
+	p := testProvider(server, unlimited)
+	s := spec("uid-1", 1)
+	s.Annotations = map[string]string{AnnotationPrefix + "attributes": attributeProtection + "=true"}
+	settled(t, p, s.Owner, &s)
+	for _, value := range []string{attributeProtection + "=false", ""} {
+		s.Annotations = nil
+		if value != "" {
+			s.Annotations = map[string]string{AnnotationPrefix + "attributes": value}
+		}
+		settled(t, p, s.Owner, &s)
+	}
+	_, err := cloud.Converge(t.Context(), p, s.Owner, nil, cloud.Options{})
+	if err == nil || p.Classify(err).Class != cloud.UserError || !strings.Contains(err.Error(), "deletion protection") {
+		t.Errorf("deleting what is protected: %v", err)
+	}
+	if !slices.ContainsFunc(server.Snapshot(), func(line string) bool { return strings.Contains(line, attributeProtection+"=true") }) {
+		t.Error("the protection was cleared")
+	}
+}
+
+// TestScheme: another scheme is another balancer, with another address, and only where the user allows it.
+func TestScheme(t *testing.T) {
+	server := awstest.New(awstest.Options{})
+	p := testProvider(server, unlimited)
+	s := spec("uid-1", 1)
+	before := cloud.Ingresses(settled(t, p, s.Owner, &s).Observed)
+	s.Annotations = map[string]string{AnnotationPrefix + "scheme": "internet-facing"}
+	out, err := onePass(t, p, s, cloud.Options{})
+	if err != nil || len(out.Left.Blocked) != 1 || out.Left.Blocked[0].Reason != cloud.BlockReplacement || len(out.Done) > 0 {
+		t.Errorf("without consent it left %+v, did %+v (%v)", out.Left.Blocked, out.Done, err)
+	}
+	if out, err = onePass(t, p, s, cloud.Options{Replacement: "Recreate"}); err != nil || !out.Left.Empty() {
+		t.Fatalf("with consent: %v, left %+v", err, out.Left)
+	}
+	if after := cloud.Ingresses(out.Observed); slices.Equal(before, after) {
+		t.Errorf("it still has the address %v", after)
+	}
+}
+
+// TestFailed: a balancer that AWS fails to make in the end is made anew.
+func TestFailed(t *testing.T) {
+	server := awstest.New(awstest.Options{})
+	server.Inject(awstest.Fault{Action: "elasticloadbalancing:CreateLoadBalancer", Fails: true})
+	p := testProvider(server, unlimited)
+	s := spec("uid-1", 1)
+	var out cloud.Outcome
+	for range 3 {
+		var err error
+		if out, err = onePass(t, p, s, cloud.Options{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !out.Left.Empty() || len(cloud.Ingresses(out.Observed)) != 1 {
+		t.Errorf("it left %+v", out.Left)
+	}
+}
+
+// TestSubnets: without a subnet that has the role's tag, the user is told.
+func TestSubnets(t *testing.T) {
+	server := awstest.New(awstest.Options{VPC: "vpc-0a1b2c3d", Subnets: []awstest.Subnet{{ID: "subnet-0c01", Zone: "eu-north-1a", CIDR: "172.30.0.0/24"}}})
+	p := testProvider(server, unlimited)
+	s := spec("uid-1", 1)
+	if _, err := onePass(t, p, s, cloud.Options{}); !cloud.IsClass(err, cloud.UserError) || !strings.Contains(err.Error(), "kubernetes.io/role/internal-elb") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+// TestInTreeBalancer: what the service controller of cloud-provider-aws made for the Service is known by the UID in its name
+// together with its tag, and taken over with its address; with the name alone, or the tag alone, it is not.
+func TestInTreeBalancer(t *testing.T) {
+	const uid = "7f3e0c1a-0000-4000-8000-000000000001"
+	name := ("a" + strings.ReplaceAll(uid, "-", ""))[:32]
+	for _, c := range []struct {
+		name, service string
+		want          bool
+	}{{name, "shop/cart", true}, {name, "shop/other", false}, {"another", "shop/cart", false}} {
+		server := awstest.New(awstest.Options{})
+		p := testProvider(server, unlimited)
+		client := elb.NewFromConfig(sdk(server))
+		made, err := client.CreateLoadBalancer(context.Background(), &elb.CreateLoadBalancerInput{Name: aws.String(c.name), Type: types.LoadBalancerTypeEnumNetwork,
+			Scheme: types.LoadBalancerSchemeEnumInternal, Subnets: []string{"subnet-0b01"}, Tags: elbTags(map[string]string{tagServiceName: c.service})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := p.Adoptable(t.Context(), cloud.Owner{ClusterID: "cluster-a", ServiceUID: uid, Namespace: "shop", Name: "cart"}, "")
+		if err != nil || (len(found) == 1 && found[0].ID == *made.LoadBalancers[0].LoadBalancerArn) != c.want {
+			t.Errorf("of %s with the tag %s, %+v is found (%v)", c.name, c.service, found, err)
+		}
+	}
+}
+
+// TestSharedParts: parts of an adopted balancer that something else uses, too, are left alone.
+func TestSharedParts(t *testing.T) {
+	server := awstest.New(awstest.Options{})
+	p := testProvider(server, unlimited)
+	s := spec("uid-1", 1)
+	id, err := plantBalancer(server, cloudtest.Plant{Spec: s}, 1, awstest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := func() (all []string) {
+		found, err := p.Adoptable(t.Context(), s.Owner, id)
+		if err != nil || len(found) != 1 {
+			t.Fatalf("found %+v (%v)", found, err)
+		}
+		for _, r := range found[0].Resources {
+			all = append(all, r.Name())
+		}
+		slices.Sort(all)
+		return all
+	}
+	if got := kinds(); !slices.Contains(got, "SecurityGroup/main") || !slices.Contains(got, "TargetGroup/80") {
+		t.Errorf("parts are %q", got)
+	}
+	client := elb.NewFromConfig(sdk(server))
+	found, err := client.DescribeLoadBalancers(t.Context(), &elb.DescribeLoadBalancersInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.CreateLoadBalancer(t.Context(), &elb.CreateLoadBalancerInput{Name: aws.String("beside"), Type: types.LoadBalancerTypeEnumNetwork,
+		Scheme: types.LoadBalancerSchemeEnumInternal, Subnets: []string{"subnet-0b01"}, SecurityGroups: found.LoadBalancers[0].SecurityGroups}); err != nil {
+		t.Fatal(err)
+	}
+	if got := kinds(); slices.Contains(got, "SecurityGroup/main") {
+		t.Errorf("a security group that another balancer is in, too, is a part: %q", got)
+	}
+}

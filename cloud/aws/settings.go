@@ -1,0 +1,234 @@
+package aws
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// settings are the class's parameters, or what the Service's annotations say instead.
+type settings struct {
+	v1alpha1.AWSParameters
+
+	// From annotations alone.
+	controller, targetType, name, addressType   string
+	elasticIPs, privateIPs, ipv6Addresses       []string
+	prefixLists                                 []string
+	groupAttributes, balancerAttributes         map[string]string
+	portAttributes, listenerAttributes          map[int32]map[string]string // by port
+	tcpUDP                                      bool
+	accessLogs                                  *bool
+	accessLogsBucket, accessLogsPrefix, pathMTU string
+	proxyProtocol                               string
+	proxyPorts, certificates, tlsPorts          []string
+	tlsPolicy, backendProtocol, alpn            string
+	check                                       check
+	tags                                        map[string]string
+	noGroup                                     bool
+
+	errs []error
+}
+
+// check is a health check as annotations have it; what is empty, or 0, is not said.
+type check struct {
+	protocol, port, path, codes           string
+	healthy, unhealthy, timeout, interval int
+}
+
+func (s *settings) wrong(key, format string, args ...any) {
+	s.errs = append(s.errs, fmt.Errorf("annotation %s: "+format, append([]any{key}, args...)...))
+}
+
+// AnnotationPrefix of the provider's annotations, which are those of the controllers that Services come from.
+const AnnotationPrefix = "service.beta.kubernetes.io/aws-load-balancer-"
+
+const (
+	typeNLB, typeNLBIP, typeExternal   = "nlb", "nlb-ip", "external"
+	schemeInternal, schemeInternet     = "internal", "internet-facing"
+	targetInstance, targetIP           = "instance", "ip"
+	addressTypeFour, addressTypeDouble = "ipv4", "dualstack"
+)
+
+var (
+	subnetForm   = regexp.MustCompile(`^subnet-[0-9a-f]+$`)
+	groupForm    = regexp.MustCompile(`^sg-[0-9a-f]+$`)
+	eipForm      = regexp.MustCompile(`^eipalloc-[0-9a-f]+$`)
+	prefixesForm = regexp.MustCompile(`^pl-[0-9a-f]+$`)
+	nameForm     = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9-]{0,30}[a-zA-Z0-9])?$`)
+)
+
+// ids reads a list of ids of one form.
+func ids(a *cloud.Annotations, s *settings, key string, into *[]string, form *regexp.Regexp, what string) {
+	var list []string
+	a.List(key, &list)
+	for _, id := range list {
+		if !form.MatchString(id) {
+			s.wrong(key, "%q is not %s", id, what)
+			return
+		}
+	}
+	if list != nil {
+		*into = list
+	}
+}
+
+func truth(a *cloud.Annotations, key string, into **bool) {
+	var set string
+	if a.String(key, &set); set == "" {
+		return
+	}
+	value := false
+	a.Bool(key, &value)
+	*into = &value
+}
+
+// readSettings reads parameters and annotations. What is wrong with them is named together.
+func readSettings(spec cloud.Spec) (*settings, error) {
+	s := &settings{tcpUDP: true, portAttributes: map[int32]map[string]string{}, listenerAttributes: map[int32]map[string]string{}}
+	unread := cloud.DecodeParameters(spec.Parameters, &s.AWSParameters)
+	s.fromParameters()
+	a := cloud.NewAnnotations(spec.Annotations, AnnotationPrefix)
+	for _, one := range annotations {
+		one.read(a, s, AnnotationPrefix+one.name)
+	}
+	for _, p := range spec.Ports {
+		var group, listener map[string]string
+		a.Map(fmt.Sprintf("%starget-group-attributes.%d", AnnotationPrefix, p.Port), &group)
+		key := fmt.Sprintf("%slistener-attributes.%s-%d", AnnotationPrefix, p.Protocol, p.Port)
+		a.Map(key, &listener)
+		s.portAttributes[p.Port], s.listenerAttributes[p.Port] = group, listener
+	}
+	s.derive(spec)
+	return s, cloud.UserErrors(append(s.errs, unread, a.Err())...)
+}
+
+// fromParameters takes what has the same meaning as an annotation.
+func (s *settings) fromParameters() {
+	s.balancerAttributes, s.groupAttributes, s.tags = maps.Clone(s.Attributes), maps.Clone(s.TargetGroupAttributes), maps.Clone(s.Tags)
+	if t := s.TLS; t != nil {
+		s.certificates, s.tlsPolicy, s.alpn = []string{t.CertificateARN}, t.Policy, t.ALPNPolicy
+		for _, port := range t.Ports {
+			s.tlsPorts = append(s.tlsPorts, strconv.Itoa(int(port)))
+		}
+		if t.Backend {
+			s.backendProtocol = "tls"
+		}
+	}
+	if s.ProxyProtocol {
+		s.proxyProtocol = "*"
+	}
+	if c := s.HealthCheck; c != nil {
+		s.check = check{protocol: strings.ToLower(c.Protocol), path: c.Path, codes: c.SuccessCodes, healthy: int(c.HealthyThreshold),
+			unhealthy: int(c.UnhealthyThreshold), timeout: int(c.TimeoutSeconds), interval: int(c.IntervalSeconds)}
+		if c.Port != 0 {
+			s.check.port = strconv.Itoa(int(c.Port))
+		}
+	}
+}
+
+// derive makes one setting of several that mean the same, and looks for those that contradict one another.
+func (s *settings) derive(spec cloud.Spec) {
+	key := func(name string) string { return AnnotationPrefix + name }
+	if s.Scheme == "" {
+		s.Scheme = v1alpha1.SchemeInternal
+		if s.controller == typeNLB { // the in-tree provider's default
+			s.Scheme = v1alpha1.SchemeExternal
+		}
+	}
+	set := func(attributes *map[string]string, name, value string) {
+		if *attributes == nil {
+			*attributes = map[string]string{}
+		}
+		(*attributes)[name] = value
+	}
+	if s.CrossZone != nil {
+		set(&s.balancerAttributes, attributeCrossZone, strconv.FormatBool(*s.CrossZone))
+	}
+	if s.accessLogs != nil {
+		set(&s.balancerAttributes, "access_logs.s3.enabled", strconv.FormatBool(*s.accessLogs))
+	}
+	if s.accessLogsBucket != "" {
+		set(&s.balancerAttributes, "access_logs.s3.bucket", s.accessLogsBucket)
+	}
+	if s.accessLogsPrefix != "" {
+		set(&s.balancerAttributes, "access_logs.s3.prefix", s.accessLogsPrefix)
+	}
+	if s.DeletionProtection {
+		set(&s.balancerAttributes, attributeProtection, "true")
+	}
+	if s.balancerAttributes[attributeProtection] == "false" {
+		delete(s.balancerAttributes, attributeProtection) // it is never cleared
+	}
+	if s.proxyProtocol == "*" {
+		set(&s.groupAttributes, attributeProxy, "true")
+	}
+	if pods := s.targetType == targetIP || s.controller == typeNLBIP && s.targetType == ""; pods && !spec.PodTargets {
+		s.errs = append(s.errs, fmt.Errorf("annotations of AWS ask for targets of type ip: set the annotation %s to %s, or targets: %s in the class",
+			v1alpha1.AnnotationTargets, v1alpha1.TargetsPods, v1alpha1.TargetsPods))
+	}
+	if s.targetType == targetInstance && spec.PodTargets {
+		s.wrong(key("nlb-target-type"), "the Service sends to Pods: remove it")
+	}
+	if s.addressType == addressTypeFour && slices.Contains(spec.Families, cloud.IPv6) {
+		s.wrong(key("ip-address-type"), "the Service asks for IPv6: set it to %s", addressTypeDouble)
+	}
+	s.deriveAddresses(spec, key)
+	s.checkAttributes()
+	s.checkTags()
+	if s.noGroup && len(spec.SourceRanges)+len(s.SecurityGroups)+len(s.prefixLists) > 0 {
+		s.wrong(key("disable-nlb-sg"), "ranges and groups of clients need security groups")
+	}
+	if len(s.SecurityGroups) > 0 && len(spec.SourceRanges)+len(s.prefixLists) > 0 {
+		s.wrong(key("security-groups"), "groups that are given are not changed: leave out ranges of clients, or the groups")
+	}
+	if len(s.certificates) == 0 && (len(s.tlsPorts) > 0 || s.tlsPolicy != "" || s.alpn != "") {
+		s.wrong(key("ssl-cert"), "TLS needs a certificate")
+	}
+}
+
+// deriveAddresses checks the addresses that are asked for, which go with subnets.
+func (s *settings) deriveAddresses(spec cloud.Spec, key func(string) string) {
+	double := slices.Contains(spec.Families, cloud.IPv6) || s.addressType == addressTypeDouble
+	for _, list := range []struct {
+		name    string
+		values  []string
+		allowed bool
+		why     string
+	}{
+		{"eip-allocations", s.elasticIPs, s.Scheme == v1alpha1.SchemeExternal, "the scheme must be internet-facing"},
+		{"private-ipv4-addresses", s.privateIPs, s.Scheme == v1alpha1.SchemeInternal, "the scheme must be internal"},
+		{"ipv6-addresses", s.ipv6Addresses, double, "the IP address type must be dualstack"},
+	} {
+		switch {
+		case len(list.values) == 0:
+		case !list.allowed:
+			s.wrong(key(list.name), "%s", list.why)
+		case len(list.values) != len(s.Subnets):
+			s.wrong(key(list.name), "there must be one for each of the subnets, which are to be given, too (%d for %d)", len(list.values), len(s.Subnets))
+		}
+	}
+}
+
+// checkAttributes refuses attributes that are not known.
+func (s *settings) checkAttributes() {
+	check := func(what string, given, known map[string]string) {
+		for _, name := range slices.Sorted(maps.Keys(given)) {
+			if _, ok := known[name]; !ok {
+				s.errs = append(s.errs, fmt.Errorf("%s attribute %q is not known: it can be %s", what, name, strings.Join(slices.Sorted(maps.Keys(known)), ", ")))
+			}
+		}
+	}
+	check("load balancer", s.balancerAttributes, knownBalancerAttributes)
+	group, listener := groupDefaults("TCP", targetInstance), map[string]string{attributeIdle: ""}
+	check("target group", s.groupAttributes, group)
+	for _, port := range slices.Sorted(maps.Keys(s.portAttributes)) {
+		check("target group", s.portAttributes[port], group)
+		check("listener", s.listenerAttributes[port], listener)
+	}
+}

@@ -1,0 +1,210 @@
+package aws
+
+import (
+	"encoding/json"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/aws/awstest"
+)
+
+const testCertificate = "arn:aws:acm:eu-north-1:123456789012:certificate/1"
+
+// TestAnnotations: each annotation makes the difference that it is about, and the emulator takes it.
+func TestAnnotations(t *testing.T) {
+	const two = "subnet-0b01,subnet-0b02"
+	cases := map[string]struct {
+		annotations map[string]string
+		// kind/key whose attribute is to have a value.
+		resource, attribute, want string
+	}{
+		"type nlb":        {map[string]string{"type": "nlb"}, "LoadBalancer/main", scheme, schemeInternet},
+		"scheme":          {map[string]string{"scheme": "internet-facing"}, "LoadBalancer/main", scheme, schemeInternet},
+		"type and scheme": {map[string]string{"type": "nlb", "scheme": "internal"}, "LoadBalancer/main", scheme, schemeInternal},
+		"internal":        {map[string]string{"type": "nlb", "internal": "true"}, "LoadBalancer/main", scheme, schemeInternal},
+		"default scheme":  {nil, "LoadBalancer/main", scheme, schemeInternal},
+		"name":            {map[string]string{"name": "mine"}, "LoadBalancer/main", givenName, "mine"},
+		"dualstack":       {map[string]string{"ip-address-type": "dualstack"}, "LoadBalancer/main", addressType, addressTypeDouble},
+		"subnets":         {map[string]string{"subnets": "subnet-0b02, subnet-0b01"}, "LoadBalancer/main", subnets, two},
+		"elastic addresses": {map[string]string{"scheme": "internet-facing", "subnets": two, "eip-allocations": "eipalloc-01,eipalloc-02"},
+			"LoadBalancer/main", addresses, "subnet-0b01=eipalloc-01||,subnet-0b02=eipalloc-02||"},
+		"private addresses": {map[string]string{"subnets": two, "private-ipv4-addresses": "172.30.16.9,172.30.17.9"},
+			"LoadBalancer/main", addresses, "subnet-0b01=|172.30.16.9|,subnet-0b02=|172.30.17.9|"},
+		"IPv6 addresses": {map[string]string{"subnets": two, "ip-address-type": "dualstack", "ipv6-addresses": "2600:1f16:1:10::9,2600:1f16:1:11::9"},
+			"LoadBalancer/main", addresses, "subnet-0b01=||2600:1f16:1:10::9,subnet-0b02=||2600:1f16:1:11::9"},
+		"attributes":              {map[string]string{"attributes": "load_balancing.cross_zone.enabled=true"}, "LoadBalancer/main", "attribute.load_balancing.cross_zone.enabled", "true"},
+		"cross zone":              {map[string]string{"cross-zone-load-balancing-enabled": "true"}, "LoadBalancer/main", "attribute.load_balancing.cross_zone.enabled", "true"},
+		"deletion protection":     {map[string]string{"attributes": "deletion_protection.enabled=true"}, "LoadBalancer/main", "attribute.deletion_protection.enabled", "true"},
+		"access logs":             {map[string]string{"access-log-enabled": "true", "access-log-s3-bucket-name": "logs"}, "LoadBalancer/main", "attribute.access_logs.s3.bucket", "logs"},
+		"access logs' prefix":     {map[string]string{"access-log-enabled": "true", "access-log-s3-bucket-name": "logs", "access-log-s3-bucket-prefix": "shop"}, "LoadBalancer/main", "attribute.access_logs.s3.prefix", "shop"},
+		"target group attributes": {map[string]string{"target-group-attributes": "deregistration_delay.timeout_seconds=5"}, "TargetGroup/53", "attribute.deregistration_delay.timeout_seconds", "5"},
+		"of one port": {map[string]string{"target-group-attributes": "deregistration_delay.timeout_seconds=5", "target-group-attributes.80": "deregistration_delay.timeout_seconds=9"},
+			"TargetGroup/80", "attribute.deregistration_delay.timeout_seconds", "9"},
+		"listener attributes":    {map[string]string{"listener-attributes.TCP-80": "tcp.idle_timeout.seconds=60"}, "Listener/80", "attribute.tcp.idle_timeout.seconds", "60"},
+		"tags":                   {map[string]string{"additional-resource-tags": "b=2,a=1"}, "TargetGroup/80", tags, "a=1,b=2"},
+		"proxy protocol":         {map[string]string{"proxy-protocol": "*"}, "TargetGroup/53", "attribute.proxy_protocol_v2.enabled", "true"},
+		"of the port":            {map[string]string{"proxy-protocol-per-target-group": "80"}, "TargetGroup/80", "attribute.proxy_protocol_v2.enabled", "true"},
+		"of another port":        {map[string]string{"proxy-protocol-per-target-group": "80"}, "TargetGroup/53", "attribute.proxy_protocol_v2.enabled", "false"},
+		"TLS":                    {map[string]string{"ssl-cert": testCertificate}, "Listener/80", protocol, "TLS"},
+		"no TLS with UDP":        {map[string]string{"ssl-cert": testCertificate}, "Listener/53", protocol, "UDP"},
+		"TLS on another port":    {map[string]string{"ssl-cert": testCertificate, "ssl-ports": "443"}, "Listener/80", protocol, "TCP"},
+		"TLS by the port's name": {map[string]string{"ssl-cert": testCertificate, "ssl-ports": "web"}, "Listener/80", protocol, "TLS"},
+		"TLS to targets":         {map[string]string{"ssl-cert": testCertificate, "backend-protocol": "ssl"}, "TargetGroup/80", protocol, "TLS"},
+		"TLS policy":             {map[string]string{"ssl-cert": testCertificate, "ssl-negotiation-policy": "ELBSecurityPolicy-TLS13-1-2-2021-06"}, "Listener/80", tlsPolicy, "ELBSecurityPolicy-TLS13-1-2-2021-06"},
+		"ALPN":                   {map[string]string{"ssl-cert": testCertificate, "alpn-policy": "HTTP2Preferred"}, "Listener/80", alpn, "HTTP2Preferred"},
+		"check's protocol":       {map[string]string{"healthcheck-protocol": "HTTP"}, "TargetGroup/80", checkProtocol, "HTTP"},
+		"check's port":           {map[string]string{"healthcheck-port": "8080"}, "TargetGroup/80", checkPort, "8080"},
+		"check of traffic":       {map[string]string{"healthcheck-port": "traffic-port"}, "TargetGroup/53", checkPort, trafficPort},
+		"check's path":           {map[string]string{"healthcheck-protocol": "http", "healthcheck-path": "/up"}, "TargetGroup/80", checkPath, "/up"},
+		"check's codes":          {map[string]string{"healthcheck-protocol": "http", "healthcheck-success-codes": "200"}, "TargetGroup/80", checkCodes, "200"},
+		"healthy":                {map[string]string{"healthcheck-healthy-threshold": "5"}, "TargetGroup/80", checkHealthy, "5"},
+		"unhealthy":              {map[string]string{"healthcheck-unhealthy-threshold": "6"}, "TargetGroup/80", checkUnhealthy, "6"},
+		"timeout":                {map[string]string{"healthcheck-timeout": "4"}, "TargetGroup/80", checkTimeout, "4"},
+		"interval":               {map[string]string{"healthcheck-interval": "30"}, "TargetGroup/80", checkInterval, "30"},
+		"prefix lists":           {map[string]string{"security-group-prefix-lists": "pl-0a1b"}, "SecurityGroup/main", rules, "tcp 80-80 pl-0a1b,udp 53-53 pl-0a1b"},
+		"path MTU":               {map[string]string{"enable-icmp-for-path-mtu-discovery": "on"}, "SecurityGroup/main", rules, "icmp 3-4 0.0.0.0/0,tcp 80-80 0.0.0.0/0,udp 53-53 0.0.0.0/0"},
+		"no security group":      {map[string]string{"disable-nlb-sg": "true"}, "LoadBalancer/main", grouped, "false"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			p := testProvider(awstest.New(awstest.Options{}), unlimited)
+			s := spec("uid-1", 1)
+			s.Annotations = map[string]string{}
+			for key, value := range c.annotations {
+				s.Annotations[AnnotationPrefix+key] = value
+			}
+			observed := settled(t, p, s.Owner, &s).Observed
+			i := slices.IndexFunc(observed, func(r cloud.Resource) bool { return r.Name() == c.resource })
+			if i < 0 || observed[i].Attributes[c.attribute] != c.want {
+				t.Errorf("%s is observed with %s %q, want %q", c.resource, c.attribute, observed[max(i, 0)].Attributes[c.attribute], c.want)
+			}
+			if !strings.Contains(c.attribute, attributeProtection) { // TestProtection has that one
+				settled(t, p, s.Owner, nil)
+			}
+		})
+	}
+}
+
+// TestWrong: what is wrong is named, all of it at once, in one line, and targets are known all the same.
+func TestWrong(t *testing.T) {
+	cases := map[string]struct {
+		annotations map[string]string
+		want        []string
+	}{
+		"unknown":             {map[string]string{"connection-draining-enabled": "true"}, []string{"connection-draining-enabled: unknown"}},
+		"several at once":     {map[string]string{"scheme": "outside", "healthcheck-interval": "1", "subnets": "public"}, []string{"scheme", "healthcheck-interval", "subnets"}},
+		"attribute":           {map[string]string{"attributes": "cross.zone=true"}, []string{`attribute "cross.zone" is not known`}},
+		"target type":         {map[string]string{"nlb-target-type": "ip"}, []string{v1alpha1.AnnotationTargets}},
+		"nlb-ip":              {map[string]string{"type": "nlb-ip"}, []string{v1alpha1.AnnotationTargets}},
+		"elastic, internal":   {map[string]string{"eip-allocations": "eipalloc-01", "subnets": "subnet-0b01"}, []string{"the scheme must be internet-facing"}},
+		"elastic, no subnets": {map[string]string{"scheme": "internet-facing", "eip-allocations": "eipalloc-01"}, []string{"one for each of the subnets"}},
+		"private, external":   {map[string]string{"scheme": "internet-facing", "private-ipv4-addresses": "172.30.16.9", "subnets": "subnet-0b01"}, []string{"the scheme must be internal"}},
+		"groups and lists":    {map[string]string{"security-groups": "sg-01", "security-group-prefix-lists": "pl-01"}, []string{"security-groups"}},
+		"no group and lists":  {map[string]string{"disable-nlb-sg": "true", "security-group-prefix-lists": "pl-01"}, []string{"disable-nlb-sg"}},
+		"ports without TLS":   {map[string]string{"ssl-ports": "80"}, []string{"TLS needs a certificate"}},
+		"two certificates":    {map[string]string{"ssl-cert": testCertificate + "," + testCertificate}, []string{"ssl-cert"}},
+		"timeout":             {map[string]string{"healthcheck-timeout": "20"}, []string{"the timeout (20) is longer than the interval (10)"}},
+		"client addresses":    {map[string]string{"target-group-attributes": "preserve_client_ip.enabled=false"}, []string{"port 53"}},
+		"tag":                 {map[string]string{"additional-resource-tags": "fairlead.dev/owner=me"}, []string{"cannot be a tag"}},
+		"name":                {map[string]string{"name": "internal-mine"}, []string{"name"}},
+		"not here":            {map[string]string{"quic-enabled-ports": "443", "target-node-labels": "a=b"}, []string{"quic-enabled-ports", "target-node-labels"}},
+		"nodes' groups":       {map[string]string{"manage-backend-security-group-rules": "true"}, []string{"manage-backend-security-group-rules"}},
+		"another port":        {map[string]string{"listener-attributes.TCP-81": "tcp.idle_timeout.seconds=60"}, []string{"listener-attributes.TCP-81: unknown"}},
+	}
+	p := testProvider(awstest.New(awstest.Options{}))
+	for name, c := range cases {
+		s := spec("uid-1", 1)
+		s.Annotations = map[string]string{}
+		for key, value := range c.annotations {
+			s.Annotations[AnnotationPrefix+key] = value
+		}
+		desired, err := p.Desired(s)
+		if !cloud.IsClass(err, cloud.UserError) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: the error is %v", name, err)
+			continue
+		}
+		for _, want := range c.want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %q does not name %q", name, err, want)
+			}
+		}
+		if !slices.ContainsFunc(desired, func(r cloud.Resource) bool { return len(r.Targets) > 0 }) {
+			t.Errorf("%s: a balancer with this mistake would not follow the nodes", name)
+		}
+	}
+}
+
+// TestParameters: a class says the same, and annotations come before it.
+func TestParameters(t *testing.T) {
+	crossZone := true
+	parameters, err := json.Marshal(v1alpha1.AWSParameters{Scheme: v1alpha1.SchemeExternal, Subnets: []string{"subnet-0a01"}, CrossZone: &crossZone, ProxyProtocol: true,
+		TLS:         &v1alpha1.AWSTLS{CertificateARN: testCertificate, Ports: []int32{80}, ALPNPolicy: "HTTP1Only", Backend: true},
+		HealthCheck: &v1alpha1.AWSHealthCheck{Protocol: "HTTP", Path: "/up", IntervalSeconds: 20}, Tags: map[string]string{"team": "shop"},
+		TargetGroupAttributes: map[string]string{"deregistration_delay.timeout_seconds": "5"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := testProvider(awstest.New(awstest.Options{}), unlimited)
+	s := spec("uid-1", 1)
+	s.Parameters = parameters
+	s.Annotations = map[string]string{AnnotationPrefix + "healthcheck-path": "/well", AnnotationPrefix + "internal": "true", AnnotationPrefix + "subnets": "subnet-0b01"}
+	byName := map[string]map[string]string{}
+	for _, r := range settled(t, p, s.Owner, &s).Observed {
+		byName[r.Name()] = r.Attributes
+	}
+	got := map[string]string{}
+	for _, at := range [][2]string{{"LoadBalancer/main", scheme}, {"LoadBalancer/main", subnets}, {"LoadBalancer/main", "attribute.load_balancing.cross_zone.enabled"},
+		{"TargetGroup/80", protocol}, {"TargetGroup/80", checkProtocol}, {"TargetGroup/80", checkPath}, {"TargetGroup/80", checkInterval},
+		{"TargetGroup/80", "attribute.proxy_protocol_v2.enabled"}, {"TargetGroup/80", "attribute.deregistration_delay.timeout_seconds"},
+		{"Listener/80", protocol}, {"Listener/80", alpn}, {"Listener/80", tags}} {
+		got[at[0]+" "+at[1]] = byName[at[0]][at[1]]
+	}
+	want := map[string]string{"LoadBalancer/main scheme": "internal", "LoadBalancer/main subnets": "subnet-0b01", "LoadBalancer/main attribute.load_balancing.cross_zone.enabled": "true",
+		"TargetGroup/80 protocol": "TLS", "TargetGroup/80 check.protocol": "HTTP", "TargetGroup/80 check.path": "/well", "TargetGroup/80 check.interval": "20",
+		"TargetGroup/80 attribute.proxy_protocol_v2.enabled": "true", "TargetGroup/80 attribute.deregistration_delay.timeout_seconds": "5",
+		"Listener/80 protocol": "TLS", "Listener/80 alpn": "HTTP1Only", "Listener/80 tags": "team=shop"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("parameters and annotations make (-want +got):\n%s", diff)
+	}
+	s.Parameters = json.RawMessage(`{"region": "us-east-1"}`)
+	if _, err := p.Desired(s); !cloud.IsClass(err, cloud.UserError) || !strings.Contains(err.Error(), "us-east-1") {
+		t.Errorf("another region: %v", err)
+	}
+	s.Parameters = json.RawMessage(`{"shape": "round"}`)
+	if _, err := p.Desired(s); !cloud.IsClass(err, cloud.UserError) || !strings.Contains(err.Error(), "shape") {
+		t.Errorf("an unknown parameter: %v", err)
+	}
+}
+
+// TestTwoProtocolsOnOnePort: one listener serves both, if they have one node port.
+func TestTwoProtocolsOnOnePort(t *testing.T) {
+	p := testProvider(awstest.New(awstest.Options{}), unlimited)
+	s := spec("uid-1", 2)
+	s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	s.Ports = []cloud.Port{
+		{Protocol: "TCP", Port: 53, NodePort: 30053, HealthCheck: cloud.HealthCheck{Protocol: "TCP", Port: 30053}},
+		{Protocol: "UDP", Port: 53, NodePort: 30053, HealthCheck: cloud.HealthCheck{Protocol: "TCP", Port: 30053}},
+	}
+	before := spec("uid-1", 2)
+	before.Ports = s.Ports[:1]
+	address := cloud.Ingresses(settled(t, p, s.Owner, &before).Observed)
+	out := settled(t, p, s.Owner, &s)
+	if diff := cmp.Diff(address, cloud.Ingresses(out.Observed)); diff != "" {
+		t.Errorf("the address changed (-before +after):\n%s", diff)
+	}
+	for _, r := range out.Observed {
+		if r.Kind == KindListener && r.Attributes[protocol] != "TCP_UDP" || r.Kind == KindSecurityGroup && r.Attributes[rules] != "tcp 53-53 192.0.2.0/24,udp 53-53 192.0.2.0/24" {
+			t.Errorf("%s is %v", r.Name(), r.Attributes)
+		}
+	}
+	s.Ports[1].NodePort = 30054
+	if _, err := p.Desired(s); !cloud.IsClass(err, cloud.UserError) || !strings.Contains(err.Error(), "one nodePort for both") {
+		t.Errorf("two node ports: %v", err)
+	}
+}

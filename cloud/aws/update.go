@@ -1,0 +1,264 @@
+package aws
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// Update implements cloud.Provider. Only what differs is sent.
+func (p *Provider) Update(ctx context.Context, owner cloud.Owner, was, is cloud.Resource) error {
+	var err error
+	switch is.Kind {
+	case KindSecurityGroup:
+		err = p.setRules(ctx, was.ID, cloud.SplitList(was.Attributes[rules]), cloud.SplitList(is.Attributes[rules]))
+	case KindTargetGroup:
+		err = p.updateTargetGroup(ctx, was, is)
+	case KindLoadBalancer:
+		err = p.updateBalancer(ctx, was, is)
+	case KindListener:
+		err = p.updateListener(ctx, was, is)
+	}
+	if err != nil {
+		return err
+	}
+	return p.updateTags(ctx, owner, was, is)
+}
+
+func differs(was, is cloud.Resource, names ...string) bool {
+	return slices.ContainsFunc(names, func(name string) bool { return was.Attributes[name] != is.Attributes[name] })
+}
+
+// updateTags is last: it is what says whose something is.
+func (p *Provider) updateTags(ctx context.Context, owner cloud.Owner, was, is cloud.Resource) error {
+	set, remove := retag(owner, was, is)
+	if len(set)+len(remove) == 0 {
+		return nil
+	}
+	if mine := owner.ID(); slices.Contains(is.Owners, mine) && !slices.Contains(was.Owners, mine) {
+		if err := p.unclaimed(ctx, owner, is); err != nil {
+			return err
+		}
+	}
+	if is.Kind == KindSecurityGroup {
+		if len(set) > 0 {
+			if _, err := p.ec2.createTags(ctx, &ec2.CreateTagsInput{Resources: []string{was.ID}, Tags: ec2Tags(set)}); err != nil {
+				return err
+			}
+		}
+		if len(remove) == 0 {
+			return nil
+		}
+		var keys []ec2types.Tag
+		for _, key := range remove {
+			keys = append(keys, ec2types.Tag{Key: aws.String(key)})
+		}
+		_, err := p.ec2.deleteTags(ctx, &ec2.DeleteTagsInput{Resources: []string{was.ID}, Tags: keys})
+		return err
+	}
+	if len(set) > 0 {
+		if _, err := p.elb.AddTags(ctx, &elb.AddTagsInput{ResourceArns: []string{was.ID}, Tags: elbTags(set)}); err != nil {
+			return err
+		}
+	}
+	if len(remove) == 0 {
+		return nil
+	}
+	_, err := p.elb.RemoveTags(ctx, &elb.RemoveTagsInput{ResourceArns: []string{was.ID}, TagKeys: remove})
+	return err
+}
+
+// unclaimed looks whether nobody else has adopted something meanwhile. AWS has no precondition for tags: what is left is the
+// moment between this look and the call after it.
+func (p *Provider) unclaimed(ctx context.Context, owner cloud.Owner, r cloud.Resource) error {
+	have := map[string]map[string]string{}
+	if r.Kind == KindSecurityGroup {
+		found, err := p.securityGroups(ctx, filter("group-id", r.ID))
+		if err != nil {
+			return err
+		}
+		for _, g := range found {
+			have[r.ID] = ec2TagMap(g.Tags)
+		}
+	} else if err := p.readTags(ctx, have, []string{r.ID}); err != nil {
+		return err
+	}
+	if id := have[r.ID][tagOwner]; id != "" && id != string(owner.ID()) {
+		return cloud.Errorf(cloud.Conflict, "%s %s is another's meanwhile", r.Kind, r.ID)
+	}
+	return nil
+}
+
+// setRules lets in what is missing and then takes away what is too much. Where the group is another one than it was, which
+// its answer says, it is looked at again.
+func (p *Provider) setRules(ctx context.Context, id string, was, is []string) error {
+	err := p.changeRules(ctx, id, was, is)
+	if !elsewhere(err) {
+		return err
+	}
+	found, err := p.securityGroups(ctx, filter("group-id", id))
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	err = p.changeRules(ctx, id, cloud.SplitList(ruleList(found[0].IpPermissions)), is)
+	if elsewhere(err) {
+		return cloud.Errorf(cloud.Pending, "the rules of %s are not to be seen yet", id)
+	}
+	return err
+}
+
+// elsewhere reports whether rules were not what they were taken to be.
+func elsewhere(err error) bool {
+	code := codeOf(err)
+	return code == "InvalidPermission.Duplicate" || code == "InvalidPermission.NotFound"
+}
+
+func (p *Provider) changeRules(ctx context.Context, id string, was, is []string) error {
+	without := func(all, some []string) []ec2types.IpPermission {
+		return permissionsOf(slices.DeleteFunc(slices.Clone(all), func(r string) bool { return slices.Contains(some, r) }))
+	}
+	if missing := without(is, was); len(missing) > 0 {
+		if _, err := p.ec2.authorizeIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: aws.String(id), IpPermissions: missing}); err != nil {
+			return err
+		}
+	}
+	if extra := without(was, is); len(extra) > 0 {
+		_, err := p.ec2.revokeIngress(ctx, &ec2.RevokeSecurityGroupIngressInput{GroupId: aws.String(id), IpPermissions: extra})
+		return err
+	}
+	return nil
+}
+
+// permissionsOf is the inverse of ruleList.
+func permissionsOf(list []string) []ec2types.IpPermission {
+	var all []ec2types.IpPermission
+	for _, text := range list {
+		parts := strings.SplitN(text, " ", 3)
+		if len(parts) != 3 {
+			continue // not of ruleList
+		}
+		from, to, _ := strings.Cut(parts[1], "-")
+		perm := ec2types.IpPermission{IpProtocol: aws.String(parts[0])}
+		if parts[0] != "-1" {
+			perm.FromPort, perm.ToPort = int32Of(from), int32Of(to)
+		}
+		switch source := parts[2]; {
+		case strings.HasPrefix(source, "pl-"):
+			perm.PrefixListIds = []ec2types.PrefixListId{{PrefixListId: aws.String(source)}}
+		case strings.HasPrefix(source, "sg-"):
+			perm.UserIdGroupPairs = []ec2types.UserIdGroupPair{{GroupId: aws.String(source)}}
+		case strings.Contains(source, ":"):
+			perm.Ipv6Ranges = []ec2types.Ipv6Range{{CidrIpv6: aws.String(source)}}
+		default:
+			perm.IpRanges = []ec2types.IpRange{{CidrIp: aws.String(source)}}
+		}
+		all = append(all, perm)
+	}
+	return all
+}
+
+func (p *Provider) updateTargetGroup(ctx context.Context, was, is cloud.Resource) error {
+	a := is.Attributes
+	if differs(was, is, checkProtocol, checkPort, checkPath, checkCodes, checkInterval, checkTimeout, checkHealthy, checkUnhealthy) {
+		in := &elb.ModifyTargetGroupInput{TargetGroupArn: aws.String(was.ID), HealthCheckProtocol: types.ProtocolEnum(a[checkProtocol]), HealthCheckPort: aws.String(a[checkPort]),
+			HealthCheckIntervalSeconds: int32Of(a[checkInterval]), HealthCheckTimeoutSeconds: int32Of(a[checkTimeout]),
+			HealthyThresholdCount: int32Of(a[checkHealthy]), UnhealthyThresholdCount: int32Of(a[checkUnhealthy])}
+		if a[checkPath] != "" {
+			in.HealthCheckPath, in.Matcher = aws.String(a[checkPath]), &types.Matcher{HttpCode: aws.String(a[checkCodes])}
+		}
+		if _, err := p.elb.ModifyTargetGroup(ctx, in); err != nil {
+			return err
+		}
+	}
+	return p.setGroupAttributes(ctx, was.ID, awsAttributes(a, was.Attributes))
+}
+
+func (p *Provider) setGroupAttributes(ctx context.Context, arn string, all map[string]string) error {
+	if len(all) == 0 {
+		return nil
+	}
+	in := &elb.ModifyTargetGroupAttributesInput{TargetGroupArn: aws.String(arn)}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		in.Attributes = append(in.Attributes, types.TargetGroupAttribute{Key: aws.String(name), Value: aws.String(all[name])})
+	}
+	_, err := p.elb.ModifyTargetGroupAttributes(ctx, in)
+	return err
+}
+
+func (p *Provider) setBalancerAttributes(ctx context.Context, arn string, all map[string]string) error {
+	if len(all) == 0 {
+		return nil
+	}
+	in := &elb.ModifyLoadBalancerAttributesInput{LoadBalancerArn: aws.String(arn)}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		in.Attributes = append(in.Attributes, types.LoadBalancerAttribute{Key: aws.String(name), Value: aws.String(all[name])})
+	}
+	_, err := p.elb.ModifyLoadBalancerAttributes(ctx, in)
+	return err
+}
+
+func (p *Provider) setListenerAttributes(ctx context.Context, arn string, all map[string]string) error {
+	if len(all) == 0 {
+		return nil
+	}
+	in := &elb.ModifyListenerAttributesInput{ListenerArn: aws.String(arn)}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		in.Attributes = append(in.Attributes, types.ListenerAttribute{Key: aws.String(name), Value: aws.String(all[name])})
+	}
+	_, err := p.elb.ModifyListenerAttributes(ctx, in)
+	return err
+}
+
+func (p *Provider) updateBalancer(ctx context.Context, was, is cloud.Resource) error {
+	a, moved := is.Attributes, false
+	if list, given := a[subnets]; given {
+		moved = list != was.Attributes[subnets]
+	}
+	if moved || differs(was, is, addressType, sourceNAT) {
+		in := &elb.SetSubnetsInput{LoadBalancerArn: aws.String(was.ID), IpAddressType: types.IpAddressType(a[addressType]),
+			EnablePrefixForIpv6SourceNat: types.EnablePrefixForIpv6SourceNatEnum(a[sourceNAT])}
+		where := over(was.Attributes)
+		if moved {
+			where[subnets], where[addresses] = a[subnets], a[addresses]
+		}
+		var err error
+		if in.SubnetMappings, err = p.mappings(ctx, where); err != nil {
+			return err
+		}
+		if _, err := p.elb.SetSubnets(ctx, in); err != nil {
+			return err
+		}
+	}
+	if groups := groupsOf(is); len(groups) > 0 && (differs(was, is, securityGroups) || !slices.Equal(groups, groupsOf(was))) {
+		if _, err := p.elb.SetSecurityGroups(ctx, &elb.SetSecurityGroupsInput{LoadBalancerArn: aws.String(was.ID), SecurityGroups: groups}); err != nil {
+			return err
+		}
+	}
+	return p.setBalancerAttributes(ctx, was.ID, awsAttributes(a, was.Attributes))
+}
+
+func (p *Provider) updateListener(ctx context.Context, was, is cloud.Resource) error {
+	_, actions := forwarding(is)
+	_, before := forwarding(was)
+	if aws.ToString(actions[0].TargetGroupArn) != aws.ToString(before[0].TargetGroupArn) || differs(was, is, protocol, certificate, tlsPolicy, alpn) {
+		in := &elb.ModifyListenerInput{ListenerArn: aws.String(was.ID), DefaultActions: actions, Protocol: types.ProtocolEnum(is.Attributes[protocol])}
+		in.Certificates, in.SslPolicy, in.AlpnPolicy = tlsOf(is)
+		if _, err := p.elb.ModifyListener(ctx, in); err != nil {
+			return err
+		}
+	}
+	from := was.Attributes
+	if differs(was, is, protocol) {
+		from = map[string]string{attributePrefix + attributeIdle: "350"}
+	}
+	return p.setListenerAttributes(ctx, was.ID, awsAttributes(is.Attributes, from))
+}
