@@ -45,7 +45,7 @@ var open = []string{"create lacks rule icmp", "delete leaves group k8s-shop-cart
 func TestStopped(t *testing.T) {
 	w := newWorld(t)
 	w.settled(w.pass(t.Context()))
-	want := w.amazon.things()
+	want := w.amazon.things(w.t)
 	found := map[string]bool{}
 	for _, step := range []string{"create", "delete"} {
 		for _, after := range []bool{false, true} {
@@ -65,11 +65,11 @@ func TestStopped(t *testing.T) {
 				w.restart()
 				if step == "create" {
 					w.settled(w.pass(t.Context()))
-					note(found, "create lacks ", want, w.amazon.things())
-					note(found, "create has ", w.amazon.things(), want)
+					note(found, "create lacks ", want, w.amazon.things(w.t))
+					note(found, "create has ", w.amazon.things(w.t), want)
 				}
 				w.settled(w.release(t.Context()))
-				note(found, step+" leaves ", w.amazon.things(), nil)
+				note(found, step+" leaves ", w.amazon.things(w.t), nil)
 			}
 		}
 	}
