@@ -8,6 +8,7 @@ import (
 
 // sdks are what a build tag of cmd/manager leaves out together with its cloud.
 var sdks = map[string][]string{
+	"without_aws": {"github.com/aws/...", module + "/cloud/aws/..."},
 	"without_gcp": {"google.golang.org/api/compute/...", "google.golang.org/api/option/...", "cloud.google.com/go/compute/metadata/...", module + "/cloud/gcp/..."},
 }
 
