@@ -1,0 +1,239 @@
+package azure
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
+
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// network is what is used of Azure. What is written carries the ETag that it is written over, or absent. Every error of
+// Azure's is a *refusal. What Azure goes on with is told by the provisioning state; outcome tells how it ended.
+type network interface {
+	Balancers(ctx context.Context) ([]*armnetwork.LoadBalancer, error)
+	Balancer(ctx context.Context, name string) (*armnetwork.LoadBalancer, error)
+	PutBalancer(ctx context.Context, lb *armnetwork.LoadBalancer, match string) (*armnetwork.LoadBalancer, outcome, error)
+	DeleteBalancer(ctx context.Context, name, match string) error
+	PutPool(ctx context.Context, balancer string, pool *armnetwork.BackendAddressPool) error
+
+	PublicIPs(ctx context.Context) ([]*armnetwork.PublicIPAddress, error)
+	PublicIP(ctx context.Context, group, name string) (*armnetwork.PublicIPAddress, error)
+	PutPublicIP(ctx context.Context, ip *armnetwork.PublicIPAddress, match string) (*armnetwork.PublicIPAddress, error)
+	DeletePublicIP(ctx context.Context, name, match string) error
+
+	SecurityGroup(ctx context.Context) (*armnetwork.SecurityGroup, error)
+	PutSecurityGroup(ctx context.Context, group *armnetwork.SecurityGroup, match string) (*armnetwork.SecurityGroup, outcome, error)
+
+	LinkServices(ctx context.Context) ([]*armnetwork.PrivateLinkService, error)
+	PutLinkService(ctx context.Context, service *armnetwork.PrivateLinkService, match string) (*armnetwork.PrivateLinkService, error)
+	DeleteLinkService(ctx context.Context, name, match string) error
+}
+
+// outcome returns how an operation that goes on ended: its error, or nil also while it still goes on.
+type outcome func(ctx context.Context) error
+
+// absent, for an ETag: there must be nothing yet.
+const absent = ""
+
+// client is Azure.
+type client struct {
+	config    Config
+	balancers *armnetwork.LoadBalancersClient
+	pools     *armnetwork.LoadBalancerBackendAddressPoolsClient
+	addresses *armnetwork.PublicIPAddressesClient
+	groups    *armnetwork.SecurityGroupsClient
+	links     *armnetwork.PrivateLinkServicesClient
+}
+
+var _ network = (*client)(nil)
+
+func newClient(config Config, credential azcore.TokenCredential, options policy.ClientOptions) (*client, error) {
+	// The core retries, and knows who else is waiting.
+	options.Retry = policy.RetryOptions{MaxRetries: -1}
+	options.PerCallPolicies = append(options.PerCallPolicies, waiter{})
+	options.Telemetry.ApplicationID = "fairlead"
+	factory, err := armnetwork.NewClientFactory(config.SubscriptionID, credential,
+		&arm.ClientOptions{ClientOptions: options, DisableRPRegistration: true})
+	if err != nil {
+		return nil, err
+	}
+	return &client{config: config, balancers: factory.NewLoadBalancersClient(), pools: factory.NewLoadBalancerBackendAddressPoolsClient(),
+		addresses: factory.NewPublicIPAddressesClient(), groups: factory.NewSecurityGroupsClient(),
+		links: factory.NewPrivateLinkServicesClient()}, nil
+}
+
+// waiter has every request wait for the account's limits.
+type waiter struct{}
+
+// Do implements policy.Policy.
+func (waiter) Do(request *policy.Request) (*http.Response, error) {
+	kind := cloud.Write
+	if request.Raw().Method == http.MethodGet {
+		kind = cloud.Read
+	}
+	if err := cloud.Wait(request.Raw().Context(), kind); err != nil {
+		return nil, err
+	}
+	return request.Next()
+}
+
+// matching adds the precondition of a write.
+func matching(ctx context.Context, match string) context.Context {
+	if match == absent {
+		return policy.WithHTTPHeader(ctx, http.Header{"If-None-Match": {"*"}})
+	}
+	return policy.WithHTTPHeader(ctx, http.Header{"If-Match": {match}})
+}
+
+// written returns what Azure answered to a write that may still go on.
+func written[T any](raw *http.Response) (*T, error) {
+	body := new(T)
+	if err := runtime.UnmarshalAsJSON(raw, body); err != nil {
+		return nil, err
+	}
+	return body, nil
+}
+
+// ending is the outcome of a poller.
+func ending[T any](poller *runtime.Poller[T]) outcome {
+	return func(ctx context.Context) error {
+		if !poller.Done() {
+			if _, err := poller.Poll(ctx); err != nil {
+				return refused(err)
+			}
+		}
+		if !poller.Done() {
+			return nil
+		}
+		_, err := poller.Result(ctx)
+		return refused(err)
+	}
+}
+
+func (c *client) Balancers(ctx context.Context) ([]*armnetwork.LoadBalancer, error) {
+	var all []*armnetwork.LoadBalancer
+	pager := c.balancers.NewListPager(c.config.ResourceGroup, nil)
+	for pager.More() {
+		page, err := pager.NextPage(ctx)
+		if err != nil {
+			return nil, refused(err)
+		}
+		all = append(all, page.Value...)
+	}
+	return all, nil
+}
+
+func (c *client) Balancer(ctx context.Context, name string) (*armnetwork.LoadBalancer, error) {
+	answer, err := c.balancers.Get(ctx, c.config.ResourceGroup, name, nil)
+	if err != nil {
+		return nil, refused(err)
+	}
+	return &answer.LoadBalancer, nil
+}
+
+func (c *client) PutBalancer(ctx context.Context, lb *armnetwork.LoadBalancer, match string) (*armnetwork.LoadBalancer, outcome, error) {
+	var raw *http.Response
+	poller, err := c.balancers.BeginCreateOrUpdate(policy.WithCaptureResponse(matching(ctx, match), &raw), c.config.ResourceGroup, *lb.Name, *lb, nil)
+	if err != nil {
+		return nil, nil, refused(err)
+	}
+	after, err := written[armnetwork.LoadBalancer](raw)
+	return after, ending(poller), err
+}
+
+func (c *client) DeleteBalancer(ctx context.Context, name, match string) error {
+	_, err := c.balancers.BeginDelete(matching(ctx, match), c.config.ResourceGroup, name, nil)
+	return refused(err)
+}
+
+func (c *client) PutPool(ctx context.Context, balancer string, pool *armnetwork.BackendAddressPool) error {
+	_, err := c.pools.BeginCreateOrUpdate(ctx, c.config.ResourceGroup, balancer, *pool.Name, *pool, nil)
+	return refused(err)
+}
+
+func (c *client) PublicIPs(ctx context.Context) ([]*armnetwork.PublicIPAddress, error) {
+	var all []*armnetwork.PublicIPAddress
+	pager := c.addresses.NewListPager(c.config.ResourceGroup, nil)
+	for pager.More() {
+		page, err := pager.NextPage(ctx)
+		if err != nil {
+			return nil, refused(err)
+		}
+		all = append(all, page.Value...)
+	}
+	return all, nil
+}
+
+func (c *client) PublicIP(ctx context.Context, group, name string) (*armnetwork.PublicIPAddress, error) {
+	answer, err := c.addresses.Get(ctx, group, name, nil)
+	if err != nil {
+		return nil, refused(err)
+	}
+	return &answer.PublicIPAddress, nil
+}
+
+func (c *client) PutPublicIP(ctx context.Context, ip *armnetwork.PublicIPAddress, match string) (*armnetwork.PublicIPAddress, error) {
+	var raw *http.Response
+	_, err := c.addresses.BeginCreateOrUpdate(policy.WithCaptureResponse(matching(ctx, match), &raw), c.config.ResourceGroup, *ip.Name, *ip, nil)
+	if err != nil {
+		return nil, refused(err)
+	}
+	return written[armnetwork.PublicIPAddress](raw)
+}
+
+func (c *client) DeletePublicIP(ctx context.Context, name, match string) error {
+	_, err := c.addresses.BeginDelete(matching(ctx, match), c.config.ResourceGroup, name, nil)
+	return refused(err)
+}
+
+func (c *client) SecurityGroup(ctx context.Context) (*armnetwork.SecurityGroup, error) {
+	answer, err := c.groups.Get(ctx, c.config.SecurityGroupResourceGroup, c.config.SecurityGroupName, nil)
+	if err != nil {
+		return nil, refused(err)
+	}
+	return &answer.SecurityGroup, nil
+}
+
+func (c *client) PutSecurityGroup(ctx context.Context, group *armnetwork.SecurityGroup, match string) (*armnetwork.SecurityGroup, outcome, error) {
+	var raw *http.Response
+	poller, err := c.groups.BeginCreateOrUpdate(policy.WithCaptureResponse(matching(ctx, match), &raw),
+		c.config.SecurityGroupResourceGroup, c.config.SecurityGroupName, *group, nil)
+	if err != nil {
+		return nil, nil, refused(err)
+	}
+	after, err := written[armnetwork.SecurityGroup](raw)
+	return after, ending(poller), err
+}
+
+func (c *client) LinkServices(ctx context.Context) ([]*armnetwork.PrivateLinkService, error) {
+	var all []*armnetwork.PrivateLinkService
+	pager := c.links.NewListPager(c.config.ResourceGroup, nil)
+	for pager.More() {
+		page, err := pager.NextPage(ctx)
+		if err != nil {
+			return nil, refused(err)
+		}
+		all = append(all, page.Value...)
+	}
+	return all, nil
+}
+
+func (c *client) PutLinkService(ctx context.Context, service *armnetwork.PrivateLinkService, match string) (*armnetwork.PrivateLinkService, error) {
+	var raw *http.Response
+	_, err := c.links.BeginCreateOrUpdate(policy.WithCaptureResponse(matching(ctx, match), &raw), c.config.ResourceGroup, *service.Name, *service, nil)
+	if err != nil {
+		return nil, refused(err)
+	}
+	return written[armnetwork.PrivateLinkService](raw)
+}
+
+func (c *client) DeleteLinkService(ctx context.Context, name, match string) error {
+	_, err := c.links.BeginDelete(matching(ctx, match), c.config.ResourceGroup, name, nil)
+	return refused(err)
+}

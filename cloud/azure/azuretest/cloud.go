@@ -1,0 +1,269 @@
+package azuretest
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// Subscription and ResourceGroup that exist. Others do not.
+const (
+	Subscription  = "11111111-2222-3333-4444-555555555555"
+	ResourceGroup = "cluster"
+	Location      = "westeurope"
+)
+
+// Options of a Cloud. The zero value is one that does everything at once and without limits but Azure's own.
+type Options struct {
+	// Slow is how long a PUT or a DELETE goes on after it was accepted.
+	Slow time.Duration
+	// ReadLag is how far GET is behind. Writes know what is.
+	ReadLag time.Duration
+	// Limits of the subscription: what exceeds them is answered with 429, with Retry-After unless NoRetryAfter.
+	Limits       cloud.Limits
+	NoRetryAfter bool
+	// MaxRules of a balancer; 0: 250.
+	MaxRules int
+	// MaxPublicIPs of the subscription; 0: 1000.
+	MaxPublicIPs int
+	// Denied are the actions that the caller may not do, such as Microsoft.Network/publicIPAddresses/write.
+	Denied []string
+}
+
+// Call is one request, as hooks see it.
+type Call struct {
+	// Method and Type of the resource, such as loadBalancers; of a child both, with a slash between.
+	Method, Type string
+	// After: it is done, and its answer is on the way.
+	After bool
+}
+
+// Write reports whether it changes anything.
+func (c Call) Write() bool { return c.Method != http.MethodGet }
+
+// Action is the permission that it needs.
+func (c Call) Action() string {
+	verb := map[string]string{http.MethodGet: "read", http.MethodPut: "write", http.MethodPatch: "write", http.MethodDelete: "delete"}[c.Method]
+	return "Microsoft.Network/" + c.Type + "/" + verb
+}
+
+// Fault makes coming requests fail.
+type Fault struct {
+	// Method and Type that it waits for; empty: any.
+	Method, Type string
+	// Times that it strikes; 0: once.
+	Times int
+	// Refusal that is answered.
+	Refusal Refusal
+	// Late: the request is accepted, and the operation fails in the end.
+	Late bool
+	// After: the request is done first, only its answer is lost.
+	After bool
+}
+
+// Cloud is the network. For several goroutines.
+type Cloud struct {
+	options Options
+	hook    atomic.Pointer[func(Call) error]
+
+	mu            sync.Mutex
+	things        map[string]*thing // by path in lower case; replaced, never changed
+	undo          []undone          // the latest last, as far back as ReadLag
+	operations    map[string]*operation
+	faults        []Fault
+	actions       map[string]bool
+	reads, writes allowance
+	version       int
+	nextAddress   [2]int // IPv4, IPv6
+}
+
+// New makes a network with nothing in it.
+func New(options Options) *Cloud {
+	if options.MaxRules == 0 {
+		options.MaxRules = 250
+	}
+	if options.MaxPublicIPs == 0 {
+		options.MaxPublicIPs = 1000
+	}
+	return &Cloud{options: options, things: map[string]*thing{}, operations: map[string]*operation{}, actions: map[string]bool{},
+		reads: allowance{limit: options.Limits.Reads}, writes: allowance{limit: options.Limits.Writes}}
+}
+
+// SetHook has hook called before and after each request that comes by Transport. Its error is returned to the caller instead
+// of the request being done, or instead of its answer. Nil takes it away.
+func (c *Cloud) SetHook(hook func(Call) error) {
+	if hook == nil {
+		c.hook.Store(nil)
+		return
+	}
+	c.hook.Store(&hook)
+}
+
+// Inject adds faults. They strike in the order in which they were added.
+func (c *Cloud) Inject(faults ...Fault) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.faults = append(c.faults, faults...)
+}
+
+// Actions are the permissions that were needed so far.
+func (c *Cloud) Actions() map[string]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := map[string]bool{}
+	for action := range c.actions {
+		all[action] = true
+	}
+	return all
+}
+
+// Transport hands requests of the SDK's client to the network without a socket.
+func (c *Cloud) Transport() policy.Transporter { return transport{c} }
+
+type transport struct{ cloud *Cloud }
+
+// Do implements policy.Transporter.
+func (t transport) Do(request *http.Request) (*http.Response, error) {
+	call := Call{Method: request.Method}
+	if p, ok := parsePath(request.URL.Path); ok {
+		call.Type = p.typ()
+	}
+	if err := t.hook(call); err != nil {
+		return nil, err
+	}
+	recorder := httptest.NewRecorder()
+	t.cloud.ServeHTTP(recorder, request)
+	call.After = true
+	if err := t.hook(call); err != nil {
+		return nil, err
+	}
+	response := recorder.Result()
+	response.Request = request
+	return response, nil
+}
+
+func (t transport) hook(call Call) error {
+	if hook := t.cloud.hook.Load(); hook != nil {
+		return (*hook)(call)
+	}
+	return nil
+}
+
+// ServeHTTP implements http.Handler.
+func (c *Cloud) ServeHTTP(w http.ResponseWriter, request *http.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settle()
+	answer, refusal := c.answer(request)
+	if refusal != nil {
+		refusal.write(w)
+		return
+	}
+	answer.write(w)
+}
+
+func (c *Cloud) answer(request *http.Request) (*answer, *Refusal) {
+	if request.Header.Get("Authorization") == "" {
+		return nil, refuse(http.StatusUnauthorized, "AuthenticationFailed", "the 'Authorization' header is missing")
+	}
+	if request.URL.Query().Get("api-version") == "" {
+		return nil, refuse(http.StatusBadRequest, "MissingApiVersionParameter", "the api-version query parameter is required")
+	}
+	if id, ok := operationOf(request.URL.Path); ok && request.Method == http.MethodGet {
+		return c.poll(id)
+	}
+	p, ok := parsePath(request.URL.Path)
+	if !ok {
+		return nil, refuse(http.StatusNotFound, "InvalidResourceType", "there is nothing at %s", request.URL.Path)
+	}
+	if !strings.EqualFold(p.subscription, Subscription) {
+		return nil, refuse(http.StatusNotFound, "SubscriptionNotFound", "the subscription '%s' could not be found", p.subscription)
+	}
+	if !strings.EqualFold(p.group, ResourceGroup) {
+		return nil, refuse(http.StatusNotFound, "ResourceGroupNotFound", "resource group '%s' could not be found", p.group)
+	}
+	call := Call{Method: request.Method, Type: p.typ()}
+	c.actions[call.Action()] = true
+	for _, denied := range c.options.Denied {
+		if denied == call.Action() {
+			return nil, refuse(http.StatusForbidden, "AuthorizationFailed", "the client does not have authorization to perform action '%s'", denied)
+		}
+	}
+	if r := c.throttle(call.Write()); r != nil {
+		return nil, r
+	}
+	if f := c.fault(call, func(f Fault) bool { return !f.Late && !f.After }); f != nil {
+		return nil, &f.Refusal
+	}
+	answer, refusal := c.serve(p, request)
+	if refusal == nil {
+		if f := c.fault(call, func(f Fault) bool { return f.After }); f != nil {
+			return nil, &f.Refusal
+		}
+	}
+	return answer, refusal
+}
+
+func (c *Cloud) fault(call Call, when func(Fault) bool) *Fault {
+	for i := range c.faults {
+		f := c.faults[i]
+		if !when(f) || f.Method != "" && f.Method != call.Method || f.Type != "" && f.Type != call.Type {
+			continue
+		}
+		if c.faults[i].Times--; c.faults[i].Times <= 0 {
+			c.faults = append(c.faults[:i:i], c.faults[i+1:]...)
+		}
+		return &f
+	}
+	return nil
+}
+
+// path is where a resource is.
+type path struct {
+	subscription, group, kind, name string
+	child, childName                string
+}
+
+// typ is the resource's type without the namespace.
+func (p path) typ() string {
+	if p.child != "" {
+		return p.kind + "/" + p.child
+	}
+	return p.kind
+}
+
+// id of the resource, or of the parent of a child.
+func (p path) id() string {
+	return fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.Network/%s/%s", p.subscription, p.group, p.kind, p.name)
+}
+
+// parsePath reads /subscriptions/S/resourceGroups/G/providers/Microsoft.Network/KIND[/NAME[/CHILD/NAME]].
+func parsePath(text string) (path, bool) {
+	parts := strings.Split(strings.Trim(text, "/"), "/")
+	if len(parts) < 7 || len(parts) > 10 || len(parts) == 9 || !strings.EqualFold(parts[0], "subscriptions") ||
+		!strings.EqualFold(parts[2], "resourceGroups") || !strings.EqualFold(parts[4], "providers") ||
+		!strings.EqualFold(parts[5], "Microsoft.Network") {
+		return path{}, false
+	}
+	p := path{subscription: parts[1], group: parts[3], kind: parts[6]}
+	for _, k := range kinds {
+		if strings.EqualFold(k.name, p.kind) {
+			p.kind = k.name
+		}
+	}
+	if len(parts) > 7 {
+		p.name = parts[7]
+	}
+	if len(parts) == 10 {
+		p.child, p.childName = parts[8], parts[9]
+	}
+	return p, true
+}

@@ -1,0 +1,80 @@
+package azuretest
+
+import (
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
+)
+
+func acceptLinkService(c *Cloud, t, before *thing) *Refusal {
+	service := t.body.(*armnetwork.PrivateLinkService)
+	if r := checkResource(t.path.name, service.Location, service.Tags); r != nil {
+		return r
+	}
+	p := service.Properties
+	if p == nil || len(p.LoadBalancerFrontendIPConfigurations) == 0 || len(p.IPConfigurations) == 0 {
+		return bad("PrivateLinkServiceMissingProperty", "private link service %s needs a frontend and an IP configuration", t.path.name)
+	}
+	if len(p.IPConfigurations) > 8 {
+		return bad("PrivateLinkServiceTooManyIPConfigurations", "private link service %s has %d IP configurations, 8 at most", t.path.name, len(p.IPConfigurations))
+	}
+	for _, f := range p.LoadBalancerFrontendIPConfigurations {
+		id := value(f.ID)
+		if !c.hasInternalFrontend(id) {
+			return bad("InvalidResourceReference", "resource %s referenced by %s is no internal frontend", id, t.path.id())
+		}
+		if user := c.linkedBy(id); user != "" && key(user) != key(t.path.id()) {
+			return bad("FrontendIPConfigInUseByPrivateLinkService", "frontend %s is used by %s", id, user)
+		}
+	}
+	for _, ip := range p.IPConfigurations {
+		if ip.Properties == nil || ip.Properties.Subnet == nil || value(ip.Name) == "" {
+			return bad("PrivateLinkServiceMissingProperty", "an IP configuration of %s needs a name and a subnet", t.path.name)
+		}
+	}
+	p.Alias = new(t.path.name + ".00000000-0000-0000-0000-000000000000." + Location + ".azure.privatelinkservice")
+	if before != nil {
+		p.Alias = before.body.(*armnetwork.PrivateLinkService).Properties.Alias
+	}
+	return nil
+}
+
+func (c *Cloud) hasInternalFrontend(id string) bool {
+	for _, t := range c.things {
+		if t.kind != balancers {
+			continue
+		}
+		if f := frontendOf(t, id); f != nil && f.Properties.Subnet != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// linkedBy returns the id of the private link service that uses a frontend; empty: none.
+func (c *Cloud) linkedBy(frontend string) string {
+	for _, t := range c.things {
+		service, ok := t.body.(*armnetwork.PrivateLinkService)
+		if !ok {
+			continue
+		}
+		for _, f := range service.Properties.LoadBalancerFrontendIPConfigurations {
+			if key(value(f.ID)) == key(frontend) {
+				return t.path.id()
+			}
+		}
+	}
+	return ""
+}
+
+func stampLinkService(t *thing) any {
+	service := clone(t.body.(*armnetwork.PrivateLinkService))
+	service.ID, service.Name, service.Etag = new(t.path.id()), new(t.path.name), new(t.etag)
+	service.Properties.ProvisioningState = new(t.state)
+	return service
+}
+
+func freeLinkService(_ *Cloud, t *thing) *Refusal {
+	if len(t.body.(*armnetwork.PrivateLinkService).Properties.PrivateEndpointConnections) > 0 {
+		return bad("PrivateLinkServiceHasPrivateEndpointConnections", "private link service %s has private endpoint connections", t.path.id())
+	}
+	return nil
+}

@@ -1,0 +1,247 @@
+package azure
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
+
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// balancerDocument says how a balancer is read and written. With the last rule it is deleted.
+func (p *Provider) balancerDocument(name string) document[armnetwork.LoadBalancer] {
+	known := func() *armnetwork.LoadBalancer {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.memory.current == nil {
+			return nil
+		}
+		return p.memory.current.balancers[name]
+	}
+	noted := func(lb *armnetwork.LoadBalancer) {
+		p.note(func(v *view) {
+			if lb == nil {
+				delete(v.balancers, name)
+			} else {
+				v.balancers[name] = lb
+			}
+		})
+	}
+	return document[armnetwork.LoadBalancer]{
+		known: known,
+		load: func(ctx context.Context) (*armnetwork.LoadBalancer, error) {
+			lb, err := p.network.Balancer(ctx, name)
+			if hasStatus(err, http.StatusNotFound) {
+				lb, err = nil, nil
+			}
+			if err == nil {
+				noted(lb)
+			}
+			return lb, err
+		},
+		copied: func(lb *armnetwork.LoadBalancer) *armnetwork.LoadBalancer {
+			if lb == nil {
+				return &armnetwork.LoadBalancer{Name: new(name), Location: new(p.config.Location), Tags: map[string]*string{},
+					SKU:        &armnetwork.LoadBalancerSKU{Name: new(armnetwork.LoadBalancerSKUNameStandard)},
+					Properties: &armnetwork.LoadBalancerPropertiesFormat{}}
+			}
+			return copied(lb)
+		},
+		store: func(ctx context.Context, next, was *armnetwork.LoadBalancer) (*armnetwork.LoadBalancer, outcome, error) {
+			match := absent
+			if was != nil {
+				match = value(was.Etag)
+			}
+			p := p.network
+			rest := next.Properties
+			if was != nil && len(rest.LoadBalancingRules)+len(rest.OutboundRules)+len(rest.InboundNatRules) == 0 {
+				if err := p.DeleteBalancer(ctx, name, match); err != nil {
+					return nil, nil, err
+				}
+				left := *next
+				state := *next.Properties
+				state.ProvisioningState = new(armnetwork.ProvisioningStateDeleting)
+				left.Properties = &state
+				noted(&left) // until it is seen to be gone
+				return &left, nil, nil
+			}
+			after, ended, err := p.PutBalancer(ctx, next, match)
+			if err == nil {
+				noted(after)
+			}
+			return after, ended, err
+		},
+		state: func(lb *armnetwork.LoadBalancer) cloud.State {
+			if lb == nil {
+				return cloud.StateReady
+			}
+			return stateOf(lb.Properties.ProvisioningState)
+		},
+	}
+}
+
+// copied copies one of the SDK's values.
+func copied[T any](body *T) *T {
+	text, err := json.Marshal(body)
+	if err != nil {
+		panic(fmt.Sprintf("azure: %T cannot be written as JSON: %v", body, err)) // it came as JSON
+	}
+	other := new(T)
+	if err := json.Unmarshal(text, other); err != nil {
+		panic(fmt.Sprintf("azure: %T cannot be read from JSON: %v", body, err))
+	}
+	return other
+}
+
+// createRules finds a balancer for a Service's part and asks for it to be written.
+func (p *Provider) createRules(ctx context.Context, v *view, owner cloud.Owner, desired cloud.Resource) (cloud.Resource, error) {
+	pt, err := partOf(owner, desired)
+	if err != nil {
+		return cloud.Resource{}, cloud.Errorf(cloud.UserError, "%w", err)
+	}
+	balancer, err := p.choose(v, owner, pt)
+	if err != nil {
+		return cloud.Resource{}, err
+	}
+	desired.ID = partID(p.config.balancerID(balancer), pt.name)
+	return p.submitted(desired, p.submitRules(ctx, v, owner, desired))
+}
+
+// choose returns the balancer that the part is in, or is to be made in; else that of its frontend, which others of the group
+// may have made; else the first that has room. What is gathered counts as if it were there.
+func (p *Provider) choose(v *view, owner cloud.Owner, pt *part) (string, error) {
+	for n := 1; ; n++ {
+		name := balancerName(owner.ClusterID, pt.source.internal, n)
+		lb := v.balancers[name]
+		gathered, coming := p.writer(name).gathering()
+		if lb == nil && len(gathered) == 0 {
+			break
+		}
+		id := partID(p.config.balancerID(name), pt.name)
+		if slices.ContainsFunc(gathered, func(r cloud.Resource) bool { return r.ID == id || r.Attributes["frontend"] == pt.frontend }) {
+			return name, nil
+		}
+		if lb == nil {
+			continue
+		}
+		if hasFrontend(lb, pt.frontend) {
+			if len(lb.Properties.LoadBalancingRules)+coming+len(pt.rules) > maxRules {
+				return "", cloud.Errorf(cloud.Quota, "balancer %s, which has the address of the group, is full: %d rules", name, maxRules)
+			}
+			return name, nil
+		}
+	}
+	for n := 1; ; n++ {
+		name := balancerName(owner.ClusterID, pt.source.internal, n)
+		_, coming := p.writer(name).gathering()
+		lb := v.balancers[name]
+		if lb == nil {
+			if coming+len(pt.rules) <= maxRules {
+				return name, nil
+			}
+			continue
+		}
+		if tag(lb.Tags, tagCluster) != owner.ClusterID {
+			return "", cloud.Errorf(cloud.Conflict, "the load balancer %s is not this cluster's: it is left alone; remove or rename it", name)
+		}
+		if len(lb.Properties.LoadBalancingRules)+coming+len(pt.rules) <= maxRules {
+			return name, nil
+		}
+	}
+}
+
+func hasFrontend(lb *armnetwork.LoadBalancer, name string) bool {
+	return slices.ContainsFunc(lb.Properties.FrontendIPConfigurations, func(f *armnetwork.FrontendIPConfiguration) bool { return value(f.Name) == name })
+}
+
+// submitRules asks for a Service's part to be as desired.
+func (p *Provider) submitRules(ctx context.Context, v *view, owner cloud.Owner, desired cloud.Resource) error {
+	balancer, _, ok := splitPart(desired.ID)
+	if !ok {
+		return cloud.Errorf(cloud.NotFound, "%s is no part of a balancer", desired.ID)
+	}
+	w := p.writer(balancer)
+	if has(v.find(KindRules, desired.ID), desired) && !w.wants(changeKey(desired)) {
+		cloud.Unsent(ctx)
+		return nil
+	}
+	pt, err := partOf(owner, desired)
+	if err != nil {
+		return cloud.Errorf(cloud.UserError, "%w", err)
+	}
+	if pt.publicIP, err = p.publicIP(v, pt, desired); err != nil {
+		return err
+	}
+	want := desired
+	want.Owners = []cloud.OwnerID{owner.ID()}
+	return w.submit(ctx, &change[armnetwork.LoadBalancer]{key: changeKey(want), owner: owner.ID(), want: want, rules: len(pt.rules),
+		apply: func(lb *armnetwork.LoadBalancer) (bool, error) {
+			if lb.Tags == nil {
+				lb.Tags = map[string]*string{}
+			}
+			switch of, made := tag(lb.Tags, tagCluster), lb.Etag != nil; {
+			case !made:
+				lb.Tags[tagCluster] = new(owner.ClusterID)
+			case of != owner.ClusterID:
+				return false, cloud.Errorf(cloud.Conflict, "the load balancer %s is not this cluster's", balancer)
+			}
+			before := copied(lb.Properties)
+			pt.put(p.config, lb)
+			if len(lb.Properties.LoadBalancingRules) > maxRules && len(lb.Properties.LoadBalancingRules) > len(before.LoadBalancingRules) {
+				lb.Properties = before
+				return false, cloud.Errorf(cloud.Quota, "balancer %s is full: it would have more than %d rules", balancer, maxRules)
+			}
+			return true, nil
+		}})
+}
+
+// publicIP returns the id of the public address of a part's frontend; empty: it is internal.
+func (p *Provider) publicIP(v *view, pt *part, desired cloud.Resource) (string, error) {
+	switch pt.source.mode() {
+	case 'i':
+		return "", nil
+	case 'n':
+		group, name, _ := strings.Cut(pt.source.named, "/")
+		return p.config.publicIPID(group, name), nil
+	case 'a':
+		for id, ip := range v.addresses {
+			if value(ip.Properties.IPAddress) == pt.source.address && tag(ip.Tags, tagCluster) == "" {
+				return p.config.publicIPID(strings.Split(id, "/")[4], value(ip.Name)), nil
+			}
+		}
+		return "", cloud.Errorf(cloud.UserError, "resource group %s has no public address %s of its own", p.config.ResourceGroup, pt.source.address)
+	}
+	for _, dep := range desired.DependsOn {
+		if dep.Kind == KindPublicIP && dep.ID != "" {
+			return dep.ID, nil
+		}
+	}
+	return "", waiting(desired.Name())
+}
+
+func (p *Provider) deleteRules(ctx context.Context, v *view, owner cloud.Owner, observed cloud.Resource) error {
+	balancer, name, ok := splitPart(observed.ID)
+	if !ok {
+		return nil
+	}
+	w := p.writer(balancer)
+	if v.find(KindRules, observed.ID) == nil {
+		if !w.withdraw(changeKey(observed)) && w.wants(changeKey(observed)) {
+			return waiting(observed.Name()) // it is being written now
+		}
+		cloud.Unsent(ctx)
+		return nil
+	}
+	return w.submit(ctx, &change[armnetwork.LoadBalancer]{key: changeKey(observed), owner: owner.ID(), want: observed, gone: true,
+		apply: func(lb *armnetwork.LoadBalancer) (bool, error) {
+			if tag(lb.Tags, tagCluster) != owner.ClusterID {
+				return false, nil
+			}
+			return drop(lb, name), nil
+		}})
+}

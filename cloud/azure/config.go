@@ -1,0 +1,160 @@
+package azure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	azcloud "github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"sigs.k8s.io/yaml"
+
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// Config is the provider's configuration file, YAML or JSON. Its names are those that cloud-provider-azure has for the same.
+type Config struct {
+	// Cloud is AzurePublicCloud, which is the default, AzureChinaCloud or AzureUSGovernmentCloud.
+	Cloud          string `json:"cloud,omitempty"`
+	TenantID       string `json:"tenantId,omitempty"`
+	SubscriptionID string `json:"subscriptionId"`
+	// ResourceGroup that load balancers and public addresses are made in.
+	ResourceGroup string `json:"resourceGroup"`
+	Location      string `json:"location"`
+	// VnetName is the network of the nodes, in VnetResourceGroup, or else in ResourceGroup.
+	VnetName          string `json:"vnetName"`
+	VnetResourceGroup string `json:"vnetResourceGroup,omitempty"`
+	// SubnetName that internal addresses come from where a Service does not say.
+	SubnetName string `json:"subnetName"`
+	// SecurityGroupName is the security group of the nodes' subnet, in SecurityGroupResourceGroup, or else in ResourceGroup.
+	SecurityGroupName          string `json:"securityGroupName"`
+	SecurityGroupResourceGroup string `json:"securityGroupResourceGroup,omitempty"`
+
+	// Which identity: a service principal, the workload's federated one, or a managed one. None of them: the SDK's default
+	// chain (environment, workload identity, managed identity, az).
+	AADClientID                           string `json:"aadClientId,omitempty"`
+	AADClientSecret                       string `json:"aadClientSecret,omitempty"`
+	UseFederatedWorkloadIdentityExtension bool   `json:"useFederatedWorkloadIdentityExtension,omitempty"`
+	AADFederatedTokenFile                 string `json:"aadFederatedTokenFile,omitempty"`
+	UseManagedIdentityExtension           bool   `json:"useManagedIdentityExtension,omitempty"`
+	UserAssignedIdentityID                string `json:"userAssignedIdentityID,omitempty"`
+}
+
+var environments = map[string]azcloud.Configuration{
+	"": azcloud.AzurePublic, "AzurePublicCloud": azcloud.AzurePublic, "AzureChinaCloud": azcloud.AzureChina,
+	"AzureUSGovernmentCloud": azcloud.AzureGovernment,
+}
+
+// readConfig reads a configuration file. Its error names everything that is wrong.
+func readConfig(file []byte) (Config, error) {
+	var c Config
+	if file == nil {
+		return c, errors.New("Azure needs a configuration file: set cloud.configFile")
+	}
+	if err := yaml.UnmarshalStrict(file, &c); err != nil {
+		return c, fmt.Errorf("reading the configuration of Azure: %w", err)
+	}
+	var missing []string
+	for _, member := range []struct{ name, value string }{
+		{"subscriptionId", c.SubscriptionID}, {"resourceGroup", c.ResourceGroup}, {"location", c.Location},
+		{"vnetName", c.VnetName}, {"subnetName", c.SubnetName}, {"securityGroupName", c.SecurityGroupName},
+	} {
+		if member.value == "" {
+			missing = append(missing, member.name)
+		}
+	}
+	var mistakes []error
+	if len(missing) > 0 {
+		mistakes = append(mistakes, fmt.Errorf("the configuration of Azure lacks %s", strings.Join(missing, ", ")))
+	}
+	if _, ok := environments[c.Cloud]; !ok {
+		mistakes = append(mistakes, fmt.Errorf("cloud: %q is not one of AzurePublicCloud, AzureChinaCloud, AzureUSGovernmentCloud", c.Cloud))
+	}
+	ways := 0
+	for _, used := range []bool{c.AADClientSecret != "", c.UseFederatedWorkloadIdentityExtension, c.UseManagedIdentityExtension} {
+		if used {
+			ways++
+		}
+	}
+	if ways > 1 {
+		mistakes = append(mistakes, errors.New("aadClientSecret, useFederatedWorkloadIdentityExtension and useManagedIdentityExtension are different identities: choose one"))
+	}
+	if c.AADClientSecret != "" && (c.AADClientID == "" || c.TenantID == "") {
+		mistakes = append(mistakes, errors.New("aadClientSecret needs aadClientId and tenantId"))
+	}
+	if c.VnetResourceGroup == "" {
+		c.VnetResourceGroup = c.ResourceGroup
+	}
+	if c.SecurityGroupResourceGroup == "" {
+		c.SecurityGroupResourceGroup = c.ResourceGroup
+	}
+	return c, errors.Join(mistakes...)
+}
+
+// credential of the identity that the configuration names.
+func (c Config) credential(options policy.ClientOptions) (azcore.TokenCredential, error) {
+	switch {
+	case c.AADClientSecret != "":
+		return azidentity.NewClientSecretCredential(c.TenantID, c.AADClientID, c.AADClientSecret,
+			&azidentity.ClientSecretCredentialOptions{ClientOptions: options})
+	case c.UseFederatedWorkloadIdentityExtension:
+		return azidentity.NewWorkloadIdentityCredential(&azidentity.WorkloadIdentityCredentialOptions{ClientOptions: options,
+			ClientID: c.AADClientID, TenantID: c.TenantID, TokenFilePath: c.AADFederatedTokenFile})
+	case c.UseManagedIdentityExtension:
+		managed := &azidentity.ManagedIdentityCredentialOptions{ClientOptions: options}
+		if c.UserAssignedIdentityID != "" {
+			managed.ID = azidentity.ClientID(c.UserAssignedIdentityID)
+		}
+		return azidentity.NewManagedIdentityCredential(managed)
+	}
+	return azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{ClientOptions: options, TenantID: c.TenantID})
+}
+
+// nobody is who talks to an emulator.
+type nobody struct{}
+
+// GetToken implements azcore.TokenCredential.
+func (nobody) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	return azcore.AccessToken{Token: "nobody", ExpiresOn: time.Now().Add(24 * time.Hour)}, nil
+}
+
+// newFromConfig is the cloud.Factory.
+func newFromConfig(config cloud.Config) (cloud.Provider, error) {
+	c, err := readConfig(config.File)
+	if err != nil {
+		return nil, cloud.Errorf(cloud.UserError, "%w", err)
+	}
+	environment := environments[c.Cloud]
+	if config.Endpoint == "" {
+		options := policy.ClientOptions{Cloud: environment}
+		credential, err := c.credential(options)
+		if err != nil {
+			return nil, fmt.Errorf("finding the identity for Azure: %w", err)
+		}
+		network, err := newClient(c, credential, options)
+		if err != nil {
+			return nil, err
+		}
+		return New(c, network), nil
+	}
+	return NewForEmulator(c, config.Endpoint, nil)
+}
+
+// NewForEmulator makes a provider for something else that speaks as Azure does, at an endpoint or behind a transport. It
+// sends no credentials of anybody.
+func NewForEmulator(c Config, endpoint string, transport policy.Transporter) (*Provider, error) {
+	options := policy.ClientOptions{Transport: transport, InsecureAllowCredentialWithHTTP: true, Cloud: azcloud.Configuration{
+		ActiveDirectoryAuthorityHost: endpoint,
+		Services: map[azcloud.ServiceName]azcloud.ServiceConfiguration{
+			azcloud.ResourceManager: {Endpoint: strings.TrimSuffix(endpoint, "/"), Audience: endpoint}},
+	}}
+	network, err := newClient(c, nobody{}, options)
+	if err != nil {
+		return nil, err
+	}
+	return New(c, network), nil
+}

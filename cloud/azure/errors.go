@@ -1,0 +1,146 @@
+package azure
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// refusal is an error that Azure answered, without ids of requests, since its text reaches conditions.
+type refusal struct {
+	status        int
+	code, message string
+	action        string // the permission that the request needed; empty: unknown
+	after         time.Duration
+}
+
+// Error returns code and message in one line, or what permission is missing.
+func (r *refusal) Error() string {
+	if r.status == http.StatusForbidden && r.action != "" {
+		return "the manager's identity has no permission for " + r.action
+	}
+	return strings.Join(strings.Fields(r.code+": "+r.message), " ")
+}
+
+// refused turns the SDK's error into a refusal; others stay as they are.
+func refused(err error) error {
+	answer, ok := errors.AsType[*azcore.ResponseError](err)
+	if !ok {
+		return err
+	}
+	r := &refusal{status: answer.StatusCode, code: answer.ErrorCode, message: http.StatusText(answer.StatusCode)}
+	raw := answer.RawResponse
+	if raw == nil {
+		return r
+	}
+	var body struct {
+		Error struct {
+			Message string `json:"message"`
+		} `json:"error"`
+	}
+	if text, err := runtime.Payload(raw); err == nil && json.Unmarshal(text, &body) == nil && body.Error.Message != "" {
+		r.message = body.Error.Message
+	}
+	if seconds, err := strconv.Atoi(raw.Header.Get("Retry-After")); err == nil && seconds > 0 {
+		r.after = time.Duration(seconds) * time.Second
+	}
+	if raw.Request != nil {
+		r.action = action(raw.Request)
+	}
+	return r
+}
+
+// action is the permission that a request needs.
+func action(request *http.Request) string {
+	_, rest, ok := strings.Cut(request.URL.Path, "/providers/Microsoft.Network/")
+	if !ok {
+		return ""
+	}
+	parts := strings.Split(rest, "/")
+	text := "Microsoft.Network/" + parts[0]
+	if len(parts) > 2 {
+		text += "/" + parts[2]
+	}
+	switch request.Method {
+	case http.MethodGet:
+		return text + "/read"
+	case http.MethodDelete:
+		return text + "/delete"
+	}
+	return text + "/write"
+}
+
+// classes of codes, whatever the status. Other codes count by status.
+var classes = map[string]cloud.Class{
+	// Azure is at it, or at something that this needs.
+	"AnotherOperationInProgress":                          cloud.Pending,
+	"CanceledAndSupersededDueToAnotherOperation":          cloud.Pending,
+	"ReferencedResourceNotProvisioned":                    cloud.Pending,
+	"RetryableError":                                      cloud.Pending,
+	"RetryableErrorDueToAnotherOperation":                 cloud.Pending,
+	"PublicIPAddressCannotBeDeleted":                      cloud.Pending,
+	"LoadBalancerUsedByPrivateLinkServiceCannotBeDeleted": cloud.Pending,
+	"FrontendIPConfigInUseByPrivateLinkService":           cloud.Pending,
+	// Somebody else has it.
+	"PublicIPAddressInUse":                cloud.Conflict,
+	"PrivateIPAddressInUse":               cloud.Conflict,
+	"DnsRecordInUse":                      cloud.Conflict,
+	"RulesUseSameFrontendPortAndProtocol": cloud.Conflict,
+	"SecurityRuleConflict":                cloud.Conflict,
+	// It may have gone meanwhile, or be still to come.
+	"InvalidResourceReference": cloud.Conflict,
+	// The subscription's limits.
+	"PublicIPCountLimitReached":           cloud.Quota,
+	"LoadBalancingRulesCountLimitReached": cloud.Quota,
+	"SecurityRuleCountLimitReached":       cloud.Quota,
+	"QuotaExceeded":                       cloud.Quota,
+	"ResourceCountLimitReached":           cloud.Quota,
+	// The configuration's, not the Service's.
+	"ResourceGroupNotFound": cloud.Retry,
+	"SubscriptionNotFound":  cloud.Retry,
+}
+
+// Classify implements cloud.Provider by Azure's codes, or else by the status.
+func (p *Provider) Classify(err error) *cloud.Error {
+	r, ok := errors.AsType[*refusal](err)
+	if _, decided := errors.AsType[*cloud.Error](err); decided || !ok {
+		return cloud.Classify(err)
+	}
+	return &cloud.Error{Class: r.class(), After: r.after, Err: err}
+}
+
+func (r *refusal) class() cloud.Class {
+	if class, ok := classes[r.code]; ok {
+		return class
+	}
+	switch r.status {
+	case http.StatusTooManyRequests:
+		return cloud.Throttled
+	case http.StatusPreconditionFailed, http.StatusConflict:
+		return cloud.Conflict
+	case http.StatusNotFound:
+		return cloud.NotFound
+	case http.StatusBadRequest, http.StatusUnprocessableEntity:
+		return cloud.UserError
+	}
+	return cloud.Retry // missing permissions, too: nothing of the Service has to change
+}
+
+// hasStatus reports whether Azure answered with that status.
+func hasStatus(err error, status int) bool {
+	r, ok := errors.AsType[*refusal](err)
+	return ok && r.status == status
+}
+
+// waiting is the error of what is still to be written.
+func waiting(what string) error {
+	return cloud.Errorf(cloud.Pending, "%s is written together with what other Services want", what)
+}

@@ -1,0 +1,132 @@
+package azure
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
+
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// observedLink is a private link service of ours.
+func (v *view) observedLink(link *armnetwork.PrivateLinkService, others []cloud.Resource) cloud.Resource {
+	p := link.Properties
+	r := cloud.Resource{Kind: KindLinkService, Key: tag(link.Tags, tagKey), ID: value(link.ID), State: stateOf(p.ProvisioningState),
+		Owners: ownersOf(link.Tags), Attributes: map[string]string{"name": tag(link.Tags, tagLink), "subnet": "",
+			"count": strconv.Itoa(len(p.IPConfigurations)), "fqdns": cloud.List(either(nil, p.Fqdns)), "visibility": "", "autoApproval": "",
+			"proxyProtocol": strconv.FormatBool(value(p.EnableProxyProtocol))}}
+	if len(p.IPConfigurations) > 0 && p.IPConfigurations[0].Properties.Subnet != nil {
+		r.Attributes["subnet"] = lastPart(value(p.IPConfigurations[0].Properties.Subnet.ID))
+	}
+	if p.Visibility != nil {
+		r.Attributes["visibility"] = cloud.List(either(nil, p.Visibility.Subscriptions))
+	}
+	if p.AutoApproval != nil {
+		r.Attributes["autoApproval"] = cloud.List(either(nil, p.AutoApproval.Subscriptions))
+	}
+	for _, f := range p.LoadBalancerFrontendIPConfigurations {
+		for i := range others {
+			rules := &others[i]
+			balancer, _, _ := strings.Cut(rules.ID, "#")
+			if rules.Kind == KindRules && strings.EqualFold(balancer+"/frontendIPConfigurations/"+rules.Attributes["frontend"], value(f.ID)) {
+				r.DependsOn = []cloud.Ref{{Kind: KindRules, Key: rules.Key, ID: rules.ID}}
+			}
+		}
+	}
+	return r
+}
+
+// writeLink makes or changes a private link service, over the one that has the ETag.
+func (p *Provider) writeLink(ctx context.Context, v *view, owner cloud.Owner, desired cloud.Resource, match string) (*armnetwork.PrivateLinkService, error) {
+	i := slices.IndexFunc(v.resources, func(r cloud.Resource) bool {
+		return r.Kind == KindRules && len(desired.DependsOn) > 0 && r.ID == desired.DependsOn[0].ID
+	})
+	if i < 0 {
+		return nil, waiting(desired.Name())
+	}
+	balancer, _, _ := strings.Cut(desired.DependsOn[0].ID, "#")
+	link := &armnetwork.PrivateLinkService{Name: new(linkName(owner, desired)), Location: new(p.config.Location),
+		Tags: map[string]*string{tagCluster: new(owner.ClusterID), tagKey: new(desired.Key), tagService: new(owner.Namespace + "/" + owner.Name),
+			tagLink: new(desired.Attributes["name"]), tagOwner + owner.ServiceUID: new(owner.ClusterID)},
+		Properties: &armnetwork.PrivateLinkServiceProperties{EnableProxyProtocol: new(desired.Attributes["proxyProtocol"] == "true"),
+			Fqdns: pointers(cloud.SplitList(desired.Attributes["fqdns"])),
+			LoadBalancerFrontendIPConfigurations: []*armnetwork.FrontendIPConfiguration{
+				{ID: new(balancer + "/frontendIPConfigurations/" + v.resources[i].Attributes["frontend"])}}}}
+	if list := cloud.SplitList(desired.Attributes["visibility"]); len(list) > 0 {
+		link.Properties.Visibility = &armnetwork.PrivateLinkServicePropertiesVisibility{Subscriptions: pointers(list)}
+	}
+	if list := cloud.SplitList(desired.Attributes["autoApproval"]); len(list) > 0 {
+		link.Properties.AutoApproval = &armnetwork.PrivateLinkServicePropertiesAutoApproval{Subscriptions: pointers(list)}
+	}
+	count, err := strconv.Atoi(desired.Attributes["count"])
+	if err != nil {
+		return nil, cloud.Errorf(cloud.UserError, "reading the number of addresses of %s: %w", desired.Name(), err)
+	}
+	for n := range count {
+		link.Properties.IPConfigurations = append(link.Properties.IPConfigurations, &armnetwork.PrivateLinkServiceIPConfiguration{
+			Name: new("ip-" + strconv.Itoa(n+1)), Properties: &armnetwork.PrivateLinkServiceIPConfigurationProperties{Primary: new(n == 0),
+				PrivateIPAllocationMethod: new(armnetwork.IPAllocationMethodDynamic), PrivateIPAddressVersion: new(armnetwork.IPVersionIPv4),
+				Subnet: &armnetwork.Subnet{ID: new(p.config.subnetID(desired.Attributes["subnet"]))}}})
+	}
+	after, err := p.network.PutLinkService(ctx, link, match)
+	if err != nil {
+		p.forget()
+		return nil, err
+	}
+	p.note(func(v *view) { v.links[value(after.Name)] = after })
+	return after, nil
+}
+
+func linkName(owner cloud.Owner, r cloud.Resource) string {
+	return cmp.Or(r.Attributes["name"], cloud.Name(owner, r, maxName))
+}
+
+// createLink makes one. Of one of its name that is there the owner is verified.
+func (p *Provider) createLink(ctx context.Context, v *view, owner cloud.Owner, desired cloud.Resource) (cloud.Resource, error) {
+	if have := v.links[linkName(owner, desired)]; have != nil {
+		if tag(have.Tags, tagOwner+owner.ServiceUID) != owner.ClusterID {
+			return cloud.Resource{}, cloud.Errorf(cloud.Conflict, "the private link service %s is not this Service's", value(have.Name))
+		}
+		return v.observedLink(have, v.resources), nil
+	}
+	made, err := p.writeLink(ctx, v, owner, desired, absent)
+	if hasStatus(err, http.StatusPreconditionFailed) {
+		return cloud.Resource{}, cloud.Errorf(cloud.Conflict, "a private link service %s appeared meanwhile", linkName(owner, desired))
+	}
+	if err != nil {
+		return cloud.Resource{}, err
+	}
+	return v.observedLink(made, v.resources), nil
+}
+
+func (p *Provider) updateLink(ctx context.Context, v *view, owner cloud.Owner, observed, desired cloud.Resource) error {
+	have := v.links[lastPart(observed.ID)]
+	if have == nil || tag(have.Tags, tagOwner+owner.ServiceUID) != owner.ClusterID {
+		return cloud.Errorf(cloud.NotFound, "the private link service %s is gone", lastPart(observed.ID))
+	}
+	_, err := p.writeLink(ctx, v, owner, desired, value(have.Etag))
+	return err
+}
+
+func (p *Provider) deleteLink(ctx context.Context, v *view, owner cloud.Owner, observed cloud.Resource) error {
+	name := lastPart(observed.ID)
+	have := v.links[name]
+	if have == nil {
+		return nil
+	}
+	if tag(have.Tags, tagOwner+owner.ServiceUID) != owner.ClusterID {
+		return cloud.Errorf(cloud.Conflict, "the private link service %s is another's by now", name)
+	}
+	if err := p.network.DeleteLinkService(ctx, name, value(have.Etag)); err != nil {
+		p.forget()
+		return err
+	}
+	p.note(func(v *view) { delete(v.links, name) })
+	p.forget()
+	return nil
+}

@@ -1,0 +1,145 @@
+package azure
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// Kinds of resources.
+const (
+	KindPublicIP     = "PublicIP"
+	KindRules        = "Rules"
+	KindSecurityRule = "SecurityRule"
+	KindLinkService  = "PrivateLinkService"
+)
+
+// Tags of what carries tags. There is one of tagOwner for each owner.
+const (
+	tagPrefix  = "fairlead-"
+	tagCluster = tagPrefix + "cluster"
+	tagOwner   = tagPrefix + "owner-" // and the Service's UID; the value is the cluster's id
+	tagKey     = tagPrefix + "key"
+	tagGroup   = tagPrefix + "group"
+	tagService = tagPrefix + "service" // for people
+	tagTags    = tagPrefix + "tags"    // the names of those that the Service asked for
+	tagLink    = tagPrefix + "settings"
+)
+
+// maxName is the most characters of a name of what a network has.
+const maxName = 80
+
+func itoa(n int32) string { return strconv.Itoa(int(n)) }
+
+// hash of texts, in n hexadecimal digits.
+func hash(n int, texts ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(texts, "\x00")))
+	return hex.EncodeToString(sum[:])[:n]
+}
+
+func familyKey(family cloud.Family) string { return strings.ToLower(string(family)) }
+
+// balancerName is the name of a cluster's n-th balancer, from 1.
+func balancerName(clusterID string, internal bool, n int) string {
+	scheme := "public"
+	if internal {
+		scheme = "internal"
+	}
+	return fmt.Sprintf("fl-%s-%s-%d", hash(12, clusterID), scheme, n)
+}
+
+// Parts of a balancer are named
+//
+//	frontend      fl-UID-FAMILY-MHASH, or with gHASH of the group instead of the UID, where M says what it is made of
+//	pool          fl-FAMILY
+//	rule, probe   fl-UID-FAMILY-HASH-PROTOCOL-PORT, where the hash is of the frontend's name
+//
+// and those of a security group fl-UID-FAMILY-WHAT.
+var (
+	frontendPattern = regexp.MustCompile(`^fl-.+-(ipv4|ipv6)-([onai])[0-9a-f]{6}$`)
+	rulePattern     = regexp.MustCompile(`^(fl-(.+)-(ipv4|ipv6)-[0-9a-f]{6})-((?:tcp|udp|all)-[0-9]+)$`)
+	securityPattern = regexp.MustCompile(`^(fl-(.+)-(ipv4|ipv6))-(tcp|udp|all|deny)$`)
+)
+
+// frontendName also says, by a letter, what the frontend is made of, since that cannot be told of one by itself.
+func frontendName(owner cloud.Owner, family string, s source) string {
+	who := owner.ServiceUID
+	if group := owner.GroupID(); group != "" {
+		who = "g" + hash(16, group)
+	}
+	return fmt.Sprintf("fl-%s-%s-%c%s", who, family, s.mode(), hash(6, s.String()))
+}
+
+func poolName(family string) string { return "fl-" + family }
+
+// partName is what the names of a Service's rules and probes begin with.
+func partName(owner cloud.Owner, family, frontend string) string {
+	return fmt.Sprintf("fl-%s-%s-%s", owner.ServiceUID, family, hash(6, frontend))
+}
+
+// partID is the id of a Service's part of a balancer: there is no such id in Azure.
+func partID(balancer, part string) string { return balancer + "#" + part }
+
+// splitPart is the inverse of partID; the balancer by name.
+func splitPart(id string) (balancer, part string, ok bool) {
+	whole, part, ok := strings.Cut(id, "#")
+	return whole[strings.LastIndex(whole, "/")+1:], part, ok
+}
+
+// source is what a frontend is made of.
+type source struct {
+	internal bool
+	subnet   string
+	address  string // of the subnet, or of a public address that is there already
+	named    string // public address: its resource group, a slash, its name
+}
+
+func (s source) mode() rune {
+	switch {
+	case s.internal:
+		return 'i'
+	case s.named != "":
+		return 'n'
+	case s.address != "":
+		return 'a'
+	}
+	return 'o' // the Service's own public address
+}
+
+// String is the canonical form, of which parseSource is the inverse.
+func (s source) String() string {
+	text := "public"
+	if s.internal {
+		text = "internal subnet=" + s.subnet
+	}
+	if s.address != "" {
+		text += " address=" + s.address
+	}
+	if s.named != "" {
+		text += " name=" + strings.ToLower(s.named)
+	}
+	return text
+}
+
+func parseSource(text string) source {
+	var s source
+	for _, field := range strings.Fields(text) {
+		name, value, _ := strings.Cut(field, "=")
+		switch name {
+		case "internal":
+			s.internal = true
+		case "subnet":
+			s.subnet = value
+		case "address":
+			s.address = value
+		case "name":
+			s.named = value
+		}
+	}
+	return s
+}

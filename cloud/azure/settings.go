@@ -1,0 +1,199 @@
+package azure
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// parameters are the class's.
+type parameters struct {
+	ResourceGroup      string `json:"resourceGroup"`
+	Scheme             string `json:"scheme"`
+	Subnet             string `json:"subnet"`
+	IdleTimeoutMinutes int    `json:"idleTimeoutMinutes"`
+}
+
+// probeSettings are what annotations say of probes. Zero values: nothing.
+type probeSettings struct {
+	protocol, path string
+	port           int
+	interval       int // seconds
+	count          int
+	none           bool
+}
+
+// linkSettings are those of a private link service.
+type linkSettings struct {
+	create                          bool
+	name, subnet                    string
+	count                           int
+	fqdns, visibility, autoApproval []string
+	proxyProtocol                   bool
+}
+
+// settings are the class's parameters, or what the Service's annotations say instead.
+type settings struct {
+	internal      bool
+	subnet        string
+	resourceGroup string // of named public addresses
+	idleMinutes   int
+	tcpReset      bool
+	floatingIP    bool
+	allPorts      bool
+	dnsLabel      string
+	tags          map[string]string
+	// By family; missing: none.
+	addresses, names, prefixes map[cloud.Family]string
+	sources                    []netip.Prefix // nil: everybody, with serviceTags nil
+	serviceTags                []string
+	probe                      probeSettings
+	ports                      map[string]probeSettings // by cloud.Port.Key
+	noRule                     map[string]bool
+	link                       linkSettings
+}
+
+const (
+	schemeInternal = "Internal"
+	schemeExternal = "External"
+)
+
+var families = []cloud.Family{cloud.IPv4, cloud.IPv6}
+
+// readSettings reads the Spec. Its error, a UserError, names everything that is wrong.
+func readSettings(config Config, spec cloud.Spec) (settings, error) {
+	p := parameters{ResourceGroup: config.ResourceGroup, Scheme: schemeExternal, Subnet: config.SubnetName, IdleTimeoutMinutes: 4}
+	unread := cloud.DecodeParameters(spec.Parameters, &p)
+	s := settings{internal: p.Scheme == schemeInternal, subnet: p.Subnet, resourceGroup: p.ResourceGroup, idleMinutes: p.IdleTimeoutMinutes,
+		tcpReset: true, floatingIP: true, sources: spec.SourceRanges, probe: probeSettings{interval: 5, count: 2},
+		ports: map[string]probeSettings{}, noRule: map[string]bool{}, link: linkSettings{count: 1}}
+	a := cloud.NewAnnotations(spec.Annotations, prefix, portPrefix)
+	var noReset, noFloating bool
+	a.Bool(prefix+"load-balancer-internal", &s.internal)
+	a.String(prefix+"load-balancer-internal-subnet", &s.subnet)
+	a.String(prefix+"load-balancer-resource-group", &s.resourceGroup)
+	a.Int(prefix+"load-balancer-tcp-idle-timeout", &s.idleMinutes, 4, 100)
+	a.Bool(prefix+"load-balancer-disable-tcp-reset", &noReset)
+	a.Bool(prefix+"load-balancer-enable-high-availability-ports", &s.allPorts)
+	a.Bool(prefix+"disable-load-balancer-floating-ip", &noFloating)
+	a.String(prefix+"dns-label-name", &s.dnsLabel)
+	a.Map(prefix+"pip-tags", &s.tags)
+	s.tcpReset, s.floatingIP = !noReset, !noFloating
+	s.names = byFamily(a, prefix+"pip-name", prefix+"pip-name-ipv6")
+	s.prefixes = byFamily(a, prefix+"pip-prefix-id", prefix+"pip-prefix-id-ipv6")
+	s.addresses = byFamily(a, prefix+"load-balancer-ipv4", prefix+"load-balancer-ipv6")
+	a.List(prefix+"allowed-service-tags", &s.serviceTags)
+	var ranges []netip.Prefix
+	a.Prefixes(prefix+"allowed-ip-ranges", &ranges)
+	s.sources = slices.Concat(s.sources, ranges)
+	s.readProbes(a, spec)
+	s.readLink(a)
+	if requested, err := netip.ParseAddr(spec.RequestedAddress); err == nil {
+		family := cloud.IPv6
+		if requested.Is4() {
+			family = cloud.IPv4
+		}
+		if s.addresses[family] == "" {
+			s.addresses[family] = requested.String()
+		}
+	}
+	return s, cloud.UserErrors(append(s.check(config, spec), unread, a.Err())...)
+}
+
+func byFamily(a *cloud.Annotations, v4, v6 string) map[cloud.Family]string {
+	result := map[cloud.Family]string{}
+	for i, key := range []string{v4, v6} {
+		var value string
+		a.String(key, &value)
+		if value != "" {
+			result[families[i]] = value
+		}
+	}
+	return result
+}
+
+func (s *settings) readProbes(a *cloud.Annotations, spec cloud.Spec) {
+	read := func(start string, into *probeSettings) {
+		cloud.Enum(a, start+"protocol", &into.protocol, "tcp", "http", "https")
+		a.String(start+"request-path", &into.path)
+		a.Int(start+"interval", &into.interval, 5, 120)
+		a.Int(start+"num-of-probe", &into.count, 1, 20)
+	}
+	read(prefix+"load-balancer-health-probe-", &s.probe)
+	for _, port := range spec.Ports {
+		start := portPrefix + strconv.Itoa(int(port.Port)) + "_"
+		own := s.probe
+		read(start+"health-probe_", &own)
+		a.Int(start+"health-probe_port", &own.port, 1, 65535)
+		a.Bool(start+"no_probe_rule", &own.none)
+		var without bool
+		a.Bool(start+"no_lb_rule", &without)
+		s.ports[port.Key()], s.noRule[port.Key()] = own, without
+	}
+}
+
+func (s *settings) readLink(a *cloud.Annotations) {
+	var fqdns, visibility, approval string
+	a.Bool(prefix+"pls-create", &s.link.create)
+	a.String(prefix+"pls-name", &s.link.name)
+	a.String(prefix+"pls-ip-configuration-subnet", &s.link.subnet)
+	a.Int(prefix+"pls-ip-configuration-ip-address-count", &s.link.count, 1, 8)
+	a.String(prefix+"pls-fqdns", &fqdns)
+	a.Bool(prefix+"pls-proxy-protocol", &s.link.proxyProtocol)
+	a.String(prefix+"pls-visibility", &visibility)
+	a.String(prefix+"pls-auto-approval", &approval)
+	s.link.fqdns, s.link.visibility, s.link.autoApproval = strings.Fields(fqdns), strings.Fields(visibility), strings.Fields(approval)
+	if s.link.subnet == "" {
+		s.link.subnet = s.subnet
+	}
+}
+
+// check returns what is wrong with the settings together.
+func (s *settings) check(config Config, spec cloud.Spec) []error {
+	var errs []error
+	wrong := func(when bool, format string, args ...any) {
+		if when {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	for i, family := range families {
+		suffix := []string{"", "-ipv6"}[i]
+		name, from, address := s.names[family] != "", s.prefixes[family] != "", s.addresses[family]
+		wrong(name && from, "annotations %spip-name%s and %spip-prefix-id%s: a named address comes from no prefix: remove one of them", prefix, suffix, prefix, suffix)
+		wrong(address != "" && (name || from), "the requested address %s and annotation %spip-name%s or %spip-prefix-id%s: remove one of them", address, prefix, suffix, prefix, suffix)
+		wrong(s.internal && (name || from), "annotations %spip-name%s and %spip-prefix-id%s: an internal balancer has no public address: remove them", prefix, suffix, prefix, suffix)
+		if parsed, err := netip.ParseAddr(address); address != "" {
+			wrong(err != nil || parsed.Is4() != (family == cloud.IPv4), "the requested address %q is not one of %s", address, family)
+		}
+	}
+	wrong(s.internal && s.dnsLabel != "", "annotation %sdns-label-name: an internal balancer has no public address: remove it", prefix)
+	wrong(s.allPorts && !s.internal, "annotation %sload-balancer-enable-high-availability-ports: only an internal balancer can have it", prefix)
+	wrong(s.allPorts && !s.floatingIP, "annotation %sload-balancer-enable-high-availability-ports: it needs floating IP: remove %sdisable-load-balancer-floating-ip", prefix, prefix)
+	wrong(s.allPorts && spec.Owner.Group != "", "annotation %sload-balancer-enable-high-availability-ports: the frontend cannot be shared", prefix)
+	wrong(!strings.EqualFold(s.resourceGroup, config.ResourceGroup) && len(s.names) == 0,
+		"annotation %sload-balancer-resource-group: it says where the public address of %spip-name is, which is missing", prefix, prefix)
+	wrong(s.link.create && !s.internal, "annotation %spls-create: only an internal balancer can have a private link service", prefix)
+	wrong(s.link.create && spec.Owner.Group != "", "annotation %spls-create: the frontend cannot be shared", prefix)
+	wrong(s.link.create && !slices.Contains(spec.Families, cloud.IPv4), "annotation %spls-create: a private link service is for IPv4", prefix)
+	wrong(!s.link.create && (s.link.name != "" || len(s.link.fqdns)+len(s.link.visibility)+len(s.link.autoApproval) > 0 || s.link.proxyProtocol),
+		"annotations %spls-…: they need %spls-create", prefix, prefix)
+	for _, name := range slices.Sorted(maps.Keys(s.tags)) {
+		wrong(strings.HasPrefix(name, tagPrefix), "annotation %spip-tags: names that begin with %s are the manager's own", prefix, tagPrefix)
+	}
+	rules := 0
+	for _, port := range spec.Ports {
+		if !s.noRule[port.Key()] {
+			rules++
+		}
+		probe := s.ports[port.Key()]
+		wrong(probe.path != "" && (!strings.HasPrefix(probe.path, "/") || strings.ContainsAny(probe.path, " \t\n")), "port %d: the path %q of its probe is none", port.Port, probe.path)
+		wrong(probe.interval*probe.count > 120, "port %d: %d probes every %d seconds: 120 seconds together at most", port.Port, probe.count, probe.interval)
+	}
+	wrong(rules == 0, "annotations %sN_no_lb_rule: no port is left", portPrefix)
+	return errs
+}
