@@ -166,7 +166,7 @@ func (p *Provider) submitRules(ctx context.Context, v *view, owner cloud.Owner, 
 		return cloud.Errorf(cloud.NotFound, "%s is no part of a balancer", desired.ID)
 	}
 	w := p.writer(balancer)
-	if has(v.find(KindRules, desired.ID), desired) && !w.wants(changeKey(desired)) {
+	if has(v.find(KindRules, desired.ID), owner, desired) && !w.wants(changeKey(desired)) {
 		cloud.Unsent(ctx)
 		return nil
 	}

@@ -58,7 +58,7 @@ func (p *Provider) submitSecurity(ctx context.Context, v *view, owner cloud.Owne
 	if v.group == nil {
 		return p.noGroup()
 	}
-	if has(v.find(KindSecurityRule, desired.ID), desired) && !p.group.wants(changeKey(desired)) {
+	if has(v.find(KindSecurityRule, desired.ID), owner, desired) && !p.group.wants(changeKey(desired)) {
 		cloud.Unsent(ctx)
 		return nil
 	}

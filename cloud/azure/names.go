@@ -59,11 +59,11 @@ func balancerName(clusterID string, internal bool, n int) string {
 //	pool          fl-FAMILY
 //	rule, probe   fl-UID-FAMILY-HASH-PROTOCOL-PORT, where the hash is of the frontend's name
 //
-// and those of a security group fl-UID-FAMILY-WHAT.
+// and those of a security group, which may be several clusters', fl-HASH-UID-FAMILY-WHAT, where the hash is of the cluster's id.
 var (
 	frontendPattern = regexp.MustCompile(`^fl-.+-(ipv4|ipv6)-([onai])[0-9a-f]{6}$`)
 	rulePattern     = regexp.MustCompile(`^(fl-(.+)-(ipv4|ipv6)-[0-9a-f]{6})-((?:tcp|udp|all)-[0-9]+)$`)
-	securityPattern = regexp.MustCompile(`^(fl-(.+)-(ipv4|ipv6))-(tcp|udp|all|deny)$`)
+	securityPattern = regexp.MustCompile(`^(fl-[0-9a-f]{6}-(.+)-(ipv4|ipv6))-(tcp|udp|all|deny)$`)
 )
 
 // frontendName also says, by a letter, what the frontend is made of, since that cannot be told of one by itself.

@@ -214,9 +214,9 @@ func (v *view) find(kind, id string) *cloud.Resource {
 	return &v.resources[i]
 }
 
-// has reports whether a resource is as it is to be.
-func has(have *cloud.Resource, want cloud.Resource) bool {
-	if have == nil {
+// has reports whether a resource is the owner's, and as it is to be.
+func has(have *cloud.Resource, owner cloud.Owner, want cloud.Resource) bool {
+	if have == nil || !slices.Contains(have.Owners, owner.ID()) {
 		return false
 	}
 	for name, text := range want.Attributes {

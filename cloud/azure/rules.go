@@ -219,19 +219,25 @@ func dropRules(p *armnetwork.LoadBalancerPropertiesFormat, name string) bool {
 	return len(p.LoadBalancingRules)+len(p.Probes) != before
 }
 
-// prune takes away frontends of ours that no rule uses any more.
+// prune takes away frontends and pools of ours that no rule uses any more.
 func prune(p *armnetwork.LoadBalancerPropertiesFormat) {
-	used := map[string]bool{}
+	used, pools := map[string]bool{}, map[string]bool{}
 	for _, r := range p.LoadBalancingRules {
 		used[lastOf(r.Properties.FrontendIPConfiguration)] = true
+		pools[lastOf(r.Properties.BackendAddressPool)] = true
 	}
 	for _, r := range p.OutboundRules {
+		pools[lastOf(r.Properties.BackendAddressPool)] = true
 		for _, f := range r.Properties.FrontendIPConfigurations {
 			used[lastOf(f)] = true
 		}
 	}
 	p.FrontendIPConfigurations = slices.DeleteFunc(p.FrontendIPConfigurations, func(f *armnetwork.FrontendIPConfiguration) bool {
 		return frontendPattern.MatchString(value(f.Name)) && !used[value(f.Name)]
+	})
+	p.BackendAddressPools = slices.DeleteFunc(p.BackendAddressPools, func(b *armnetwork.BackendAddressPool) bool {
+		ours := value(b.Name) == poolName(familyKey(cloud.IPv4)) || value(b.Name) == poolName(familyKey(cloud.IPv6))
+		return ours && !pools[value(b.Name)]
 	})
 }
 

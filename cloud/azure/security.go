@@ -181,7 +181,7 @@ func putSecurity(group *armnetwork.SecurityGroup, owner cloud.Owner, want cloud.
 }
 
 func securityPart(owner cloud.Owner, family string) string {
-	return "fl-" + owner.ServiceUID + "-" + family
+	return "fl-" + hash(6, owner.ClusterID) + "-" + owner.ServiceUID + "-" + family
 }
 
 func securityRule(owner cloud.Owner, name string, access armnetwork.SecurityRuleAccess, protocol string, sources []string, destination string, ports []string) *armnetwork.SecurityRule {

@@ -194,6 +194,6 @@ func (s *settings) check(config Config, spec cloud.Spec) []error {
 		wrong(probe.path != "" && (!strings.HasPrefix(probe.path, "/") || strings.ContainsAny(probe.path, " \t\n")), "port %d: the path %q of its probe is none", port.Port, probe.path)
 		wrong(probe.interval*probe.count > 120, "port %d: %d probes every %d seconds: 120 seconds together at most", port.Port, probe.count, probe.interval)
 	}
-	wrong(rules == 0, "annotations %sN_no_lb_rule: no port is left", portPrefix)
+	wrong(rules == 0 && len(spec.Ports) > 0, "annotations %sN_no_lb_rule: no port is left", portPrefix)
 	return errs
 }

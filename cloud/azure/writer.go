@@ -17,6 +17,8 @@ import (
 const (
 	quiet    = time.Second
 	patience = 10 * time.Second
+	// forgotten is after how long a change that its owner does not ask for again is none.
+	forgotten = 10 * time.Minute
 )
 
 // change is what one Service wants of a document.
@@ -33,9 +35,11 @@ type change[D any] struct {
 	// this change's alone.
 	apply func(doc *D) (bool, error)
 
-	at     time.Time
-	phase  phase
-	offers bool // its owner was shown what there is, and is about to ask for it again
+	at    time.Time
+	phase phase
+	// offered is since when its owner is shown what there is, so that it asks again; zero: it is not. Until it does, nobody
+	// writes the change: perhaps it is not wanted any more.
+	offered time.Time
 }
 
 // phase of a change.
@@ -101,7 +105,7 @@ func (w *writer[D]) submit(ctx context.Context, c *change[D]) error {
 	w.changes[c.key] = c
 	for _, other := range w.changes {
 		if other.owner == c.owner {
-			other.offers = false // the others of this owner come along
+			other.offered = time.Time{} // the others of this owner come along
 		}
 	}
 	if !w.due() {
@@ -134,7 +138,7 @@ func (w *writer[D]) due() bool {
 	}
 	var first, last time.Time
 	for _, c := range w.changes {
-		if c.phase != gathered || c.offers {
+		if c.phase != gathered || !c.offered.IsZero() {
 			continue
 		}
 		if first.IsZero() || c.at.Before(first) {
@@ -152,7 +156,7 @@ func (w *writer[D]) due() bool {
 func (w *writer[D]) batch() []*change[D] {
 	var batch []*change[D]
 	for _, c := range w.changes {
-		if c.phase == gathered && !c.offers {
+		if c.phase == gathered && c.offered.IsZero() {
 			c.phase = sending
 			batch = append(batch, c)
 		}
@@ -331,18 +335,18 @@ func (w *writer[D]) settle(ctx context.Context) {
 func (w *writer[D]) overlay(observed []cloud.Resource, match func(cloud.OwnerID) bool, offer bool) []cloud.Resource {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	working, due := w.works(w.known()), w.due()
+	working, due, now := w.works(w.known()), w.due(), time.Now()
 	for _, key := range slices.Sorted(maps.Keys(w.changes)) {
 		c := w.changes[key]
 		switch {
+		case !c.offered.IsZero() && now.Sub(c.offered) > forgotten:
+			delete(w.changes, key)
 		case !match(c.owner):
 		case c.phase == settling && !working:
 			// It is done, or has failed, and submit sees to that.
-		case offer && c.offers:
-			delete(w.changes, key) // nobody asked for it again
-		case offer && c.phase == gathered && due:
-			c.offers = true
-		case c.offers:
+		case offer && c.phase == gathered && due && c.offered.IsZero():
+			c.offered = now
+		case !c.offered.IsZero():
 		default:
 			observed = shadow(observed, c.want, c.gone)
 		}
@@ -391,9 +395,10 @@ func (w *writer[D]) gathering() (parts []cloud.Resource, rules int) {
 	return parts, rules
 }
 
-// wants reports whether something is gathered or under way for the part.
+// wants reports whether something is gathered or under way for the part, or is to be told of it.
 func (w *writer[D]) wants(key string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.changes[key] != nil
+	c := w.changes[key]
+	return w.failed[key] != nil || c != nil && (c.phase != settling || w.works(w.known()))
 }

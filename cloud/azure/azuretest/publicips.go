@@ -251,7 +251,7 @@ func (c *Cloud) SetAddress(name, address string) error {
 	next := *t
 	ip := clone(t.body.(*armnetwork.PublicIPAddress))
 	ip.Properties.IPAddress = new(address)
-	next.body = ip
+	next.body, next.text = ip, nil
 	c.things[key(id)] = &next
 	return nil
 }

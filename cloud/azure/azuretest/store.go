@@ -1,6 +1,7 @@
 package azuretest
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -29,6 +30,19 @@ type thing struct {
 	until     time.Time
 	failure   *Refusal
 	operation string
+	text      json.RawMessage // as it is answered; nil: not yet
+}
+
+// answered is what a GET of the thing answers.
+func (t *thing) answered() json.RawMessage {
+	if t.text == nil {
+		text, err := json.Marshal(t.kind.stamp(t))
+		if err != nil {
+			panic(fmt.Sprintf("azuretest: %T cannot be written as JSON: %v", t.body, err))
+		}
+		t.text = text
+	}
+	return t.text
 }
 
 // kind is a type of resources.
@@ -109,6 +123,7 @@ func (c *Cloud) settle() {
 			continue
 		}
 		next := *t
+		next.text = nil
 		next.until, next.failure, next.state = time.Time{}, nil, armnetwork.ProvisioningStateSucceeded
 		if t.failure != nil {
 			next.state = armnetwork.ProvisioningStateFailed
@@ -147,7 +162,7 @@ func (c *Cloud) list(k *kind) *answer {
 	items := []any{}
 	for _, id := range slices.Sorted(maps.Keys(things)) {
 		if things[id].kind == k {
-			items = append(items, k.stamp(things[id]))
+			items = append(items, things[id].answered())
 		}
 	}
 	return &answer{status: http.StatusOK, body: map[string]any{"value": items}}
@@ -163,7 +178,7 @@ func (c *Cloud) get(p path) (*answer, *Refusal) {
 		return nil, notFound(p)
 	}
 	if p.child == "" {
-		return &answer{status: http.StatusOK, body: t.kind.stamp(t)}, nil
+		return &answer{status: http.StatusOK, body: t.answered()}, nil
 	}
 	if t.kind.inner != nil {
 		if child := t.kind.inner(t, p); child != nil {
@@ -231,7 +246,7 @@ func (c *Cloud) put(k *kind, p path, request *http.Request) (*answer, *Refusal) 
 	if before == nil {
 		a.status = http.StatusCreated
 	}
-	a.body = k.stamp(next)
+	a.body = next.answered()
 	if p.child != "" {
 		a.body = k.inner(next, p)
 	}
@@ -268,6 +283,7 @@ func (c *Cloud) remove(p path, request *http.Request) (*answer, *Refusal) {
 		return nil, r
 	}
 	next := *t
+	next.text = nil
 	c.begin(&next, armnetwork.ProvisioningStateDeleting, Call{Method: request.Method, Type: p.typ()})
 	if next.until.IsZero() {
 		c.set(p.id(), nil, time.Now())

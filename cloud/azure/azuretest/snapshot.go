@@ -1,0 +1,186 @@
+package azuretest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
+)
+
+// Snapshot describes what there is, one line for each thing and for each part of one, sorted, without what the service
+// chooses: addresses, priorities, ETags.
+func (c *Cloud) Snapshot() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settle()
+	lines := []string{}
+	for _, t := range c.things {
+		lines = append(lines, c.describe(t)...)
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+func (c *Cloud) describe(t *thing) []string {
+	name := t.path.name
+	line := func(format string, args ...any) string { return name + " " + fmt.Sprintf(format, args...) }
+	lines := []string{}
+	switch body := t.body.(type) {
+	case *armnetwork.PublicIPAddress:
+		p := body.Properties
+		dns := ""
+		if p.DNSSettings != nil {
+			dns = value(p.DNSSettings.DomainNameLabel)
+		}
+		lines = append(lines, line("address %s %s dns=%s prefix=%s", value(p.PublicIPAddressVersion), tagText(body.Tags), dns, subID(p.PublicIPPrefix)))
+	case *armnetwork.PublicIPPrefix:
+		lines = append(lines, line("prefix"))
+	case *armnetwork.LoadBalancer:
+		lines = append(lines, line("balancer %s %s", t.state, tagText(body.Tags)))
+		for _, f := range body.Properties.FrontendIPConfigurations {
+			from := value(f.Properties.PrivateIPAllocationMethod)
+			text := ""
+			if f.Properties.PublicIPAddress != nil {
+				text = last(value(f.Properties.PublicIPAddress.ID))
+			} else if f.Properties.Subnet != nil {
+				text = last(value(f.Properties.Subnet.ID))
+			}
+			lines = append(lines, line("frontend %s of %s %s", value(f.Name), text, from))
+		}
+		for _, b := range body.Properties.BackendAddressPools {
+			var addresses []string
+			for _, a := range b.Properties.LoadBalancerBackendAddresses {
+				addresses = append(addresses, value(a.Properties.IPAddress))
+			}
+			slices.Sort(addresses)
+			lines = append(lines, line("pool %s %s", value(b.Name), strings.Join(addresses, ",")))
+		}
+		for _, b := range body.Properties.Probes {
+			lines = append(lines, line("probe %s", plain(b)))
+		}
+		for _, b := range body.Properties.LoadBalancingRules {
+			lines = append(lines, line("rule %s", plain(b)))
+		}
+	case *armnetwork.SecurityGroup:
+		for _, rule := range body.Properties.SecurityRules {
+			described := clone(rule)
+			described.Properties.Priority = nil
+			if to := described.Properties.DestinationAddressPrefix; to != nil {
+				described.Properties.DestinationAddressPrefix = new(c.nameOf(*to))
+			}
+			lines = append(lines, line("security rule %s", plain(described)))
+		}
+	case *armnetwork.PrivateLinkService:
+		p := clone(body.Properties)
+		lines = append(lines, line("private link service %s %s", tagText(body.Tags), plain(p)))
+	}
+	return lines
+}
+
+// nameOf is whose address it is.
+func (c *Cloud) nameOf(address string) string {
+	for _, t := range c.things {
+		switch body := t.body.(type) {
+		case *armnetwork.PublicIPAddress:
+			if value(body.Properties.IPAddress) == address {
+				return "address of " + t.path.name
+			}
+		case *armnetwork.LoadBalancer:
+			for _, f := range body.Properties.FrontendIPConfigurations {
+				if value(f.Properties.PrivateIPAddress) == address {
+					return "address of " + value(f.Name)
+				}
+			}
+		}
+	}
+	return address
+}
+
+func last(id string) string { return id[strings.LastIndex(id, "/")+1:] }
+
+func tagText(tags map[string]*string) string {
+	var texts []string
+	for name, text := range tags {
+		texts = append(texts, name+"="+value(text))
+	}
+	slices.Sort(texts)
+	return "[" + strings.Join(texts, " ") + "]"
+}
+
+// plain is a value as JSON without what the service fills in: members that a client wrote back are in one and not in another.
+func plain(body any) string {
+	text, err := json.Marshal(body)
+	if err != nil {
+		panic(fmt.Sprintf("azuretest: %T cannot be written as JSON: %v", body, err))
+	}
+	var any any
+	if err := json.Unmarshal(text, &any); err != nil {
+		panic(fmt.Sprintf("azuretest: %T cannot be read from JSON: %v", body, err))
+	}
+	strip(any)
+	text, err = json.Marshal(any)
+	if err != nil {
+		panic(fmt.Sprintf("azuretest: %T cannot be written as JSON: %v", body, err))
+	}
+	return string(text)
+}
+
+func strip(body any) {
+	switch b := body.(type) {
+	case map[string]any:
+		if _, isReference := b["id"]; !isReference || len(b) > 1 {
+			for _, name := range []string{"id", "etag", "type", "provisioningState"} {
+				delete(b, name)
+			}
+		}
+		for _, inner := range b {
+			strip(inner)
+		}
+	case []any:
+		for _, inner := range b {
+			strip(inner)
+		}
+	}
+}
+
+// Count returns how many resources of a type there are, and the most parts that one of them has: rules of balancers, and of
+// security groups.
+func (c *Cloud) Count(typ string) (things, parts int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range c.things {
+		if t.kind.name != typ {
+			continue
+		}
+		things++
+		switch body := t.body.(type) {
+		case *armnetwork.LoadBalancer:
+			parts = max(parts, len(body.Properties.LoadBalancingRules))
+		case *armnetwork.SecurityGroup:
+			parts = max(parts, len(body.Properties.SecurityRules))
+		}
+	}
+	return things, parts
+}
+
+// Put makes or changes something as somebody else would, past hooks and faults that wait for Transport.
+func (c *Cloud) Put(typ, name string, body any) error {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return fmt.Errorf("writing the %s %s: %w", typ, name, err)
+	}
+	p := path{subscription: Subscription, group: ResourceGroup, kind: typ, name: name}
+	request := httptest.NewRequest(http.MethodPut, "https://management.azure.com"+p.id()+"?api-version=2025-05-01", bytes.NewReader(text))
+	request.Header.Set("Authorization", "Bearer somebody")
+	recorder := httptest.NewRecorder()
+	c.ServeHTTP(recorder, request)
+	if recorder.Code >= http.StatusBadRequest {
+		return fmt.Errorf("putting the %s %s: %d %s", typ, name, recorder.Code, recorder.Body)
+	}
+	return nil
+}

@@ -1,0 +1,171 @@
+package azure_test
+
+import (
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
+
+	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/azure"
+	"github.com/fairlead/fairlead/cloud/azure/azuretest"
+	"github.com/fairlead/fairlead/cloud/cloudtest"
+	"github.com/fairlead/fairlead/cloud/cloudtest/apart"
+)
+
+var config = azure.Config{SubscriptionID: azuretest.Subscription, ResourceGroup: azuretest.ResourceGroup, Location: azuretest.Location,
+	VnetName: "nodes", VnetResourceGroup: azuretest.ResourceGroup, SubnetName: "nodes",
+	SecurityGroupName: "nodes", SecurityGroupResourceGroup: azuretest.ResourceGroup}
+
+// endpoint is never called: the transport answers.
+const endpoint = "http://azure.test"
+
+// ownAddress is that of a public address that somebody has already.
+const ownAddress = "203.0.113.9"
+
+// network makes an Azure in which a cluster has been set up: with a security group, and a public address of somebody's own.
+func network(t *testing.T, options azuretest.Options) *azuretest.Cloud {
+	t.Helper()
+	c := azuretest.New(options)
+	put := func(typ, name string, body any) {
+		t.Helper()
+		if err := c.Put(typ, name, body); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(options.Slow)
+	}
+	put("networkSecurityGroups", "nodes", armnetwork.SecurityGroup{Location: new(azuretest.Location)})
+	put("publicIPAddresses", "own", publicIP())
+	if err := c.SetAddress("own", ownAddress); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func publicIP() armnetwork.PublicIPAddress {
+	return armnetwork.PublicIPAddress{Location: new(azuretest.Location), SKU: &armnetwork.PublicIPAddressSKU{Name: new(armnetwork.PublicIPAddressSKUNameStandard)},
+		Tags:       map[string]*string{"somebody": new("else")},
+		Properties: &armnetwork.PublicIPAddressPropertiesFormat{PublicIPAllocationMethod: new(armnetwork.IPAllocationMethodStatic)}}
+}
+
+func provider(t *testing.T, c *azuretest.Cloud) *azure.Provider {
+	t.Helper()
+	p, err := azure.NewForEmulator(config, endpoint, c.Transport())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// limited is a provider that says what the account may send, or how late it reads.
+type limited struct {
+	cloud.Provider
+	edit func(*cloud.Capabilities)
+}
+
+func (l limited) Capabilities() cloud.Capabilities {
+	caps := l.Provider.Capabilities()
+	l.edit(&caps)
+	return caps
+}
+
+func harness(options azuretest.Options, adapt func(cloud.Spec) cloud.Spec, edit func(*cloud.Capabilities)) func(t *testing.T) *cloudtest.Harness {
+	return func(t *testing.T) *cloudtest.Harness {
+		c := network(t, options)
+		before := c.Snapshot()
+		return &cloudtest.Harness{
+			New: func() cloud.Provider { return limited{provider(t, c), edit} },
+			SetHook: func(hook func(cloudtest.Call) error) {
+				if hook == nil {
+					c.SetHook(nil)
+					return
+				}
+				c.SetHook(func(call azuretest.Call) error {
+					return hook(cloudtest.Call{Name: call.Method + " " + call.Type, Write: call.Write(), After: call.After})
+				})
+			},
+			Snapshot: func() []string {
+				return slices.DeleteFunc(c.Snapshot(), func(line string) bool { return slices.Contains(before, line) })
+			},
+			PlantForeign: func(owner cloud.Owner, r cloud.Resource) error {
+				if r.Kind != azure.KindPublicIP {
+					return cloudtest.ErrCannotPlant
+				}
+				return c.Put("publicIPAddresses", cloud.Name(owner, r, 80), publicIP())
+			},
+			Throttled: func(after time.Duration) error {
+				return (&azuretest.Refusal{Status: http.StatusTooManyRequests, Code: "TooManyRequests", RetryAfter: int(after.Seconds())}).AsError()
+			},
+			Address: ownAddress,
+			Adapt:   adapt,
+		}
+	}
+}
+
+func internal(spec cloud.Spec) cloud.Spec {
+	spec.Annotations = map[string]string{"service.beta.kubernetes.io/azure-load-balancer-internal": "true"}
+	if strings.Contains(spec.RequestedAddress, ownAddress) {
+		spec.RequestedAddress = "10.224.0.99"
+	}
+	return spec
+}
+
+func asIs(*cloud.Capabilities) {}
+
+// oneFamily makes what takes long take less.
+func oneFamily(caps *cloud.Capabilities) {
+	caps.Families, caps.DualStack, caps.MixedProtocols = caps.Families[:1], false, false
+}
+
+// notDeclared are the cases of the suite about what the provider does not declare.
+var notDeclared = []string{"AdoptedWithConsent", "AdoptionCrashAnywhere", "Feature/SCTP", "HealthIsTold", "NotAdoptedWithoutConsent",
+	"OfferedAndTakenOver", "PodsAreCheap", "PodsAreTargets"}
+
+var narrow = []string{"Feature/DualStack", "Feature/IPv6", "Feature/MixedProtocols"}
+
+var smallAccount = cloud.Limits{Reads: cloud.Limit{PerSecond: 5, Burst: 5}, Writes: cloud.Limit{PerSecond: 2, Burst: 3}}
+
+// suites are ways in which Azure may behave.
+var suites = map[string]struct {
+	factory func(t *testing.T) *cloudtest.Harness
+	skipped []string
+}{
+	"Public": {harness(azuretest.Options{}, nil, asIs), nil},
+	"Internal": {harness(azuretest.Options{}, internal, func(caps *cloud.Capabilities) { caps.RequestedAddress = false }),
+		[]string{"Feature/RequestedAddress"}},
+	// What is written takes its time.
+	"Slow": {harness(azuretest.Options{Slow: 7 * time.Second}, nil, oneFamily), narrow},
+	// Reads show what was a while ago.
+	"Lagging": {harness(azuretest.Options{ReadLag: 4 * time.Second, Slow: 3 * time.Second}, nil, func(caps *cloud.Capabilities) {
+		oneFamily(caps)
+		caps.ReadLag = 5 * time.Second
+	}), narrow},
+	"SmallAccount": {harness(azuretest.Options{Limits: smallAccount}, nil, func(caps *cloud.Capabilities) {
+		oneFamily(caps)
+		caps.Limits = smallAccount
+	}), narrow},
+}
+
+// suiteEnv names the one of suites that TestSuite runs.
+const suiteEnv = "FAIRLEAD_SUITE"
+
+// TestSuite is what TestProvider runs in a process of its own, since cases of it are skipped. By itself it tests nothing.
+func TestSuite(t *testing.T) {
+	if name := os.Getenv(suiteEnv); name != "" {
+		cloudtest.Run(t, suites[name].factory)
+	}
+}
+
+// TestProvider: the provider passes the suite, of which exactly what it does not declare is skipped.
+func TestProvider(t *testing.T) {
+	for name, suite := range suites {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			apart.Passes(t, "TestSuite", suiteEnv+"="+name, slices.Sorted(slices.Values(slices.Concat(notDeclared, suite.skipped)))...)
+		})
+	}
+}
