@@ -15,14 +15,6 @@ import (
 
 // balancerDocument says how a balancer is read and written. With the last rule it is deleted.
 func (p *Provider) balancerDocument(name string) document[armnetwork.LoadBalancer] {
-	known := func() *armnetwork.LoadBalancer {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if p.memory.current == nil {
-			return nil
-		}
-		return p.memory.current.balancers[name]
-	}
 	noted := func(lb *armnetwork.LoadBalancer) {
 		p.note(func(v *view) {
 			if lb == nil {
@@ -33,7 +25,8 @@ func (p *Provider) balancerDocument(name string) document[armnetwork.LoadBalance
 		})
 	}
 	return document[armnetwork.LoadBalancer]{
-		known: known,
+		known: func() *armnetwork.LoadBalancer { return p.knownBalancer(name) },
+		stale: func(lb *armnetwork.LoadBalancer) bool { return lb != nil && lb.Etag == nil },
 		load: func(ctx context.Context) (*armnetwork.LoadBalancer, error) {
 			lb, err := p.network.Balancer(ctx, name)
 			if hasStatus(err, http.StatusNotFound) {
@@ -184,7 +177,7 @@ func (p *Provider) submitRules(ctx context.Context, v *view, owner cloud.Owner, 
 			if lb.Tags == nil {
 				lb.Tags = map[string]*string{}
 			}
-			switch of, made := tag(lb.Tags, tagCluster), lb.Etag != nil; {
+			switch of, made := tag(lb.Tags, tagCluster), lb.ID != nil; {
 			case !made:
 				lb.Tags[tagCluster] = new(owner.ClusterID)
 			case of != owner.ClusterID:

@@ -132,6 +132,7 @@ func wantedSecurity(spec cloud.Spec, s settings, family cloud.Family) (cloud.Res
 		}
 		sources = []string{"Internet"}
 	}
+	var every []string
 	ports := map[string][]string{}
 	destination := "frontend"
 	for _, rule := range wantedRules(spec, s, family) {
@@ -142,15 +143,19 @@ func wantedSecurity(spec cloud.Spec, s settings, family cloud.Family) (cloud.Res
 		if what == "all" {
 			number = "*"
 		}
-		ports[what] = append(ports[what], number)
+		ports[what], every = append(ports[what], number), append(every, number)
 	}
-	r.Attributes = map[string]string{"sources": cloud.List(sources), "destination": destination,
-		// Others of the network would be let in by Azure's last rules.
-		"deny": strconv.FormatBool(restricted && s.internal)}
+	r.Attributes = map[string]string{"sources": cloud.List(sources), "destination": destination, "deny": ""}
 	for _, what := range []string{"tcp", "udp", "all"} {
-		r.Attributes[what] = cloud.List(ports[what])
+		r.Attributes[what] = ""
+		if len(sources) > 0 {
+			r.Attributes[what] = cloud.List(ports[what])
+		}
 	}
-	return r, len(sources) > 0 || restricted && s.internal
+	if restricted && s.internal {
+		r.Attributes["deny"] = cloud.List(every) // others of the network would be let in by Azure's last rules
+	}
+	return r, len(sources) > 0 || r.Attributes["deny"] != ""
 }
 
 // pairs is the canonical form of tags.

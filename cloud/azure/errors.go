@@ -24,7 +24,7 @@ type refusal struct {
 
 // Error returns code and message in one line, or what permission is missing.
 func (r *refusal) Error() string {
-	if r.status == http.StatusForbidden && r.action != "" {
+	if r.status == http.StatusForbidden && r.code == "AuthorizationFailed" && r.action != "" {
 		return "the manager's identity has no permission for " + r.action
 	}
 	return strings.Join(strings.Fields(r.code+": "+r.message), " ")

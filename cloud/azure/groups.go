@@ -20,6 +20,7 @@ func (p *Provider) groupDocument() document[armnetwork.SecurityGroup] {
 			}
 			return p.memory.current.group
 		},
+		stale: func(*armnetwork.SecurityGroup) bool { return false },
 		load: func(ctx context.Context) (*armnetwork.SecurityGroup, error) {
 			group, err := p.network.SecurityGroup(ctx)
 			if err != nil && !hasStatus(err, http.StatusNotFound) {

@@ -66,6 +66,9 @@ func (p *Provider) createAddress(ctx context.Context, owner cloud.Owner, desired
 		return cloud.Resource{}, err
 	}
 	have, err := p.network.PublicIP(ctx, p.config.ResourceGroup, name)
+	if hasStatus(err, http.StatusNotFound) {
+		return cloud.Resource{}, cloud.Errorf(cloud.Pending, "a public address %s exists and is not to be seen yet", name)
+	}
 	if err != nil {
 		return cloud.Resource{}, err
 	}
@@ -185,6 +188,9 @@ func (p *Provider) deleteAddress(ctx context.Context, owner cloud.Owner, observe
 	}
 	if err := p.network.DeletePublicIP(ctx, name, value(have.Etag)); err != nil {
 		p.forget()
+		if hasStatus(err, http.StatusPreconditionFailed) {
+			return cloud.Errorf(cloud.Pending, "the public address %s was changed meanwhile, or goes already", name)
+		}
 		return err
 	}
 	p.note(func(v *view) { delete(v.addresses, strings.ToLower(observed.ID)) })

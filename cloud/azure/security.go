@@ -54,7 +54,7 @@ func (v *view) observedSecurity(others []cloud.Resource) []cloud.Resource {
 		if r == nil {
 			owner := cloud.Owner{ClusterID: clusterID, ServiceUID: uid}
 			r = &cloud.Resource{Kind: KindSecurityRule, Key: m[3], ID: id, State: cloud.StateReady, Owners: []cloud.OwnerID{owner.ID()},
-				Attributes: map[string]string{"sources": "", "destination": "", "deny": "false", "tcp": "", "udp": "", "all": ""}}
+				Attributes: map[string]string{"sources": "", "destination": "", "deny": "", "tcp": "", "udp": "", "all": ""}}
 			byID[id] = r
 			order = append(order, id)
 		}
@@ -81,7 +81,7 @@ func observeSecurityRule(r *cloud.Resource, rule *armnetwork.SecurityRule, what 
 	ports := cloud.List(either(p.DestinationPortRange, p.DestinationPortRanges))
 	add("destination", cloud.List(either(p.DestinationAddressPrefix, p.DestinationAddressPrefixes)))
 	if what == "deny" {
-		r.Attributes["deny"] = "true"
+		r.Attributes["deny"] = ports
 		if value(p.Access) != armnetwork.SecurityRuleAccessDeny || cloud.List(either(p.SourceAddressPrefix, p.SourceAddressPrefixes)) != "*" {
 			r.Attributes["deny"] = "changed"
 		}
@@ -160,23 +160,22 @@ func putSecurity(group *armnetwork.SecurityGroup, owner cloud.Owner, want cloud.
 	if err := dropSecurity(group, owner, part); err != nil {
 		return err
 	}
-	var ports []string
 	for _, what := range []string{"tcp", "udp", "all"} {
-		list := cloud.SplitList(want.Attributes[what])
-		ports = append(ports, list...)
-		sources := cloud.SplitList(want.Attributes["sources"])
-		if len(list) == 0 || len(sources) == 0 {
+		ports := cloud.SplitList(want.Attributes[what])
+		if len(ports) == 0 {
 			continue
 		}
-		rule := securityRule(owner, part+"-"+what, armnetwork.SecurityRuleAccessAllow, securityProtocol(what), sources, destination, list)
+		rule := securityRule(owner, part+"-"+what, armnetwork.SecurityRuleAccessAllow, securityProtocol(what),
+			cloud.SplitList(want.Attributes["sources"]), destination, ports)
 		if err := place(group, rule, priorities, lowestPriority, 1); err != nil {
 			return err
 		}
 	}
-	if want.Attributes["deny"] != "true" {
+	denied := cloud.SplitList(want.Attributes["deny"])
+	if len(denied) == 0 {
 		return nil
 	}
-	rule := securityRule(owner, part+"-deny", armnetwork.SecurityRuleAccessDeny, "*", []string{"*"}, destination, cloud.SplitList(cloud.List(ports)))
+	rule := securityRule(owner, part+"-deny", armnetwork.SecurityRuleAccessDeny, "*", []string{"*"}, destination, denied)
 	return place(group, rule, priorities, highestPriority, -1)
 }
 

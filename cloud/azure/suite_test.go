@@ -61,6 +61,14 @@ func provider(t *testing.T, c *azuretest.Cloud) *azure.Provider {
 	return p
 }
 
+// somebodysRule is a security rule that is not ours, whatever its name.
+func somebodysRule(name string) *armnetwork.SecurityRule {
+	return &armnetwork.SecurityRule{Name: new(name), Properties: &armnetwork.SecurityRulePropertiesFormat{
+		Access: new(armnetwork.SecurityRuleAccessAllow), Direction: new(armnetwork.SecurityRuleDirectionInbound),
+		Protocol: new(armnetwork.SecurityRuleProtocolTCP), Priority: new(int32(500)), SourceAddressPrefix: new("*"), SourcePortRange: new("*"),
+		DestinationAddressPrefix: new("*"), DestinationPortRange: new("22")}}
+}
+
 // limited is a provider that says what the account may send, or how late it reads.
 type limited struct {
 	cloud.Provider
@@ -92,10 +100,19 @@ func harness(options azuretest.Options, adapt func(cloud.Spec) cloud.Spec, edit 
 				return slices.DeleteFunc(c.Snapshot(), func(line string) bool { return slices.Contains(before, line) })
 			},
 			PlantForeign: func(owner cloud.Owner, r cloud.Resource) error {
-				if r.Kind != azure.KindPublicIP {
-					return cloudtest.ErrCannotPlant
+				switch r.Kind {
+				case azure.KindPublicIP:
+					return c.Put("publicIPAddresses", cloud.Name(owner, r, 80), publicIP())
+				case azure.KindRules:
+					internal := strings.HasPrefix(r.Attributes["source"], "internal")
+					return c.Put("loadBalancers", azure.BalancerName(owner.ClusterID, internal, 1), armnetwork.LoadBalancer{
+						Location: new(azuretest.Location), SKU: &armnetwork.LoadBalancerSKU{Name: new(armnetwork.LoadBalancerSKUNameStandard)},
+						Tags: map[string]*string{"somebody": new("else")}})
+				case azure.KindSecurityRule:
+					return c.Put("networkSecurityGroups", "nodes", armnetwork.SecurityGroup{Location: new(azuretest.Location),
+						Properties: &armnetwork.SecurityGroupPropertiesFormat{SecurityRules: []*armnetwork.SecurityRule{somebodysRule(azure.SecurityPart(owner, r.Key) + "-tcp")}}})
 				}
-				return c.Put("publicIPAddresses", cloud.Name(owner, r, 80), publicIP())
+				return cloudtest.ErrCannotPlant
 			},
 			Throttled: func(after time.Duration) error {
 				return (&azuretest.Refusal{Status: http.StatusTooManyRequests, Code: "TooManyRequests", RetryAfter: int(after.Seconds())}).AsError()
@@ -127,7 +144,8 @@ var notDeclared = []string{"AdoptedWithConsent", "AdoptionCrashAnywhere", "Featu
 
 var narrow = []string{"Feature/DualStack", "Feature/IPv6", "Feature/MixedProtocols"}
 
-var smallAccount = cloud.Limits{Reads: cloud.Limit{PerSecond: 5, Burst: 5}, Writes: cloud.Limit{PerSecond: 2, Burst: 3}}
+// A look is several reads, and those of two managers may come at once.
+var smallAccount = cloud.Limits{Reads: cloud.Limit{PerSecond: 20, Burst: 20}, Writes: cloud.Limit{PerSecond: 2, Burst: 3}}
 
 // suites are ways in which Azure may behave.
 var suites = map[string]struct {

@@ -55,6 +55,8 @@ func (p *Provider) SyncTargets(ctx context.Context, changes []cloud.TargetChange
 	return errs
 }
 
+// putPool writes the list of a pool, unless it is what the pool was last seen to have: whoever wants it changed has not seen
+// anything newer.
 func (p *Provider) putPool(ctx context.Context, balancer, family string, targets []cloud.Target) error {
 	pool := &armnetwork.BackendAddressPool{Name: new(poolName(family)), Properties: &armnetwork.BackendAddressPoolPropertiesFormat{}}
 	for _, t := range targets {
@@ -62,7 +64,39 @@ func (p *Provider) putPool(ctx context.Context, balancer, family string, targets
 			Name: new(strings.ReplaceAll(t.ID, ":", "-")), Properties: &armnetwork.LoadBalancerBackendAddressPropertiesFormat{IPAddress: new(t.ID),
 				VirtualNetwork: &armnetwork.SubResource{ID: new(p.config.networkID())}}})
 	}
-	// The balancer has another ETag now, and may be worked on.
-	defer p.forget()
-	return p.network.PutPool(ctx, balancer, pool)
+	if lb := p.knownBalancer(balancer); lb != nil && slices.Equal(poolTargets(lb, *pool.Name), targets) {
+		return nil
+	}
+	err := p.network.PutPool(ctx, balancer, pool)
+	if err == nil {
+		p.note(func(v *view) {
+			if lb := v.balancers[balancer]; lb != nil {
+				v.balancers[balancer] = withPool(lb, pool)
+			}
+		})
+	}
+	p.forget() // it may be worked on now
+	return err
+}
+
+// withPool returns a copy of the balancer with another pool, and without an ETag, which it has another one of now.
+func withPool(lb *armnetwork.LoadBalancer, pool *armnetwork.BackendAddressPool) *armnetwork.LoadBalancer {
+	next, properties := *lb, *lb.Properties
+	next.Properties, next.Etag = &properties, nil
+	properties.BackendAddressPools = slices.Clone(properties.BackendAddressPools)
+	for i, have := range properties.BackendAddressPools {
+		if value(have.Name) == *pool.Name {
+			properties.BackendAddressPools[i] = pool
+		}
+	}
+	return &next
+}
+
+func (p *Provider) knownBalancer(name string) *armnetwork.LoadBalancer {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.memory.current == nil {
+		return nil
+	}
+	return p.memory.current.balancers[name]
 }

@@ -55,6 +55,8 @@ const (
 type document[D any] struct {
 	// known is what was last read or written; nil: there is none.
 	known func() *D
+	// stale reports that what is known is not enough to write it.
+	stale func(doc *D) bool
 	// load reads it anew.
 	load func(ctx context.Context) (*D, error)
 	// store writes next, made of was, which is nil where there was none, and returns what there is then.
@@ -185,6 +187,15 @@ type result[D any] struct {
 func (w *writer[D]) write(ctx context.Context, batch []*change[D]) (map[string]error, result[D], error) {
 	results := map[string]error{}
 	doc, fresh := w.known(), false
+	if w.stale(doc) {
+		var err error
+		if doc, err = w.load(ctx); err != nil {
+			return results, result[D]{doc: doc}, err
+		}
+		if fresh = true; w.works(doc) {
+			return results, result[D]{doc: doc}, waiting("it")
+		}
+	}
 	for range 4 {
 		next, changed := w.copied(doc), false
 		for _, c := range batch {
@@ -287,6 +298,8 @@ func (w *writer[D]) conclude(mine *change[D], batch []*change[D], results map[st
 		switch {
 		case outcome == nil && works:
 			c.phase = settling
+		case cloud.IsClass(outcome, cloud.Throttled):
+			c.phase = gathered // at once, when the time is over
 		case outcome == nil, c == mine && !cloud.IsClass(outcome, cloud.Pending):
 			delete(w.changes, c.key)
 		case results[c.key] == nil, cloud.IsClass(outcome, cloud.Pending):

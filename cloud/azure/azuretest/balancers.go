@@ -64,6 +64,11 @@ func acceptBalancer(c *Cloud, t, before *thing) *Refusal {
 		if r := checkPool(pool); r != nil {
 			return r
 		}
+		if len(pool.Properties.LoadBalancerBackendAddresses) > 0 {
+			if r := c.linked("virtualNetworks/joinLoadBalancer/action"); r != nil {
+				return r
+			}
+		}
 	}
 	for _, probe := range p.Probes {
 		if r := checkProbe(probe); r != nil {
@@ -111,10 +116,13 @@ func (c *Cloud) checkFrontend(t, before *thing, f *armnetwork.FrontendIPConfigur
 			return bad("PublicIPAddressInUse", "resource %s is referencing public IP address %s that is already allocated to resource %s", id, ip.path.id(), user)
 		}
 		p.PublicIPAddress = &armnetwork.PublicIPAddress{ID: p.PublicIPAddress.ID}
-		return nil
+		return c.linked("publicIPAddresses/join/action")
 	}
 	if !strings.Contains(key(value(p.Subnet.ID)), "/subnets/") || strings.HasSuffix(key(value(p.Subnet.ID)), "/subnets/nowhere") {
 		return bad("InvalidResourceReference", "resource %s referenced by %s was not found", value(p.Subnet.ID), id)
+	}
+	if r := c.linked("virtualNetworks/subnets/join/action"); r != nil {
+		return r
 	}
 	p.Subnet = &armnetwork.Subnet{ID: p.Subnet.ID}
 	if p.PrivateIPAddressVersion == nil {

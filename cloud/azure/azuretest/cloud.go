@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -42,6 +43,8 @@ type Options struct {
 type Call struct {
 	// Method and Type of the resource, such as loadBalancers; of a child both, with a slash between.
 	Method, Type string
+	// Name of the resource, or of a child's parent; empty in a list.
+	Name string
 	// After: it is done, and its answer is on the way.
 	After bool
 }
@@ -134,7 +137,7 @@ type transport struct{ cloud *Cloud }
 func (t transport) Do(request *http.Request) (*http.Response, error) {
 	call := Call{Method: request.Method}
 	if p, ok := parsePath(request.URL.Path); ok {
-		call.Type = p.typ()
+		call.Type, call.Name = p.typ(), p.name
 	}
 	if err := t.hook(call); err != nil {
 		return nil, err
@@ -190,12 +193,9 @@ func (c *Cloud) answer(request *http.Request) (*answer, *Refusal) {
 	if !strings.EqualFold(p.group, ResourceGroup) {
 		return nil, refuse(http.StatusNotFound, "ResourceGroupNotFound", "resource group '%s' could not be found", p.group)
 	}
-	call := Call{Method: request.Method, Type: p.typ()}
-	c.actions[call.Action()] = true
-	for _, denied := range c.options.Denied {
-		if denied == call.Action() {
-			return nil, refuse(http.StatusForbidden, "AuthorizationFailed", "the client does not have authorization to perform action '%s'", denied)
-		}
+	call := Call{Method: request.Method, Type: p.typ(), Name: p.name}
+	if r := c.permit(call.Action(), "AuthorizationFailed"); r != nil {
+		return nil, r
 	}
 	if r := c.throttle(call.Write()); r != nil {
 		return nil, r
@@ -210,6 +210,20 @@ func (c *Cloud) answer(request *http.Request) (*answer, *Refusal) {
 		}
 	}
 	return answer, refusal
+}
+
+// permit notes that an action is done, and refuses what the caller may not do. With c.mu held.
+func (c *Cloud) permit(action, code string) *Refusal {
+	c.actions[action] = true
+	if slices.Contains(c.options.Denied, action) {
+		return refuse(http.StatusForbidden, code, "the client does not have authorization to perform action '%s'", action)
+	}
+	return nil
+}
+
+// linked is permit for what a request refers to.
+func (c *Cloud) linked(action string) *Refusal {
+	return c.permit("Microsoft.Network/"+action, "LinkedAuthorizationFailed")
 }
 
 func (c *Cloud) fault(call Call, when func(Fault) bool) *Fault {

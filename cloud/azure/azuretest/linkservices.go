@@ -30,6 +30,11 @@ func acceptLinkService(c *Cloud, t, before *thing) *Refusal {
 			return bad("PrivateLinkServiceMissingProperty", "an IP configuration of %s needs a name and a subnet", t.path.name)
 		}
 	}
+	for _, action := range []string{"loadBalancers/frontendIPConfigurations/join/action", "virtualNetworks/subnets/join/action"} {
+		if r := c.linked(action); r != nil {
+			return r
+		}
+	}
 	p.Alias = new(t.path.name + ".00000000-0000-0000-0000-000000000000." + Location + ".azure.privatelinkservice")
 	if before != nil {
 		p.Alias = before.body.(*armnetwork.PrivateLinkService).Properties.Alias

@@ -105,6 +105,11 @@ func acceptPublicIP(c *Cloud, t, before *thing) *Refusal {
 	if p.PublicIPPrefix != nil && c.find(prefixes, value(p.PublicIPPrefix.ID)) == nil {
 		return bad("InvalidResourceReference", "resource %s referenced by %s was not found", value(p.PublicIPPrefix.ID), t.path.id())
 	}
+	if p.PublicIPPrefix != nil {
+		if r := c.linked("publicIPPrefixes/join/action"); r != nil {
+			return r
+		}
+	}
 	if before == nil {
 		p.IPAddress = new(c.takeAddress(v6))
 		return nil

@@ -41,7 +41,7 @@ func (c *Cloud) describe(t *thing) []string {
 	case *armnetwork.PublicIPPrefix:
 		lines = append(lines, line("prefix"))
 	case *armnetwork.LoadBalancer:
-		lines = append(lines, line("balancer %s %s", t.state, tagText(body.Tags)))
+		lines = append(lines, line("balancer %s failed=%t", tagText(body.Tags), t.state == armnetwork.ProvisioningStateFailed))
 		for _, f := range body.Properties.FrontendIPConfigurations {
 			from := value(f.Properties.PrivateIPAllocationMethod)
 			text := ""
