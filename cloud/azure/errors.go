@@ -109,7 +109,12 @@ var classes = map[string]cloud.Class{
 }
 
 // Classify implements cloud.Provider by Azure's codes, or else by the status.
-func (p *Provider) Classify(err error) *cloud.Error {
+func (p *Provider) Classify(err error) *cloud.Error { return classified(err) }
+
+// isClass reports whether an error has a class.
+func isClass(err error, class cloud.Class) bool { return err != nil && classified(err).Class == class }
+
+func classified(err error) *cloud.Error {
 	r, ok := errors.AsType[*refusal](err)
 	if _, decided := errors.AsType[*cloud.Error](err); decided || !ok {
 		return cloud.Classify(err)

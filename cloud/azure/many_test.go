@@ -304,6 +304,9 @@ func TestLateFailure(t *testing.T) {
 				if name != "" && (told == nil || !strings.Contains(told.Error(), name) || !strings.Contains(told.Error(), "no room")) {
 					t.Errorf("nobody was told of the failure but %v", told)
 				}
+				if name != "" && !c.Actions()[readsOperations] {
+					t.Error("nobody asked why")
+				}
 				if diff := cmp.Diff(reference.Snapshot(), c.Snapshot()); diff != "" {
 					t.Errorf("it ends up different (-want +got):\n%s", diff)
 				}

@@ -146,7 +146,7 @@ func (p *Provider) Create(ctx context.Context, owner cloud.Owner, desired cloud.
 // submitted is what Create returns of a resource that was written, or is to be.
 func (p *Provider) submitted(made cloud.Resource, err error) (cloud.Resource, error) {
 	made.Targets, made.State = nil, cloud.StateReady
-	if cloud.IsClass(err, cloud.Pending) {
+	if isClass(err, cloud.Pending) {
 		made.State = cloud.StatePending
 		return made, nil
 	}
@@ -175,7 +175,7 @@ func (p *Provider) Update(ctx context.Context, owner cloud.Owner, observed, desi
 	default:
 		return cloud.Errorf(cloud.UserError, "there is no kind %s", desired.Kind)
 	}
-	if cloud.IsClass(err, cloud.Pending) {
+	if isClass(err, cloud.Pending) {
 		return nil
 	}
 	return err

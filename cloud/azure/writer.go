@@ -298,11 +298,11 @@ func (w *writer[D]) conclude(mine *change[D], batch []*change[D], results map[st
 		switch {
 		case outcome == nil && works:
 			c.phase = settling
-		case cloud.IsClass(outcome, cloud.Throttled):
+		case isClass(outcome, cloud.Throttled):
 			c.phase = gathered // at once, when the time is over
-		case outcome == nil, c == mine && !cloud.IsClass(outcome, cloud.Pending):
+		case outcome == nil, c == mine && !isClass(outcome, cloud.Pending):
 			delete(w.changes, c.key)
-		case results[c.key] == nil, cloud.IsClass(outcome, cloud.Pending):
+		case results[c.key] == nil, isClass(outcome, cloud.Pending):
 			// It was not its fault: it goes with the next write.
 			c.phase, c.at = gathered, now
 		default:

@@ -15,6 +15,7 @@ import (
 
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/aws"
+	"github.com/fairlead/fairlead/cloud/azure"
 	"github.com/fairlead/fairlead/cloud/fake"
 	"github.com/fairlead/fairlead/cloud/gcp"
 )
@@ -27,9 +28,10 @@ var providers = map[string]struct {
 	page        string
 	annotations []cloud.AnnotationDoc
 }{
-	aws.Name:  {"aws", aws.Annotations()},
-	fake.Name: {"loadbalancers", fake.Annotations},
-	gcp.Name:  {"gcp", gcp.Annotations},
+	aws.Name:   {"aws", aws.Annotations()},
+	azure.Name: {"azure", azure.Annotations},
+	fake.Name:  {"loadbalancers", fake.Annotations},
+	gcp.Name:   {"gcp", gcp.Annotations},
 }
 
 func TestTables(t *testing.T) {

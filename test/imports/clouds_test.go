@@ -8,8 +8,9 @@ import (
 
 // sdks are what a build tag of cmd/manager leaves out together with its cloud.
 var sdks = map[string][]string{
-	"without_aws": {"github.com/aws/...", module + "/cloud/aws/..."},
-	"without_gcp": {"google.golang.org/api/compute/...", "google.golang.org/api/option/...", "cloud.google.com/go/compute/metadata/...", module + "/cloud/gcp/..."},
+	"without_aws":   {"github.com/aws/...", module + "/cloud/aws/..."},
+	"without_azure": {"github.com/Azure/...", module + "/cloud/azure/..."},
+	"without_gcp":   {"google.golang.org/api/compute/...", "google.golang.org/api/option/...", "cloud.google.com/go/compute/metadata/...", module + "/cloud/gcp/..."},
 }
 
 // TestCloudsAreLeftOut: without a cloud the manager has nothing of its SDK, and with it the test would find it.

@@ -62,6 +62,7 @@ func TestOverlays(t *testing.T) {
 	}{
 		"default":             {reason: "it replaces", mode: configv1alpha1.ModeReplace},
 		"overlays/aws":        {reason: "it runs on AWS", mode: configv1alpha1.ModeReplace},
+		"overlays/azure":      {reason: "it runs on Azure", mode: configv1alpha1.ModeReplace},
 		"overlays/coexist":    {reason: "it runs beside what is there", mode: configv1alpha1.ModeCoexist},
 		"overlays/gcp":        {reason: "balancers are those of Google Cloud", mode: configv1alpha1.ModeReplace},
 		"overlays/plugin":     {reason: "a provider runs beside the manager", mode: configv1alpha1.ModeReplace},

@@ -35,8 +35,6 @@ type Options struct {
 	MaxRules int
 	// MaxPublicIPs of the subscription; 0: 1000.
 	MaxPublicIPs int
-	// Denied are the actions that the caller may not do, such as Microsoft.Network/publicIPAddresses/write.
-	Denied []string
 }
 
 // Call is one request, as hooks see it.
@@ -83,6 +81,7 @@ type Cloud struct {
 	operations    map[string]*operation
 	faults        []Fault
 	actions       map[string]bool
+	denied        []string
 	reads, writes allowance
 	version       int
 	nextAddress   [2]int // IPv4, IPv6
@@ -115,6 +114,13 @@ func (c *Cloud) Inject(faults ...Fault) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.faults = append(c.faults, faults...)
+}
+
+// Deny takes permissions away, such as Microsoft.Network/publicIPAddresses/write.
+func (c *Cloud) Deny(actions ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.denied = append(c.denied, actions...)
 }
 
 // Actions are the permissions that were needed so far.
@@ -215,7 +221,7 @@ func (c *Cloud) answer(request *http.Request) (*answer, *Refusal) {
 // permit notes that an action is done, and refuses what the caller may not do. With c.mu held.
 func (c *Cloud) permit(action, code string) *Refusal {
 	c.actions[action] = true
-	if slices.Contains(c.options.Denied, action) {
+	if slices.Contains(c.denied, action) {
 		return refuse(http.StatusForbidden, code, "the client does not have authorization to perform action '%s'", action)
 	}
 	return nil

@@ -184,3 +184,22 @@ func (c *Cloud) Put(typ, name string, body any) error {
 	}
 	return nil
 }
+
+// Edit changes every balancer as somebody with a mouse would.
+func (c *Cloud) Edit(change func(lb *armnetwork.LoadBalancer)) error {
+	c.mu.Lock()
+	var edited []*armnetwork.LoadBalancer
+	for _, t := range c.things {
+		if t.kind == balancers {
+			edited = append(edited, stampBalancer(t).(*armnetwork.LoadBalancer))
+		}
+	}
+	c.mu.Unlock()
+	for _, lb := range edited {
+		change(lb)
+		if err := c.Put(balancers.name, *lb.Name, lb); err != nil {
+			return err
+		}
+	}
+	return nil
+}

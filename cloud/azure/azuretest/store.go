@@ -295,6 +295,9 @@ func (c *Cloud) remove(p path, request *http.Request) (*answer, *Refusal) {
 }
 
 func (c *Cloud) poll(id string) (*answer, *Refusal) {
+	if r := c.permit("Microsoft.Network/locations/operations/read", "AuthorizationFailed"); r != nil {
+		return nil, r
+	}
 	o := c.operations[id]
 	switch {
 	case o == nil:

@@ -1,0 +1,169 @@
+package azure
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fairlead/fairlead/cloud"
+)
+
+func typeName(v any) string { return fmt.Sprintf("%T", v) }
+
+func specWith(annotations ...string) cloud.Spec {
+	spec := cloud.Spec{Owner: cloud.Owner{ClusterID: "cluster-a", ServiceUID: "7f3e0c1a-0000-4000-8000-000000000001", Namespace: "shop", Name: "cart"},
+		Families: []cloud.Family{cloud.IPv4}, Annotations: map[string]string{},
+		Ports: []cloud.Port{{Protocol: "TCP", Port: 80, NodePort: 30080, HealthCheck: cloud.HealthCheck{Protocol: "TCP", Port: 30080}}}}
+	for i := 0; i < len(annotations); i += 2 {
+		spec.Annotations[annotations[i]] = annotations[i+1]
+	}
+	return spec
+}
+
+func testConfig(t *testing.T) Config {
+	t.Helper()
+	config, err := readConfig([]byte(minimal))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config
+}
+
+// TestAnnotationsAreDocumented: the table names what is read, and nothing else.
+func TestAnnotationsAreDocumented(t *testing.T) {
+	_, err := readSettings(testConfig(t), specWith(prefix+"nobody-knows-this", "a"))
+	if err == nil {
+		t.Fatal("an unknown annotation is not refused")
+	}
+	_, list, _ := strings.Cut(err.Error(), "it can be ")
+	read := strings.Split(list, ", ")
+	for i := range read {
+		read[i] = strings.Replace(read[i], portPrefix+"80_", portPrefix+"N_", 1)
+	}
+	slices.Sort(read)
+	var documented []string
+	for _, a := range Annotations {
+		documented = append(documented, a.Key)
+	}
+	slices.Sort(documented)
+	if diff := cmp.Diff(documented, read); diff != "" {
+		t.Errorf("the annotations of the table and those that are read differ (-table +read):\n%s", diff)
+	}
+}
+
+// TestMistakesAreToldTogether: each wrong annotation is named, and what does not go together.
+func TestMistakesAreToldTogether(t *testing.T) {
+	for name, tc := range map[string]struct {
+		annotations []string
+		want        []string
+	}{
+		"Values": {[]string{prefix + "load-balancer-internal", "yes", prefix + "load-balancer-tcp-idle-timeout", "3", portPrefix + "80_health-probe_interval", "1", portPrefix + "81_no_lb_rule", "true"},
+			[]string{"load-balancer-internal", "tcp-idle-timeout", "80_health-probe_interval", "81_no_lb_rule: unknown"}},
+		"Internal":  {[]string{prefix + "load-balancer-internal", "true", prefix + "pip-name", "a", prefix + "dns-label-name", "b"}, []string{"pip-name", "dns-label-name"}},
+		"Public":    {[]string{prefix + "load-balancer-enable-high-availability-ports", "true", prefix + "pls-create", "true"}, []string{"high-availability-ports", "pls-create"}},
+		"Addresses": {[]string{prefix + "pip-name", "a", prefix + "pip-prefix-id", "b", prefix + "load-balancer-ipv4", "fd00::1"}, []string{"pip-prefix-id", "fd00::1", "remove"}},
+		"Probes":    {[]string{prefix + "load-balancer-health-probe-interval", "60", prefix + "load-balancer-health-probe-num-of-probe", "3"}, []string{"120 seconds"}},
+		"Path":      {[]string{prefix + "load-balancer-health-probe-request-path", "healthz"}, []string{`"healthz"`}},
+		"Group":     {[]string{prefix + "load-balancer-resource-group", "other"}, []string{"resource-group"}},
+		"NoPort":    {[]string{portPrefix + "80_no_lb_rule", "true"}, []string{"no port is left"}},
+		"Tags":      {[]string{prefix + "pip-tags", tagCluster + "=mine"}, []string{"pip-tags"}},
+		"Link":      {[]string{prefix + "pls-name", "a"}, []string{"pls-create"}},
+	} {
+		_, err := readSettings(testConfig(t), specWith(tc.annotations...))
+		for _, text := range tc.want {
+			if !cloud.IsClass(err, cloud.UserError) || !strings.Contains(err.Error(), text) {
+				t.Errorf("%s: error %v, want one with %q", name, err, text)
+			}
+		}
+	}
+}
+
+// TestSettingsCount: what a Service says changes what is made for it. Each of the texts stands among the attributes.
+func TestSettingsCount(t *testing.T) {
+	internal := []string{prefix + "load-balancer-internal", "true"}
+	for name, tc := range map[string]struct {
+		annotations []string
+		want        []string
+	}{
+		"Defaults":     {nil, []string{"source=public", "tcp-80=backend=80 floating=true reset=true idle=4 affinity=Default probe=tcp,30080,5,2,", "sources=Internet"}},
+		"Internal":     {internal, []string{"source=internal subnet=nodes"}},
+		"Subnet":       {append(internal, prefix+"load-balancer-internal-subnet", "apps"), []string{"source=internal subnet=apps"}},
+		"Address":      {append(internal, prefix+"load-balancer-ipv4", "10.0.0.9"), []string{"source=internal subnet=nodes address=10.0.0.9"}},
+		"Named":        {[]string{prefix + "pip-name", "mine", prefix + "load-balancer-resource-group", "other"}, []string{"source=public name=other/mine"}},
+		"Prefix":       {[]string{prefix + "pip-prefix-id", "/a/B"}, []string{"prefix=/a/b"}},
+		"Tags":         {[]string{prefix + "pip-tags", "b=2,a=1", prefix + "dns-label-name", "cart"}, []string{"tags=a=1,b=2", "dns=cart"}},
+		"Timeout":      {[]string{prefix + "load-balancer-tcp-idle-timeout", "30", prefix + "load-balancer-disable-tcp-reset", "true"}, []string{"reset=false idle=30"}},
+		"AllPorts":     {append(internal, prefix+"load-balancer-enable-high-availability-ports", "true"), []string{"ports=all-0", "all-0=backend=0"}},
+		"NodePorts":    {[]string{prefix + "disable-load-balancer-floating-ip", "true"}, []string{"backend=30080 floating=false", "destination=nodes", "tcp=30080"}},
+		"Probe":        {[]string{prefix + "load-balancer-health-probe-protocol", "http", prefix + "load-balancer-health-probe-interval", "7", prefix + "load-balancer-health-probe-num-of-probe", "3"}, []string{"probe=http,30080,7,3,/"}},
+		"PortsProbe":   {[]string{portPrefix + "80_health-probe_protocol", "https", portPrefix + "80_health-probe_port", "9", portPrefix + "80_health-probe_request-path", "/up"}, []string{"probe=https,9,5,2,/up"}},
+		"NoProbe":      {[]string{portPrefix + "80_no_probe_rule", "true"}, []string{"probe=none"}},
+		"Sources":      {[]string{prefix + "allowed-ip-ranges", "192.0.2.0/24", prefix + "allowed-service-tags", "AzureCloud"}, []string{"sources=192.0.2.0/24,AzureCloud"}},
+		"DeniedInside": {append(internal, prefix+"allowed-ip-ranges", "192.0.2.0/24"), []string{"deny=80", "sources=192.0.2.0/24"}},
+		"Link":         {append(internal, prefix+"pls-create", "true", prefix+"pls-ip-configuration-ip-address-count", "2", prefix+"pls-visibility", "b a"), []string{"count=2", "visibility=a,b", "subnet=nodes"}},
+	} {
+		desired, err := New(testConfig(t), nil).Desired(specWith(tc.annotations...))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		var all []string
+		for _, r := range desired {
+			for key, text := range r.Attributes {
+				all = append(all, key+"="+text)
+			}
+		}
+		for _, text := range tc.want {
+			if !slices.ContainsFunc(all, func(attribute string) bool { return strings.Contains(attribute, text) }) {
+				t.Errorf("%s: nothing has %q of %q", name, text, all)
+			}
+		}
+	}
+}
+
+// TestClassAndService: the class's parameters count where the Service says nothing.
+func TestClassAndService(t *testing.T) {
+	spec := specWith()
+	spec.Parameters = []byte(`{"scheme":"Internal","subnet":"apps","idleTimeoutMinutes":9}`)
+	s, err := readSettings(testConfig(t), spec)
+	if err != nil || !s.internal || s.subnet != "apps" || s.idleMinutes != 9 {
+		t.Errorf("of the class there is %+v (%v)", s, err)
+	}
+	spec.Annotations[prefix+"load-balancer-internal"] = "false"
+	spec.Annotations[prefix+"load-balancer-tcp-idle-timeout"] = "5"
+	if s, err = readSettings(testConfig(t), spec); err != nil || s.internal || s.idleMinutes != 5 {
+		t.Errorf("of the class and the Service there is %+v (%v)", s, err)
+	}
+	spec.Parameters = []byte(`{"color":"blue"}`)
+	if _, err = readSettings(testConfig(t), spec); !cloud.IsClass(err, cloud.UserError) {
+		t.Errorf("a parameter that nobody knows is read: %v", err)
+	}
+}
+
+// TestTextsAreRead: what attributes say is read back as it was written.
+func TestTextsAreRead(t *testing.T) {
+	for _, s := range []source{{}, {internal: true, subnet: "a"}, {internal: true, subnet: "a", address: "10.0.0.1"}, {named: "group/name"}, {address: "192.0.2.1"}} {
+		if got := parseSource(s.String()); got != s {
+			t.Errorf("%+v is read as %+v", s, got)
+		}
+	}
+	for _, p := range []probe{{"tcp", 80, "", 5, 2}, {"http", 10256, "/healthz?a=b,c", 15, 3}} {
+		if got, err := parseProbe(p.String()); err != nil || got != p {
+			t.Errorf("%+v is read as %+v (%v)", p, got, err)
+		}
+		r := rule{key: "tcp-80", protocol: "TCP", port: 80, backend: 30080, reset: true, idle: 4, affinity: "SourceIP", probe: p.String()}
+		if got, err := parseRule(r.key, r.String()); err != nil || got != r {
+			t.Errorf("%+v is read as %+v (%v)", r, got, err)
+		}
+	}
+	for _, text := range []string{"", "tcp,80", "tcp,a,5,2,"} {
+		if _, err := parseProbe(text); err == nil {
+			t.Errorf("%q is read as a probe", text)
+		}
+	}
+	if _, err := parseRule("tcp-x", ""); err == nil {
+		t.Error("a port that is none is read")
+	}
+}
