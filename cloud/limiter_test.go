@@ -274,6 +274,41 @@ func TestCallsCountWhenTheyAreSent(t *testing.T) {
 	})
 }
 
+// TestUnsent: a method that sends nothing costs nothing, and says nothing of whether the cloud takes calls.
+func TestUnsent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &looker{account{sends: 1}, func(ctx context.Context) error {
+			Unsent(ctx)
+			return nil
+		}}
+		p := Limited(l, Limits{Writes: Limit{PerSecond: 1, Burst: 1}})
+		start := time.Now()
+		for range 10 {
+			if err := p.Delete(t.Context(), us, Resource{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := syncTargets(t.Context(), p); err != nil || time.Since(start) > time.Millisecond {
+			t.Errorf("ten calls that were not sent, and one that was, took %v (%v)", time.Since(start), err)
+		}
+		unsent := l.delete
+		var waits []time.Duration
+		for range 4 {
+			l.delete = func(context.Context) error { return &Error{Class: Throttled, Err: errors.New("slow down")} }
+			wait := p.Classify(p.Delete(t.Context(), us, Resource{})).After
+			waits = append(waits, wait)
+			time.Sleep(wait + time.Second)
+			l.delete = unsent
+			if err := p.Delete(t.Context(), us, Resource{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if want := []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second}; !slices.Equal(waits, want) {
+			t.Errorf("throttled again and again, with calls between that were not sent, it waits %v, want %v", waits, want)
+		}
+	})
+}
+
 // looker is a provider whose deletions do as they are told, and whose other methods send one call.
 type looker struct {
 	account

@@ -50,10 +50,9 @@ func (p *Provider) balancerDocument(name string) document[armnetwork.LoadBalance
 			if was != nil {
 				match = value(was.Etag)
 			}
-			p := p.network
 			rest := next.Properties
 			if was != nil && len(rest.LoadBalancingRules)+len(rest.OutboundRules)+len(rest.InboundNatRules) == 0 {
-				if err := p.DeleteBalancer(ctx, name, match); err != nil {
+				if err := p.network.DeleteBalancer(ctx, name, match); err != nil {
 					return nil, nil, err
 				}
 				left := *next
@@ -63,7 +62,7 @@ func (p *Provider) balancerDocument(name string) document[armnetwork.LoadBalance
 				noted(&left) // until it is seen to be gone
 				return &left, nil, nil
 			}
-			after, ended, err := p.PutBalancer(ctx, next, match)
+			after, ended, err := p.network.PutBalancer(ctx, next, match)
 			if err == nil {
 				noted(after)
 			}

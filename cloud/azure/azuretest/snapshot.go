@@ -118,12 +118,12 @@ func plain(body any) string {
 	if err != nil {
 		panic(fmt.Sprintf("azuretest: %T cannot be written as JSON: %v", body, err))
 	}
-	var any any
-	if err := json.Unmarshal(text, &any); err != nil {
+	var tree any
+	if err := json.Unmarshal(text, &tree); err != nil {
 		panic(fmt.Sprintf("azuretest: %T cannot be read from JSON: %v", body, err))
 	}
-	strip(any)
-	text, err = json.Marshal(any)
+	strip(tree)
+	text, err = json.Marshal(tree)
 	if err != nil {
 		panic(fmt.Sprintf("azuretest: %T cannot be written as JSON: %v", body, err))
 	}
