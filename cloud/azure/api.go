@@ -104,7 +104,7 @@ func written[T any](raw *http.Response) (*T, error) {
 func ending[T any](poller *runtime.Poller[T]) outcome {
 	return func(ctx context.Context) error {
 		if !poller.Done() {
-			if _, err := poller.Poll(ctx); err != nil {
+			if _, err := poller.Poll(ctx); err != nil { //nolint:bodyclose // the SDK has read all of it
 				return refused(err)
 			}
 		}

@@ -67,7 +67,7 @@ func targets(nodes []cloud.Node, family cloud.Family) []cloud.Target {
 // wantedRules returns a rule for each port, or one for all.
 func wantedRules(spec cloud.Spec, s settings, family cloud.Family) []rule {
 	// An internal frontend of IPv6 has no floating IP: Azure puts no second address of that version on nodes.
-	floating := s.floatingIP && !(s.internal && family == cloud.IPv6)
+	floating := s.floatingIP && (!s.internal || family == cloud.IPv4)
 	affinity := "Default"
 	if spec.AffinitySeconds > 0 {
 		affinity = "SourceIP"

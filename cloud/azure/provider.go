@@ -49,6 +49,7 @@ func (p *Provider) Capabilities() cloud.Capabilities {
 		Families:           []cloud.Family{cloud.IPv4, cloud.IPv6},
 		DualStack:          true,
 		NodePorts:          true,
+		LocalHealthChecks:  true,
 		SourceRanges:       true,
 		SessionAffinity:    true,
 		RequestedAddress:   true,

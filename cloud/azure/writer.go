@@ -233,18 +233,19 @@ func (w *writer[D]) write(ctx context.Context, batch []*change[D]) (map[string]e
 			}
 			fresh = true
 		default:
-			return w.apart(ctx, batch, results, doc, err)
+			results, end := w.apart(ctx, batch, results, doc, err)
+			return results, end, nil
 		}
 	}
 	return results, result[D]{doc: doc}, cloud.Errorf(cloud.Pending, "others keep writing it")
 }
 
 // apart finds whose change Azure refuses, by writing each half of a batch by itself.
-func (w *writer[D]) apart(ctx context.Context, batch []*change[D], results map[string]error, doc *D, err error) (map[string]error, result[D], error) {
+func (w *writer[D]) apart(ctx context.Context, batch []*change[D], results map[string]error, doc *D, err error) (map[string]error, result[D]) {
 	left := slices.DeleteFunc(slices.Clone(batch), func(c *change[D]) bool { return results[c.key] != nil })
 	if len(left) == 1 {
 		results[left[0].key] = err
-		return results, result[D]{doc: doc}, nil
+		return results, result[D]{doc: doc}
 	}
 	end := result[D]{doc: doc}
 	for _, half := range [][]*change[D]{left[:len(left)/2], left[len(left)/2:]} {
@@ -266,7 +267,7 @@ func (w *writer[D]) apart(ctx context.Context, batch []*change[D], results map[s
 		}
 		end = after
 	}
-	return results, end, nil
+	return results, end
 }
 
 // individual reports whether an error may be due to one change of several.

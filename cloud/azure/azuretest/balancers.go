@@ -170,7 +170,7 @@ func (c *Cloud) takenPrivately(t *thing, f *armnetwork.FrontendIPConfiguration) 
 		}
 		same := key(other.path.id()) == key(t.path.id())
 		for _, o := range lb.Properties.FrontendIPConfigurations {
-			if value(o.Properties.PrivateIPAddress) == value(f.Properties.PrivateIPAddress) && !(same && value(o.Name) == value(f.Name)) {
+			if value(o.Properties.PrivateIPAddress) == value(f.Properties.PrivateIPAddress) && (!same || value(o.Name) != value(f.Name)) {
 				return true
 			}
 		}
