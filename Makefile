@@ -27,7 +27,8 @@ PEERS = $$(cd test/controlplane && go run . -with kube-proxy)
 FUZZTIME ?= 1m
 
 # Packages whose tests need or deserve the race detector.
-RACE ?= ./api/... ./cloud/... ./cmd/manager/... ./cmd/node-agent/... ./controllers/... ./dataplane/... ./endpoints/... ./portalloc/... ./topology/...
+RACE ?= ./api/... ./cloud ./cloud/adapter/... ./cloud/cloudtest/... ./cloud/fake/... ./cloud/plugin/... ./cmd/manager/... ./cmd/node-agent/... ./controllers/... ./dataplane/... ./endpoints/... ./portalloc/... ./topology/...
+RACE_CLOUDS ?= ./cloud/aws/... ./cloud/azure/... ./cloud/gcp/...
 
 ##@ General
 
@@ -139,6 +140,8 @@ test-race: ## Run the tests under the race detector (needs gcc).
 	# Not the suite that plays against a plugin's process in real time: it would take ten minutes, and all else of plugins is tried.
 	@assets=$(ASSETS) && CGO_ENABLED=1 KUBEBUILDER_ASSETS="$$assets" go test -race -timeout 20m \
 	  -skip '^TestProvider$$/^Live' $(RACE)
+	# Nor the whole suite on each cloud's emulator, for the same reason.
+	CGO_ENABLED=1 go test -race -timeout 20m -skip '^Test(Provider|ManyServices)$$' $(RACE_CLOUDS)
 
 .PHONY: bench
 bench: ## Run the benchmarks.
