@@ -2,6 +2,7 @@ package cloud
 
 import (
 	"context"
+	"maps"
 	"time"
 )
 
@@ -115,42 +116,72 @@ type TargetCalls struct {
 // Calls is how many calls the changes cost at most. Changes of nodes are grouped by it, and the suite holds the provider
 // to it.
 func (c TargetCalls) Calls(changes ...TargetChange) int {
-	perCall := func(n int) int {
-		if c.Max == 0 {
-			return min(n, 1)
-		}
-		return (n + c.Max - 1) / c.Max
-	}
-	if c.Together {
-		return distinctTargets(changes)
-	}
-	sum, add, remove := 0, 0, 0
-	for _, change := range changes {
-		if !c.OneResource {
-			add, remove = add+len(change.Add), remove+len(change.Remove)
-		} else if c.OneDirection {
-			sum += perCall(len(change.Add)) + perCall(len(change.Remove))
-		} else {
-			sum += perCall(len(change.Add) + len(change.Remove))
-		}
-	}
-	if c.OneDirection {
-		return sum + perCall(add) + perCall(remove)
-	}
-	return sum + perCall(add+remove)
+	t := CallTally{Of: c}
+	t.Add(changes...)
+	return t.Calls()
 }
 
-// distinctTargets is how many different lists of targets there are to be.
-func distinctTargets(changes []TargetChange) int {
-	lists := map[string]bool{}
-	for _, change := range changes {
-		ids := make([]string, len(change.Resource.Targets))
-		for i, target := range change.Resource.Targets {
-			ids[i] = target.ID
-		}
-		lists[List(ids)] = true
+// CallTally counts what changes cost that come one after the other.
+type CallTally struct {
+	Of TargetCalls
+
+	sum, add, remove int
+	// lists of targets that there are to be, where they are kept together.
+	lists map[string]bool
+}
+
+// Calls is what all that was added costs at most.
+func (t *CallTally) Calls() int {
+	switch {
+	case t.Of.Together:
+		return len(t.lists)
+	case t.Of.OneDirection:
+		return t.sum + t.Of.perCall(t.add) + t.Of.perCall(t.remove)
 	}
-	return len(lists)
+	return t.sum + t.Of.perCall(t.add+t.remove)
+}
+
+// Add adds changes.
+func (t *CallTally) Add(changes ...TargetChange) {
+	for i := range changes {
+		add, remove := len(changes[i].Add), len(changes[i].Remove)
+		switch {
+		case t.Of.Together:
+			if t.lists == nil {
+				t.lists = map[string]bool{}
+			}
+			t.lists[targetList(changes[i].Resource.Targets)] = true
+		case !t.Of.OneResource:
+			t.add, t.remove = t.add+add, t.remove+remove
+		case t.Of.OneDirection:
+			t.sum += t.Of.perCall(add) + t.Of.perCall(remove)
+		default:
+			t.sum += t.Of.perCall(add + remove)
+		}
+	}
+}
+
+// After is what Calls would be after Add.
+func (t *CallTally) After(changes ...TargetChange) int {
+	after := *t
+	after.lists = maps.Clone(t.lists)
+	after.Add(changes...)
+	return after.Calls()
+}
+
+func (c TargetCalls) perCall(n int) int {
+	if c.Max == 0 {
+		return min(n, 1)
+	}
+	return (n + c.Max - 1) / c.Max
+}
+
+func targetList(targets []Target) string {
+	ids := make([]string, len(targets))
+	for i, target := range targets {
+		ids[i] = target.ID
+	}
+	return List(ids)
 }
 
 // TargetChange is a difference of targets in one resource.

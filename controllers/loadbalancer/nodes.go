@@ -69,7 +69,7 @@ func (r *Reconciler) syncNodes(ctx context.Context, nodes []cloud.Node) time.Dur
 // syncProvider gathers changes of as many Services as one call takes, sends them, and goes on.
 func (r *Reconciler) syncProvider(ctx context.Context, p cloud.Provider, entries []*entry, nodes *backends) (wait time.Duration) {
 	calls := p.Capabilities().Targets
-	b := &batch{}
+	b := newBatch(calls)
 	for _, known := range entries {
 		e := r.ledger.resume(known)
 		if e == nil {
@@ -91,14 +91,13 @@ func (r *Reconciler) syncProvider(ctx context.Context, p cloud.Provider, entries
 			r.end(e)
 			continue
 		}
-		together := append(slices.Clone(b.changes), changes...)
-		if len(b.entries) > 0 && calls.Calls(together...) > max(1, calls.Calls(b.changes...), calls.Calls(changes...)) {
+		if len(b.entries) > 0 && b.tally.After(changes...) > max(1, b.tally.Calls(), calls.Calls(changes...)) {
 			if later := r.send(ctx, p, b); later > 0 || ctx.Err() != nil {
 				r.pods.mark(e.name)
 				r.end(e)
 				return max(wait, later)
 			}
-			b = &batch{}
+			b = newBatch(calls)
 		}
 		b.add(e, changes, to)
 	}
@@ -152,7 +151,10 @@ type batch struct {
 	to      []*backends // of each entry
 	of      []int       // of each change, the entry that it is of
 	changes []cloud.TargetChange
+	tally   cloud.CallTally // of changes
 }
+
+func newBatch(calls cloud.TargetCalls) *batch { return &batch{tally: cloud.CallTally{Of: calls}} }
 
 func (b *batch) add(e *entry, changes []cloud.TargetChange, to *backends) {
 	for range changes {
@@ -160,6 +162,7 @@ func (b *batch) add(e *entry, changes []cloud.TargetChange, to *backends) {
 	}
 	b.entries, b.to = append(b.entries, e), append(b.to, to)
 	b.changes = append(b.changes, changes...)
+	b.tally.Add(changes...)
 }
 
 // send sends a batch and gives its entries back. A Service whose change failed gets a pass, which looks at it. Where the
