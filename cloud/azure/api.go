@@ -116,17 +116,21 @@ func ending[T any](poller *runtime.Poller[T]) outcome {
 	}
 }
 
-func (c *client) Balancers(ctx context.Context) ([]*armnetwork.LoadBalancer, error) {
-	var all []*armnetwork.LoadBalancer
-	pager := c.balancers.NewListPager(c.config.ResourceGroup, nil)
+// all gathers what is on all pages of a list.
+func all[P, T any](ctx context.Context, pager *runtime.Pager[P], of func(P) []T) ([]T, error) {
+	var items []T
 	for pager.More() {
 		page, err := pager.NextPage(ctx)
 		if err != nil {
 			return nil, refused(err)
 		}
-		all = append(all, page.Value...)
+		items = append(items, of(page)...)
 	}
-	return all, nil
+	return items, nil
+}
+
+func (c *client) Balancers(ctx context.Context) ([]*armnetwork.LoadBalancer, error) {
+	return all(ctx, c.balancers.NewListPager(c.config.ResourceGroup, nil), func(page armnetwork.LoadBalancersClientListResponse) []*armnetwork.LoadBalancer { return page.Value })
 }
 
 func (c *client) Balancer(ctx context.Context, name string) (*armnetwork.LoadBalancer, error) {
@@ -158,16 +162,9 @@ func (c *client) PutPool(ctx context.Context, balancer string, pool *armnetwork.
 }
 
 func (c *client) PublicIPs(ctx context.Context) ([]*armnetwork.PublicIPAddress, error) {
-	var all []*armnetwork.PublicIPAddress
-	pager := c.addresses.NewListPager(c.config.ResourceGroup, nil)
-	for pager.More() {
-		page, err := pager.NextPage(ctx)
-		if err != nil {
-			return nil, refused(err)
-		}
-		all = append(all, page.Value...)
-	}
-	return all, nil
+	return all(ctx, c.addresses.NewListPager(c.config.ResourceGroup, nil), func(page armnetwork.PublicIPAddressesClientListResponse) []*armnetwork.PublicIPAddress {
+		return page.Value
+	})
 }
 
 func (c *client) PublicIP(ctx context.Context, group, name string) (*armnetwork.PublicIPAddress, error) {
@@ -212,16 +209,9 @@ func (c *client) PutSecurityGroup(ctx context.Context, group *armnetwork.Securit
 }
 
 func (c *client) LinkServices(ctx context.Context) ([]*armnetwork.PrivateLinkService, error) {
-	var all []*armnetwork.PrivateLinkService
-	pager := c.links.NewListPager(c.config.ResourceGroup, nil)
-	for pager.More() {
-		page, err := pager.NextPage(ctx)
-		if err != nil {
-			return nil, refused(err)
-		}
-		all = append(all, page.Value...)
-	}
-	return all, nil
+	return all(ctx, c.links.NewListPager(c.config.ResourceGroup, nil), func(page armnetwork.PrivateLinkServicesClientListResponse) []*armnetwork.PrivateLinkService {
+		return page.Value
+	})
 }
 
 func (c *client) PutLinkService(ctx context.Context, service *armnetwork.PrivateLinkService, match string) (*armnetwork.PrivateLinkService, error) {
