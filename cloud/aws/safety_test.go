@@ -121,7 +121,7 @@ func TestScheme(t *testing.T) {
 // TestFailed: a balancer that AWS fails to make in the end is made anew.
 func TestFailed(t *testing.T) {
 	server := awstest.New(awstest.Options{})
-	server.Inject(awstest.Fault{Action: "elasticloadbalancing:CreateLoadBalancer", Fails: true})
+	server.Inject(awstest.Fault{Method: "elasticloadbalancing:CreateLoadBalancer", Late: true})
 	p := testProvider(server, unlimited)
 	s := spec("uid-1", 1)
 	var out cloud.Outcome

@@ -276,7 +276,7 @@ func TestDriftIsRepaired(t *testing.T) {
 func TestThrottled(t *testing.T) {
 	for after, want := range map[int]time.Duration{0: 0, 7: 7 * time.Second} {
 		c := network(t, azuretest.Options{})
-		c.Inject(azuretest.Fault{Refusal: azuretest.Refusal{Status: http.StatusTooManyRequests, Code: "TooManyRequests", RetryAfter: after}})
+		c.Inject(azuretest.Fault{Err: &azuretest.Refusal{Status: http.StatusTooManyRequests, Code: "TooManyRequests", RetryAfter: after}})
 		p := provider(t, c)
 		_, err := p.Observe(t.Context(), service(1, 1).Owner)
 		if e := p.Classify(err); e.Class != cloud.Throttled || e.After != want {

@@ -286,8 +286,8 @@ func TestLateFailure(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				reference, c := network(t, azuretest.Options{Slow: 2 * time.Second}), network(t, azuretest.Options{Slow: 2 * time.Second})
 				workers(t, provider(t, reference), 1, []cloud.Spec{service(1, 2)}, false)
-				c.Inject(azuretest.Fault{Method: http.MethodPut, Type: typ, Late: true,
-					Refusal: azuretest.Refusal{Status: http.StatusConflict, Code: "QuotaExceeded", Message: "there is no room in the region"}})
+				c.Inject(azuretest.Fault{Method: http.MethodPut, Kind: typ, Late: true,
+					Err: &azuretest.Refusal{Status: http.StatusConflict, Code: "QuotaExceeded", Message: "there is no room in the region"}})
 				p := provider(t, c)
 				spec := service(1, 2)
 				desired, err := p.Desired(spec)

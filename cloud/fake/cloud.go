@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/cloudtest/faults"
 )
 
 // DefaultPools are the pools of a Cloud that is given none: addresses reserved for documentation (RFC 5737).
@@ -69,11 +70,10 @@ type Cloud struct {
 	// Indexes of objects: kind/name, addresses, and who refers to an id.
 	names, addresses map[string]bool
 	users            map[string]map[string]bool
-	undo             []undone // the latest last, as far back as ReadLag
+	past             faults.Past[Object]
 	nextID, version  int
-	faults           []Fault
-	// What the account may still send.
-	reads, writes allowance
+	faults           faults.Script[error]
+	allowance        faults.Allowance
 	// Since when each set has its targets, and which of them answer no health check.
 	since   map[string]map[string]time.Time
 	silent  map[string]bool
@@ -90,8 +90,7 @@ func New(options Options) *Cloud {
 	return &Cloud{options: options, objects: map[string]*Object{}, transitions: map[string]transition{},
 		names: map[string]bool{}, addresses: map[string]bool{}, users: map[string]map[string]bool{},
 		since: map[string]map[string]time.Time{}, silent: map[string]bool{},
-		reads: allowance{limit: options.Limits.Reads}, writes: allowance{limit: options.Limits.Writes},
-		changed: make(chan struct{}, 1)}
+		past: faults.NewPast[Object](options.ReadLag), allowance: faults.NewAllowance(options.Limits), changed: make(chan struct{}, 1)}
 }
 
 // call runs do as one call of the API: hook, limits, script, do, script, hook.
@@ -117,14 +116,14 @@ func (c *Cloud) answer(method, kind string, do func() error) error {
 	if err := c.throttle(Call{Method: method}.Write()); err != nil {
 		return err
 	}
-	if f := c.fault(method, kind, before); f != nil {
+	if f := c.faults.Strike(method, kind, faults.Before); f != nil {
 		return f.Err
 	}
 	c.settle()
 	if err := do(); err != nil {
 		return err
 	}
-	if f := c.fault(method, kind, after); f != nil {
+	if f := c.faults.Strike(method, kind, faults.After); f != nil {
 		return f.Err
 	}
 	return nil
@@ -172,7 +171,7 @@ func (c *Cloud) create(object Object) (Object, error) {
 	c.nextID++
 	made.ID = fmt.Sprintf("%s-%06d", strings.ToLower(object.Kind), c.nextID)
 	lasting := StateReady
-	if c.fault("Create", object.Kind, during) != nil {
+	if c.faults.Strike("Create", object.Kind, faults.Late) != nil {
 		lasting = StateFailed
 	}
 	made.State = lasting

@@ -319,7 +319,7 @@ func TestLimitsOfTheAccount(t *testing.T) {
 func TestFails(t *testing.T) {
 	clock := NewClock()
 	c := New(Options{Slow: time.Minute, Now: clock.Now})
-	c.Inject(Fault{Method: "Create", Kind: KindAddress, Skip: 1, Fails: true})
+	c.Inject(Fault{Method: "Create", Kind: KindAddress, Skip: 1, Late: true})
 	for _, name := range []string{"a", "b", "c"} {
 		if made, err := c.Create(t.Context(), address(name)); err != nil || made.State != StatePending {
 			t.Fatalf("%s is %+v, %v", name, made, err)
@@ -337,7 +337,7 @@ func TestFailedIsReplaced(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			clock := NewClock()
 			c := New(Options{Slow: time.Minute, Now: clock.Now})
-			c.Inject(Fault{Method: "Create", Kind: kind, Fails: true})
+			c.Inject(Fault{Method: "Create", Kind: kind, Late: true})
 			p := NewProvider(c)
 			spec := cloud.Spec{Owner: cloud.Owner{ClusterID: "c", ServiceUID: "u"}, Families: []cloud.Family{cloud.IPv4},
 				Ports: []cloud.Port{{Protocol: "TCP", Port: 80, NodePort: 30080, HealthCheck: cloud.HealthCheck{Protocol: "TCP", Port: 30080}}}}

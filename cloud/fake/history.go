@@ -24,9 +24,7 @@ type transition struct {
 
 // set puts an object in the place of the one with its id, or with nil removes that, and remembers what was before.
 func (c *Cloud) set(id string, o *Object, at time.Time) {
-	if c.options.ReadLag > 0 {
-		c.undo = append(c.undo, undone{at, id, c.objects[id]})
-	}
+	c.past.Note(at, id, c.objects[id])
 	if was := c.objects[id]; was != nil {
 		delete(c.names, nameOf(was))
 		delete(c.addresses, was.Address)
@@ -69,30 +67,8 @@ func (c *Cloud) userOf(id string, pass func(*Object) bool) *Object {
 	return nil
 }
 
-// undone is an object as it was before a change; nil: it was not there.
-type undone struct {
-	at     time.Time
-	id     string
-	object *Object
-}
-
 // seen is what reads show: the objects as they were ReadLag ago.
-func (c *Cloud) seen() map[string]*Object {
-	if c.options.ReadLag == 0 {
-		return c.objects
-	}
-	horizon := c.now().Add(-c.options.ReadLag)
-	c.undo = slices.DeleteFunc(c.undo, func(u undone) bool { return !u.at.After(horizon) })
-	objects := maps.Clone(c.objects)
-	for _, u := range slices.Backward(c.undo) {
-		if u.object == nil {
-			delete(objects, u.id)
-		} else {
-			objects[u.id] = u.object
-		}
-	}
-	return objects
-}
+func (c *Cloud) seen() map[string]*Object { return c.past.Seen(c.now(), c.objects) }
 
 // settle ends the states whose time is over.
 func (c *Cloud) settle() {

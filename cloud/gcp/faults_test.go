@@ -65,7 +65,8 @@ func TestOperationsFailLate(t *testing.T) {
 				if !strings.HasSuffix(method, ".insert") {
 					settle(t, p, owner, service(0, 2))
 				}
-				c.Inject(gcptest.Fault{Method: method, Status: http.StatusForbidden, Code: "QUOTA_EXCEEDED", Message: "Quota 'THINGS' exceeded."})
+				c.Inject(gcptest.Fault{Method: method, Late: true,
+					Err: &gcptest.Refusal{Status: http.StatusForbidden, Reason: "QUOTA_EXCEEDED", Message: "Quota 'THINGS' exceeded."}})
 				told := settle(t, p, owner, spec)
 				if len(told) != 1 || told[0].Class != cloud.Quota || !strings.Contains(told[0].Error(), "Quota 'THINGS' exceeded.") {
 					t.Errorf("the user was told %v, want what the operation failed with, once", told)
@@ -107,26 +108,25 @@ func TestDeletedWhileBeingMade(t *testing.T) {
 // says what the API said.
 func TestRefusals(t *testing.T) {
 	for name, tc := range map[string]struct {
-		fault gcptest.Fault
-		class cloud.Class
+		refusal gcptest.Refusal
+		class   cloud.Class
 	}{
-		"Quota":     {gcptest.Fault{Status: 403, Reason: "quotaExceeded", Message: "Quota 'FORWARDING_RULES' exceeded.\nLimit: 5.0"}, cloud.Quota},
-		"Rate":      {gcptest.Fault{Status: 403, Reason: "rateLimitExceeded", Message: "Too fast"}, cloud.Throttled},
-		"TooMany":   {gcptest.Fault{Status: 429, Reason: "rateLimitExceeded", Message: "Too fast"}, cloud.Throttled},
-		"Fields":    {gcptest.Fault{Status: 400, Reason: "invalid", Message: "Invalid value"}, cloud.UserError},
-		"InUse":     {gcptest.Fault{Status: 400, Reason: "resourceInUseByAnotherResource", Message: "In use"}, cloud.Pending},
-		"NotReady":  {gcptest.Fault{Status: 400, Reason: "resourceNotReady", Message: "Not ready"}, cloud.Pending},
-		"Condition": {gcptest.Fault{Status: 412, Reason: "conditionNotMet", Message: "Changed"}, cloud.Conflict},
-		"Backend":   {gcptest.Fault{Status: 503, Reason: "backendError", Message: "Try again"}, cloud.Retry},
+		"Quota":     {gcptest.Refusal{Status: 403, Reason: "quotaExceeded", Message: "Quota 'FORWARDING_RULES' exceeded.\nLimit: 5.0"}, cloud.Quota},
+		"Rate":      {gcptest.Refusal{Status: 403, Reason: "rateLimitExceeded", Message: "Too fast"}, cloud.Throttled},
+		"TooMany":   {gcptest.Refusal{Status: 429, Reason: "rateLimitExceeded", Message: "Too fast"}, cloud.Throttled},
+		"Fields":    {gcptest.Refusal{Status: 400, Reason: "invalid", Message: "Invalid value"}, cloud.UserError},
+		"InUse":     {gcptest.Refusal{Status: 400, Reason: "resourceInUseByAnotherResource", Message: "In use"}, cloud.Pending},
+		"NotReady":  {gcptest.Refusal{Status: 400, Reason: "resourceNotReady", Message: "Not ready"}, cloud.Pending},
+		"Condition": {gcptest.Refusal{Status: 412, Reason: "conditionNotMet", Message: "Changed"}, cloud.Conflict},
+		"Backend":   {gcptest.Refusal{Status: 503, Reason: "backendError", Message: "Try again"}, cloud.Retry},
 	} {
 		c := gcptest.New(gcptest.Options{})
-		tc.fault.Method = "compute.addresses.insert"
-		c.Inject(tc.fault)
+		c.Inject(gcptest.Fault{Method: "compute.addresses.insert", Err: &tc.refusal})
 		spec := service(0, 2)
 		_, err := try(t, c.Provider(), spec.Owner, spec)
 		if !cloud.IsClass(err, tc.class) {
 			t.Errorf("%s: %v has the class %v, want %s", name, err, cloud.Classify(err).Class, tc.class)
-		} else if text := err.Error(); strings.Contains(text, "\n") || !strings.Contains(text, strings.Fields(tc.fault.Message)[0]) {
+		} else if text := err.Error(); strings.Contains(text, "\n") || !strings.Contains(text, strings.Fields(tc.refusal.Message)[0]) {
 			t.Errorf("%s: the text is %q", name, text)
 		}
 	}
@@ -172,7 +172,7 @@ func TestStaleFingerprint(t *testing.T) {
 	spec := service(0, 2)
 	p := c.Provider()
 	pass(t, p, spec.Owner, spec)
-	c.Inject(gcptest.Fault{Method: "compute.regionBackendServices.patch", Status: 412, Reason: "conditionNotMet", Message: "Fingerprint"})
+	c.Inject(gcptest.Fault{Method: "compute.regionBackendServices.patch", Err: &gcptest.Refusal{Status: 412, Reason: "conditionNotMet", Message: "Fingerprint"}})
 	sticky := service(0, 2)
 	sticky.AffinitySeconds = 600
 	if _, err := try(t, p, sticky.Owner, sticky); !cloud.IsClass(err, cloud.Conflict) {

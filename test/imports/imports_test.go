@@ -54,7 +54,7 @@ var rules = map[string]rule{
 		reason: "what decides is a pure function over plain data: tested without a cluster, imported without one",
 	},
 	"Contract": {
-		packages: []string{"cloud", "cloud/cloudtest"},
+		packages: []string{"cloud", "cloud/cloudtest/..."},
 		forbidden: []string{
 			"k8s.io/client-go/...", "sigs.k8s.io/controller-runtime/...", "github.com/aws/...", "google.golang.org/api/...",
 			"github.com/Azure/...", "google.golang.org/grpc/...",
@@ -84,7 +84,7 @@ var rules = map[string]rule{
 		reason: "each controller can be switched off alone; what controllers share is work and selection, which are none",
 	},
 	"CloudsApart": {
-		packages: []string{"cloud/..."}, except: []string{"cloud", "cloud/cloudtest"}, siblings: "cloud",
+		packages: []string{"cloud/..."}, except: []string{"cloud", "cloud/cloudtest/..."}, siblings: "cloud",
 		reason: "each cloud can be left out alone",
 	},
 	"ExistingProviders": {
@@ -138,14 +138,18 @@ func matches(importPath string, patterns []string) bool {
 	})
 }
 
-// sibling says whether two packages stand in different folders below one. Those that are there to be shared do not.
+// shared are the folders that are there to be used by their siblings.
+var shared = []string{"cloudtest", "work", "selection"}
+
+// sibling says whether two packages stand in different folders below one, of which the second is not shared.
 func sibling(folder, a, b string) bool {
 	part := func(importPath string) string {
-		rest, _ := strings.CutPrefix(importPath, path.Join(module, folder)+"/")
-		if rest == importPath || rest == "cloudtest" || rest == "work" || rest == "selection" {
+		rest, below := strings.CutPrefix(importPath, path.Join(module, folder)+"/")
+		first, _, _ := strings.Cut(rest, "/")
+		if !below || slices.Contains(shared, first) {
 			return ""
 		}
-		return strings.SplitN(rest, "/", 2)[0]
+		return first
 	}
 	return part(b) != "" && part(a) != part(b)
 }
@@ -226,7 +230,7 @@ func TestViolationsAreFound(t *testing.T) {
 	all := map[string]goPackage{
 		module + "/api/v1":   {ImportPath: module + "/api/v1", Imports: []string{"fmt", "k8s.io/api/core/v1", "example.com/x"}},
 		module + "/cloud/a":  {ImportPath: module + "/cloud/a", Imports: []string{"fmt"}, Deps: []string{"fmt", "k8s.io/client-go/rest"}},
-		module + "/cloud/b":  {ImportPath: module + "/cloud/b", Deps: []string{module + "/cloud", module + "/cloud/b/c", module + "/cloud/a"}},
+		module + "/cloud/b":  {ImportPath: module + "/cloud/b", Deps: []string{module + "/cloud", module + "/cloud/b/c", module + "/cloud/cloudtest/c", module + "/cloud/a"}},
 		module + "/endpoint": {ImportPath: module + "/endpoint", Imports: []string{"fmt"}, Deps: []string{"k8s.io/client-go/rest"}},
 		"fmt":                {ImportPath: "fmt", Standard: true},
 	}

@@ -9,6 +9,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
+	"github.com/fairlead/fairlead/cloud/cloudtest/faults"
 )
 
 // Region and Account of every ARN.
@@ -78,7 +80,7 @@ func (s *Server) createLoadBalancer(in *elb.CreateLoadBalancerInput) (*elb.Creat
 	b.LoadBalancerArn = aws.String(arnPrefix + "loadbalancer/net/" + *in.Name + "/" + id)
 	b.DNSName = aws.String(*in.Name + "-" + id + ".elb." + Region + ".amazonaws.com")
 	b.readyAt = s.now().Add(s.options.Slow)
-	b.fails = s.strike(func(f *Fault) bool { return f.Fails }) != nil
+	b.fails = s.faults.Strike("elasticloadbalancing:CreateLoadBalancer", "", faults.Late) != nil
 	s.state.balancers[*b.LoadBalancerArn] = b
 	s.state.tags[*b.LoadBalancerArn] = plain(in.Tags)
 	s.state.attributes[*b.LoadBalancerArn] = balancerDefaults(b.Scheme)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/cloudtest/faults"
 )
 
 // Versions of the two APIs, by which a request tells for which it is.
@@ -66,18 +67,17 @@ func (c Call) Write() bool {
 type Server struct {
 	options Options
 
-	mu sync.Mutex
-	// hook is called before and after each request, without the lock.
-	hook    func(Call) error
-	state   state
-	past    []past // the latest last, as far back as ReadLag
-	nextID  int
-	denied  map[string]bool
-	seen    map[string]bool
-	faults  []Fault
-	reads   allowance
-	writes  allowance
-	unhappy map[string]bool // targets that answer no health check
+	hook faults.Hook[Call]
+
+	mu        sync.Mutex
+	state     state
+	past      []past // the latest last, as far back as ReadLag
+	nextID    int
+	denied    map[string]bool
+	seen      map[string]bool
+	faults    faults.Script[*Refusal]
+	allowance faults.Allowance
+	unhappy   map[string]bool // targets that answer no health check
 }
 
 // New makes an account with nothing in it but its network.
@@ -94,7 +94,7 @@ func New(options Options) *Server {
 		options.VPC, options.Subnets = "vpc-0a1b2c3d", defaultSubnets
 	}
 	s := &Server{options: options, state: newState(), denied: map[string]bool{}, seen: map[string]bool{},
-		reads: allowance{limit: options.Limits.Reads}, writes: allowance{limit: options.Limits.Writes}, unhappy: map[string]bool{}}
+		allowance: faults.NewAllowance(options.Limits), unhappy: map[string]bool{}}
 	for _, g := range options.SecurityGroups {
 		s.addSecurityGroup(g)
 	}
@@ -103,11 +103,7 @@ func New(options Options) *Server {
 
 // SetHook has hook called before and after each request. Its error, before the request is done or after it, is answered
 // instead: a *Refusal as such, another one by breaking the connection. Nil takes it away.
-func (s *Server) SetHook(hook func(Call) error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.hook = hook
-}
+func (s *Server) SetHook(hook func(Call) error) { s.hook.Set(hook) }
 
 // Deny has the account's policies deny actions from now on.
 func (s *Server) Deny(actions ...string) {
@@ -174,7 +170,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	op, known := service.operations[name]
 	call := Call{Action: service.prefix + ":" + name}
-	if err := s.tell(call); err != nil {
+	if err := s.hook.Tell(call); err != nil {
 		return s.broken(w, version, name, err)
 	}
 	var body []byte
@@ -186,21 +182,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	if err == nil {
 		call.After = true
-		if lost := s.tell(call); lost != nil {
+		if lost := s.hook.Tell(call); lost != nil {
 			return s.broken(w, version, name, lost)
 		}
 	}
 	return answer(w, version, name, body, err)
-}
-
-func (s *Server) tell(call Call) error {
-	s.mu.Lock()
-	hook := s.hook
-	s.mu.Unlock()
-	if hook == nil {
-		return nil
-	}
-	return hook(call)
 }
 
 // broken answers an error of the hook.
@@ -214,8 +200,8 @@ func (s *Server) broken(w http.ResponseWriter, version, name string, err error) 
 func (s *Server) do(call Call, op operation, d *dialect, r *http.Request) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.throttle(call.Write()); err != nil {
-		return nil, err
+	if s.allowance.Take(s.now(), call.Write()) > 0 {
+		return nil, Throttled()
 	}
 	input := reflect.New(op.input)
 	if err := d.decode(r.PostForm, input.Interface()); err != nil {
@@ -227,8 +213,8 @@ func (s *Server) do(call Call, op operation, d *dialect, r *http.Request) ([]byt
 	if err := s.permit(call.Action, input.Elem()); err != nil {
 		return nil, err
 	}
-	if err := s.fault(call.Action, false); err != nil {
-		return nil, err
+	if f := s.faults.Strike(call.Action, "", faults.Before); f != nil {
+		return nil, f.Err
 	}
 	before := s.state
 	if call.Write() {
@@ -242,8 +228,8 @@ func (s *Server) do(call Call, op operation, d *dialect, r *http.Request) ([]byt
 	if call.Write() && s.options.ReadLag > 0 {
 		s.past = append(s.past, past{s.now(), before})
 	}
-	if err := s.fault(call.Action, true); err != nil {
-		return nil, err
+	if f := s.faults.Strike(call.Action, "", faults.After); f != nil {
+		return nil, f.Err
 	}
 	return d.encode(output), nil
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -12,7 +11,7 @@ import (
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
-	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/cloudtest/faults"
 )
 
 // state is all that there is. What a map holds is replaced, never changed, so that a copy of the maps is a copy of the
@@ -127,78 +126,13 @@ func sortedBy[T any](all map[string]T, key func(T) string) []T {
 	return slices.SortedFunc(maps.Values(all), func(a, b T) int { return cmp.Compare(key(a), key(b)) })
 }
 
-// Fault makes coming calls fail.
-type Fault struct {
-	// Action that it waits for, such as "ec2:DeleteSecurityGroup".
-	Action string
-	// Skip is how many such calls it lets pass first, Times how many it strikes; 0: one.
-	Skip, Times int
-	// Refusal is answered.
-	Refusal *Refusal
-	// After: the call is done first.
-	After bool
-	// Fails, for CreateLoadBalancer: it succeeds, and the balancer has failed in the end. Refusal is not heeded.
-	Fails bool
-}
+// Fault makes coming calls fail. Method is the action, such as "ec2:DeleteSecurityGroup"; of a CreateLoadBalancer that fails
+// late the balancer has failed in the end, and Err is not heeded.
+type Fault = faults.Fault[*Refusal]
 
 // Inject adds faults, which strike in the order in which they were added.
-func (s *Server) Inject(faults ...Fault) {
+func (s *Server) Inject(script ...Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.faults = append(s.faults, faults...)
-}
-
-func (s *Server) fault(action string, after bool) error {
-	if f := s.strike(func(f *Fault) bool { return f.Action == action && f.After == after && !f.Fails }); f != nil {
-		return f.Refusal
-	}
-	return nil
-}
-
-func (s *Server) strike(meant func(*Fault) bool) *Fault {
-	for i := range s.faults {
-		f := &s.faults[i]
-		if !meant(f) {
-			continue
-		}
-		if f.Skip > 0 {
-			f.Skip--
-			continue
-		}
-		struck := *f
-		if f.Times--; f.Times <= 0 {
-			s.faults = slices.Delete(s.faults, i, i+1)
-		}
-		return &struck
-	}
-	return nil
-}
-
-// allowance is a token bucket: what exceeds it is refused, not delayed.
-type allowance struct {
-	limit  cloud.Limit
-	tokens float64
-	at     time.Time
-}
-
-func (s *Server) throttle(write bool) error {
-	a := &s.reads
-	if write {
-		a = &s.writes
-	}
-	if a.limit.PerSecond <= 0 {
-		return nil
-	}
-	now, burst := s.now(), math.Max(float64(a.limit.Burst), 1)
-	if a.at.IsZero() {
-		a.tokens = burst
-	} else {
-		a.tokens = math.Min(burst, a.tokens+now.Sub(a.at).Seconds()*a.limit.PerSecond)
-	}
-	a.at = now
-	if a.tokens < 1-1e-6 { // but for a rounding error
-		return Throttled()
-	}
-	a.tokens--
-	return nil
+	s.faults.Add(script...)
 }

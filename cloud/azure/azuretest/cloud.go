@@ -7,12 +7,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 
 	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/cloudtest/faults"
 )
 
 // Subscription and ResourceGroup that exist. Others do not.
@@ -56,35 +56,25 @@ func (c Call) Action() string {
 	return "Microsoft.Network/" + c.Type + "/" + verb
 }
 
-// Fault makes coming requests fail.
-type Fault struct {
-	// Method and Type that it waits for; empty: any.
-	Method, Type string
-	// Times that it strikes; 0: once.
-	Times int
-	// Refusal that is answered.
-	Refusal Refusal
-	// Late: the request is accepted, and the operation fails in the end.
-	Late bool
-	// After: the request is done first, only its answer is lost.
-	After bool
-}
+// Fault makes coming requests fail. Method is that of HTTP and Kind the type of the resource, such as loadBalancers. Late, the
+// request is accepted, and its operation fails in the end.
+type Fault = faults.Fault[*Refusal]
 
 // Cloud is the network. For several goroutines.
 type Cloud struct {
 	options Options
-	hook    atomic.Pointer[func(Call) error]
+	hook    faults.Hook[Call]
 
-	mu            sync.Mutex
-	things        map[string]*thing // by path in lower case; replaced, never changed
-	undo          []undone          // the latest last, as far back as ReadLag
-	operations    map[string]*operation
-	faults        []Fault
-	actions       map[string]bool
-	denied        []string
-	reads, writes allowance
-	version       int
-	nextAddress   [2]int // IPv4, IPv6
+	mu          sync.Mutex
+	things      map[string]*thing // by path in lower case; replaced, never changed
+	past        faults.Past[thing]
+	operations  map[string]*operation
+	faults      faults.Script[*Refusal]
+	actions     map[string]bool
+	denied      []string
+	allowance   faults.Allowance
+	version     int
+	nextAddress [2]int // IPv4, IPv6
 }
 
 // New makes a network with nothing in it.
@@ -96,24 +86,18 @@ func New(options Options) *Cloud {
 		options.MaxPublicIPs = 1000
 	}
 	return &Cloud{options: options, things: map[string]*thing{}, operations: map[string]*operation{}, actions: map[string]bool{},
-		reads: allowance{limit: options.Limits.Reads}, writes: allowance{limit: options.Limits.Writes}}
+		past: faults.NewPast[thing](options.ReadLag), allowance: faults.NewAllowance(options.Limits)}
 }
 
 // SetHook has hook called before and after each request that comes by Transport. Its error is returned to the caller instead
 // of the request being done, or instead of its answer. Nil takes it away.
-func (c *Cloud) SetHook(hook func(Call) error) {
-	if hook == nil {
-		c.hook.Store(nil)
-		return
-	}
-	c.hook.Store(&hook)
-}
+func (c *Cloud) SetHook(hook func(Call) error) { c.hook.Set(hook) }
 
 // Inject adds faults. They strike in the order in which they were added.
-func (c *Cloud) Inject(faults ...Fault) {
+func (c *Cloud) Inject(script ...Fault) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.faults = append(c.faults, faults...)
+	c.faults.Add(script...)
 }
 
 // Deny takes permissions away, such as Microsoft.Network/publicIPAddresses/write.
@@ -145,25 +129,18 @@ func (t transport) Do(request *http.Request) (*http.Response, error) {
 	if p, ok := parsePath(request.URL.Path); ok {
 		call.Type, call.Name = p.typ(), p.name
 	}
-	if err := t.hook(call); err != nil {
+	if err := t.cloud.hook.Tell(call); err != nil {
 		return nil, err
 	}
 	recorder := httptest.NewRecorder()
 	t.cloud.ServeHTTP(recorder, request)
 	call.After = true
-	if err := t.hook(call); err != nil {
+	if err := t.cloud.hook.Tell(call); err != nil {
 		return nil, err
 	}
 	response := recorder.Result()
 	response.Request = request
 	return response, nil
-}
-
-func (t transport) hook(call Call) error {
-	if hook := t.cloud.hook.Load(); hook != nil {
-		return (*hook)(call)
-	}
-	return nil
 }
 
 // ServeHTTP implements http.Handler.
@@ -206,13 +183,13 @@ func (c *Cloud) answer(request *http.Request) (*answer, *Refusal) {
 	if r := c.throttle(call.Write()); r != nil {
 		return nil, r
 	}
-	if f := c.fault(call, func(f Fault) bool { return !f.Late && !f.After }); f != nil {
-		return nil, &f.Refusal
+	if f := c.faults.Strike(call.Method, call.Type, faults.Before); f != nil {
+		return nil, f.Err
 	}
 	answer, refusal := c.serve(p, request)
 	if refusal == nil {
-		if f := c.fault(call, func(f Fault) bool { return f.After }); f != nil {
-			return nil, &f.Refusal
+		if f := c.faults.Strike(call.Method, call.Type, faults.After); f != nil {
+			return nil, f.Err
 		}
 	}
 	return answer, refusal
@@ -230,20 +207,6 @@ func (c *Cloud) permit(action, code string) *Refusal {
 // linked is permit for what a request refers to.
 func (c *Cloud) linked(action string) *Refusal {
 	return c.permit("Microsoft.Network/"+action, "LinkedAuthorizationFailed")
-}
-
-func (c *Cloud) fault(call Call, when func(Fault) bool) *Fault {
-	for i := range c.faults {
-		f := c.faults[i]
-		if !when(f) || f.Method != "" && f.Method != call.Method || f.Type != "" && f.Type != call.Type {
-			continue
-		}
-		if c.faults[i].Times--; c.faults[i].Times <= 0 {
-			c.faults = append(c.faults[:i:i], c.faults[i+1:]...)
-		}
-		return &f
-	}
-	return nil
 }
 
 // path is where a resource is.

@@ -117,7 +117,7 @@ func TestETags(t *testing.T) {
 func TestOperations(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := New(Options{Slow: 5 * time.Second})
-		c.Inject(Fault{Method: http.MethodPut, Late: true, Refusal: *bad("QuotaExceeded", "no room")})
+		c.Inject(Fault{Method: http.MethodPut, Late: true, Err: bad("QuotaExceeded", "no room")})
 		place := at("publicIPAddresses", "a")
 		status, text, header := ask(c, http.MethodPut, place, anAddress)
 		if status != http.StatusCreated || !strings.Contains(text, `"provisioningState":"Updating"`) {

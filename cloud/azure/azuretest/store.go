@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -13,7 +12,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
 
-	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/cloudtest/faults"
 )
 
 // The functions of this file are called with c.mu held. Nothing happens by itself: what time has brought about is caught up
@@ -68,20 +67,11 @@ type operation struct {
 	done    bool
 }
 
-// undone is a thing as it was before a change; nil: it was not there.
-type undone struct {
-	at    time.Time
-	id    string
-	thing *thing
-}
-
 func key(id string) string { return strings.ToLower(id) }
 
 // set puts a thing in its place, or with nil takes it away.
 func (c *Cloud) set(id string, t *thing, at time.Time) {
-	if c.options.ReadLag > 0 {
-		c.undo = append(c.undo, undone{at, key(id), c.things[key(id)]})
-	}
+	c.past.Note(at, key(id), c.things[key(id)])
 	if t == nil {
 		delete(c.things, key(id))
 		return
@@ -90,22 +80,7 @@ func (c *Cloud) set(id string, t *thing, at time.Time) {
 }
 
 // seen is what reads show.
-func (c *Cloud) seen() map[string]*thing {
-	if c.options.ReadLag == 0 {
-		return c.things
-	}
-	horizon := time.Now().Add(-c.options.ReadLag)
-	c.undo = slices.DeleteFunc(c.undo, func(u undone) bool { return !u.at.After(horizon) })
-	things := maps.Clone(c.things)
-	for _, u := range slices.Backward(c.undo) {
-		if u.thing == nil {
-			delete(things, u.id)
-		} else {
-			things[u.id] = u.thing
-		}
-	}
-	return things
-}
+func (c *Cloud) seen() map[string]*thing { return c.past.Seen(time.Now(), c.things) }
 
 // settle ends what is over by now.
 func (c *Cloud) settle() {
@@ -255,14 +230,14 @@ func (c *Cloud) put(k *kind, p path, request *http.Request) (*answer, *Refusal) 
 
 // begin starts what takes time, or fails late.
 func (c *Cloud) begin(t *thing, state armnetwork.ProvisioningState, call Call) {
-	late := c.fault(call, func(f Fault) bool { return f.Late })
+	late := c.faults.Strike(call.Method, call.Type, faults.Late)
 	if c.options.Slow == 0 && late == nil {
 		return
 	}
 	t.state, t.until = state, time.Now().Add(max(c.options.Slow, time.Millisecond))
 	o := &operation{id: t.path.id()}
 	if late != nil {
-		o.failure, t.failure = &late.Refusal, &late.Refusal
+		o.failure, t.failure = late.Err, late.Err
 	}
 	t.operation = fmt.Sprintf("00000000-0000-0000-0001-%012d", len(c.operations)+1)
 	c.operations[t.operation] = o
@@ -311,35 +286,14 @@ func (c *Cloud) poll(id string) (*answer, *Refusal) {
 	return &answer{status: http.StatusOK, body: map[string]any{"status": "Succeeded"}}, nil
 }
 
-// allowance is a token bucket: what exceeds it is refused, not delayed.
-type allowance struct {
-	limit  cloud.Limit
-	tokens float64
-	at     time.Time
-}
-
 func (c *Cloud) throttle(write bool) *Refusal {
-	a := &c.reads
-	if write {
-		a = &c.writes
-	}
-	if a.limit.PerSecond <= 0 {
+	wait := c.allowance.Take(time.Now(), write)
+	if wait == 0 {
 		return nil
 	}
-	now, burst := time.Now(), float64(max(a.limit.Burst, 1))
-	if a.at.IsZero() {
-		a.tokens = burst
-	} else {
-		a.tokens = min(burst, a.tokens+now.Sub(a.at).Seconds()*a.limit.PerSecond)
-	}
-	a.at = now
-	if a.tokens >= 1-1e-6 {
-		a.tokens--
-		return nil
-	}
-	r := refuse(http.StatusTooManyRequests, "TooManyRequests", "the subscription may send %v requests a second", a.limit.PerSecond)
+	r := refuse(http.StatusTooManyRequests, "TooManyRequests", "the subscription may not send so many requests a second")
 	if !c.options.NoRetryAfter {
-		r.RetryAfter = int(math.Ceil((1 - a.tokens) / a.limit.PerSecond))
+		r.RetryAfter = faults.Seconds(wait)
 	}
 	return r
 }

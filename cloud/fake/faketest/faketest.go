@@ -10,12 +10,12 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/cloudtest"
+	"github.com/fairlead/fairlead/cloud/cloudtest/faults"
 	"github.com/fairlead/fairlead/cloud/fake"
 )
 
@@ -29,31 +29,20 @@ var Pools = []fake.Pool{
 type Cloud struct {
 	*fake.Cloud
 	slow time.Duration
-	hook atomic.Pointer[func(fake.Call) error]
+	hook faults.Hook[fake.Call]
 }
 
 // New makes a cloud with Pools and the hook of SetHook, and else as options say.
 func New(options fake.Options) *Cloud {
 	c := &Cloud{slow: options.Slow}
 	options.Pools = Pools
-	options.Hook = func(call fake.Call) error {
-		if hook := c.hook.Load(); hook != nil {
-			return (*hook)(call)
-		}
-		return nil
-	}
+	options.Hook = c.hook.Tell
 	c.Cloud = fake.New(options)
 	return c
 }
 
 // SetHook has the cloud call hook before and after each call. Nil takes it away.
-func (c *Cloud) SetHook(hook func(fake.Call) error) {
-	if hook == nil {
-		c.hook.Store(nil)
-		return
-	}
-	c.hook.Store(&hook)
-}
+func (c *Cloud) SetHook(hook func(fake.Call) error) { c.hook.Set(hook) }
 
 // Snapshot describes the cloud by keys, which unlike ids are the same in every run.
 func (c *Cloud) Snapshot() []string {

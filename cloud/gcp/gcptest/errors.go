@@ -3,15 +3,14 @@ package gcptest
 import (
 	"encoding/json"
 	"fmt"
-	"math"
 	"net/http"
 	"strconv"
 	"time"
 
-	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/cloudtest/faults"
 )
 
-// Refusal is an error of the API in its own form.
+// Refusal is an error of the API in its own form. Reason is also the code of an operation's error, such as QUOTA_EXCEEDED.
 type Refusal struct {
 	Status     int
 	Reason     string
@@ -32,7 +31,7 @@ func (r *Refusal) send(w http.ResponseWriter) {
 	}
 	w.Header().Set("Content-Type", "application/json; charset=UTF-8")
 	if r.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(r.RetryAfter.Seconds()))))
+		w.Header().Set("Retry-After", strconv.Itoa(faults.Seconds(r.RetryAfter)))
 	}
 	w.WriteHeader(r.Status)
 	_ = json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{"code": r.Status, "message": r.Message,
@@ -69,29 +68,4 @@ func conditionNotMet(what string) *Refusal {
 func Throttled(after time.Duration) *Refusal {
 	return &Refusal{Status: http.StatusForbidden, Reason: "rateLimitExceeded", RetryAfter: after,
 		Message: "Quota exceeded for quota metric 'Queries' and limit 'Queries per minute' of service 'compute.googleapis.com'"}
-}
-
-// allowance is a bucket of calls: what exceeds it is refused, not delayed.
-type allowance struct {
-	limit  cloud.Limit
-	tokens float64
-	at     time.Time
-}
-
-func (a *allowance) take(now time.Time) bool {
-	if a.limit.PerSecond <= 0 {
-		return true
-	}
-	burst := float64(max(a.limit.Burst, 1))
-	if a.at.IsZero() {
-		a.tokens = burst
-	} else {
-		a.tokens = min(burst, a.tokens+now.Sub(a.at).Seconds()*a.limit.PerSecond)
-	}
-	a.at = now
-	if a.tokens < 1-1e-6 { // whole but for a rounding error
-		return false
-	}
-	a.tokens--
-	return true
 }

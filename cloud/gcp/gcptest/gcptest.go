@@ -14,11 +14,11 @@ import (
 	"net/http/httptest"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/cloudtest"
+	"github.com/fairlead/fairlead/cloud/cloudtest/faults"
 )
 
 // Project, Region and Network of every cloud. The subnetwork is called as the network is.
@@ -46,7 +46,7 @@ type Options struct {
 // Cloud is one project.
 type Cloud struct {
 	options Options
-	hook    atomic.Pointer[func(cloudtest.Call) error]
+	hook    faults.Hook[cloudtest.Call]
 
 	mu         sync.Mutex
 	objects    map[string]*object // by path below the project
@@ -54,17 +54,16 @@ type Cloud struct {
 	unfinished []*operation
 	instances  map[string]bool // zone/name of each machine
 	serial     uint64
-	faults     []Fault
+	faults     faults.Script[*Refusal]
 	denied     map[string]bool
 	permitted  map[string]bool
-	reads      allowance
-	writes     allowance
+	allowance  faults.Allowance
 }
 
 // New makes an empty cloud, with the network and machines n1 to n80 in the zones a and b of the region in turn.
 func New(options Options) *Cloud {
 	c := &Cloud{options: options, objects: map[string]*object{}, denied: map[string]bool{}, permitted: map[string]bool{}, instances: map[string]bool{},
-		reads: allowance{limit: options.Limits.Reads}, writes: allowance{limit: options.Limits.Writes}}
+		allowance: faults.NewAllowance(options.Limits)}
 	c.give("global/networks/"+Network, map[string]any{})
 	c.give("regions/"+Region+"/subnetworks/"+Network, map[string]any{})
 	for i := range 80 {
@@ -73,44 +72,15 @@ func New(options Options) *Cloud {
 	return c
 }
 
-// Fault makes a coming call, or the operation that it begins, fail.
-type Fault struct {
-	// Method of the API, such as compute.forwardingRules.insert; empty: any that changes something.
-	Method string
-	// Skip is how many such calls pass first; Times how many are struck, 0 means 1.
-	Skip, Times int
-	// Status and Reason of the refusal; or Code of the operation's error, with Status as its HTTP status.
-	Status  int
-	Reason  string
-	Code    string
-	Message string
-}
+// Fault makes a coming call that changes something fail. Method is that of the API, such as compute.forwardingRules.insert. Late,
+// the call is accepted, and its operation fails in the end with the reason as its code.
+type Fault = faults.Fault[*Refusal]
 
 // Inject adds faults.
-func (c *Cloud) Inject(faults ...Fault) {
+func (c *Cloud) Inject(script ...Fault) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.faults = append(c.faults, faults...)
-}
-
-// strike returns the fault that the call meets. With c.mu held.
-func (c *Cloud) strike(method string, late bool) *Fault {
-	for i := range c.faults {
-		f := &c.faults[i]
-		if f.Method != "" && f.Method != method || late != (f.Code != "") {
-			continue
-		}
-		if f.Skip > 0 {
-			f.Skip--
-			continue
-		}
-		struck := *f
-		if f.Times--; f.Times <= 0 {
-			c.faults = slices.Delete(c.faults, i, i+1)
-		}
-		return &struck
-	}
-	return nil
+	c.faults.Add(script...)
 }
 
 // Deny takes permissions away, such as compute.forwardingRules.create.
@@ -143,13 +113,7 @@ func (c *Cloud) Permissions() []string {
 
 // SetHook has the cloud call hook before and after each call. Its error is returned to the client in place of an answer: a
 // *Refusal as the service would. Nil takes it away.
-func (c *Cloud) SetHook(hook func(cloudtest.Call) error) {
-	if hook == nil {
-		c.hook.Store(nil)
-		return
-	}
-	c.hook.Store(&hook)
-}
+func (c *Cloud) SetHook(hook func(cloudtest.Call) error) { c.hook.Set(hook) }
 
 // Client reaches the cloud without a socket, with the hook around each call.
 func (c *Cloud) Client() *http.Client { return &http.Client{Transport: transport{c}} }
@@ -160,11 +124,7 @@ type transport struct{ c *Cloud }
 func (t transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	call := cloudtest.Call{Name: request.Method + " " + request.URL.Path, Write: writes(request)}
 	struck := func() (*http.Response, error) {
-		hook := t.c.hook.Load()
-		if hook == nil {
-			return nil, nil
-		}
-		err := (*hook)(call)
+		err := t.c.hook.Tell(call)
 		if refusal, ok := errors.AsType[*Refusal](err); ok {
 			recorder := httptest.NewRecorder()
 			refusal.send(recorder)

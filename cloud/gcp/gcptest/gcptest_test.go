@@ -180,7 +180,7 @@ func TestOperations(t *testing.T) {
 		_, err = svc.Addresses.Delete(project, region, "a").Do()
 		refusedAs(t, "before it is ready", err, 400, "resourceNotReady", "")
 		time.Sleep(5 * time.Second)
-		c.Inject(gcptest.Fault{Status: 403, Code: "QUOTA_EXCEEDED", Message: "no room"})
+		c.Inject(gcptest.Fault{Late: true, Err: &gcptest.Refusal{Status: 403, Reason: "QUOTA_EXCEEDED", Message: "no room"}})
 		op := insert("b")
 		time.Sleep(6 * time.Second)
 		list, err := svc.GlobalOperations.AggregatedList(project).Filter(`status != "DONE"`).Do()

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"google.golang.org/api/compute/v1"
+
+	"github.com/fairlead/fairlead/cloud/cloudtest/faults"
 )
 
 // operation is a change that the service works on.
@@ -33,7 +35,7 @@ func (c *Cloud) begin(q *request, o *object, apply, undo func()) *compute.Operat
 		kind = map[string]string{"POST": "insert", "PATCH": "patch", "DELETE": "delete"}[q.method]
 	}
 	op := &operation{object: o, scope: q.scope, apply: apply, undo: undo, visible: now.Add(c.options.Slow / 2), done: now.Add(c.options.Slow),
-		fails: c.strike(q.id(), true),
+		fails: c.faults.Strike(q.id(), "", faults.Late),
 		op: &compute.Operation{Kind: "compute#operation", Name: fmt.Sprintf("operation-%d", c.serial), Id: c.serial, OperationType: kind,
 			Status: "PENDING", TargetLink: host + o.path, InsertTime: now.UTC().Format(time.RFC3339), User: "test@" + Project}}
 	op.op.SelfLink = host + q.scope + "/operations/" + op.op.Name
@@ -64,8 +66,8 @@ func (c *Cloud) settle(now time.Time) {
 				continue
 			}
 			op.undo()
-			op.op.Error = &compute.OperationError{Errors: []*compute.OperationErrorErrors{{Code: op.fails.Code, Message: op.fails.Message}}}
-			op.op.HttpErrorStatusCode, op.op.HttpErrorMessage = int64(op.fails.Status), http.StatusText(op.fails.Status)
+			op.op.Error = &compute.OperationError{Errors: []*compute.OperationErrorErrors{{Code: op.fails.Err.Reason, Message: op.fails.Err.Message}}}
+			op.op.HttpErrorStatusCode, op.op.HttpErrorMessage = int64(op.fails.Err.Status), http.StatusText(op.fails.Err.Status)
 		}
 	}
 	c.unfinished = slices.DeleteFunc(c.unfinished, func(op *operation) bool { return op.op.Status == "DONE" })

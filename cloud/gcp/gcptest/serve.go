@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/fairlead/fairlead/cloud/cloudtest/faults"
 )
 
 // request is a call that was taken apart.
@@ -119,19 +121,15 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (c *Cloud) do(q *request, write bool) (any, *Refusal) {
 	now := time.Now()
 	c.settle(now)
-	bucket := &c.reads
-	if write {
-		bucket = &c.writes
-	}
-	if !bucket.take(now) {
+	if c.allowance.Take(now, write) > 0 {
 		return nil, Throttled(c.options.RetryAfter)
 	}
 	if refusal := c.allow(q); refusal != nil {
 		return nil, refusal
 	}
 	if write {
-		if f := c.strike(q.id(), false); f != nil {
-			return nil, &Refusal{Status: f.Status, Reason: f.Reason, Message: f.Message}
+		if f := c.faults.Strike(q.id(), "", faults.Before); f != nil {
+			return nil, f.Err
 		}
 	}
 	if q.collection == "operations" {
