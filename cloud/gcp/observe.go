@@ -80,7 +80,7 @@ func (p *Provider) marked(ctx context.Context, owner, byLabel string) ([]found, 
 			continue
 		}
 		filter := `description eq ".*` + wordOwner + "=" + owner + `.*"`
-		if hasLabels(kind) {
+		if kinds[kind].labels {
 			filter = byLabel
 		}
 		things, err := p.api.list(ctx, kind, filter)

@@ -18,8 +18,7 @@ import (
 func (p *Provider) Create(ctx context.Context, owner cloud.Owner, desired cloud.Resource) (cloud.Resource, error) {
 	name := NameOf(owner, &desired)
 	made := desired
-	zone := desired.Attributes[attrZone]
-	made.ID, made.State, made.Owners = idOf(desired.Kind, zone, name), cloud.StateReady, []cloud.OwnerID{owner.ID()}
+	made.ID, made.State, made.Owners = idOf(desired.Kind, desired.Attributes[attrZone], name), cloud.StateReady, []cloud.OwnerID{owner.ID()}
 	target := p.config.link(made.Kind, made.ID)
 	if err := p.late.take(target); err != nil {
 		return cloud.Resource{}, err
@@ -28,7 +27,7 @@ func (p *Provider) Create(ctx context.Context, owner cloud.Owner, desired cloud.
 	if err != nil {
 		return cloud.Resource{}, err
 	}
-	op, err := p.api.insert(ctx, zone, body)
+	op, err := p.api.insert(ctx, made.Kind, made.ID, body)
 	switch {
 	case hasStatus(err, http.StatusConflict):
 		return p.existing(ctx, owner, made)
@@ -256,10 +255,10 @@ func (p *Provider) change(ctx context.Context, f *found, m *mark, was, desired *
 		return ops, err
 	}
 	same := maps.Equal(was.Attributes, desired.Attributes) && slices.Equal(was.DependsOn, desired.DependsOn)
-	if hasLabels(f.kind) {
+	if kinds[f.kind].labels {
 		if f.kind == KindForwardingRule && was.Attributes[attrGlobalAccess] != desired.Attributes[attrGlobalAccess] {
 			access := &compute.ForwardingRule{AllowGlobalAccess: desired.Attributes[attrGlobalAccess] == "true", ForceSendFields: []string{"AllowGlobalAccess"}}
-			if _, err := sent(p.api.patch(ctx, f.name, access)); err != nil {
+			if _, err := sent(p.api.patch(ctx, f, access)); err != nil {
 				return ops, err
 			}
 		}
@@ -282,9 +281,9 @@ func (p *Provider) change(ctx context.Context, f *found, m *mark, was, desired *
 			}
 		}
 		b.Description, b.ForceSendFields = description, []string{"Description"}
-		return sent(p.api.patch(ctx, f.name, b))
+		return sent(p.api.patch(ctx, f, b))
 	case KindBackendService:
-		return sent(p.api.patch(ctx, f.name, p.backendPatch(f, m, desired, same, description)))
+		return sent(p.api.patch(ctx, f, p.backendPatch(f, m, desired, same, description)))
 	case KindFirewall:
 		b := firewallBody(desired)
 		if same {
@@ -298,7 +297,7 @@ func (p *Provider) change(ctx context.Context, f *found, m *mark, was, desired *
 			b.ForceSendFields = append(b.ForceSendFields, "TargetTags", "DestinationRanges")
 			b.NullFields = []string{"Denied"}
 		}
-		return sent(p.api.patch(ctx, f.name, b))
+		return sent(p.api.patch(ctx, f, b))
 	}
 	return nil, nil
 }

@@ -102,12 +102,6 @@ func stateOf(op *compute.Operation) cloud.State {
 	return cloud.StatePending
 }
 
-// kindsByCollection are our kinds by the API's word for their collections.
-var kindsByCollection = map[string]string{
-	"addresses": KindAddress, "healthChecks": KindHealthCheck, "networkEndpointGroups": KindEndpointGroup,
-	"backendServices": KindBackendService, "forwardingRules": KindForwardingRule, "firewalls": KindFirewall,
-}
-
 // unseen returns what is being made for an owner, by its name, and is not shown yet. It can neither be used nor deleted, so it
 // is returned in the state in which the core waits: it must not take it for gone.
 func unseen(owner cloud.OwnerID, unfinished map[string]*compute.Operation, seen map[string]bool) []cloud.Resource {
