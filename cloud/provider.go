@@ -108,7 +108,7 @@ type TargetCalls struct {
 	// OneDirection: a call either adds or removes.
 	OneDirection bool
 	// Together: what has the same targets is kept once in the cloud, whichever Services have it, so that a call brings all
-	// of it from the ones to the others, however many there are. The other fields are not heeded. The targets of all
+	// of it from the ones to the others, however many Services there are: OneResource is not heeded. The targets of all
 	// Services must be the same, as the nodes of a cluster are: what one of them changes counts for all.
 	Together bool
 }
@@ -126,20 +126,12 @@ type CallTally struct {
 	Of TargetCalls
 
 	sum, add, remove int
-	// lists of targets that there are to be, where they are kept together.
-	lists map[string]bool
+	// lists of targets that there are to be, where they are kept together, and what part of sum each is.
+	lists map[string]int
 }
 
 // Calls is what all that was added costs at most.
-func (t *CallTally) Calls() int {
-	switch {
-	case t.Of.Together:
-		return len(t.lists)
-	case t.Of.OneDirection:
-		return t.sum + t.Of.perCall(t.add) + t.Of.perCall(t.remove)
-	}
-	return t.sum + t.Of.perCall(t.add+t.remove)
-}
+func (t *CallTally) Calls() int { return t.sum + t.Of.cost(t.add, t.remove) }
 
 // Add adds changes.
 func (t *CallTally) Add(changes ...TargetChange) {
@@ -148,15 +140,16 @@ func (t *CallTally) Add(changes ...TargetChange) {
 		switch {
 		case t.Of.Together:
 			if t.lists == nil {
-				t.lists = map[string]bool{}
+				t.lists = map[string]int{}
 			}
-			t.lists[targetList(changes[i].Resource.Targets)] = true
-		case !t.Of.OneResource:
-			t.add, t.remove = t.add+add, t.remove+remove
-		case t.Of.OneDirection:
-			t.sum += t.Of.perCall(add) + t.Of.perCall(remove)
+			list := targetList(changes[i].Resource.Targets)
+			more := max(0, t.Of.cost(add, remove)-t.lists[list])
+			t.lists[list] += more
+			t.sum += more
+		case t.Of.OneResource:
+			t.sum += t.Of.cost(add, remove)
 		default:
-			t.sum += t.Of.perCall(add + remove)
+			t.add, t.remove = t.add+add, t.remove+remove
 		}
 	}
 }
@@ -167,6 +160,14 @@ func (t *CallTally) After(changes ...TargetChange) int {
 	after.lists = maps.Clone(t.lists)
 	after.Add(changes...)
 	return after.Calls()
+}
+
+// cost of a change of one resource.
+func (c TargetCalls) cost(add, remove int) int {
+	if c.OneDirection {
+		return c.perCall(add) + c.perCall(remove)
+	}
+	return c.perCall(add + remove)
 }
 
 func (c TargetCalls) perCall(n int) int {

@@ -64,9 +64,9 @@ func (d *differ) removeRest() {
 		}
 	}
 	// Targets go before any mark does: another Service may have the node ports tomorrow. Where the adoption did not come
-	// to its end they are still those from before.
+	// to its end they are still those from before. Those of what is Shared are others', too, or are by now.
 	for _, r := range d.letGo {
-		if len(r.Targets) > 0 && !stray(d.owner, d.observed, r) {
+		if len(r.Targets) > 0 && !r.Shared && !stray(d.owner, d.observed, r) {
 			d.plan.Operations = append(d.plan.Operations, Operation{Action: ActionSyncTargets, Resource: *r, Remove: r.Targets,
 				Reason: fmt.Sprintf("targets +0 -%d", len(r.Targets))})
 		}

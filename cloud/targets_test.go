@@ -74,11 +74,12 @@ func TestCallsTogether(t *testing.T) {
 		}
 		return TargetChange{Resource: r, Add: r.Targets}
 	}
-	calls := TargetCalls{Max: 1, OneResource: true, OneDirection: true, Together: true}
+	calls := TargetCalls{Max: 2, OneDirection: true, Together: true}
 	for want, changes := range [][]TargetChange{
 		{},
 		{change("a", "1", "2"), change("b", "1", "2"), change("c", "2", "1")},
 		{change("a", "1", "2"), change("b", "fd00::1"), change("c", "1", "2")},
+		{change("a", "1", "2", "3"), change("b", "fd00::1"), change("c", "3", "1", "2")}, // the first takes two
 	} {
 		if got := calls.Calls(changes...); got != want {
 			t.Errorf("%d changes cost %d calls, want %d", len(changes), got, want)
