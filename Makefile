@@ -23,6 +23,12 @@ ASSETS = $$(cd test/controlplane && go run .)
 # The same with kube-proxy, with which tests and benchmarks compare the node agent.
 PEERS = $$(cd test/controlplane && go run . -with kube-proxy)
 
+# The modules beside the product's own.
+MODULES := examples/hostlb test/cloudproviders test/controlplane test/oracle test/peers/servicecontroller
+
+# How many packages are tested at once. Most wait, for leases, resyncs and packets, more than they compute.
+PARALLEL ?= 4
+
 # How long make fuzz takes.
 FUZZTIME ?= 1m
 
@@ -67,33 +73,21 @@ fmt: ## Format the code.
 
 .PHONY: vet
 vet: ## Run go vet, on the end-to-end tests too.
-	go vet ./...
-	go vet -tags e2e ./test/e2e/...
-	cd test/controlplane && go vet .
-	cd test/oracle && go vet ./...
-	cd test/peers/servicecontroller && go vet ./...
-	cd examples/hostlb && go vet ./...
-	cd test/cloudproviders && go vet ./...
+	go vet -tags e2e ./...
+	@set -e; for module in $(MODULES); do (set -x; cd $$module && go vet ./...); done
 
 .PHONY: lint
-lint: ## Run golangci-lint.
+lint: ## Run golangci-lint, which runs go vet too.
 	$(TOOL) golangci-lint run ./...
-	linter=$$($(TOOL) -n golangci-lint) && cd test/oracle && "$$linter" run ./...
-	linter=$$($(TOOL) -n golangci-lint) && cd test/peers/servicecontroller && "$$linter" run ./...
-	linter=$$($(TOOL) -n golangci-lint) && cd examples/hostlb && "$$linter" run ./...
-	linter=$$($(TOOL) -n golangci-lint) && cd test/cloudproviders && "$$linter" run ./...
+	@set -e; linter=$$($(TOOL) -n golangci-lint); for module in $(MODULES); do (set -x; cd $$module && "$$linter" run ./...); done
 
 .PHONY: tidy
 tidy: ## Tidy the modules.
 	go mod tidy
-	cd test/controlplane && go mod tidy
-	cd test/oracle && go mod tidy
-	cd test/peers/servicecontroller && go mod tidy
-	cd examples/hostlb && go mod tidy
-	cd test/cloudproviders && go mod tidy
+	@set -e; for module in $(MODULES); do (set -x; cd $$module && go mod tidy); done
 
 .PHONY: verify
-verify: generate manifests tidy vet lint ## Generate, tidy, lint, check import rules and docs; the tree must stay clean.
+verify: generate manifests tidy lint ## Generate, tidy, lint, check import rules and docs; the tree must stay clean.
 	go test ./test/imports/ ./test/docs/
 	@git diff --exit-code || { echo "verify: commit what was generated above"; exit 1; }
 	@test -z "$$(git status --porcelain)" || { git status --short; echo "verify: add or remove the files above"; exit 1; }
@@ -109,7 +103,7 @@ test: test-unit test-e2e ## Run all tests: unit, integration with a real API ser
 
 .PHONY: test-unit
 test-unit: build ## Run the tests of all packages, with a real API server and a real kube-proxy.
-	@assets=$(PEERS) && KUBEBUILDER_ASSETS="$$assets" go test -timeout 20m $(GOTEST_FLAGS) ./...
+	@assets=$(PEERS) && KUBEBUILDER_ASSETS="$$assets" go test -p $(PARALLEL) -timeout 20m $(GOTEST_FLAGS) ./...
 	cd test/controlplane && go test $(GOTEST_FLAGS) ./...
 	cd test/oracle && go test -count=1 $(GOTEST_FLAGS) ./...
 	cd test/peers/servicecontroller && go test $(GOTEST_FLAGS) ./...
@@ -138,10 +132,10 @@ $(BIN)/e2e.test:
 .PHONY: test-race
 test-race: ## Run the tests under the race detector (needs gcc).
 	# Not the suite that plays against a plugin's process in real time: it would take ten minutes, and all else of plugins is tried.
-	@assets=$(ASSETS) && CGO_ENABLED=1 KUBEBUILDER_ASSETS="$$assets" go test -race -timeout 20m \
+	@assets=$(ASSETS) && CGO_ENABLED=1 KUBEBUILDER_ASSETS="$$assets" go test -race -p $(PARALLEL) -timeout 20m \
 	  -skip '^TestProvider$$/^Live' $(RACE)
 	# Nor the whole suite on each cloud's emulator, for the same reason.
-	CGO_ENABLED=1 go test -race -timeout 20m -skip '^Test(Provider|ManyServices)$$' $(RACE_CLOUDS)
+	CGO_ENABLED=1 go test -race -p $(PARALLEL) -timeout 20m -skip '^Test(Provider|ManyServices)$$' $(RACE_CLOUDS)
 
 .PHONY: bench
 bench: ## Run the benchmarks.
