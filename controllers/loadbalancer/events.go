@@ -5,6 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/cloud"
@@ -68,12 +69,20 @@ func (r *Reconciler) eventEnsuring(svc *corev1.Service) {
 	r.event(svc, corev1.EventTypeNormal, EventEnsuring, actionEnsure, "Ensuring the load balancer")
 }
 
+// syncedService is a Service whose balancer sends to so many targets since they changed.
+type syncedService struct {
+	name       types.NamespacedName
+	uid        types.UID
+	podTargets bool
+	targets    int
+}
+
 // eventSynced tells that the targets of a balancer are those of other nodes, or Pods, now.
-func (r *Reconciler) eventSynced(e *entry) {
-	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: e.name.Namespace, Name: e.name.Name, UID: e.uid}}
-	r.event(svc, corev1.EventTypeNormal, EventUpdated, actionEnsure, updated(e.spec.PodTargets))
-	if e.sent.count() == 0 {
-		w := unavailable(e.spec.PodTargets)
+func (r *Reconciler) eventSynced(s syncedService) {
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: s.name.Namespace, Name: s.name.Name, UID: s.uid}}
+	r.event(svc, corev1.EventTypeNormal, EventUpdated, actionEnsure, updated(s.podTargets))
+	if s.targets == 0 {
+		w := unavailable(s.podTargets)
 		r.event(svc, corev1.EventTypeWarning, w.reason, actionEnsure, w.message)
 	}
 }

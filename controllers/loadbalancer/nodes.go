@@ -69,6 +69,8 @@ func (r *Reconciler) syncNodes(ctx context.Context, nodes []cloud.Node) time.Dur
 // syncProvider gathers changes of as many Services as one call takes, sends them, and goes on.
 func (r *Reconciler) syncProvider(ctx context.Context, p cloud.Provider, entries []*entry, nodes *backends) (wait time.Duration) {
 	calls := p.Capabilities().Targets
+	d := &delivery{Reconciler: r, provider: p}
+	defer d.tell()
 	b := newBatch(calls)
 	for _, known := range entries {
 		e := r.ledger.resume(known)
@@ -85,14 +87,14 @@ func (r *Reconciler) syncProvider(ctx context.Context, p cloud.Provider, entries
 		if err != nil {
 			r.pods.mark(e.name)
 			r.end(e)
-			return max(wait, r.send(ctx, p, b), p.Classify(err).After, minRetry)
+			return max(wait, d.send(ctx, b), p.Classify(err).After, minRetry)
 		}
 		if len(changes) == 0 {
 			r.end(e)
 			continue
 		}
 		if len(b.entries) > 0 && b.tally.After(changes...) > max(1, b.tally.Calls(), calls.Calls(changes...)) {
-			if later := r.send(ctx, p, b); later > 0 || ctx.Err() != nil {
+			if later := d.send(ctx, b); later > 0 || ctx.Err() != nil {
 				r.pods.mark(e.name)
 				r.end(e)
 				return max(wait, later)
@@ -101,7 +103,7 @@ func (r *Reconciler) syncProvider(ctx context.Context, p cloud.Provider, entries
 		}
 		b.add(e, changes, to)
 	}
-	return max(wait, r.send(ctx, p, b))
+	return max(wait, d.send(ctx, b))
 }
 
 // targetChanges is what has to be sent for one Service; to is nil where nothing has. Where more than targets differs, or it
@@ -165,17 +167,26 @@ func (b *batch) add(e *entry, changes []cloud.TargetChange, to *backends) {
 	b.tally.Add(changes...)
 }
 
+// delivery is one round of changes for the Services of one provider.
+type delivery struct {
+	*Reconciler
+	provider cloud.Provider
+	// synced are Services that have other targets now. Their events wait for the last call: a thousand of them keep the API
+	// server, and whatever runs beside it, so busy that calls which are due go late.
+	synced []syncedService
+}
+
 // send sends a batch and gives its entries back. A Service whose change failed gets a pass, which looks at it. Where the
 // cloud throttles, or a plugin is away, it returns how long to wait before all of them are tried again.
-func (r *Reconciler) send(ctx context.Context, p cloud.Provider, b *batch) (wait time.Duration) {
+func (d *delivery) send(ctx context.Context, b *batch) (wait time.Duration) {
 	if len(b.entries) == 0 {
 		return 0
 	}
 	failed := make([]*cloud.Error, len(b.entries))
 	begin := time.Now()
-	for i, err := range p.SyncTargets(ctx, b.changes) {
+	for i, err := range d.provider.SyncTargets(ctx, b.changes) {
 		if err != nil {
-			failed[b.of[i]] = p.Classify(err)
+			failed[b.of[i]] = d.provider.Classify(err)
 		}
 	}
 	for i, e := range b.entries {
@@ -184,16 +195,23 @@ func (r *Reconciler) send(ctx context.Context, p cloud.Provider, b *batch) (wait
 		switch err := failed[i]; {
 		case err == nil:
 			e.synced(b.to[i])
-			r.eventSynced(e)
+			d.synced = append(d.synced, syncedService{name: e.name, uid: e.uid, podTargets: e.spec.PodTargets, targets: b.to[i].count()})
 		case err.Class == cloud.Throttled, err.Class == cloud.RetryAfter:
 			// What was sent and what was not is not known, and it does no harm to send it again.
 			wait = max(wait, err.After, minRetry)
-			r.pods.mark(e.name)
+			d.pods.mark(e.name)
 		default:
 			e.settled = false
-			r.wake(e.name, priorityNormal)
+			d.wake(e.name, priorityNormal)
 		}
-		r.end(e)
+		d.end(e)
 	}
 	return wait
+}
+
+// tell sends the events.
+func (d *delivery) tell() {
+	for _, s := range d.synced {
+		d.eventSynced(s)
+	}
 }

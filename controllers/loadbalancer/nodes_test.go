@@ -28,6 +28,8 @@ type many struct {
 
 	mu    sync.Mutex
 	calls []fake.Call
+	// early are events that were sent before the last call.
+	events, early int
 }
 
 func newMany(t *testing.T, services, nodes int, options fake.Options, edits ...func(*cloud.Capabilities)) *many {
@@ -38,6 +40,7 @@ func newMany(t *testing.T, services, nodes int, options fake.Options, edits ...f
 		defer m.mu.Unlock()
 		if !call.After {
 			m.calls = append(m.calls, call)
+			m.early = m.events
 		}
 		return nil
 	}
@@ -45,7 +48,7 @@ func newMany(t *testing.T, services, nodes int, options fake.Options, edits ...f
 	options.Limits = cloud.Limits{}
 	m.cloud = fake.New(options)
 	provider := fake.NewProvider(m.cloud, edits...)
-	m.Reconciler = &Reconciler{Recorder: discard{}, ClusterID: "test", Providers: providers{provider}}
+	m.Reconciler = &Reconciler{Recorder: counter{many: m}, ClusterID: "test", Providers: providers{provider}}
 	m.prepare()
 	m.wake = func(name types.NamespacedName, _ priority) { m.woken[name.Name]++ }
 	m.wakeNodes, m.wakeSweep = func() {}, func(string, time.Duration) {}
@@ -62,6 +65,18 @@ func newMany(t *testing.T, services, nodes int, options fake.Options, edits ...f
 type discard struct{ events.EventRecorder }
 
 func (discard) Eventf(_, _ runtime.Object, _, _, _, _ string, _ ...any) {}
+
+// counter is an event recorder that counts.
+type counter struct {
+	events.EventRecorder
+	many *many
+}
+
+func (c counter) Eventf(_, _ runtime.Object, _, _, _, _ string, _ ...any) {
+	c.many.mu.Lock()
+	defer c.many.mu.Unlock()
+	c.many.events++
+}
 
 func uid(i int) types.UID { return types.UID(fmt.Sprintf("uid-%04d", i)) }
 
@@ -151,6 +166,9 @@ func TestNodeChangeOfThousandServices(t *testing.T) {
 				}
 				if len(m.woken) > 0 {
 					t.Errorf("%d Services were given a pass", len(m.woken))
+				}
+				if m.early > 0 || (m.events >= services) != (tc.calls > 0) {
+					t.Errorf("of %d events %d went before the last call, and kept it up", m.events, m.early)
 				}
 				if m.syncNodes(t.Context(), machines(tc.after)); len(m.methods()) > 0 {
 					t.Error("the same nodes again are sent again")
