@@ -23,12 +23,19 @@ type Outcome struct {
 }
 
 // Converge is one pass: observe, plan, apply, observe. Under PolicyPlan nothing is applied, with TargetsOnly no more than
-// changes of targets. A pass that finds nothing to do makes one call of Observe and no other. No desired resources means
-// that everything of the owner is to go.
+// changes of targets. A pass that finds nothing to do makes one call of Observe and no other; one that builds what is New
+// does not look before. No desired resources means that everything of the owner is to go.
 //
 // The Outcome is complete as far as it was reached also beside an error, which is an *Error.
 func Converge(ctx context.Context, p Provider, owner Owner, desired []Resource, options Options) (Outcome, error) {
-	out, err := look(ctx, p, owner, desired, options)
+	var observed []Resource
+	if !options.builds(owner, desired) {
+		var err error
+		if observed, err = ofOwner(ctx, p, owner); err != nil {
+			return Outcome{}, err
+		}
+	}
+	out, err := plan(ctx, p, owner, desired, observed, options)
 	if err != nil || len(out.Left.Operations) == 0 || options.Policy == v1alpha1.PolicyPlan {
 		return out, err
 	}
@@ -54,11 +61,30 @@ func Converge(ctx context.Context, p Provider, owner Owner, desired []Resource, 
 
 var errUnshown = errors.New("waiting for the cloud to show what was adopted")
 
+// builds reports whether the owner's resources are to be made, all of them. What is the Group's others have made.
+func (o Options) builds(owner Owner, desired []Resource) bool {
+	return o.New && len(desired) > 0 && owner.Group == "" && o.Policy != v1alpha1.PolicyPlan && !o.TargetsOnly
+}
+
+// look observes and plans.
 func look(ctx context.Context, p Provider, owner Owner, desired []Resource, options Options) (Outcome, error) {
+	observed, err := ofOwner(ctx, p, owner)
+	if err != nil {
+		return Outcome{}, err
+	}
+	return plan(ctx, p, owner, desired, observed, options)
+}
+
+func ofOwner(ctx context.Context, p Provider, owner Owner) ([]Resource, error) {
 	observed, err := p.Observe(ctx, owner)
 	if err != nil {
-		return Outcome{}, classified(p, fmt.Errorf("observing: %w", err))
+		return nil, classified(p, fmt.Errorf("observing: %w", err))
 	}
+	return observed, nil
+}
+
+// plan is Compare, after a look for what may be adopted where that is asked for.
+func plan(ctx context.Context, p Provider, owner Owner, desired, observed []Resource, options Options) (Outcome, error) {
 	if !options.Adopts(p.Capabilities(), owner, desired, observed) {
 		return Compare(owner, desired, observed, options)
 	}

@@ -27,6 +27,9 @@ type Options struct {
 	// pass that finds something missing meanwhile changes nothing, whatever the Service asks for by then: what has a name of
 	// its own choice, as opposed to what Name gives, would be made a second time. 0: what was adopted shows.
 	Unshown time.Duration
+	// New: nothing was ever made for the owner, so that a pass that builds it need not look first. Should there be something
+	// all the same, creations find what is theirs, as after a crash, and the look at the end shows the rest.
+	New bool
 	// TargetsOnly has nothing changed but the targets of what exists: what else the Service wants is not known.
 	TargetsOnly bool
 	// Pods: the balancer sends to Pods rather than to nodes. PodsUnknown: the annotation that says which cannot be read, so

@@ -90,8 +90,11 @@ func testReplay(t *testing.T, factory func(t *testing.T) *Harness) {
 	once, h := factory(t), factory(t)
 	all := steps(h)
 	owner := all[0].spec.Owner
-	for _, s := range all {
+	for i, s := range all {
 		settle(t, once.restart(), owner, s.spec)
+		if i == 0 {
+			buildBlindly(t, h, owner, s.spec)
+		}
 		out := settle(t, twice{h.restart(), t}, owner, s.spec)
 		if s.spec != nil && len(cloud.Ingresses(out.Observed)) == 0 {
 			t.Errorf("%s: there is nothing that a client could connect to", s.name)
@@ -102,6 +105,18 @@ func testReplay(t *testing.T, factory func(t *testing.T) *Harness) {
 	}
 	if left := h.Snapshot(); len(left) > 0 {
 		t.Errorf("left after the deletion: %q", left)
+	}
+}
+
+// buildBlindly has everything made without a look before, as the core does for what is new; then once more, as if nobody knew
+// of it any more.
+func buildBlindly(t *testing.T, h *Harness, owner cloud.Owner, spec *cloud.Spec) {
+	t.Helper()
+	for range 2 {
+		_, err := passWith(twice{h.restart(), t}, owner, spec, cloud.Options{New: true})
+		if cloud.IsClass(err, cloud.Conflict) || cloud.IsClass(err, cloud.UserError) {
+			t.Errorf("making all of it without a look before: %v", err)
+		}
 	}
 }
 
@@ -195,7 +210,7 @@ func testList(t *testing.T, factory func(t *testing.T) *Harness) {
 		}
 	}
 	foreign := *steps(h)[0].spec
-	foreign.Owner.ClusterID = "cluster-b"
+	foreign.Owner.ClusterID = clusterID + "-b" // which begins like the other
 	settle(t, p, foreign.Owner, &foreign)
 	var want []cloud.Resource
 	for _, spec := range specs {

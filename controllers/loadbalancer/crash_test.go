@@ -241,7 +241,7 @@ func TestDeletedBeforeItIsSeen(t *testing.T) {
 	w.edits = append(w.edits, func(caps *cloud.Capabilities) { caps.ReadLag = lag })
 	svc := w.service("cart", nil)
 	p := w.begin(svc)
-	p.stopAt(3) // a look, another one for a balancer that is there already, and a creation
+	p.stopAt(2) // a look for a balancer that is there already, and a creation
 	if p.run() || len(w.objects()) != 1 {
 		t.Fatalf("the cloud has %+v, want what the first creation made", w.objects())
 	}

@@ -43,6 +43,8 @@ func (r *Reconciler) ensure(ctx context.Context, v *view, e *entry) (ctrl.Result
 	if err != nil {
 		return r.keep(ctx, v, e, provider, spec, desired, failed(err, cloud.Outcome{}))
 	}
+	// Neither a record nor the finalizer: no manager has begun with it yet.
+	options.New = r.lastStatus(v) == nil && !hasFinalizer(v.service)
 	// The record names the class and the provider, and the finalizer holds the Service, before the first call.
 	v.binding.policy = options.Policy
 	if err := r.writeBinding(ctx, v); err != nil {
