@@ -34,7 +34,9 @@ type binding struct {
 //  4. The configuration's provider.
 //
 // In coexist mode another controller serves Services without a class, so that 3 and 4 are left out. A Service that is
-// not of the type is bound only by its record or by its finalizer: something of it may still stand in the cloud.
+// not of the type is bound only by its record or by its finalizer: something of it may still stand in the cloud. It names
+// no class any more, so that where we served it and the record is lost it is bound only if there is no choice: what looked
+// into the wrong cloud would find nothing there, and let it go.
 func bind(svc *corev1.Service, record *v1alpha1.LoadBalancerRecord, classes []v1alpha1.LoadBalancerClass, coexist bool, defaultProvider string) *binding {
 	named := ""
 	if svc.Spec.LoadBalancerClass != nil {
@@ -57,16 +59,38 @@ func bind(svc *corev1.Service, record *v1alpha1.LoadBalancerRecord, classes []v1
 			return b
 		}
 	}
-	if !isBalancer && !hasFinalizer(svc) {
+	switch {
+	case !isBalancer && !hasFinalizer(svc):
 		return nil
+	case !isBalancer && hasCondition(svc):
+		return onlyChoice(classes, coexist, defaultProvider)
 	}
 	if c := cloud.SelectClass(svc, classes, coexist); c != nil {
-		return &binding{className: c.Name, class: &c.Spec, provider: c.Spec.Provider, policy: c.Spec.Policy}
+		return boundTo(c)
 	}
 	if named == "" && !coexist && defaultProvider != "" {
 		return &binding{provider: defaultProvider, policy: v1alpha1.PolicyApply}
 	}
 	return nil
+}
+
+func boundTo(c *v1alpha1.LoadBalancerClass) *binding {
+	return &binding{className: c.Name, class: &c.Spec, provider: c.Spec.Provider, policy: c.Spec.Policy}
+}
+
+// onlyChoice returns the only binding that a Service can have had; nil: there are several, or none.
+func onlyChoice(classes []v1alpha1.LoadBalancerClass, coexist bool, defaultProvider string) *binding {
+	var choices []*binding
+	for i := range classes {
+		choices = append(choices, boundTo(&classes[i]))
+	}
+	if !coexist && defaultProvider != "" {
+		choices = append(choices, &binding{provider: defaultProvider, policy: v1alpha1.PolicyApply})
+	}
+	if len(choices) != 1 {
+		return nil
+	}
+	return choices[0]
 }
 
 func bound(record *v1alpha1.LoadBalancerRecord, classes []v1alpha1.LoadBalancerClass) *binding {

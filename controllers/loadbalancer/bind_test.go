@@ -29,6 +29,11 @@ func TestBind(t *testing.T) {
 	plain := func(finalizers ...string) *corev1.Service {
 		return &corev1.Service{ObjectMeta: metav1.ObjectMeta{Finalizers: finalizers}, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeClusterIP}}
 	}
+	served := func() *corev1.Service {
+		svc := plain(v1alpha1.FinalizerLoadBalancer)
+		svc.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionLoadBalancerReady}}
+		return svc
+	}
 	record := func(className string) *v1alpha1.LoadBalancerRecord {
 		return &v1alpha1.LoadBalancerRecord{Status: v1alpha1.LoadBalancerRecordStatus{LoadBalancerClass: className, Provider: "fake"}}
 	}
@@ -86,7 +91,13 @@ func TestBind(t *testing.T) {
 			want: &want{Class: "old", Provider: "fake", ReleaseOnly: true}},
 		"FinalizerOnly":    {reason: "left by whoever we took over from", service: plain(v1alpha1.FinalizerLoadBalancer), defaultProvider: "fake", want: &want{Provider: "fake"}},
 		"FinalizerCoexist": {reason: "the other controller's finalizer", service: plain(v1alpha1.FinalizerLoadBalancer), classes: classes, coexist: true, defaultProvider: "fake"},
-		"Plain":            {reason: "nothing to do with balancers", service: plain(), classes: classes, defaultProvider: "fake"},
+		"RecordLost":       {reason: "any of the classes may have served it", service: served(), classes: classes, defaultProvider: "fake"},
+		"RecordLostNoChoice": {reason: "only one class can have served it", service: served(), classes: classes[1:2], coexist: true, defaultProvider: "aws",
+			want: &want{Class: "old", Provider: "fake"}},
+		"RecordLostConfigured":  {reason: "only the configuration can have served it", service: served(), defaultProvider: "fake", want: &want{Provider: "fake"}},
+		"RecordLostNobody":      {reason: "nobody is left who can have served it", service: served(), coexist: true, defaultProvider: "fake"},
+		"RecordLostTwoPossible": {reason: "the class or the configuration", service: served(), classes: classes[1:2], defaultProvider: "aws"},
+		"Plain":                 {reason: "nothing to do with balancers", service: plain(), classes: classes, defaultProvider: "fake"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

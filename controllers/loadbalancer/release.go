@@ -121,38 +121,57 @@ func (r *Reconciler) retain(ctx context.Context, v *view) error {
 	return r.letGo(ctx, v)
 }
 
-// letGo takes everything of ours off the Service.
+// letGo takes everything of ours off the Service. The condition goes last: without a record it is what tells that the finalizer
+// is ours.
 func (r *Reconciler) letGo(ctx context.Context, v *view) error {
 	svc := v.service
+	if err := r.setFinalizer(ctx, svc, false); client.IgnoreNotFound(err) != nil {
+		return err
+	}
 	if svc.DeletionTimestamp == nil {
 		if err := r.writeStatus(ctx, svc, nil, nil); err != nil {
 			return err
 		}
-	}
-	if err := r.setFinalizer(ctx, svc, false); client.IgnoreNotFound(err) != nil {
-		return err
 	}
 	r.last.Delete(svc.UID)
 	r.ledger.forget(svc.UID)
 	return nil
 }
 
-// disown takes our conditions off a Service that was refused and is not ours. One that was served, by a class that is gone and
-// whose record is, too, is held by the finalizer, since nobody knows where something of it stands, and says so.
+// disown takes our conditions off a Service that was refused and is not ours. One that was served is held by the finalizer
+// where nobody knows by whom, and so where something of it stands: the record is gone, and its class is, too, or it names
+// none any more. It says so.
 func (r *Reconciler) disown(ctx context.Context, v *view) error {
-	if v.service == nil || !hasCondition(v.service) {
+	svc := v.service
+	if svc == nil || !hasCondition(svc) {
 		return nil
 	}
-	var conditions []metav1.Condition
-	if hasFinalizer(v.service) {
-		last := meta.FindStatusCondition(v.service.Status.Conditions, v1alpha1.ConditionLoadBalancerReady)
-		conditions = conditionsOf(newCondition(v.service, last, refused(v1alpha1.ReasonClassNotAccepted, messageLost)), "")
+	ingress := svc.Status.LoadBalancer.Ingress
+	if !hasFinalizer(svc) {
+		return r.writeStatus(ctx, svc, ingress, nil)
 	}
-	return r.writeStatus(ctx, v.service, v.service.Status.LoadBalancer.Ingress, conditions)
+	message := messageLost
+	if svc.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		message = messageLostClass
+	}
+	last := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionLoadBalancerReady)
+	condition := newCondition(svc, last, refused(v1alpha1.ReasonClassNotAccepted, message))
+	if err := r.writeStatus(ctx, svc, ingress, conditionsOf(condition, "")); err != nil {
+		return err
+	}
+	if last.Message != message {
+		r.event(svc, corev1.EventTypeWarning, EventDeleteFailed, actionDelete, message)
+	}
+	return nil
 }
 
-const messageLost = "the LoadBalancerClass that served this Service is gone, and so is the LoadBalancerRecord: create the class again, " +
-	"or take the finalizer off once nothing is left in the cloud"
+const (
+	messageLost = "the LoadBalancerClass that served this Service is gone, and so is the LoadBalancerRecord: create the class again, " +
+		"or take the finalizer off once nothing is left in the cloud"
+	messageLostClass = "this Service had a load balancer, and the LoadBalancerRecord that says of which class is gone: make it type LoadBalancer " +
+		"of that class again, which finds what there is in the cloud, and then what it is to be, " +
+		"or take the finalizer " + v1alpha1.FinalizerLoadBalancer + " off once nothing is left there"
+)
 
 func hasCondition(svc *corev1.Service) bool {
 	return meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionLoadBalancerReady) != nil

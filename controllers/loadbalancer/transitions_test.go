@@ -82,7 +82,7 @@ func TestRefusedServiceLeavesTheType(t *testing.T) {
 	w := newWorld(t, fake.Options{}, nil)
 	svc := w.service("cart", func(s *corev1.Service) { s.Annotations = map[string]string{v1alpha1.AnnotationPolicy: "Sometimes"} })
 	w.reason(svc, v1alpha1.ReasonInvalidService)
-	apiserver.Change(w.World, svc, func(s *corev1.Service) { s.Spec.Type, s.Spec.LoadBalancerClass = corev1.ServiceTypeClusterIP, nil })
+	leave(w, svc)
 	w.Eventually(func() error {
 		w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
 		if c := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionLoadBalancerReady); c != nil {
@@ -204,7 +204,7 @@ func TestRetainedUnderAnotherClass(t *testing.T) {
 	t.Cleanup(func() { w.Must(w.Delete(context.Background(), other)) })
 	svc := w.service("cart", func(s *corev1.Service) { s.Annotations = map[string]string{v1alpha1.AnnotationPolicy: "Retain"} })
 	w.reason(svc, v1alpha1.ReasonEnsured)
-	apiserver.Change(w.World, svc, func(s *corev1.Service) { s.Spec.Type, s.Spec.LoadBalancerClass = corev1.ServiceTypeClusterIP, nil })
+	leave(w, svc)
 	w.Eventually(func() error {
 		w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
 		if hasFinalizer(svc) {
@@ -312,6 +312,61 @@ func TestNobodyKnowsWhere(t *testing.T) {
 	}
 	w.makeClass(nil)
 	w.gone(svc)
+}
+
+// leave makes a Service one of the cluster alone.
+func leave(w *world, svc *corev1.Service) {
+	apiserver.Change(w.World, svc, func(s *corev1.Service) { s.Spec.Type, s.Spec.LoadBalancerClass = corev1.ServiceTypeClusterIP, nil })
+}
+
+// TestNobodyKnowsTheClass: the record is lost while no manager runs, and the Service leaves the type, so that it names no class
+// any more. With several classes it is held, keeps its balancer and says what to do; doing that helps, as does one class less.
+func TestNobodyKnowsTheClass(t *testing.T) {
+	t.Parallel()
+	for name, remedy := range map[string]func(w *world, svc *corev1.Service, other *v1alpha1.LoadBalancerClass){
+		"OfTheTypeAgain": func(w *world, svc *corev1.Service, _ *v1alpha1.LoadBalancerClass) {
+			apiserver.Change(w.World, svc, func(s *corev1.Service) {
+				s.Spec.Type, s.Spec.LoadBalancerClass = corev1.ServiceTypeLoadBalancer, &w.class.Spec.ClassName
+			})
+			w.reason(svc, v1alpha1.ReasonEnsured)
+			leave(w, svc)
+		},
+		"OneClassLeft": func(w *world, _ *corev1.Service, other *v1alpha1.LoadBalancerClass) {
+			w.Must(w.Delete(w.Context(), other))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, fake.Options{}, nil)
+			other := w.class.DeepCopy()
+			other.ObjectMeta = metav1.ObjectMeta{Name: w.class.Name + "-other", Labels: w.class.Labels}
+			other.Spec.ClassName += "-other"
+			w.Make(other)
+			w.Cleanup(func() { w.Must(client.IgnoreNotFound(w.Delete(context.Background(), other))) })
+			svc := w.service("cart", nil)
+			w.reason(svc, v1alpha1.ReasonEnsured)
+			before := w.objects()
+			w.stop()
+			w.Must(w.Delete(t.Context(), w.record(svc)))
+			leave(w, svc)
+			w.start()
+			if c := w.reason(svc, v1alpha1.ReasonClassNotAccepted); c.Message != messageLostClass || !hasFinalizer(svc) {
+				t.Errorf("the message is %q, the finalizers are %q", c.Message, svc.Finalizers)
+			}
+			w.event(svc, EventDeleteFailed)
+			if diff := cmp.Diff(before, w.objects()); diff != "" {
+				t.Errorf("the balancer was changed (-before +after):\n%s", diff)
+			}
+			remedy(w, svc, other)
+			w.Eventually(func() error {
+				w.Must(w.Get(w.Context(), client.ObjectKeyFromObject(svc), svc))
+				if left := w.objects(); len(left) > 0 || hasFinalizer(svc) || hasCondition(svc) {
+					return fmt.Errorf("left: %d objects, %q, %+v", len(left), svc.Finalizers, svc.Status.Conditions)
+				}
+				return nil
+			})
+		})
+	}
 }
 
 // TestCapitals: an address that the API server does not take as it is gets published all the same.

@@ -227,7 +227,7 @@ func edited(a, b *v1alpha1.LoadBalancerRecord) bool {
 	return !equality.Semantic.DeepEqual(a.Status, b.Status) || !equality.Semantic.DeepEqual(a.OwnerReferences, b.OwnerReferences)
 }
 
-// allServices returns every Service of the type.
+// allServices returns every Service of the type, and those that left it and are still held.
 func (r *Reconciler) allServices(ctx context.Context, _ client.Object) []ctrl.Request {
 	var services corev1.ServiceList
 	if err := r.Client.List(ctx, &services); err != nil {
@@ -236,7 +236,7 @@ func (r *Reconciler) allServices(ctx context.Context, _ client.Object) []ctrl.Re
 	}
 	var requests []ctrl.Request
 	for i := range services.Items {
-		if services.Items[i].Spec.Type == corev1.ServiceTypeLoadBalancer {
+		if svc := &services.Items[i]; svc.Spec.Type == corev1.ServiceTypeLoadBalancer || hasFinalizer(svc) {
 			requests = append(requests, named(services.Items[i].Namespace, services.Items[i].Name))
 		}
 	}
