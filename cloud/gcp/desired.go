@@ -113,7 +113,8 @@ func healthCheck(spec *cloud.Spec) cloud.Resource {
 		Attributes: map[string]string{attrPort: strconv.Itoa(int(port)), attrPath: path, attrTiming: timing}}
 }
 
-// endpointGroups returns one for each zone that has nodes, sorted by zone.
+// endpointGroups returns one for each zone that has nodes, sorted by zone. All Services have the same nodes, and so the same
+// groups.
 func (p *Provider) endpointGroups(spec *cloud.Spec) []cloud.Resource {
 	byZone := map[string][]cloud.Target{}
 	for _, node := range spec.Nodes {
@@ -124,7 +125,7 @@ func (p *Provider) endpointGroups(spec *cloud.Spec) []cloud.Resource {
 	var groups []cloud.Resource
 	for zone, targets := range byZone {
 		slices.SortFunc(targets, func(a, b cloud.Target) int { return cmp.Compare(a.ID, b.ID) })
-		groups = append(groups, cloud.Resource{Kind: KindEndpointGroup, Key: zone, HasTargets: true, Targets: slices.Compact(targets),
+		groups = append(groups, cloud.Resource{Kind: KindEndpointGroup, Key: zone, Shared: true, HasTargets: true, Targets: slices.Compact(targets),
 			Attributes: map[string]string{attrZone: zone, attrNetwork: p.config.Network, attrSubnetwork: p.config.Subnetwork},
 			Immutable:  []string{attrZone, attrNetwork, attrSubnetwork}})
 	}

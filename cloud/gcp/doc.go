@@ -7,7 +7,7 @@
 //
 //	Address               ipv4, ipv6         reserved, so that rules come and go without a change of address
 //	HealthCheck           main               regional
-//	NetworkEndpointGroup  the zone           its targets are the nodes of the zone
+//	NetworkEndpointGroup  the zone           its targets are the nodes of the zone; one for all Services of the cluster
 //	BackendService        main               the balancer itself: HealthCheck, NetworkEndpointGroups
 //	ForwardingRule        tcp-80-ipv4, …     BackendService (parent), Address
 //	Firewall              nodes-ipv4, …      from clients to the balancer's address: Address
@@ -18,5 +18,8 @@
 // Service has more ports than maxRules one rule for all ports and protocols stands for them, and the firewall tells them apart.
 //
 // Marks are labels on addresses and rules, and words in the description of what has no labels; see mark.go. Every change is an
-// operation that ends later, perhaps in failure; see pending.go. Nothing is shared between Services.
+// operation that ends later, perhaps in failure; see pending.go.
+//
+// The endpoint groups are the cluster's: once they are made nothing can be written on them but endpoints, so that their owners
+// are those of the backend services that point to them. The API does not delete one that is pointed to.
 package gcp

@@ -14,6 +14,10 @@ import (
 	"github.com/fairlead/fairlead/cloud"
 )
 
+// deniedFor is how long to wait after a call for which a permission is missing: it may be granted without anything in the
+// cluster changing.
+const deniedFor = time.Minute
+
 // Error is a refusal of the API, or the failure of an operation that it had begun.
 type Error struct {
 	// Status of HTTP, and Code: the reason of a refusal, such as quotaExceeded, or the code of a failed operation, such as
@@ -65,8 +69,8 @@ var codes = map[string]cloud.Class{
 	"userRateLimitExceeded":          cloud.Throttled,
 	"quotaExceeded":                  cloud.Quota,
 	"limitExceeded":                  cloud.Quota,
-	"forbidden":                      cloud.Retry, // a permission: somebody has to grant it, and then it works
-	"accessNotConfigured":            cloud.Retry,
+	"forbidden":                      cloud.RetryAfter, // a permission: somebody has to grant it, and then it works
+	"accessNotConfigured":            cloud.RetryAfter,
 	"resourceInUseByAnotherResource": cloud.Pending,
 	"resourceNotReady":               cloud.Pending,
 
@@ -82,7 +86,7 @@ var codes = map[string]cloud.Class{
 	"RESOURCE_ALREADY_EXISTS":             cloud.Conflict,
 	"CONDITION_NOT_MET":                   cloud.Conflict,
 	"IP_IN_USE_BY_ANOTHER_RESOURCE":       cloud.Conflict,
-	"PERMISSIONS_ERROR":                   cloud.Retry,
+	"PERMISSIONS_ERROR":                   cloud.RetryAfter,
 	"INTERNAL_ERROR":                      cloud.Retry,
 }
 
@@ -111,7 +115,11 @@ func (p *Provider) Classify(err error) *cloud.Error {
 	if !known {
 		class = cloud.Retry
 	}
-	return &cloud.Error{Class: class, After: e.After, Err: err}
+	after := e.After
+	if class == cloud.RetryAfter {
+		after = max(after, deniedFor)
+	}
+	return &cloud.Error{Class: class, After: after, Err: err}
 }
 
 func hasStatus(err error, status int) bool {

@@ -8,3 +8,6 @@ func SetPlace(project, region string, err error) (reset func()) {
 	place = func(context.Context) (string, string, error) { return project, region, err }
 	return func() { place = old }
 }
+
+// GKEHash is how names of GKE hold an id.
+func GKEHash(text string) string { return gkeHash(text) }

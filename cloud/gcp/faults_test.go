@@ -158,7 +158,7 @@ func TestDeniedPermissionsAreNamed(t *testing.T) {
 		c := gcptest.New(gcptest.Options{})
 		c.Deny(permission)
 		_, err := try(t, c.Provider(), spec.Owner, spec)
-		if !cloud.IsClass(err, cloud.Retry) || !strings.Contains(err.Error(), "'"+permission+"'") {
+		if e := cloud.Classify(err); e.Class != cloud.RetryAfter || e.After != time.Minute || !strings.Contains(err.Error(), "'"+permission+"'") {
 			t.Errorf("without %s the error is %v", permission, err)
 		}
 		c.Permit()

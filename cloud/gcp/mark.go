@@ -15,7 +15,9 @@ import (
 // mark says whose something is. Where there are labels it is those; else words in the description, among which other words,
 // which are somebody else's, stay as they are.
 type mark struct {
-	owner   cloud.OwnerID
+	owner cloud.OwnerID
+	// cluster stands in the place of an owner on what all Services of a cluster use.
+	cluster string
 	key     string
 	service string // namespace/name, for people
 	adopted string
@@ -31,17 +33,21 @@ const (
 	labelCluster = labelPrefix + "cluster"
 	labelUID     = labelPrefix + "service-uid"
 	wordOwner    = v1alpha1.AnnotationPrefix + "owner"
+	wordCluster  = v1alpha1.AnnotationPrefix + "cluster"
 )
 
 var isLabelValue = regexp.MustCompile(`^[a-z0-9_-]{1,63}$`).MatchString
 
 func markOf(owner cloud.Owner, r *cloud.Resource) mark {
+	if r.Shared {
+		return mark{cluster: owner.ClusterID, key: r.Key}
+	}
 	return mark{owner: owner.ID(), key: r.Key, service: owner.Namespace + "/" + owner.Name, adopted: r.Adopted, lent: r.Lent,
 		addresses: r.Attributes[attrAddresses]}
 }
 
 func (m *mark) words() map[string]string {
-	words := map[string]string{"owner": string(m.owner), "key": m.key, "service": m.service, "adopted": m.adopted, "addresses": m.addresses}
+	words := map[string]string{"owner": string(m.owner), "cluster": m.cluster, "key": m.key, "service": m.service, "adopted": m.adopted, "addresses": m.addresses}
 	if m.lent {
 		words["lent"] = "true"
 	}
@@ -71,6 +77,8 @@ func described(description string) (m mark, rest []string) {
 			rest = append(rest, word)
 		case name == "owner":
 			m.owner = cloud.OwnerID(value)
+		case name == "cluster":
+			m.cluster = value
 		case name == "key":
 			m.key = value
 		case name == "service":
@@ -139,7 +147,11 @@ func NameOf(owner cloud.Owner, r *cloud.Resource) string {
 	for _, attribute := range slices.Sorted(slices.Values(r.Immutable)) {
 		parts = append(parts, attribute, r.Attributes[attribute])
 	}
-	return namePrefix(owner.ID()) + r.Key + "-" + digest(8, parts...)
+	prefix := namePrefix(owner.ID())
+	if r.Shared {
+		prefix = sharedPrefix(owner.ClusterID)
+	}
+	return prefix + r.Key + "-" + digest(8, parts...)
 }
 
 // namePrefix begins all names that are made for an owner.
@@ -148,12 +160,20 @@ func namePrefix(id cloud.OwnerID) string {
 	return clusterPrefix(clusterID) + digest(10, uid) + "-"
 }
 
+// sharedPrefix begins the names of what all Services of a cluster use.
+func sharedPrefix(clusterID string) string { return clusterPrefix(clusterID) + "-" }
+
 // clusterPrefix begins all names that are made for a cluster.
 func clusterPrefix(clusterID string) string { return "fl-" + digest(6, clusterID) }
 
 // keyOf returns the key in a name; empty where it was not made for the owner.
-func keyOf(id cloud.OwnerID, name string) string {
-	rest, ok := strings.CutPrefix(name, namePrefix(id))
+func keyOf(id cloud.OwnerID, name string) string { return keyAfter(namePrefix(id), name) }
+
+// sharedKeyOf is keyOf for what all Services of a cluster use.
+func sharedKeyOf(clusterID, name string) string { return keyAfter(sharedPrefix(clusterID), name) }
+
+func keyAfter(prefix, name string) string {
+	rest, ok := strings.CutPrefix(name, prefix)
 	if i := strings.LastIndex(rest, "-"); ok && i > 0 {
 		return rest[:i]
 	}

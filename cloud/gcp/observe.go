@@ -24,16 +24,15 @@ func (p *Provider) Observe(ctx context.Context, owner cloud.Owner) ([]cloud.Reso
 	if err := p.late.settle(ctx, p.api, owner.ID(), unfinished); err != nil {
 		return nil, fmt.Errorf("reading an operation: %w", err)
 	}
-	things, err := p.marked(ctx, string(owner.ID()), "labels."+labelUID+` = "`+owner.ServiceUID+`"`)
+	things, err := p.marked(ctx, owner.ClusterID, string(owner.ID()), "labels."+labelUID+` = "`+owner.ServiceUID+`"`)
 	if err != nil {
 		return nil, err
 	}
-	things = slices.DeleteFunc(things, func(f found) bool { m := f.mark(); return m.owner != owner.ID() })
-	resources, err := p.assemble(ctx, things, unfinished)
+	resources, err := p.shared(ctx, owner.ClusterID, things, unfinished)
 	if err != nil {
 		return nil, err
 	}
-	return append(resources, unseen(owner.ID(), unfinished, p.links(things))...), nil
+	return append(resources, p.ownedBy(owner.ID(), things, unfinished)...), nil
 }
 
 // List implements cloud.Provider.
@@ -42,24 +41,22 @@ func (p *Provider) List(ctx context.Context, clusterID string) ([]cloud.Resource
 	if err != nil {
 		return nil, err
 	}
-	things, err := p.marked(ctx, clusterID+"/", "labels."+labelCluster+` = "`+clusterID+`"`)
+	things, err := p.marked(ctx, clusterID, clusterID+"/", "labels."+labelCluster+` = "`+clusterID+`"`)
 	if err != nil {
 		return nil, err
 	}
-	byOwner := map[cloud.OwnerID][]found{}
-	for _, f := range things {
-		m := f.mark()
-		if of, _, _ := strings.Cut(string(m.owner), "/"); of == clusterID {
-			byOwner[m.owner] = append(byOwner[m.owner], f)
+	all, err := p.shared(ctx, clusterID, things, unfinished)
+	if err != nil {
+		return nil, err
+	}
+	owners := map[cloud.OwnerID]bool{}
+	for i := range things {
+		if id := things[i].markedBy(); strings.HasPrefix(string(id), clusterID+"/") {
+			owners[id] = true
 		}
 	}
-	var all []cloud.Resource
-	for id, things := range byOwner {
-		resources, err := p.assemble(ctx, things, unfinished)
-		if err != nil {
-			return nil, err
-		}
-		all = append(append(all, resources...), unseen(id, unfinished, p.links(things))...)
+	for id := range owners {
+		all = append(all, p.ownedBy(id, things, unfinished)...)
 	}
 	return all, nil
 }
@@ -72,16 +69,22 @@ func (p *Provider) unfinished(ctx context.Context) (map[string]*compute.Operatio
 	return byTarget(ops), nil
 }
 
-// marked lists what carries a mark of an owner that begins so: by its description, or by a label.
-func (p *Provider) marked(ctx context.Context, owner, byLabel string) ([]found, error) {
+// marked lists what carries a mark of the cluster's own, or of an owner that begins so: by its description, or by a label. Of
+// backend services it returns those of all owners, which tell who has the endpoint groups.
+func (p *Provider) marked(ctx context.Context, clusterID, owner, byLabel string) ([]found, error) {
+	byDescription := func(word, value string) string { return `description eq ".*` + word + "=" + value + `.*"` }
 	var all []found
 	for _, kind := range observedKinds {
-		if kind == KindFirewall && !p.config.managesFirewalls() {
+		filter := byDescription(wordOwner, owner)
+		switch {
+		case kind == KindFirewall && !p.config.managesFirewalls():
 			continue
-		}
-		filter := `description eq ".*` + wordOwner + "=" + owner + `.*"`
-		if kinds[kind].labels {
+		case kinds[kind].labels:
 			filter = byLabel
+		case kind == KindBackendService:
+			filter = byDescription(wordOwner, clusterID+"/")
+		case kind == KindEndpointGroup:
+			filter = byDescription(wordCluster, clusterID)
 		}
 		things, err := p.api.list(ctx, kind, filter)
 		if err != nil {
@@ -92,12 +95,78 @@ func (p *Provider) marked(ctx context.Context, owner, byLabel string) ([]found, 
 	return all, nil
 }
 
-func (p *Provider) links(things []found) map[string]bool {
-	links := map[string]bool{}
-	for _, f := range things {
-		links[p.config.link(f.kind, f.id)] = true
+// shared returns the endpoint groups of the cluster. Each has the owners of the backend services that point to it; one that none
+// points to has none, and is for whoever sees it to use or to delete.
+func (p *Provider) shared(ctx context.Context, clusterID string, things []found, unfinished map[string]*compute.Operation) ([]cloud.Resource, error) {
+	owners := map[string][]cloud.OwnerID{} // by the link of the group
+	for i := range things {
+		b, ok := things[i].body.(*compute.BackendService)
+		if id := things[i].markedBy(); ok && strings.HasPrefix(string(id), clusterID+"/") {
+			for _, backend := range b.Backends {
+				link := shortLink(backend.Group)
+				owners[link] = append(owners[link], id)
+			}
+		}
 	}
-	return links
+	var resources []cloud.Resource
+	seen := map[string]bool{}
+	for i := range things {
+		f := &things[i]
+		m := f.mark()
+		if f.kind != KindEndpointGroup || m.cluster != clusterID {
+			continue
+		}
+		link := p.config.link(f.kind, f.id)
+		seen[link] = true
+		v := newView(&p.config, nil, map[string]string{link: m.key})
+		r := v.resource(f)
+		r.State, r.Shared, r.Owners = stateOf(unfinished[link]), true, owners[link]
+		slices.Sort(r.Owners)
+		r.Owners = slices.Compact(r.Owners)
+		instances, err := p.api.instances(ctx, r.ID)
+		if err != nil && p.Classify(err).Class != cloud.NotFound {
+			return nil, fmt.Errorf("listing the endpoints of %s: %w", r.ID, err)
+		}
+		slices.Sort(instances)
+		for _, name := range instances {
+			r.Targets = append(r.Targets, cloud.Target{ID: name})
+		}
+		resources = append(resources, r)
+	}
+	for _, r := range unseen(func(name string) string { return sharedKeyOf(clusterID, name) }, unfinished, seen) {
+		r.Shared = true
+		resources = append(resources, r)
+	}
+	return resources, nil
+}
+
+// ownedBy makes resources of what of the things is one owner's.
+func (p *Provider) ownedBy(id cloud.OwnerID, things []found, unfinished map[string]*compute.Operation) []cloud.Resource {
+	var mine []found
+	keys, seen := map[string]string{}, map[string]bool{}
+	for _, f := range things {
+		link, m := p.config.link(f.kind, f.id), f.mark()
+		if m.owner == id {
+			mine = append(mine, f)
+			seen[link] = true
+		}
+		if m.owner == id || m.cluster != "" {
+			keys[link] = m.key
+		}
+	}
+	v := newView(&p.config, mine, keys)
+	var resources []cloud.Resource
+	for i := range mine {
+		r := v.resource(&mine[i])
+		r.State = stateOf(unfinished[p.config.link(r.Kind, r.ID)])
+		resources = append(resources, r)
+	}
+	resources = append(resources, v.inUse(resources)...)
+	for _, r := range unseen(func(name string) string { return keyOf(id, name) }, unfinished, seen) {
+		r.Owners = []cloud.OwnerID{id}
+		resources = append(resources, r)
+	}
+	return resources
 }
 
 // view is what of one owner, or of one balancer, is looked at together.
@@ -125,33 +194,6 @@ func newView(config *Config, things []found, keys map[string]string) *view {
 		}
 	}
 	return v
-}
-
-// assemble makes resources of one owner's things.
-func (p *Provider) assemble(ctx context.Context, things []found, unfinished map[string]*compute.Operation) ([]cloud.Resource, error) {
-	keys := map[string]string{}
-	for _, f := range things {
-		m := f.mark()
-		keys[p.config.link(f.kind, f.id)] = m.key
-	}
-	v := newView(&p.config, things, keys)
-	var resources []cloud.Resource
-	for i := range things {
-		r := v.resource(&things[i])
-		r.State = stateOf(unfinished[p.config.link(r.Kind, r.ID)])
-		if r.Kind == KindEndpointGroup {
-			instances, err := p.api.instances(ctx, r.ID)
-			if err != nil && p.Classify(err).Class != cloud.NotFound {
-				return nil, fmt.Errorf("listing the endpoints of %s: %w", r.ID, err)
-			}
-			slices.Sort(instances)
-			for _, name := range instances {
-				r.Targets = append(r.Targets, cloud.Target{ID: name})
-			}
-		}
-		resources = append(resources, r)
-	}
-	return append(resources, v.inUse(resources)...), nil
 }
 
 // resource makes a resource of a thing. Its key is the view's.

@@ -1,6 +1,7 @@
 package gcp
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -49,13 +50,15 @@ func (p *Provider) existing(ctx context.Context, owner cloud.Owner, made cloud.R
 		return cloud.Resource{}, cloud.Errorf(cloud.Pending, "a %s called %s exists and cannot be seen yet", made.Kind, made.ID)
 	case err != nil:
 		return cloud.Resource{}, err
-	case f.markedBy() != owner.ID():
+	case made.Shared && f.sharedBy() != owner.ClusterID, !made.Shared && f.markedBy() != owner.ID():
 		return cloud.Resource{}, cloud.Errorf(cloud.Conflict, "a %s called %s is not this Service's: remove or rename it", made.Kind, made.ID)
 	}
 	return made, nil
 }
 
 func (f *found) markedBy() cloud.OwnerID { m := f.mark(); return m.owner }
+
+func (f *found) sharedBy() string { m := f.mark(); return m.cluster }
 
 // body is what is to be made, with the owner's mark.
 func (p *Provider) body(ctx context.Context, owner cloud.Owner, r *cloud.Resource, name string) (any, error) {
@@ -168,11 +171,26 @@ func (p *Provider) givenAddress(ctx context.Context, r *cloud.Resource) (*comput
 		} else if err != nil {
 			return nil, "", fmt.Errorf("reading address %s: %w", name, err)
 		}
-		if a := f.body.(*compute.Address); familyOf(a.IpVersion) == r.Attributes[attrFamily] {
-			return a, a.Address, nil
+		a := f.body.(*compute.Address)
+		if familyOf(a.IpVersion) != r.Attributes[attrFamily] {
+			continue
 		}
+		return a, a.Address, checkGiven(a, r)
 	}
 	return nil, "", cloud.Errorf(cloud.UserError, "none of the addresses %s is one of %s", names, r.Attributes[attrFamily])
+}
+
+// checkGiven refuses a reserved address that the balancer cannot have. The API would, too, without saying what to change.
+func checkGiven(a *compute.Address, r *cloud.Resource) error {
+	if scheme := cmp.Or(a.AddressType, schemeExternal); r.Attributes[attrScheme] != "" && scheme != r.Attributes[attrScheme] {
+		return cloud.Errorf(cloud.UserError, "address %s is %s and the balancer %s: name another one in %s, or change %s",
+			a.Name, strings.ToLower(scheme), strings.ToLower(r.Attributes[attrScheme]), annotationAddresses, annotationType)
+	}
+	if tier := r.Attributes[attrTier]; tier != "" && a.NetworkTier != "" && a.NetworkTier != tier {
+		return cloud.Errorf(cloud.UserError, "address %s is of the network tier %s and the balancer of %s: name another one in %s, or change %s",
+			a.Name, a.NetworkTier, tier, annotationAddresses, annotationTier)
+	}
+	return nil
 }
 
 // destination is the address that a firewall rule lets traffic to pass, as a list; empty: all of the nodes'.
@@ -193,7 +211,9 @@ func (p *Provider) destination(ctx context.Context, r *cloud.Resource) ([]string
 			kind, id = KindForwardingRule, rule
 		}
 		f, err := p.api.get(ctx, kind, id)
-		if err != nil {
+		if hasStatus(err, http.StatusNotFound) {
+			return nil, cloud.Errorf(cloud.Pending, "the address of the balancer cannot be seen yet")
+		} else if err != nil {
 			return nil, fmt.Errorf("reading the address of the balancer: %w", err)
 		}
 		if a, ok := f.body.(*compute.Address); ok {
@@ -213,10 +233,10 @@ func (p *Provider) Update(ctx context.Context, owner cloud.Owner, was, desired c
 	released := len(desired.Owners) == 0
 	if was.Kind == KindEndpointGroup {
 		if released {
-			// What let it go does not use it any more, and nobody else knows it.
+			// What let it go does not use it any more, and nobody else does.
 			return p.Delete(ctx, owner, was)
 		}
-		return nil
+		return nil // its owners are those of the backend services that point to it
 	}
 	target := p.config.link(was.Kind, was.ID)
 	if err := p.late.take(target); err != nil {
@@ -309,7 +329,8 @@ func (p *Provider) backendPatch(f *found, m *mark, desired *cloud.Resource, same
 	b := &compute.BackendService{Description: description, Fingerprint: f.fingerprint, ForceSendFields: []string{"Description"}}
 	switch {
 	case m == nil:
-		mine := func(backend *compute.Backend) bool { return keyOf(f.markedBy(), last(backend.Group)) != "" }
+		clusterID, _, _ := strings.Cut(string(f.markedBy()), "/")
+		mine := func(backend *compute.Backend) bool { return sharedKeyOf(clusterID, last(backend.Group)) != "" }
 		b.Backends = slices.DeleteFunc(slices.Clone(now.Backends), mine)
 		b.ForceSendFields = append(b.ForceSendFields, "Backends")
 	case !same:

@@ -102,9 +102,9 @@ func stateOf(op *compute.Operation) cloud.State {
 	return cloud.StatePending
 }
 
-// unseen returns what is being made for an owner, by its name, and is not shown yet. It can neither be used nor deleted, so it
-// is returned in the state in which the core waits: it must not take it for gone.
-func unseen(owner cloud.OwnerID, unfinished map[string]*compute.Operation, seen map[string]bool) []cloud.Resource {
+// unseen returns what is being made, by its name, of which keyOf returns the key, and is not shown yet. It can neither be used
+// nor deleted, so it is returned in the state in which the core waits: it must not take it for gone.
+func unseen(keyOf func(name string) string, unfinished map[string]*compute.Operation, seen map[string]bool) []cloud.Resource {
 	var resources []cloud.Resource
 	for target, op := range unfinished {
 		parts := strings.Split(target, "/")
@@ -112,11 +112,11 @@ func unseen(owner cloud.OwnerID, unfinished map[string]*compute.Operation, seen 
 			continue
 		}
 		name, kind := parts[len(parts)-1], kindsByCollection[parts[len(parts)-2]]
-		key := keyOf(owner, name)
+		key := keyOf(name)
 		if key == "" || kind == "" {
 			continue
 		}
-		resources = append(resources, cloud.Resource{Kind: kind, Key: key, ID: idOf(kind, parts[3], name), State: cloud.StateDeleting, Owners: []cloud.OwnerID{owner}})
+		resources = append(resources, cloud.Resource{Kind: kind, Key: key, ID: idOf(kind, parts[3], name), State: cloud.StateDeleting})
 	}
 	return resources
 }

@@ -66,7 +66,7 @@ func NewProvider(ctx context.Context, config Config, client *http.Client, edits 
 		RequestedAddress:   true,
 		Adopt:              true,
 		AnnotationPrefixes: annotationPrefixes,
-		Targets:            cloud.TargetCalls{Max: maxEndpointsPerCall, OneResource: true, OneDirection: true},
+		Targets:            cloud.TargetCalls{Max: maxEndpointsPerCall, OneDirection: true, Together: true},
 		ReadLag:            markLag,
 		// A project's rates are by the minute and by the group of methods: lists and reads 1500, mutations 1500 and, of one
 		// kind, a few hundred. Half of it is left to others.

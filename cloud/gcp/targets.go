@@ -9,44 +9,75 @@ import (
 	"github.com/fairlead/fairlead/cloud"
 )
 
-// SyncTargets implements cloud.Provider: of each group first what comes, then what goes, up to maxEndpointsPerCall a call.
-func (p *Provider) SyncTargets(ctx context.Context, changes []cloud.TargetChange) []error {
-	errs := make([]error, len(changes))
-	var stop error // throttled, or the caller gave up: nothing more is sent
-	for i := range changes {
-		if stop != nil {
-			errs[i] = stop
-			continue
-		}
-		errs[i] = p.syncGroup(ctx, &changes[i])
-		if err := errs[i]; err != nil && (ctx.Err() != nil || p.Classify(err).Class == cloud.Throttled) {
-			stop = err
-		}
-	}
-	if slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
-		return errs
-	}
-	return nil
+// groupChange is what becomes of one endpoint group.
+type groupChange struct {
+	owner cloud.OwnerID // one of those that want it
+	// targets by name: those that come, and those that go.
+	targets map[string]bool
 }
 
-func (p *Provider) syncGroup(ctx context.Context, change *cloud.TargetChange) error {
-	id := change.Resource.ID
+// SyncTargets implements cloud.Provider: of each group, once for all Services, first what comes, then what goes, up to
+// maxEndpointsPerCall a call. Where one Service wants a node and another does not, the one that comes later in changes counts:
+// all have the same nodes, and only one of them knows it yet.
+func (p *Provider) SyncTargets(ctx context.Context, changes []cloud.TargetChange) []error {
+	groups := map[string]*groupChange{}
+	var order []string
+	for i := range changes {
+		c := &changes[i]
+		g := groups[c.Resource.ID]
+		if g == nil {
+			g = &groupChange{owner: c.Owner.ID(), targets: map[string]bool{}}
+			groups[c.Resource.ID] = g
+			order = append(order, c.Resource.ID)
+		}
+		for _, t := range c.Add {
+			g.targets[t.ID] = true
+		}
+		for _, t := range c.Remove {
+			g.targets[t.ID] = false
+		}
+	}
+	failed := map[string]error{}
+	var stop error // throttled, or the caller gave up: nothing more is sent
+	for _, id := range order {
+		if stop != nil {
+			failed[id] = stop
+			continue
+		}
+		if err := p.syncGroup(ctx, id, groups[id]); err != nil {
+			failed[id] = err
+			if ctx.Err() != nil || p.Classify(err).Class == cloud.Throttled {
+				stop = err
+			}
+		}
+	}
+	if len(failed) == 0 {
+		return nil
+	}
+	errs := make([]error, len(changes))
+	for i := range changes {
+		errs[i] = failed[changes[i].Resource.ID]
+	}
+	return errs
+}
+
+func (p *Provider) syncGroup(ctx context.Context, id string, change *groupChange) error {
 	target := p.config.link(KindEndpointGroup, id)
 	if err := p.late.take(target); err != nil {
 		return err
 	}
 	began := func(op *compute.Operation, err error) error {
 		if err == nil {
-			_, err = p.late.began(change.Owner.ID(), target, op)
+			_, err = p.late.began(change.owner, target, op)
 		}
 		return err
 	}
-	for part := range slices.Chunk(names(change.Add), maxEndpointsPerCall) {
+	for part := range slices.Chunk(change.names(true), maxEndpointsPerCall) {
 		if err := began(p.api.attach(ctx, id, part)); err != nil {
 			return err
 		}
 	}
-	for part := range slices.Chunk(names(change.Remove), maxEndpointsPerCall) {
+	for part := range slices.Chunk(change.names(false), maxEndpointsPerCall) {
 		err := began(p.api.detach(ctx, id, part))
 		if err != nil && p.Classify(err).Class == cloud.UserError {
 			err = p.detachRest(ctx, id, part, err, began)
@@ -68,16 +99,20 @@ func (p *Provider) detachRest(ctx context.Context, id string, part []string, ref
 	switch len(rest) {
 	case 0:
 		return nil
-	case len(part):
-		return refused
+	case len(part): // the list may be behind
+		return cloud.Errorf(cloud.Retry, "%w", refused)
 	}
 	return began(p.api.detach(ctx, id, rest))
 }
 
-func names(targets []cloud.Target) []string {
-	result := make([]string, len(targets))
-	for i, t := range targets {
-		result[i] = t.ID
+// names of those that come, or of those that go, sorted.
+func (c *groupChange) names(come bool) []string {
+	var names []string
+	for name, comes := range c.targets {
+		if comes == come {
+			names = append(names, name)
+		}
 	}
-	return result
+	slices.Sort(names)
+	return names
 }

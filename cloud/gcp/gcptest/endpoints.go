@@ -40,6 +40,14 @@ func (c *Cloud) ReserveAddress(name, address string) {
 		"networkTier": "PREMIUM", "status": "RESERVED"})
 }
 
+// KeepAddress reserves an internal address that is in use already, for somebody else.
+func (c *Cloud) KeepAddress(name, address string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.give("regions/"+Region+"/addresses/"+name, map[string]any{"address": address, "addressType": "INTERNAL", "ipVersion": "IPV4",
+		"purpose": "SHARED_LOADBALANCER_VIP", "status": "IN_USE"})
+}
+
 // networkEndpoints attaches, detaches and lists.
 func (c *Cloud) networkEndpoints(q *request) (any, *Refusal) {
 	switch q.verb {
@@ -91,7 +99,8 @@ func (c *Cloud) networkEndpoints(q *request) (any, *Refusal) {
 }
 
 func (c *Cloud) listEndpoints(q *request) (any, *Refusal) {
-	o, refusal := c.at(q.path)
+	objects, when := c.seen()
+	o, refusal := visible(objects, q.path, when)
 	if refusal != nil {
 		return nil, refusal
 	}

@@ -35,6 +35,9 @@ const BasePath = "/compute/v1/"
 type Options struct {
 	// Slow is how long operations take; 0: they have ended when they are answered.
 	Slow time.Duration
+	// ReadLag is how far lists are behind: they show things as they were so long ago. What is asked for by itself is shown as it
+	// is, as operations are, and writes know everything.
+	ReadLag time.Duration
 	// Quotas by metric, such as FORWARDING_RULES; what is not listed has none.
 	Quotas map[string]int
 	// Limits of calls, of those that read and those that change. What exceeds them is refused.
@@ -50,6 +53,7 @@ type Cloud struct {
 
 	mu         sync.Mutex
 	objects    map[string]*object // by path below the project
+	past       faults.Past[object]
 	operations []*operation
 	unfinished []*operation
 	instances  map[string]bool // zone/name of each machine
@@ -63,7 +67,7 @@ type Cloud struct {
 // New makes an empty cloud, with the network and machines n1 to n80 in the zones a and b of the region in turn.
 func New(options Options) *Cloud {
 	c := &Cloud{options: options, objects: map[string]*object{}, denied: map[string]bool{}, permitted: map[string]bool{}, instances: map[string]bool{},
-		allowance: faults.NewAllowance(options.Limits)}
+		past: faults.NewPast[object](options.ReadLag), allowance: faults.NewAllowance(options.Limits)}
 	c.give("global/networks/"+Network, map[string]any{})
 	c.give("regions/"+Region+"/subnetworks/"+Network, map[string]any{})
 	for i := range 80 {

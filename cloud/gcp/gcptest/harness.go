@@ -269,6 +269,42 @@ func (c *Cloud) plantBalancer(plant cloudtest.Plant) (string, error) {
 	return name, nil
 }
 
+// PlantGKE makes what GKE's controller would make for the Service in the cluster: a backend service, rules, a firewall, and what
+// all balancers of GKE have, a global health check and its firewall. It returns the balancer's id and the address.
+func (c *Cloud) PlantGKE(spec *cloud.Spec, clusterHash string) (id, address string, err error) {
+	m, err := c.maker()
+	if err != nil {
+		return "", "", err
+	}
+	desired, err := c.Provider().Desired(*spec)
+	if err != nil {
+		return "", "", err
+	}
+	i := slices.IndexFunc(desired, func(r cloud.Resource) bool { return r.Kind == gcp.KindForwardingRule })
+	shared := "k8s2-" + clusterHash + "-l4-shared-hc"
+	name := clusterHash + "-" + spec.Owner.Namespace + "-" + spec.Owner.Name + "-0a1b2c3d"
+	description := `{"networking.gke.io/service-name":"` + spec.Owner.Namespace + "/" + spec.Owner.Name + `","networking.gke.io/api-version":"ga"}`
+	c.mu.Lock()
+	c.give("global/healthChecks/"+shared, map[string]any{"type": "HTTP"})
+	c.mu.Unlock()
+	wall := func(name, description string) error {
+		return m.wait(m.svc.Firewalls.Insert(Project, &compute.Firewall{Name: name, Description: description, Network: host + "global/networks/" + Network,
+			SourceRanges: []string{"0.0.0.0/0"}, Allowed: []*compute.FirewallAllowed{{IPProtocol: "tcp", Ports: []string{"80"}}}}).Do())
+	}
+	b := &compute.BackendService{Name: "k8s2-" + name, Description: description, LoadBalancingScheme: "INTERNAL", Protocol: "UNSPECIFIED",
+		HealthChecks: []string{host + "global/healthChecks/" + shared}}
+	rule := "k8s2-tcp-" + name
+	err = errors.Join(m.wait(m.svc.RegionBackendServices.Insert(Project, Region, b).Do()), m.rule(rule, b.Name, "", desired[i].Attributes),
+		wall("k8s2-"+name, description), wall(shared+"-fw", `{"networking.gke.io/service-name":""}`))
+	if err != nil {
+		return "", "", err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	address, _ = c.objects["regions/"+Region+"/forwardingRules/"+rule].body["IPAddress"].(string)
+	return b.Name, address, nil
+}
+
 // PlantWithoutAddress makes a balancer with one rule by hand, whose address nobody reserved. It returns its id and the address.
 func (c *Cloud) PlantWithoutAddress(spec *cloud.Spec) (id, address string, err error) {
 	m, err := c.maker()

@@ -60,6 +60,7 @@ func (c *Cloud) settle(now time.Time) {
 			op.op.Status, op.op.Progress = "RUNNING", 50
 		default:
 			op.op.Status, op.op.Progress, op.op.EndTime = "DONE", 100, now.UTC().Format(time.RFC3339)
+			c.note(op.done, op.object.path)
 			op.object.pending = nil
 			if op.fails == nil {
 				op.apply()
@@ -167,8 +168,9 @@ func (c *Cloud) list(q *request) (any, *Refusal) {
 		return nil, refusal
 	}
 	var found []*object
-	for _, o := range c.objects {
-		if o.collection == q.collection && (q.scope == "aggregated" || o.scope == q.scope) && !o.hidden() && matches(o.body) {
+	objects, when := c.seen()
+	for _, o := range objects {
+		if o.collection == q.collection && (q.scope == "aggregated" || o.scope == q.scope) && !o.hidden(when) && matches(o.body) {
 			found = append(found, o)
 		}
 	}

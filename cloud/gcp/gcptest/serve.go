@@ -164,9 +164,11 @@ func (c *Cloud) do(q *request, write bool) (any, *Refusal) {
 }
 
 // at returns what is at a path and can be seen.
-func (c *Cloud) at(path string) (*object, *Refusal) {
-	o := c.objects[path]
-	if o == nil || o.hidden() {
+func (c *Cloud) at(path string) (*object, *Refusal) { return visible(c.objects, path, time.Now()) }
+
+func visible(objects map[string]*object, path string, when time.Time) (*object, *Refusal) {
+	o := objects[path]
+	if o == nil || o.hidden(when) {
 		return nil, notFound(path)
 	}
 	return o, nil

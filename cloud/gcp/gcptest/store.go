@@ -26,9 +26,29 @@ type object struct {
 	given      bool            // it was there before
 }
 
-// hidden reports whether it is being made and cannot be seen yet.
-func (o *object) hidden() bool {
-	return o.pending != nil && o.pending.op.OperationType == "insert" && time.Now().Before(o.pending.visible)
+// hidden reports whether at that time it was being made and could not be seen yet.
+func (o *object) hidden(at time.Time) bool {
+	return o.pending != nil && o.pending.op.OperationType == "insert" && at.Before(o.pending.visible)
+}
+
+// note keeps what is at a path for lists that lag, before it is changed.
+func (c *Cloud) note(at time.Time, path string) {
+	if c.options.ReadLag == 0 {
+		return
+	}
+	was := c.objects[path]
+	if was != nil {
+		o := *was
+		o.body, o.instances = clone(was.body), maps.Clone(was.instances)
+		was = &o
+	}
+	c.past.Note(at, path, was)
+}
+
+// seen returns what lists show, and the time from which that is.
+func (c *Cloud) seen() (map[string]*object, time.Time) {
+	now := time.Now()
+	return c.past.Seen(now, c.objects), now.Add(-c.options.ReadLag)
 }
 
 // schema is what the service knows of a collection.
@@ -159,6 +179,7 @@ func (c *Cloud) insert(q *request, s *schema) (any, *Refusal) {
 	}
 	o := &object{path: path, scope: q.scope, collection: q.collection, name: name, body: plain(typed), instances: map[string]bool{}}
 	c.complete(o)
+	c.note(time.Now(), path)
 	c.objects[path] = o
 	return c.begin(q, o, func() {}, func() { delete(c.objects, path) }), nil
 }

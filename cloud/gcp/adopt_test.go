@@ -1,0 +1,125 @@
+package gcp_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/gcp"
+	"github.com/fairlead/fairlead/cloud/gcp/gcptest"
+)
+
+// TestGKEHash: GKE's own names for the cluster ksuid123 begin with this.
+func TestGKEHash(t *testing.T) {
+	if got := gcp.GKEHash("ksuid123"); got != "axyqjz2d" {
+		t.Errorf("the hash is %s", got)
+	}
+}
+
+// TestGKEsBalancers are offered to the Service for which they were made, are taken over with their address, and go with the
+// Service; what all of GKE's balancers have stays.
+func TestGKEsBalancers(t *testing.T) {
+	internal := func(i int) *cloud.Spec {
+		spec := service(i, 2)
+		spec.Annotations = map[string]string{"networking.gke.io/load-balancer-type": "Internal"}
+		return spec
+	}
+	c := gcptest.New(gcptest.Options{})
+	p := c.Provider()
+	spec := internal(0)
+	id, address, err := c.PlantGKE(spec, gcp.GKEHash(spec.Owner.ClusterID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared := func(line string) bool { return strings.Contains(line, "-l4-shared-hc") }
+	before := slices.DeleteFunc(c.Snapshot(), func(line string) bool { return !strings.Contains(strings.Fields(line)[0], "-l4-shared-hc") })
+	out, err := try(t, p, spec.Owner, spec)
+	if err != nil || len(out.Left.Blocked) != 1 || out.Left.Blocked[0].Reason != cloud.BlockOffered || !strings.Contains(out.Left.Blocked[0].Message, id) {
+		t.Fatalf("it is not offered: %+v (%v)", out.Left, err)
+	}
+	for name, other := range map[string]*cloud.Spec{"another Service": internal(1), "the same in another cluster": func() *cloud.Spec {
+		s := internal(0)
+		s.Owner.ClusterID = "cluster-b"
+		return s
+	}()} {
+		if found, err := p.Adoptable(t.Context(), other.Owner, ""); err != nil || len(found) > 0 {
+			t.Errorf("to %s is offered %+v (%v)", name, found, err)
+		}
+	}
+	desired, err := p.Desired(*spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if out, err = cloud.Converge(t.Context(), p, spec.Owner, desired, cloud.Options{Adopt: id}); err == nil && out.Left.Empty() {
+			break
+		}
+	}
+	if err != nil || !out.Left.Empty() {
+		t.Fatalf("taking it over leaves %+v (%v)", out.Left, err)
+	}
+	if got := cloud.Ingresses(out.Observed); len(got) != 1 || got[0].IP != address {
+		t.Errorf("clients connect to %v, before it was %s", got, address)
+	}
+	pass(t, p, spec.Owner, nil)
+	for _, line := range c.Snapshot() {
+		if !shared(line) {
+			t.Errorf("left: %s", line)
+		}
+	}
+	after := slices.DeleteFunc(c.Snapshot(), func(line string) bool { return !shared(line) })
+	if !slices.Equal(before, after) || !c.Has("global/healthChecks/k8s2-"+gcp.GKEHash(spec.Owner.ClusterID)+"-l4-shared-hc") {
+		t.Errorf("what all balancers have is %q, was %q", after, before)
+	}
+}
+
+// TestNamesAloneAreNotEnough: something with a name as GKE gives them, and another Service in its description or none, is not
+// offered.
+func TestNamesAloneAreNotEnough(t *testing.T) {
+	for _, description := range []string{"", "cart0", `{"networking.gke.io/service-name":"shop/other"}`} {
+		c := gcptest.New(gcptest.Options{})
+		spec := service(0, 2)
+		spec.Annotations = map[string]string{"networking.gke.io/load-balancer-type": "Internal"}
+		if _, _, err := c.PlantGKE(spec, gcp.GKEHash(spec.Owner.ClusterID)); err != nil {
+			t.Fatal(err)
+		}
+		for _, part := range []string{"/backendServices/k8s2", "firewalls/k8s2-" + gcp.GKEHash(spec.Owner.ClusterID) + "-" + spec.Owner.Namespace} {
+			if err := c.Patch(part, `{"description":`+quoted(description)+`}`); err != nil {
+				t.Fatal(err)
+			}
+		}
+		found, err := c.Provider().Adoptable(t.Context(), spec.Owner, "")
+		if err != nil || len(found) > 0 {
+			t.Errorf("%q: offered is %+v (%v)", description, found, err)
+		}
+	}
+}
+
+func quoted(text string) string { return `"` + strings.ReplaceAll(text, `"`, `\"`) + `"` }
+
+// TestOwnAddressIsNotTakenOver: a person's address that the other controller's balancer has is not the Service's afterwards.
+func TestOwnAddressIsNotTakenOver(t *testing.T) {
+	c := gcptest.New(gcptest.Options{})
+	p := c.Provider()
+	spec := service(0, 2)
+	spec.Annotations = map[string]string{"networking.gke.io/load-balancer-type": "Internal"}
+	id, address, err := c.PlantGKE(spec, gcp.GKEHash(spec.Owner.ClusterID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.KeepAddress("theirs", address)
+	desired, err := p.Desired(*spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := cloud.Converge(t.Context(), p, spec.Owner, desired, cloud.Options{Adopt: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pass(t, p, spec.Owner, nil)
+	if !c.Has("regions/" + gcptest.Region + "/addresses/theirs") {
+		t.Error("the address went with the Service")
+	}
+}
