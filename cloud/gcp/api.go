@@ -2,6 +2,7 @@ package gcp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -89,28 +90,38 @@ func (a *api) list(ctx context.Context, kind, filter string) ([]found, error) {
 		}
 	})
 	if err != nil {
-		return nil, fmt.Errorf("listing each %s: %w", kind, tidy(err))
+		return nil, fmt.Errorf("listing each %s: %w", kind, a.refused(kind, err))
 	}
 	return all, nil
+}
+
+// refused is tidy, with what else than granting it helps where the right to firewall rules is missing.
+func (a *api) refused(kind string, err error) error {
+	err = tidy(err)
+	if e, ok := errors.AsType[*Error](err); ok && kind == KindFirewall && e.Code == "forbidden" {
+		e.Message += ": grant it in project " + a.config.firewallProject() +
+			", or leave firewall rules to others, with firewalls: None in the provider's configuration"
+	}
+	return err
 }
 
 func (a *api) get(ctx context.Context, kind, id string) (found, error) {
 	body, err := kinds[kind].get(ctx, a.svc, a.config.locate(kind, id), last(id))
 	if err != nil {
-		return found{}, tidy(err)
+		return found{}, a.refused(kind, err)
 	}
 	return foundOf(kind, body), nil
 }
 
 func (a *api) insert(ctx context.Context, kind, id string, body any) (*compute.Operation, error) {
 	op, err := kinds[kind].insert(ctx, a.svc, a.config.locate(kind, id), body)
-	return op, tidy(err)
+	return op, a.refused(kind, err)
 }
 
 // patch changes what is set in body.
 func (a *api) patch(ctx context.Context, f *found, body any) (*compute.Operation, error) {
 	op, err := kinds[f.kind].patch(ctx, a.svc, a.config.locate(f.kind, f.id), f.name, body)
-	return op, tidy(err)
+	return op, a.refused(f.kind, err)
 }
 
 // setLabels replaces all labels, if they are still those with the fingerprint.
@@ -122,7 +133,7 @@ func (a *api) setLabels(ctx context.Context, f *found, labels map[string]string)
 
 func (a *api) delete(ctx context.Context, kind, id string) (*compute.Operation, error) {
 	op, err := kinds[kind].delete(ctx, a.svc, a.config.locate(kind, id), last(id))
-	return op, tidy(err)
+	return op, a.refused(kind, err)
 }
 
 // instances of an endpoint group, by name.

@@ -51,8 +51,10 @@ const (
 )
 
 const (
-	// maxRules of one address and Service: internal addresses take no more, and each costs money.
-	maxRules = 10
+	// maxRules of one address and Service: each costs money. An internal address takes 10, and new ones come before old ones
+	// go, so that half of them is for the others.
+	maxRules         = 10
+	maxInternalRules = 5
 	// allPorts and anyProtocol are the ports and the protocol of the rule that stands for all of them.
 	allPorts    = "all"
 	anyProtocol = "L3_DEFAULT"
@@ -158,7 +160,11 @@ func (p *Provider) familyResources(spec *cloud.Spec, s *settings, family cloud.F
 		resources = append(resources, cloud.Resource{Kind: KindAddress, Key: key, Fixed: true, Attributes: place,
 			Immutable: []string{attrFamily, attrScheme, attrTier, attrSubnetwork}})
 	}
-	for _, r := range rules(spec.Ports, key) {
+	most := maxRules
+	if s.scheme == schemeInternal {
+		most = maxInternalRules
+	}
+	for _, r := range rules(spec.Ports, key, most) {
 		for name, value := range place {
 			r.Attributes[name] = value
 		}
@@ -186,10 +192,10 @@ func (p *Provider) familyResources(spec *cloud.Spec, s *settings, family cloud.F
 	return resources
 }
 
-// rules of one family: one for each port, or one for all. They are Fixed, since two of one address cannot have a port in
+// rules of one family: one for each port, or, of more than most, one for all. They are Fixed, since two of one address cannot have a port in
 // common.
-func rules(ports []cloud.Port, family string) []cloud.Resource {
-	if len(ports) > maxRules {
+func rules(ports []cloud.Port, family string, most int) []cloud.Resource {
+	if len(ports) > most {
 		return []cloud.Resource{{Kind: KindForwardingRule, Key: allPorts + "-" + family, Fixed: true,
 			Attributes: map[string]string{attrProtocol: anyProtocol, attrPorts: allPorts}}}
 	}

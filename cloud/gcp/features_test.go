@@ -149,6 +149,8 @@ func TestDriftIsRepaired(t *testing.T) {
 	for path, patch := range map[string]string{
 		"-health-ipv4-": `{"allowed":[{"IPProtocol":"tcp","ports":["22"]}]}`, "-nodes-ipv4-": `{"sourceRanges":["10.0.0.0/8"],"destinationRanges":["10.9.9.9/32"]}`,
 		"/healthChecks/": `{"httpHealthCheck":{"port":9}}`, "/backendServices/": `{"backends":[],"sessionAffinity":"CLIENT_IP"}`,
+		"health-ipv4-": `{"allowed":null,"denied":[{"IPProtocol":"tcp"}]}`, "nodes-ipv4-": `{"disabled":true}`,
+		"healthChecks/": `{"type":"TCP","httpHealthCheck":null,"tcpHealthCheck":{"port":9}}`,
 	} {
 		c := gcptest.New(gcptest.Options{})
 		spec := service(0, 2)

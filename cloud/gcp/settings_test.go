@@ -127,6 +127,9 @@ func TestMarks(t *testing.T) {
 	if again := describe(text, &told); again != text {
 		t.Errorf("marked again it is %q, was %q", again, text)
 	}
+	if plain := describe("", &mark{owner: "cluster-a/7f3e", key: "main"}); plain != "fairlead.dev/key=main fairlead.dev/owner=cluster-a/7f3e" {
+		t.Errorf("what is empty is told, too: %q", plain)
+	}
 	labels := label(map[string]string{"team": "a"}, &m)
 	if diff := cmp.Diff(m, labelled(labels, ""), cmp.AllowUnexported(mark{})); diff != "" {
 		t.Errorf("of labels (-want +got):\n%s", diff)
