@@ -43,6 +43,8 @@ type ControlPlane struct {
 	Client  kubernetes.Interface
 	Config  *rest.Config
 	Options Options
+	// EtcdURL is where etcd serves, without credentials.
+	EtcdURL string
 
 	url       string
 	authority *pki.Authority
@@ -55,11 +57,10 @@ func Start(ctx context.Context, options Options) (*ControlPlane, error) {
 	if c.authority, err = pki.NewAuthority(filepath.Join(options.Dir, "pki")); err != nil {
 		return c, err
 	}
-	etcd, err := c.startEtcd(filepath.Join(options.Assets, "etcd"))
-	if err != nil {
+	if err := c.startEtcd(filepath.Join(options.Assets, "etcd")); err != nil {
 		return c, err
 	}
-	if err := c.startAPIServer(filepath.Join(options.Assets, "kube-apiserver"), etcd); err != nil {
+	if err := c.startAPIServer(filepath.Join(options.Assets, "kube-apiserver")); err != nil {
 		return c, err
 	}
 	kubeconfig, err := c.Kubeconfig("load")
@@ -102,26 +103,27 @@ func (c *ControlPlane) auditing() ([]string, error) {
 	}, nil
 }
 
-func (c *ControlPlane) startEtcd(program string) (url string, err error) {
+func (c *ControlPlane) startEtcd(program string) error {
 	client, err := process.FreeAddress("127.0.0.1")
 	if err != nil {
-		return "", err
+		return err
 	}
 	peers, err := process.FreeAddress("127.0.0.1")
 	if err != nil {
-		return "", err
+		return err
 	}
-	url = "http://" + client
+	url := "http://" + client
+	c.EtcdURL = url
 	c.Etcd, err = process.Start(c.Options.Dir, "etcd", program,
 		"--name=bench", "--data-dir="+filepath.Join(c.Options.Dir, "etcd"),
 		"--listen-client-urls="+url, "--advertise-client-urls="+url,
 		"--listen-peer-urls=http://"+peers, "--initial-advertise-peer-urls=http://"+peers, "--initial-cluster=bench=http://"+peers,
 		// The disk is no part of what is compared.
 		"--unsafe-no-fsync", "--quota-backend-bytes=8589934592", "--log-level=warn")
-	return url, err
+	return err
 }
 
-func (c *ControlPlane) startAPIServer(program, etcd string) error {
+func (c *ControlPlane) startAPIServer(program string) error {
 	serving, err := c.authority.Issue(pki.Identity{
 		Name: "kube-apiserver", CommonName: "kube-apiserver", Hosts: []string{pki.ServerName, "localhost", c.Options.Address},
 	})
@@ -147,7 +149,7 @@ func (c *ControlPlane) startAPIServer(program, etcd string) error {
 	c.url = "https://" + address
 	c.API, err = process.Start(c.Options.Dir, "kube-apiserver", append([]string{
 		program,
-		"--bind-address=" + c.Options.Address, "--advertise-address=" + c.Options.Address, "--secure-port=" + port, "--etcd-servers=" + etcd,
+		"--bind-address=" + c.Options.Address, "--advertise-address=" + c.Options.Address, "--secure-port=" + port, "--etcd-servers=" + c.EtcdURL,
 		// It would publish its own address, and refuses one on loopback.
 		"--endpoint-reconciler-type=none",
 		"--service-cluster-ip-range=" + c.Options.ServiceRange, "--authorization-mode=RBAC",

@@ -231,7 +231,7 @@ func (r *results) fillSize(ctx context.Context, b *bench, o options, p planned, 
 	if err != nil {
 		return err
 	}
-	b.fleet = &fleet{client: b.plane.Client, size: p.size, moved: map[int]bool{}}
+	b.fleet = &fleet{client: b.plane.Client, etcd: b.plane.EtcdURL, size: p.size, moved: map[int]bool{}}
 	began := time.Now()
 	if err := b.fleet.create(ctx); err != nil {
 		return err

@@ -38,6 +38,7 @@ func (s Size) String() string { return fmt.Sprintf("%dx%d", s.Services, s.Endpoi
 // of UDP and for the stream, is measured.
 type fleet struct {
 	client kubernetes.Interface
+	etcd   string // the API server's, by URL
 	size   Size
 
 	mu sync.Mutex
@@ -148,21 +149,35 @@ func (f *fleet) create(ctx context.Context) error {
 			return fmt.Errorf("creating namespace %s: %w", name, err)
 		}
 	}
+	if err := f.createService(ctx, 0); err != nil {
+		return err
+	}
+	if err := f.copyFirst(ctx); err != nil {
+		return err
+	}
 	operations := make([]controlplane.Operation, f.size.Services)
 	for n := range operations {
-		operations[n] = func(ctx context.Context) error { return f.createOne(ctx, n) }
+		operations[n] = func(ctx context.Context) error { return f.createSlice(ctx, n) }
 	}
 	if err := controlplane.InParallel(ctx, operations); err != nil {
 		return err
 	}
-	return f.createOne(ctx, f.size.Services)
+	if err := f.createService(ctx, f.size.Services); err != nil {
+		return err
+	}
+	return f.createSlice(ctx, f.size.Services)
 }
 
-func (f *fleet) createOne(ctx context.Context, n int) error {
-	svc, slice := f.newService(n), f.newSlice(n)
+func (f *fleet) createService(ctx context.Context, n int) error {
+	svc := f.newService(n)
 	if _, err := f.client.CoreV1().Services(svc.Namespace).Create(ctx, svc, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("creating Service: %w", err)
 	}
+	return nil
+}
+
+func (f *fleet) createSlice(ctx context.Context, n int) error {
+	slice := f.newSlice(n)
 	if _, err := f.client.DiscoveryV1().EndpointSlices(slice.Namespace).Create(ctx, slice, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("creating EndpointSlice: %w", err)
 	}
