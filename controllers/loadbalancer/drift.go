@@ -20,16 +20,22 @@ const EventDrifted = "DriftedLoadBalancer"
 // touched since the list began, or so shortly before that the list may not show it, or is worked on, is not comparable
 // with it.
 func (r *Reconciler) findDrift(name string, p cloud.Provider, seen *snapshot, started time.Time) {
-	lag := p.Capabilities().ReadLag
+	before := started.Add(-p.Capabilities().ReadLag)
 	for _, e := range r.ledger.all(name) {
 		if e := r.ledger.resume(e); e != nil {
-			if e.touched.Add(lag).Before(started) && e.drifted(p, seen.owners[e.owner.ID()]) {
-				e.note(p, seen.owners[e.owner.ID()], started)
-				e.drift = true
-				r.wake(e.name, priorityLow)
-			}
-			r.end(e)
+			r.findDriftOf(e, p, seen, before, started)
 		}
+	}
+}
+
+// findDriftOf is findDrift for one Service, whose entry it gives back whatever the provider does.
+func (r *Reconciler) findDriftOf(e *entry, p cloud.Provider, seen *snapshot, before, started time.Time) {
+	defer r.end(e)
+	observed := seen.owners[e.owner.ID()]
+	if e.touched.Before(before) && e.drifted(p, observed) {
+		e.note(p, observed, started)
+		e.drift = true
+		r.wake(e.name, priorityLow)
 	}
 }
 

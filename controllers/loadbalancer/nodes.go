@@ -3,6 +3,7 @@ package loadbalancer
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -69,14 +70,22 @@ func (r *Reconciler) syncNodes(ctx context.Context, nodes []cloud.Node) time.Dur
 // syncProvider gathers changes of as many Services as one call takes, sends them, and goes on.
 func (r *Reconciler) syncProvider(ctx context.Context, p cloud.Provider, entries []*entry, nodes *backends) (wait time.Duration) {
 	calls := p.Capabilities().Targets
-	d := &delivery{Reconciler: r, provider: p}
+	d := &delivery{Reconciler: r, provider: p, held: map[*entry]bool{}}
 	defer d.tell()
+	defer func() {
+		if cause := recover(); cause != nil {
+			ctrl.LoggerFrom(ctx).Error(fmt.Errorf("the provider panicked: %v", cause), "Could not change the targets of Services", "stack", string(debug.Stack()))
+			d.giveUp()
+			wait = waitPlugin // the other providers go on
+		}
+	}()
 	b := newBatch(calls)
 	for _, known := range entries {
 		e := r.ledger.resume(known)
 		if e == nil {
 			continue // whoever works on it owes a pass now
 		}
+		d.held[e] = true
 		to, err := r.current(ctx, e, nodes)
 		if err != nil {
 			ctrl.LoggerFrom(ctx).Error(err, "Could not read the endpoints of a Service", "Service", e.name)
@@ -86,17 +95,17 @@ func (r *Reconciler) syncProvider(ctx context.Context, p cloud.Provider, entries
 		changes, err := r.targetChanges(p, e, to)
 		if err != nil {
 			r.pods.mark(e.name)
-			r.end(e)
+			d.end(e)
 			return max(wait, d.send(ctx, b), p.Classify(err).After, minRetry)
 		}
 		if len(changes) == 0 {
-			r.end(e)
+			d.end(e)
 			continue
 		}
 		if len(b.entries) > 0 && b.tally.After(changes...) > max(1, b.tally.Calls(), calls.Calls(changes...)) {
 			if later := d.send(ctx, b); later > 0 || ctx.Err() != nil {
 				r.pods.mark(e.name)
-				r.end(e)
+				d.end(e)
 				return max(wait, later)
 			}
 			b = newBatch(calls)
@@ -171,6 +180,8 @@ func (b *batch) add(e *entry, changes []cloud.TargetChange, to *backends) {
 type delivery struct {
 	*Reconciler
 	provider cloud.Provider
+	// held are the entries that were not given back yet.
+	held map[*entry]bool
 	// synced are Services that have other targets now. Their events wait for the last call: a thousand of them keep the API
 	// server, and whatever runs beside it, so busy that calls which are due go late.
 	synced []syncedService
@@ -207,6 +218,21 @@ func (d *delivery) send(ctx context.Context, b *batch) (wait time.Duration) {
 		d.end(e)
 	}
 	return wait
+}
+
+// end gives an entry back.
+func (d *delivery) end(e *entry) {
+	delete(d.held, e)
+	d.Reconciler.end(e)
+}
+
+// giveUp gives all entries back, after a panic. What was sent is not known: each gets a pass.
+func (d *delivery) giveUp() {
+	for e := range d.held {
+		e.settled = false
+		d.wake(e.name, priorityNormal)
+		d.end(e)
+	}
 }
 
 // tell sends the events.

@@ -247,6 +247,53 @@ func TestNodeChangeOfABrokenService(t *testing.T) {
 	})
 }
 
+// panicky is a provider with a mistake in one of its methods.
+type panicky struct {
+	cloud.Provider
+	in string
+}
+
+func (p panicky) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
+	if p.in == "Desired" && spec.Owner.Name == "s0001" {
+		panic("a mistake")
+	}
+	return p.Provider.Desired(spec)
+}
+
+func (p panicky) SyncTargets(ctx context.Context, changes []cloud.TargetChange) []error {
+	if p.in == "SyncTargets" {
+		panic("a mistake")
+	}
+	return p.Provider.SyncTargets(ctx, changes)
+}
+
+// TestNodeChangePanics: a provider's mistake keeps no Service busy for ever, nor the changes from other providers.
+func TestNodeChangePanics(t *testing.T) {
+	for _, in := range []string{"Desired", "SyncTargets"} {
+		t.Run(in, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMany(t, 3, 3, fake.Options{})
+				sound := m.Providers
+				provider, _ := sound.Get(fake.Name)
+				m.Providers = providers{panicky{provider, in}}
+				if wait := m.syncNodes(t.Context(), machines(4)); wait != waitPlugin {
+					t.Errorf("it asks to be called again after %v", wait)
+				}
+				for _, known := range m.ledger.all(fake.Name) {
+					e := m.ledger.resume(known)
+					if e == nil {
+						t.Fatalf("%s is busy for ever", known.name)
+					}
+					m.end(e)
+				}
+				if m.woken["s0001"] == 0 {
+					t.Errorf("given a pass: %v", m.woken)
+				}
+			})
+		})
+	}
+}
+
 // TestNodeChangeDuringAPass: whoever works on a Service owes it a pass afterwards.
 func TestNodeChangeDuringAPass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
