@@ -21,6 +21,8 @@ import (
 const (
 	// stopWithin is how long calls may take to end once the plugin is to stop: below a Pod's usual grace period.
 	stopWithin = 20 * time.Second
+	// lookEvery is how often a plugin looks whether its socket is still there.
+	lookEvery = time.Second
 	// partSize is about how large a part of a long answer is, in bytes.
 	partSize = 1 << 20
 )
@@ -28,7 +30,8 @@ const (
 // Serve serves a provider on a unix socket until ctx ends, and then lets the calls that are under way end, for 20 seconds
 // at most. The socket is readable and writable by this process's user alone; whatever an earlier run left in its place is
 // replaced, but not the socket of a plugin that still answers, which is an error, as is any other reason why it cannot
-// serve.
+// serve. So is a socket that was removed, or replaced, while it serves: nobody could find it any more, and whoever started
+// it can start it again.
 func Serve(ctx context.Context, socket string, provider cloud.Provider) error {
 	if provider.Capabilities().Opaque {
 		return errOpaque
@@ -42,9 +45,10 @@ func Serve(ctx context.Context, socket string, provider cloud.Provider) error {
 	pluginv1alpha1.RegisterProviderServer(server, newService(provider))
 	stopped := make(chan struct{})
 	serving, cancel := context.WithCancel(ctx)
+	var lost error
 	go func() {
 		defer close(stopped)
-		<-serving.Done()
+		lost = listener.watch(serving)
 		hurry := time.AfterFunc(stopWithin, server.Stop)
 		defer hurry.Stop()
 		server.GracefulStop()
@@ -52,6 +56,9 @@ func Serve(ctx context.Context, socket string, provider cloud.Provider) error {
 	err = server.Serve(listener)
 	cancel()
 	<-stopped
+	if lost != nil {
+		err = lost
+	}
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("serving on %s: %w", socket, err)
 	}
@@ -97,6 +104,25 @@ func listen(socket string) (*socketListener, error) {
 		return nil, errors.Join(err, listener.Close(), os.Remove(fresh))
 	}
 	return &socketListener{Listener: listener, path: socket, made: made}, nil
+}
+
+// watch returns when ctx ends, or else an error when the socket is no longer there.
+func (l *socketListener) watch(ctx context.Context) error {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		switch there, err := os.Lstat(l.path); {
+		case errors.Is(err, os.ErrNotExist):
+			return errors.New("the socket was removed")
+		case err == nil && !os.SameFile(there, l.made):
+			return errors.New("another process has put its own socket in this place")
+		}
+	}
 }
 
 // remove takes the socket away, unless another process has put its own there.

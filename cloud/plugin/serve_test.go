@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"sync"
@@ -141,6 +142,47 @@ func TestSocket(t *testing.T) {
 	}
 	if err := plugin.Serve(context.Background(), socket, provider); err == nil {
 		t.Error("a file that is no socket was replaced")
+	}
+}
+
+// TestSocketLost: a plugin that nobody can find any more ends and says why, and leaves what another one has put there.
+func TestSocketLost(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		take func(socket string) error
+		want string
+	}{
+		"Removed": {os.Remove, "removed"},
+		"Replaced": {func(socket string) error {
+			other, err := net.Listen("unix", socket+".other")
+			if err != nil {
+				return err
+			}
+			t.Cleanup(func() { _ = other.Close() })
+			return os.Rename(socket+".other", socket)
+		}, "another process"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			socket := folder(t) + "/plugin"
+			ended := make(chan error, 1)
+			go func() { ended <- plugin.Serve(t.Context(), socket, fake.NewProvider(newCloud())) }()
+			eventually(t, func() error { return answers(socket) })
+			if err := tc.take(socket); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case err := <-ended:
+				if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), socket) {
+					t.Errorf("it ends with %v", err)
+				}
+			case <-time.After(30 * time.Second):
+				t.Fatal("it serves on, and nobody can find it")
+			}
+			if _, err := os.Lstat(socket); (err == nil) != (name == "Replaced") {
+				t.Errorf("the socket afterwards: %v", err)
+			}
+		})
 	}
 }
 
