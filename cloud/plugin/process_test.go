@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,16 +25,27 @@ import (
 	"github.com/fairlead/fairlead/cloud/plugin"
 )
 
-// The variables that make this test's program a plugin: its socket, and that of the fake cloud.
+// The variables that make this test's program a plugin: its socket, and that of the fake cloud; or many, whose sockets it reads
+// from its input.
 const (
 	socketEnv = "FAIRLEAD_PLUGIN_SOCKET"
 	cloudEnv  = "FAIRLEAD_PLUGIN_CLOUD"
 	writesEnv = "FAIRLEAD_PLUGIN_WRITES" // per second; empty: no limit
+	manyEnv   = "FAIRLEAD_PLUGIN_MANY"
 )
 
 func TestMain(m *testing.M) {
-	if socket := os.Getenv(socketEnv); socket != "" {
-		if err := servePlugin(socket, os.Getenv(cloudEnv)); err != nil {
+	switch socket := os.Getenv(socketEnv); {
+	case os.Getenv(manyEnv) != "":
+		serveMany()
+		os.Exit(0)
+	case socket != "":
+		ctx, stop := context.WithCancel(context.Background())
+		go func() {
+			defer stop()
+			_, _ = io.Copy(io.Discard, os.Stdin) // which the test's end closes
+		}()
+		if err := servePlugin(ctx, socket, os.Getenv(cloudEnv)); err != nil {
 			fmt.Fprintln(os.Stderr, "plugin:", err)
 			os.Exit(1)
 		}
@@ -46,13 +58,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// servePlugin is the main function of a plugin for the fake cloud. It ends with the test, whose end closes its input.
-func servePlugin(socket, endpoint string) error {
-	ctx, stop := context.WithCancel(context.Background())
-	go func() {
-		defer stop()
-		_, _ = io.Copy(io.Discard, os.Stdin)
-	}()
+// servePlugin is the main function of a plugin for the fake cloud.
+func servePlugin(ctx context.Context, socket, endpoint string) error {
 	client, err := fake.NewClient(endpoint)
 	if err != nil {
 		return err
@@ -61,6 +68,34 @@ func servePlugin(socket, endpoint string) error {
 		_, _ = fmt.Sscan(os.Getenv(writesEnv), &caps.Limits.Writes.PerSecond)
 	}))
 }
+
+// serveMany serves a plugin for each line of the input, which names its socket and its cloud, until the input ends.
+func serveMany() {
+	var socket, endpoint string
+	for {
+		if _, err := fmt.Scanln(&socket, &endpoint); err != nil {
+			return
+		}
+		go func(socket, endpoint string) {
+			err := servePlugin(context.Background(), socket, endpoint)
+			if _, there := os.Stat(filepath.Dir(socket)); err != nil && there == nil {
+				fmt.Fprintln(os.Stderr, "plugin:", err)
+			}
+		}(socket, endpoint)
+	}
+}
+
+// many is the input of a process that serves plugins, of which a suite needs hundreds.
+var many = sync.OnceValues(func() (io.Writer, error) {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), manyEnv+"=yes")
+	cmd.Stderr = os.Stderr
+	input, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start() // it ends with this process, whose end closes its input
+	}
+	return input, err
+})
 
 // process is a plugin in a process of its own.
 type process struct {
@@ -75,20 +110,26 @@ type process struct {
 func start(t *testing.T, c *fake.Cloud, env ...string) *process {
 	t.Helper()
 	folder := folder(t)
-	listener, err := net.Listen("unix", filepath.Join(folder, "cloud"))
+	p := &process{t: t, socket: filepath.Join(folder, "plugin"), env: append(env, cloudEnv+"="+serveCloud(t, folder, c))}
+	if err := p.run(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.kill)
+	return p
+}
+
+// serveCloud serves a cloud until the test ends, and returns where.
+func serveCloud(t *testing.T, folder string, c *fake.Cloud) (endpoint string) {
+	t.Helper()
+	socket := filepath.Join(folder, "cloud")
+	listener, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := &http.Server{Handler: fake.Handler(c)}
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(func() { _ = server.Close() })
-	p := &process{t: t, socket: filepath.Join(folder, "plugin"),
-		env: append(env, cloudEnv+"=unix://"+filepath.Join(folder, "cloud"))}
-	if err := p.run(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(p.kill)
-	return p
+	return "unix://" + socket
 }
 
 // folder is one whose name leaves room for that of a socket.
@@ -169,11 +210,21 @@ func eventually(t *testing.T, try func() error) {
 	}
 }
 
-// harness is a cloud in this process, its plugin in another, and the client here again.
+// harness is a cloud in this process, its plugin in another, which serves those of other harnesses, too, and the client here
+// again.
 func harness(t *testing.T) *cloudtest.Harness {
 	c := newCloud()
-	p := start(t, c.Cloud)
-	return c.Harness(func() cloud.Provider { return p.client() })
+	folder := folder(t)
+	socket := filepath.Join(folder, "plugin")
+	input, err := many()
+	if err == nil {
+		_, err = fmt.Fprintln(input, socket, serveCloud(t, folder, c.Cloud))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error { return answers(socket) })
+	return c.Harness(func() cloud.Provider { return connect(t, plugin.Options{Name: "rack", Socket: socket}) })
 }
 
 func newCloud() *faketest.Cloud { return faketest.New(fake.Options{}) }
