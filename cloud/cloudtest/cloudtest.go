@@ -104,6 +104,8 @@ func run(t *testing.T, factory func(t *testing.T) *Harness, virtual bool) {
 		without("EveryCallIsCounted", "it takes virtual time: the emulator must be in the test's process (Run)")
 	}
 	in("NodesAreCheap", testNodes)
+	in("FailedTargetsAreTold", testTargetsFail)
+	in("TargetsAreAddedFirst", testAddedFirst)
 	in("ListIsComplete", testList)
 	if caps.PodTargets {
 		in("PodsAreTargets", testPods)

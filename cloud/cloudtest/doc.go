@@ -19,6 +19,8 @@
 //	ThrottlingWithoutRetryAfter   nor before a time that grows with each refusal
 //	EveryCallIsCounted            no call is sent past the account's limits
 //	NodesAreCheap                 nodes that come cost the stated number of calls, for one Service and for many at once
+//	FailedTargetsAreTold          each change of targets that is not done is told so
+//	TargetsAreAddedFirst          new targets are there before old ones go
 //	ListIsComplete                List shows what Observe shows for each owner, and nothing of another cluster
 //	PodsAreTargets                each Pod is sent to at its own port
 //	PodsAreCheap                  NodesAreCheap, of Pods

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -23,6 +24,8 @@ type broken struct {
 	cloud.Provider
 	cloud  *fake.Cloud
 	defect string
+	// made are the ids of what this very provider made.
+	made *sync.Map
 }
 
 // defects, and the case of the suite that must see each.
@@ -36,6 +39,11 @@ var defects = map[string]struct {
 	"unmarked":     {"marks what it makes in a second call", "CrashAnywhere"},
 	"greedy":       {"takes everything for its own", "ForeignIsUntouched"},
 	"strict":       {"fails to delete what is gone", "DeleteWhateverIsThere"},
+	"amnesic":      {"shows what it made since it was started, and no more", "DeleteWhateverIsThere"},
+	"mute":         {"tells of no target that was refused", "FailedTargetsAreTold"},
+	"crosswise":    {"tells the failures of targets of others", "FailedTargetsAreTold"},
+	"hasty":        {"takes the old targets away before it adds the new", "TargetsAreAddedFirst"},
+	"prefixed":     {"lists clusters whose ids begin alike", "ListIsComplete"},
 	"deaf":         {"takes throttling for any other error", "ThrottlingWithRetryAfter"},
 	"forgetful":    {"loses the time that the cloud named", "ThrottlingWithRetryAfter"},
 	"impatient":    {"tries again by itself", "ThrottlingWithoutRetryAfter"},
@@ -95,6 +103,12 @@ func (b broken) Observe(ctx context.Context, owner cloud.Owner) ([]cloud.Resourc
 		}
 	}
 	resources, err := b.Provider.Observe(ctx, owner)
+	if b.is("amnesic") {
+		resources = slices.DeleteFunc(resources, func(r cloud.Resource) bool {
+			_, mine := b.made.Load(r.ID)
+			return !mine
+		})
+	}
 	for i := range resources {
 		if b.is("unsettled") && resources[i].Kind == fake.KindListener {
 			resources[i].Attributes["affinitySeconds"] = "0s"
@@ -105,6 +119,15 @@ func (b broken) Observe(ctx context.Context, owner cloud.Owner) ([]cloud.Resourc
 
 func (b broken) List(ctx context.Context, clusterID string) ([]cloud.Resource, error) {
 	resources, err := b.Provider.List(ctx, clusterID)
+	if b.is("prefixed") && err == nil {
+		for _, o := range b.cloud.Objects() {
+			longer := o.Tags["fairlead.dev/cluster"]
+			if strings.HasPrefix(longer, clusterID) && longer != clusterID {
+				more, err := b.Provider.List(ctx, longer)
+				return append(resources, more...), err
+			}
+		}
+	}
 	for i := range resources {
 		if b.is("shortsighted") {
 			resources[i].Targets = nil
@@ -163,6 +186,7 @@ func (b broken) Create(ctx context.Context, owner cloud.Owner, r cloud.Resource)
 		r.Shared = false
 	}
 	made, err := b.Provider.Create(ctx, owner, r)
+	b.made.Store(made.ID, true)
 	if err != nil && b.is("impatient") && b.Provider.Classify(err).Class == cloud.Throttled {
 		return b.Provider.Create(ctx, owner, r)
 	}
@@ -229,7 +253,25 @@ func (b broken) Delete(ctx context.Context, owner cloud.Owner, r cloud.Resource)
 }
 
 func (b broken) SyncTargets(ctx context.Context, changes []cloud.TargetChange) []error {
-	if !b.is("chatty") && !b.is("retelling") {
+	switch b.defect {
+	case "chatty", "retelling":
+	case "mute":
+		_ = b.Provider.SyncTargets(ctx, changes)
+		return nil
+	case "crosswise":
+		errs := b.Provider.SyncTargets(ctx, changes)
+		slices.Reverse(errs)
+		return errs
+	case "hasty":
+		less, more := slices.Clone(changes), slices.Clone(changes)
+		for i := range changes {
+			less[i].Add, more[i].Remove = nil, nil
+		}
+		if errs := b.Provider.SyncTargets(ctx, less); errs != nil {
+			return errs
+		}
+		return b.Provider.SyncTargets(ctx, more)
+	default:
 		return b.Provider.SyncTargets(ctx, changes)
 	}
 	for _, change := range changes {
@@ -273,7 +315,7 @@ func TestBroken(t *testing.T) {
 	cloudtest.Run(t, func(t *testing.T) *cloudtest.Harness {
 		h, c := harnessOf(t, fake.Options{}, false)
 		provider := h.New
-		h.New = func() cloud.Provider { return broken{provider(), c, defect} }
+		h.New = func() cloud.Provider { return broken{provider(), c, defect, &sync.Map{}} }
 		return h
 	})
 }
