@@ -92,10 +92,11 @@ func testReplay(t *testing.T, factory func(t *testing.T) *Harness) {
 	owner := all[0].spec.Owner
 	for i, s := range all {
 		settle(t, once.restart(), owner, s.spec)
+		p := twice{h.restart(), t}
 		if i == 0 {
-			buildBlindly(t, h, owner, s.spec)
+			buildBlindly(t, p, owner, s.spec)
 		}
-		out := settle(t, twice{h.restart(), t}, owner, s.spec)
+		out := settle(t, p, owner, s.spec)
 		if s.spec != nil && len(cloud.Ingresses(out.Observed)) == 0 {
 			t.Errorf("%s: there is nothing that a client could connect to", s.name)
 		}
@@ -110,10 +111,10 @@ func testReplay(t *testing.T, factory func(t *testing.T) *Harness) {
 
 // buildBlindly has everything made without a look before, as the core does for what is new; then once more, as if nobody knew
 // of it any more.
-func buildBlindly(t *testing.T, h *Harness, owner cloud.Owner, spec *cloud.Spec) {
+func buildBlindly(t *testing.T, p cloud.Provider, owner cloud.Owner, spec *cloud.Spec) {
 	t.Helper()
 	for range 2 {
-		_, err := passWith(twice{h.restart(), t}, owner, spec, cloud.Options{New: true})
+		_, err := passWith(p, owner, spec, cloud.Options{New: true})
 		if cloud.IsClass(err, cloud.Conflict) || cloud.IsClass(err, cloud.UserError) {
 			t.Errorf("making all of it without a look before: %v", err)
 		}
