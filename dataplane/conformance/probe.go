@@ -32,8 +32,8 @@ type Probe struct {
 	// Protocols are those to try; nil means all three.
 	Protocols []string
 	Want      Outcome
-	// Every is the pause between two connections; 0: none.
-	Every time.Duration
+	// After is the pause before the first connection, Every that between two; 0: none.
+	After, Every time.Duration
 	// Tries is how many connections are made at least; 0 means 16, of which an endpoint that should not be there, among
 	// one that should, gets none once in 65,536 times.
 	Tries int
@@ -128,9 +128,10 @@ func (n *Network) observe(r *Result) Outcome {
 	}
 	targets := append([]Target{p.To}, p.Also...)
 	got := Outcome{seen: map[string]Source{}}
+	time.Sleep(p.After) // the pauses are what is tested
 	for i := 0; i < tries || i < maxTries && !p.Want.sticky && p.Want.fate == "" && len(got.seen) < len(p.Want.seen); i++ {
 		if i > 0 && p.Every > 0 {
-			time.Sleep(p.Every) // the pause is what is tested
+			time.Sleep(p.Every)
 		}
 		answer, source, err := n.ask(p.From, i, r.Protocol, targets[i%len(targets)].AddrPort, wait)
 		switch {
