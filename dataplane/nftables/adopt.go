@@ -39,9 +39,8 @@ func (b *Backend) read(t *table) (*found, error) {
 	if err != nil || is == nil {
 		return f, err
 	}
-	if is.Flags&nftables.TableFlagOwner != 0 && is.Owner != 0 {
-		return nil, fmt.Errorf("another program (netlink port %d, mostly its process id) has the table for itself (flag owner): "+
-			"end it, and the table goes: %w", is.Owner, unix.EPERM)
+	if err := othersOwn(is); err != nil {
+		return nil, err
 	}
 	f.exists, f.asleep = true, is.Flags&nftables.TableFlagDormant != 0
 	if err := b.readNamed(t, f); err != nil {
@@ -361,6 +360,15 @@ func findTable(conn *connection, t *nftables.Table) (*nftables.Table, error) {
 		return nil, fmt.Errorf("looking for table %s: %w", t.Name, err)
 	}
 	return found, nil
+}
+
+// othersOwn is the error that another program has a table for itself, if it has.
+func othersOwn(t *nftables.Table) error {
+	if t.Flags&nftables.TableFlagOwner == 0 || t.Owner == 0 {
+		return nil
+	}
+	return fmt.Errorf("another program (netlink port %d, mostly its process id) has the table for itself (flag owner): "+
+		"end it, and the table goes", t.Owner)
 }
 
 func sortedGroups(state *model.State) []*model.Group {

@@ -200,7 +200,8 @@ func (b *Backend) catchUp() error {
 	return nil
 }
 
-// Cleanup removes our tables; it is no error if there are none.
+// Cleanup removes our tables; it is no error if there are none. One that another program has for itself stays, which the
+// error says.
 func Cleanup(o Options) error {
 	o = o.withDefaults()
 	conn, err := dial(o)
@@ -208,20 +209,26 @@ func Cleanup(o Options) error {
 		return err
 	}
 	defer func() { _ = conn.CloseLasting() }()
+	var owned error
 	for _, f := range families {
 		t := &nftables.Table{Name: o.Table, Family: f.table}
 		there, err := findTable(conn, t)
 		if err != nil {
 			return err
 		}
-		if there != nil {
-			conn.DelTable(t)
+		if there == nil {
+			continue
 		}
+		if err := othersOwn(there); err != nil {
+			owned = errors.Join(owned, fmt.Errorf("deleting table %s %s: %w", familyName(f.table), o.Table, err))
+			continue
+		}
+		conn.DelTable(t)
 	}
 	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("deleting tables %s: %w", o.Table, err)
 	}
-	return nil
+	return owned
 }
 
 func (t *table) familyName() string { return familyName(t.table.Family) }

@@ -14,7 +14,7 @@ import (
 )
 
 // TestOwner: a table of our name that another program has for itself is left to it, with an error that says so, until the
-// program is gone; the other family's table is not touched either.
+// program is gone; the other family's table is not touched either, but for a clean-up.
 func TestOwner(t *testing.T) {
 	w := newNetwork(t, 1)
 	owner, err := nftables.New(nftables.WithNetNSFd(w.node.FD()), nftables.AsLasting())
@@ -36,6 +36,14 @@ func TestOwner(t *testing.T) {
 	}
 	if generation(t, w.node) != gen {
 		t.Error("something was written")
+	}
+	nft(t, w.node, "add table ip fairlead")
+	err = Cleanup(Options{NetNS: w.node.FD()})
+	if err == nil || !strings.Contains(err.Error(), "table ip6 fairlead") || !strings.Contains(err.Error(), "flag owner") {
+		t.Errorf("cleaning up: error %v does not tell of the owner", err)
+	}
+	if there, err := findTable(b.conn, &nftables.Table{Name: "fairlead", Family: nftables.TableFamilyIPv4}); err != nil || there != nil {
+		t.Errorf("after cleaning up: the table that nobody has for himself is %v (%v)", there, err)
 	}
 	if err := owner.CloseLasting(); err != nil {
 		t.Fatal(err)
