@@ -48,6 +48,8 @@ func TestConfigurationErrors(t *testing.T) {
 		"DurationAsText": {header + "syncPeriod: soon\n", []string{"syncPeriod: ", "soon"}},
 		"Address":        {header + "healthzBindAddress: localhost\nmetricsBindAddress: 127.0.0.1:99999\n", []string{"healthzBindAddress", `"localhost"`, "metricsBindAddress"}},
 		"Reports":        {header + "reportBindAddress: \"10268\"\n", []string{"reportBindAddress", `"10268"`}},
+		"MetricsTaken":   {header + "metricsBindAddress: 127.0.0.1:10256\n", []string{`metricsBindAddress: "127.0.0.1:10256"`, "another port"}},
+		"OOMScore":       {header + "oomScoreAdj: -2000\n", []string{"oomScoreAdj: -2000"}},
 		"ReportsTaken":   {header + "reportBindAddress: \":10256\"\n", []string{"reportBindAddress", "another port"}},
 	}
 	for name, tc := range tests {
@@ -175,6 +177,7 @@ func TestKubeProxyErrors(t *testing.T) {
 		"Bridge":    {"detectLocalMode: BridgeInterface\n", []string{`detectLocal.bridgeInterface: ""`}},
 		"Prefix":    {"detectLocalMode: InterfaceNamePrefix\ndetectLocal: {interfaceNamePrefix: 'a/b'}\n", []string{`detectLocal.interfaceNamePrefix: "a/b"`}},
 		"Host":      {"hostnameOverride: Node_A\n", []string{`hostnameOverride: "node_a"`}},
+		"SamePort":  {"healthzBindAddress: 0.0.0.0:10249\n", []string{`metricsBindAddress: "127.0.0.1:10249"`, "another port"}},
 		"Addresses": {"healthzBindAddress: here\nnodePortAddresses: [there]\n", []string{"healthzBindAddress", `"here"`, "nodePortAddresses", `"there"`}},
 		"Conntrack": {"conntrack: {min: -1, udpTimeout: -1s}\n", []string{"conntrack.min: -1", "conntrack.udpTimeout: -1s"}},
 		"Both":      {"detectLocalMode: Guess\nlogging: {verbosity: -1}\n", []string{"detectLocalMode", "logging.verbosity: -1"}},

@@ -40,15 +40,17 @@ func (c *configuration) validate() []string {
 	check(c.MinSyncPeriod.Duration >= 0, "minSyncPeriod", "%v is below 0s", c.MinSyncPeriod.Duration)
 	check(c.SyncPeriod.Duration >= time.Second, "syncPeriod", "%v is below 1s", c.SyncPeriod.Duration)
 	check(*c.MasqueradeBit >= 0 && *c.MasqueradeBit <= 31, "masqueradeBit", "%d is not within 0 and 31", *c.MasqueradeBit)
-	check(c.OOMScoreAdj == nil || *c.OOMScoreAdj >= -1000 && *c.OOMScoreAdj <= 1000, "oomScoreAdj", "is not within -1000 and 1000")
+	if score := c.OOMScoreAdj; score != nil {
+		check(*score >= -1000 && *score <= 1000, "oomScoreAdj", "%d is not within -1000 and 1000", *score)
+	}
 	_, err := model.ParseNodePortPolicy(c.NodePortAddresses)
 	check(err == nil, "nodePortAddresses", "%v", err)
 	check(bindable(*c.HealthzBindAddress), "healthzBindAddress", "%q is not address:port", *c.HealthzBindAddress)
 	check(bindable(*c.MetricsBindAddress), "metricsBindAddress", "%q is not address:port", *c.MetricsBindAddress)
-	check(*c.MetricsBindAddress == "" || *c.MetricsBindAddress != *c.HealthzBindAddress, "metricsBindAddress",
+	check(!overlap(*c.MetricsBindAddress, *c.HealthzBindAddress), "metricsBindAddress",
 		"%q is taken by healthzBindAddress: choose another port", *c.MetricsBindAddress)
 	check(bindable(c.ReportBindAddress), "reportBindAddress", "%q is not address:port", c.ReportBindAddress)
-	check(c.ReportBindAddress == "" || c.ReportBindAddress != *c.HealthzBindAddress && c.ReportBindAddress != *c.MetricsBindAddress,
+	check(!overlap(c.ReportBindAddress, *c.HealthzBindAddress) && !overlap(c.ReportBindAddress, *c.MetricsBindAddress),
 		"reportBindAddress", "%q is taken by healthzBindAddress or metricsBindAddress: choose another port", c.ReportBindAddress)
 	c.validateDetection(check)
 	c.validateConntrack(check)
@@ -112,12 +114,24 @@ func (c *configuration) validateConntrack(check checker) {
 
 // bindable accepts address:port, :port, and "" for off. It does not resolve names.
 func bindable(address string) bool {
-	if address == "" {
-		return true
+	_, err := bindAddress(address)
+	return address == "" || err == nil
+}
+
+// bindAddress reads address:port, and :port as all addresses.
+func bindAddress(s string) (netip.AddrPort, error) {
+	if strings.HasPrefix(s, ":") {
+		s = "0.0.0.0" + s
 	}
-	if strings.HasPrefix(address, ":") {
-		address = "0.0.0.0" + address
+	return netip.ParseAddrPort(s)
+}
+
+// overlap says that two servers cannot both listen. One on all addresses of a family does so on those of the other, too.
+func overlap(a, b string) bool {
+	p, err := bindAddress(a)
+	q, other := bindAddress(b)
+	if err != nil || other != nil || p.Port() != q.Port() || p.Port() == 0 {
+		return false
 	}
-	_, err := netip.ParseAddrPort(address)
-	return err == nil
+	return p.Addr().IsUnspecified() || q.Addr().IsUnspecified() || p.Addr().Unmap() == q.Addr().Unmap()
 }
