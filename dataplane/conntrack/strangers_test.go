@@ -57,6 +57,16 @@ func TestStrangersSurvive(t *testing.T) {
 			stranger("another proxy's Service", "ep1", w.pods[9], netip.MustParseAddrPort(theirVIP+":30080"))
 			stranger("another's redirection on an address of no node ports", "ep2", w.client, netip.MustParseAddrPort("203.0.113.1:30080"))
 
+			zoned := map[uint8]netip.AddrPort{}
+			for _, family := range families {
+				zoned[family] = netip.AddrPortFrom(podAddr(family, 9), 33333)
+				makeFlows(t, w.node, []made{{
+					protocol: map[corev1.Protocol]model.Protocol{corev1.ProtocolUDP: model.UDP, corev1.ProtocolTCP: model.TCP}[protocol],
+					client:   zoned[family], to: netip.AddrPortFrom(netip.MustParseAddr(clusterIPs[family]), 80),
+					endpoint: netip.AddrPortFrom(podAddr(family, 1), 8080), zone: 7,
+				}})
+			}
+
 			a := w.startAgent(t)
 			// One of ours goes each time, which shows that the look took place.
 			ours := func(pod int) *nstest.Conn {
@@ -70,6 +80,11 @@ func TestStrangersSurvive(t *testing.T) {
 					eventually(t, "ours forgotten after "+when, func() bool { return w.count(t, local(gone)) == 0 })
 				}
 				a.settled()
+				for family, client := range zoned {
+					if n := w.count(t, client); n != 1 {
+						t.Errorf("after %s: %d flows of a conntrack zone, IPv%d", when, n, family)
+					}
+				}
 				for name, c := range strangers {
 					if n := w.count(t, local(c)); n != 1 {
 						t.Errorf("after %s: %d flows of %s", when, n, name)

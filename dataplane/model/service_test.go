@@ -205,6 +205,15 @@ func TestFrontends(t *testing.T) {
 			want: []frontend{{Key: "10.96.0.10:80/tcp", Port: "web:http", Internal: "4 cluster", External: "4 cluster",
 				Masq: "host outside", Affinity: 3 * time.Hour}},
 		},
+		"AffinityZero": {
+			reason: "likewise; none at all would not be what was asked for",
+			svc: newService(func(svc *corev1.Service) {
+				svc.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
+				svc.Spec.SessionAffinityConfig = &corev1.SessionAffinityConfig{ClientIP: &corev1.ClientIPConfig{TimeoutSeconds: ptr(int32(0))}}
+			}),
+			want: []frontend{{Key: "10.96.0.10:80/tcp", Port: "web:http", Internal: "4 cluster", External: "4 cluster",
+				Masq: "host outside", Affinity: 3 * time.Hour}},
+		},
 		"AffinityDefault": {
 			reason: "no configuration means three hours",
 			svc:    newService(func(svc *corev1.Service) { svc.Spec.SessionAffinity = corev1.ServiceAffinityClientIP }),

@@ -51,6 +51,13 @@ func TestGroups(t *testing.T) {
 			reason: "nil ready and serving are true, nil terminating is false",
 			slices: one(ep(b, "n2"), ep(a, "n1")), cluster: []string{a + ":8080 local", b + ":8080"}, local: []string{a + ":8080 local"}, health: 1,
 		},
+		"NilServing": {
+			reason: "a terminating one that says nothing of serving is the last resort",
+			slices: one(ep(a, "n1", func(e *discoveryv1.Endpoint) {
+				e.Conditions = discoveryv1.EndpointConditions{Ready: ptr(false), Terminating: ptr(true)}
+			})),
+			cluster: []string{a + ":8080 local terminating"}, local: []string{a + ":8080 local terminating"},
+		},
 		"NobodyAnywhere":    {reason: "reject", cluster: []string{"REJECT"}, local: []string{"REJECT"}},
 		"NotReadyOnly":      {reason: "as if it were not there", slices: one(ep(a, "n1", notReady)), cluster: []string{"REJECT"}, local: []string{"REJECT"}},
 		"Elsewhere":         {reason: "drop where traffic must stay local", slices: one(ep(b, "n2")), cluster: []string{b + ":8080"}, local: []string{"DROP"}},

@@ -31,6 +31,7 @@ type recorder struct {
 	endpoints int
 	node      model.Node
 	nodeGone  bool
+	seen      map[Kind]int // events
 	log       []string
 }
 
@@ -59,8 +60,16 @@ func (r *recorder) Sync(state *model.State, changes *model.Changes) error {
 	return nil
 }
 
-func (r *recorder) Changed(Kind) {}
-func (r *recorder) Queued()      {}
+func (r *recorder) Changed(kind Kind) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.seen == nil {
+		r.seen = map[Kind]int{}
+	}
+	r.seen[kind]++
+}
+
+func (r *recorder) Queued() {}
 
 func (r *recorder) Synced(result Result) {
 	r.mu.Lock()
@@ -192,8 +201,14 @@ func TestFollowsTheAPIServer(t *testing.T) {
 
 	server.put("services", service("api", "10.96.0.2"))
 	r.eventually(t, "a new Service", r.serves("10.96.0.1:80", "10.96.0.2:80"))
+	headless := endpointSlice("db-1", "db", "10.244.1.9")
+	headless.Labels[corev1.IsHeadlessService] = ""
+	server.put("endpointslices", headless)
 	server.put("endpointslices", endpointSlice("web-1", "web", "10.244.1.1", "10.244.1.2"))
 	r.eventually(t, "a new endpoint", func() bool { return r.endpoints == 2 })
+	if n := see(r, func() int { return r.seen[EndpointSlices] }); n != 2 {
+		t.Errorf("%d events of EndpointSlices, want the list and one: those of headless Services are not asked for", n)
+	}
 	server.put("servicecidrs", &networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: "more"}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{"10.97.0.0/16"}}})
 	r.eventually(t, "a new ServiceCIDR at once", func() bool { return len(r.node.ServiceRanges) == 2 })
 	server.remove("endpointslices", "default", "web-1")
@@ -472,12 +487,27 @@ func TestLatencies(t *testing.T) {
 	server.put("endpointslices", endpointSlice("none", "web"))
 	server.put("services", service("web", "10.96.0.1"))
 	r.eventually(t, "the Service", r.serves("10.96.0.1:80"))
+	server.put("services", service("api", "10.96.0.2"))
+	r.eventually(t, "a write that no slice is the reason of", r.serves("10.96.0.1:80", "10.96.0.2:80"))
 	var all []time.Duration
 	for _, result := range see(r, func() []Result { return slices.Clone(r.results) }) {
 		all = append(all, result.Latencies[4]...)
 	}
 	if len(all) != 1 || all[0] < 0 || all[0] > 20*time.Second {
 		t.Errorf("latencies %v, want one, of the change after the start", all)
+	}
+}
+
+// TestTriggersAreBounded: while nothing can be written, what waits to be reported does not grow for ever.
+func TestTriggersAreBounded(t *testing.T) {
+	l := New(Options{Model: model.Options{NodeName: "n1"}})
+	s := endpointSlice("web-1", "web", "10.244.1.1")
+	s.Annotations = map[string]string{corev1.EndpointsLastChangeTriggerTime: time.Now().Format(time.RFC3339Nano)}
+	for range maxTriggers + 10 {
+		l.trigger(s)
+	}
+	if n := len(l.triggers[4]); n != maxTriggers {
+		t.Errorf("%d latencies wait, want %d", n, maxTriggers)
 	}
 }
 
