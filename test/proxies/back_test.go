@@ -12,12 +12,13 @@ import (
 	"github.com/fairlead/fairlead/dataplane/nstest"
 )
 
-// TestBackToKubeProxy goes the way that docs/install.md describes, in its order: the agent ends, kube-proxy starts, the
+// backToKubeProxy goes the way that docs/install.md describes, in its order: the agent ends, kube-proxy starts, the
 // agent's rules are removed. New connections are served as before, after each step and all the while, and those that are open
 // stay. In the end kube-proxy alone follows what changes.
-func TestBackToKubeProxy(t *testing.T) {
-	assets := needsPrograms(t)
-	api := startServer(t)
+func backToKubeProxy(t *testing.T, api *server, assets string) {
+	if err := api.reset(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	n := &node{Network: api.network(t)}
 	ours, theirs := nodeAgent(t, api, n.Network), kubeProxy(t, api, n.Network, assets)
 	cases := conformance.Cases()

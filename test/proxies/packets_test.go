@@ -10,11 +10,17 @@ import (
 	"github.com/fairlead/fairlead/dataplane/conformance"
 )
 
-// TestPacketsOfPrograms runs the table on both programs. Ours must do what the table wants; kube-proxy must do the same,
-// but for the differences that are listed, each of which must be there.
-func TestPacketsOfPrograms(t *testing.T) {
+// TestPrograms has one API server for all, which is slow to start.
+func TestPrograms(t *testing.T) {
 	assets := needsPrograms(t)
 	api := startServer(t)
+	t.Run("Packets", func(t *testing.T) { comparePackets(t, api, assets) })
+	t.Run("BackToKubeProxy", func(t *testing.T) { backToKubeProxy(t, api, assets) })
+}
+
+// comparePackets runs the table on both programs. Ours must do what the table wants; kube-proxy must do the same, but for
+// the differences that are listed, each of which must be there.
+func comparePackets(t *testing.T, api *server, assets string) {
 	r := &runner{api: api, ours: nodeAgent(t, api, api.network(t)), theirs: kubeProxy(t, api, api.network(t), assets), table: &table{}}
 	for _, c := range sorted() {
 		t.Run(c.Name, func(t *testing.T) { r.run(t, &c) })
