@@ -146,14 +146,12 @@ var affinityCases = []Case{
 				return Probe{From: Crowd, To: f.clusterIP(1), Want: Reach(Masqueraded, names...), Tries: crowdSize, After: after}
 			}
 			return []Step{
-				{Name: "one endpoint", Apply: f.served(svc, "a"), Probes: []Probe{probe(Here, f.clusterIP(1), Reach(Own, "a")), crowd(0, "a")}},
+				{Name: "one endpoint", Apply: f.served(svc, "a"), Probes: probes(f.clusterIP(1), Reach(Own, "a"), Here)},
 				{
 					Name: "others join: new connections prolong it", Apply: f.served(svc, "a", "b", "c"),
-					Probes: []Probe{
-						crowd(0, "a"),
-						{From: Here, To: f.clusterIP(1), Want: Reach(Own, "a"), Tries: 6, Every: seconds * time.Second / 4},
-					},
+					Probes: []Probe{{From: Here, To: f.clusterIP(1), Want: Reach(Own, "a"), Tries: 6, Every: seconds * time.Second / 4}},
 				},
+				{Name: "many clients", Apply: f.served(svc, "a"), Probes: []Probe{crowd(0, "a")}},
 				{
 					Name: "after a pause it is over", Apply: f.served(svc, "a", "b"),
 					Probes: []Probe{crowd((seconds+1)*time.Second, "a", "b")},
