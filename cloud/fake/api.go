@@ -3,6 +3,8 @@ package fake
 import (
 	"context"
 	"fmt"
+
+	"github.com/fairlead/fairlead/cloud/cloudtest/hardware"
 )
 
 // Kinds of objects.
@@ -66,7 +68,7 @@ type API interface {
 	// DescribeTargets returns what the cloud makes of the targets of the sets with these ids.
 	DescribeTargets(ctx context.Context, ids []string) ([]TargetState, error)
 	// Health returns what the hardware says of the targets in use.
-	Health(ctx context.Context) ([]TargetHealth, error)
+	Health(ctx context.Context) ([]hardware.TargetHealth, error)
 }
 
 // MaxTargetsPerCall is the limit of SyncTargets.

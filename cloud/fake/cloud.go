@@ -12,6 +12,7 @@ import (
 
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/cloudtest/faults"
+	"github.com/fairlead/fairlead/cloud/cloudtest/hardware"
 )
 
 // DefaultPools are the pools of a Cloud that is given none: addresses reserved for documentation (RFC 5737).
@@ -62,7 +63,7 @@ func (c Call) Write() bool {
 // Cloud is the cloud in memory. For several goroutines.
 type Cloud struct {
 	options  Options
-	hardware Hardware
+	hardware hardware.Hardware
 
 	mu          sync.Mutex
 	objects     map[string]*Object    // by id; an Object is replaced, not changed
@@ -77,7 +78,7 @@ type Cloud struct {
 	// Since when each set has its targets, and which of them answer no health check.
 	since   map[string]map[string]time.Time
 	silent  map[string]bool
-	changed chan struct{} // holds one element after a change
+	changed func() // is called after each change; nil: nobody asks
 }
 
 var _ API = (*Cloud)(nil)
@@ -90,7 +91,7 @@ func New(options Options) *Cloud {
 	return &Cloud{options: options, objects: map[string]*Object{}, transitions: map[string]transition{},
 		names: map[string]bool{}, addresses: map[string]bool{}, users: map[string]map[string]bool{},
 		since: map[string]map[string]time.Time{}, silent: map[string]bool{},
-		past: faults.NewPast[Object](options.ReadLag), allowance: faults.NewAllowance(options.Limits), changed: make(chan struct{}, 1)}
+		past: faults.NewPast[Object](options.ReadLag), allowance: faults.NewAllowance(options.Limits)}
 }
 
 // call runs do as one call of the API: hook, limits, script, do, script, hook.

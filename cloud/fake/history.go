@@ -89,8 +89,8 @@ func (c *Cloud) settle() {
 	}
 }
 
-// nextTransition is how long it takes until the next state ends; a long time if none does.
-func (c *Cloud) nextTransition() time.Duration {
+// NextTransition implements hardware.Cloud.
+func (c *Cloud) NextTransition() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	next := time.Hour

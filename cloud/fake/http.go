@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/fairlead/fairlead/cloud/cloudtest/hardware"
 )
 
 // The HTTP form of API: POST /v1/{method} with the arguments as JSON, an answer as JSON with status 200, or an Error
@@ -33,7 +35,7 @@ func Handler(c *Cloud) http.Handler {
 		return struct{}{}, c.SyncTargets(ctx, r)
 	})
 	handle(mux, "describe-targets", func(ctx context.Context, ids []string) ([]TargetState, error) { return c.DescribeTargets(ctx, ids) })
-	handle(mux, "health", func(ctx context.Context, _ struct{}) ([]TargetHealth, error) { return c.Health(ctx) })
+	handle(mux, "health", func(ctx context.Context, _ struct{}) ([]hardware.TargetHealth, error) { return c.Health(ctx) })
 	return mux
 }
 
@@ -182,8 +184,8 @@ func (c *Client) SyncTargets(ctx context.Context, requests []TargetsRequest) err
 }
 
 // Health implements API.
-func (c *Client) Health(ctx context.Context) ([]TargetHealth, error) {
-	var health []TargetHealth
+func (c *Client) Health(ctx context.Context) ([]hardware.TargetHealth, error) {
+	var health []hardware.TargetHealth
 	err := c.call(ctx, "health", struct{}{}, &health)
 	return health, err
 }

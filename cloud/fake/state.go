@@ -39,11 +39,10 @@ func all(objects map[string]*Object, pass func(*Object) bool) []Object {
 	return found
 }
 
-// notify tells whoever waits on Changed.
+// notify tells of a change, to which c.mu is held.
 func (c *Cloud) notify() {
-	select {
-	case c.changed <- struct{}{}:
-	default:
+	if c.changed != nil {
+		c.changed()
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/cloudtest/hardware"
 )
 
 // TargetState is what the cloud makes of one target of a target set.
@@ -82,7 +83,7 @@ func (c *Cloud) noteTargets(id string, targets []string) {
 
 // DescribeTargets implements API.
 func (c *Cloud) DescribeTargets(_ context.Context, ids []string) ([]TargetState, error) {
-	var asked []TargetHealth
+	var asked []hardware.TargetHealth
 	if c.hardware != nil {
 		asked = c.hardware.Health()
 	}
@@ -108,7 +109,7 @@ func (c *Cloud) DescribeTargets(_ context.Context, ids []string) ([]TargetState,
 
 // healthOf is the verdict on a target. Targets of a set that no listener uses are not asked. Without hardware a target
 // that answers is healthy after as many checks as the threshold says. With c.mu held.
-func (c *Cloud) healthOf(set *Object, target string, asked []TargetHealth) cloud.Health {
+func (c *Cloud) healthOf(set *Object, target string, asked []hardware.TargetHealth) cloud.Health {
 	listener := c.userOf(set.ID, func(o *Object) bool { return o.Kind == KindListener && o.State == StateReady })
 	if listener == nil {
 		return cloud.HealthUnknown
@@ -130,8 +131,8 @@ func (c *Cloud) healthOf(set *Object, target string, asked []TargetHealth) cloud
 }
 
 // verdict is the hardware's on one target of one listener.
-func verdict(asked []TargetHealth, listener netip.AddrPort, protocol string, target netip.AddrPort) cloud.Health {
-	i := slices.IndexFunc(asked, func(h TargetHealth) bool {
+func verdict(asked []hardware.TargetHealth, listener netip.AddrPort, protocol string, target netip.AddrPort) cloud.Health {
+	i := slices.IndexFunc(asked, func(h hardware.TargetHealth) bool {
 		return h.Listener == listener && h.Protocol == protocol && h.Target == target
 	})
 	switch {

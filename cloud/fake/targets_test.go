@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/cloudtest/hardware"
 )
 
 // listening makes a balancer with one listener on a set of addresses with ports, and returns the cloud and the set.
@@ -86,10 +87,10 @@ func describe(t *testing.T, c *Cloud, id string) error {
 }
 
 // asked is hardware that found something out.
-type asked []TargetHealth
+type asked []hardware.TargetHealth
 
-func (asked) Program(context.Context, []Balancer) error { return nil }
-func (a asked) Health() []TargetHealth                  { return a }
+func (asked) Program(context.Context, []hardware.Balancer) error { return nil }
+func (a asked) Health() []hardware.TargetHealth                  { return a }
 
 // TestTargetHealth: without hardware in due time, with hardware by what that found.
 func TestTargetHealth(t *testing.T) {
@@ -122,8 +123,8 @@ func TestTargetHealth(t *testing.T) {
 	expect("after them", cloud.HealthHealthy, cloud.HealthHealthy, cloud.HealthUnhealthy, cloud.HealthUnknown)
 
 	listener := netip.AddrPortFrom(netip.MustParseAddr(c.Objects()[0].Address), 80)
-	found := func(target string, healthy, failed bool) TargetHealth {
-		return TargetHealth{Listener: listener, Protocol: "TCP", Target: netip.MustParseAddrPort(target), Healthy: healthy, Failed: failed}
+	found := func(target string, healthy, failed bool) hardware.TargetHealth {
+		return hardware.TargetHealth{Listener: listener, Protocol: "TCP", Target: netip.MustParseAddrPort(target), Healthy: healthy, Failed: failed}
 	}
 	c.SetHardware(asked{found("10.0.0.1:80", true, false), found("10.0.0.2:80", false, true), found("10.0.0.3:80", false, false)})
 	expect("with hardware", cloud.HealthHealthy, cloud.HealthUnhealthy, cloud.HealthUnknown, cloud.HealthUnknown)

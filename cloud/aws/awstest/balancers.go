@@ -99,7 +99,8 @@ func (s *Server) place(b *balancer, subnets []string, mappings []types.SubnetMap
 	if on && b.IpAddressType == types.IpAddressTypeIpv4 {
 		return refuse("InvalidConfigurationRequest", "Prefix for IPv6 source NAT needs the IP address type dualstack")
 	}
-	b.mappings, b.AvailabilityZones = mappings, nil
+	had := b.addresses
+	b.mappings, b.AvailabilityZones, b.addresses = mappings, nil, map[string][]netip.Addr{}
 	zones := map[string]bool{}
 	for _, m := range mappings {
 		subnet, ok := s.subnet(aws.ToString(m.SubnetId))
@@ -116,6 +117,7 @@ func (s *Server) place(b *balancer, subnets []string, mappings []types.SubnetMap
 		if err := s.addresses(b, &m, subnet, &zone); err != nil {
 			return err
 		}
+		b.addresses[subnet.ID] = s.allot(b, subnet, zone, had[subnet.ID])
 		b.AvailabilityZones = append(b.AvailabilityZones, zone)
 	}
 	return nil
@@ -130,7 +132,7 @@ func (s *Server) addresses(b *balancer, m *types.SubnetMapping, subnet Subnet, z
 	}
 	var address types.LoadBalancerAddress
 	if m.AllocationId != nil {
-		public, ok := elasticAddresses[*m.AllocationId]
+		public, ok := s.options.Elastic[*m.AllocationId]
 		switch {
 		case b.Scheme != types.LoadBalancerSchemeEnumInternetFacing:
 			return refuse("InvalidConfigurationRequest", "Elastic IP addresses are for internet-facing load balancers")

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	elbtypes "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 )
 
 var instanceForm = regexp.MustCompile(`^i-[0-9a-f]{8,17}$`)
@@ -373,6 +374,15 @@ func (s *Server) describeNetworkInterfaces(in *ec2.DescribeNetworkInterfacesInpu
 		for _, zone := range b.AvailabilityZones {
 			shown := ec2types.NetworkInterface{Description: aws.String("ELB " + name), SubnetId: zone.SubnetId, VpcId: b.VpcId,
 				NetworkInterfaceId: aws.String("eni-" + name[strings.LastIndex(name, "/")+1:] + *zone.SubnetId), AvailabilityZone: zone.ZoneName}
+			for _, address := range b.addresses[*zone.SubnetId] {
+				switch {
+				case address.Is6():
+				case b.Scheme == elbtypes.LoadBalancerSchemeEnumInternal:
+					shown.PrivateIpAddress = aws.String(address.String())
+				default:
+					shown.Association = &ec2types.NetworkInterfaceAssociation{PublicIp: aws.String(address.String())}
+				}
+			}
 			matches := len(b.SecurityGroups) == 0
 			for _, id := range b.SecurityGroups {
 				shown.Groups = append(shown.Groups, ec2types.GroupIdentifier{GroupId: aws.String(id)})

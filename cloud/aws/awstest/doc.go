@@ -8,5 +8,6 @@
 // creation that is repeated with the same settings gives what is there, whoever's that is, groups stay in use for a while,
 // reads are behind, the account is throttled and has quotas.
 //
-// It forwards no packets and checks no signatures.
+// It forwards no packets by itself: what forwards for real, and checks targets, it can be given (SetHardware). Site adds the
+// metadata of the account's machines, and the names of balancers. It checks no signatures.
 package awstest

@@ -324,6 +324,10 @@ func (s *Server) describeTargetHealth(in *elb.DescribeTargetHealthInput) (*elb.D
 			return aws.ToString(d.Id) == t.id && (d.Port == nil || *d.Port == t.port)
 		})
 	}
+	var found map[netip.AddrPort]types.TargetHealthStateEnum
+	if s.hardware != nil {
+		found = s.verdicts(*in.TargetGroupArn)
+	}
 	out := &elb.DescribeTargetHealthOutput{TargetHealthDescriptions: []types.TargetHealthDescription{}}
 	all := slices.SortedFunc(maps.Values(g.targets), func(a, b target) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.port, b.port)) })
 	for _, t := range all {
@@ -335,18 +339,28 @@ func (s *Server) describeTargetHealth(in *elb.DescribeTargetHealthInput) (*elb.D
 			port = strconv.Itoa(int(t.port))
 		}
 		out.TargetHealthDescriptions = append(out.TargetHealthDescriptions, types.TargetHealthDescription{HealthCheckPort: &port,
-			Target: &types.TargetDescription{Id: aws.String(t.id), Port: aws.Int32(t.port)}, TargetHealth: s.health(g, t, used)})
+			Target: &types.TargetDescription{Id: aws.String(t.id), Port: aws.Int32(t.port)}, TargetHealth: s.health(g, t, used, found)})
 	}
 	return out, nil
 }
 
-func (s *Server) health(g *targetGroup, t target, used bool) *types.TargetHealth {
+// health is that of one target, by what the hardware found, if there is any.
+func (s *Server) health(g *targetGroup, t target, used bool, found map[netip.AddrPort]types.TargetHealthStateEnum) *types.TargetHealth {
 	wait := time.Duration(*g.HealthCheckIntervalSeconds**g.HealthyThresholdCount) * time.Second
 	switch {
 	case !t.until.IsZero():
 		return &types.TargetHealth{State: types.TargetHealthStateEnumDraining, Reason: types.TargetHealthReasonEnumDeregistrationInProgress}
 	case !used:
 		return &types.TargetHealth{State: types.TargetHealthStateEnumUnused, Reason: types.TargetHealthReasonEnumNotInUse}
+	case s.hardware != nil:
+		at, _ := s.whereIs(t)
+		switch state := found[at]; state {
+		case types.TargetHealthStateEnumHealthy:
+			return &types.TargetHealth{State: state}
+		case types.TargetHealthStateEnumUnhealthy:
+			return &types.TargetHealth{State: state, Reason: types.TargetHealthReasonEnumFailedHealthChecks}
+		}
+		return &types.TargetHealth{State: types.TargetHealthStateEnumInitial, Reason: types.TargetHealthReasonEnumInitialHealthChecking}
 	case s.unhappy[t.id], s.unhappy[fmt.Sprintf("%s:%d", t.id, t.port)]:
 		return &types.TargetHealth{State: types.TargetHealthStateEnumUnhealthy, Reason: types.TargetHealthReasonEnumFailedHealthChecks}
 	case s.now().Sub(t.since) < wait:

@@ -1,6 +1,7 @@
 package awstest
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -16,6 +17,8 @@ type Machine struct {
 	Subnet         string
 	SecurityGroups []string
 	Tags           map[string]string
+	// Address that hardware sends to.
+	Address netip.Addr
 }
 
 // SecurityGroup is one that is there from the beginning.

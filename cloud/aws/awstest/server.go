@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/cloudtest/faults"
+	"github.com/fairlead/fairlead/cloud/cloudtest/hardware"
 )
 
 // Versions of the two APIs, by which a request tells for which it is.
@@ -42,6 +44,14 @@ type Options struct {
 	Quotas Quotas
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+
+	// Public is what internet-facing balancers have addresses of, without which no balancer has any to be forwarded, and
+	// Inside from where internal ones are reached. Elastic are the account's elastic addresses by allocation; nil: some.
+	Public  netip.Prefix
+	Inside  []netip.Prefix
+	Elastic map[string]string
+	// Pace is how many times as often as it is told the hardware asks targets for their health; 0: once.
+	Pace int
 }
 
 // Quotas of the account.
@@ -78,6 +88,9 @@ type Server struct {
 	faults    faults.Script[*Refusal]
 	allowance faults.Allowance
 	unhappy   map[string]bool // targets that answer no health check
+	// hardware forwards, and changed is told of changes; nil: nobody does.
+	hardware hardware.Hardware
+	changed  func()
 }
 
 // New makes an account with nothing in it but its network.
@@ -92,6 +105,9 @@ func New(options Options) *Server {
 	}
 	if options.VPC == "" {
 		options.VPC, options.Subnets = "vpc-0a1b2c3d", defaultSubnets
+	}
+	if options.Elastic == nil {
+		options.Elastic = elasticAddresses
 	}
 	s := &Server{options: options, state: newState(), denied: map[string]bool{}, seen: map[string]bool{},
 		allowance: faults.NewAllowance(options.Limits), unhappy: map[string]bool{}}
@@ -224,6 +240,9 @@ func (s *Server) do(call Call, op operation, d *dialect, r *http.Request) ([]byt
 	if err != nil {
 		s.state = before
 		return nil, err
+	}
+	if call.Write() && s.changed != nil {
+		s.changed()
 	}
 	if call.Write() && s.options.ReadLag > 0 {
 		s.past = append(s.past, past{s.now(), before})

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -30,8 +31,10 @@ type state struct {
 type balancer struct {
 	types.LoadBalancer
 	mappings []types.SubnetMapping
-	readyAt  time.Time
-	fails    bool
+	// addresses by subnet, where there is hardware for them.
+	addresses map[string][]netip.Addr
+	readyAt   time.Time
+	fails     bool
 }
 
 type targetGroup struct {

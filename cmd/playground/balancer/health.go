@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fairlead/fairlead/cloud/fake"
+	"github.com/fairlead/fairlead/cloud/cloudtest/hardware"
 )
 
 // probe is one health check of one machine. Listeners that ask the same of a machine share it.
@@ -21,7 +21,7 @@ type probe struct {
 	threshold int
 }
 
-func probeOf(l fake.Listener, target netip.AddrPort) probe {
+func probeOf(l hardware.Listener, target netip.AddrPort) probe {
 	c := l.HealthCheck
 	port := c.Port
 	if port == 0 {
@@ -31,7 +31,7 @@ func probeOf(l fake.Listener, target netip.AddrPort) probe {
 		interval: c.Interval, threshold: c.Threshold}
 }
 
-func probesOf(balancers []fake.Balancer) map[probe]bool {
+func probesOf(balancers []hardware.Balancer) map[probe]bool {
 	probes := map[probe]bool{}
 	for _, b := range balancers {
 		for _, l := range b.Listeners {

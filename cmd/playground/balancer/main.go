@@ -1,5 +1,5 @@
-// Package balancer is the playground's cloud as a process of its own, in the namespace of the cloud's router: the fake
-// cloud's API, and its hardware, which forwards for real. Every balancer address is one of the router's; what comes in
+// Package balancer is the playground's clouds as a process of their own, in the namespace of the clouds' router: the fake
+// cloud's API, an emulated AWS beside it, and the hardware of both, which forwards for real. Every balancer address is one of the router's; what comes in
 // for a listener is sent on to the node port of a healthy target by destination NAT, in nftables. The source address
 // stays the client's, since the answers come back through the router. Health checks are made from the router.
 //
@@ -21,6 +21,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/fairlead/fairlead/cloud/cloudtest/hardware"
 	"github.com/fairlead/fairlead/cloud/fake"
 )
 
@@ -28,6 +29,9 @@ import (
 type settings struct {
 	listen, socket string
 	pools          []fake.Pool
+	// amazon is where the emulated AWS listens; empty: there is none. machines are its instances.
+	amazon   string
+	machines []machine
 }
 
 // Main runs until it is told to end by SIGINT or SIGTERM, and returns the exit code: 2 for wrong flags, 1 for a failure.
@@ -66,6 +70,12 @@ func parse(args []string) (settings, error) {
 		s.pools = append(s.pools, fake.Pool{Name: name, Prefix: prefix})
 		return nil
 	})
+	flags.StringVar(&s.amazon, "aws", "", "`address:port` of an emulated AWS: its API, its instances' metadata, and the names of its balancers")
+	flags.Func("machine", "`id=zone=address` of an instance of the emulated AWS; repeatable", func(text string) error {
+		m, err := parseMachine(text)
+		s.machines = append(s.machines, m)
+		return err
+	})
 	flags.SetOutput(io.Discard) // errors are one line, written by Main
 	flags.Usage = func() {}
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
@@ -78,6 +88,9 @@ func parse(args []string) (settings, error) {
 	if flags.NArg() > 0 {
 		return s, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
+	if s.amazon != "" && len(s.machines) == 0 {
+		return s, errors.New("an emulated AWS needs a machine: set --machine")
+	}
 	if s.listen == "" && s.socket == "" {
 		return s, errors.New("nowhere to listen: set --listen, --socket or both")
 	}
@@ -86,38 +99,51 @@ func parse(args []string) (settings, error) {
 
 func run(ctx context.Context, s settings) error {
 	c := fake.New(fake.Options{Pools: s.pools})
-	hw, err := newHardware()
+	hw, err := newForwarder()
 	if err != nil {
 		return err
 	}
 	defer hw.close()
-	c.SetHardware(hw)
-
-	var listeners []net.Listener
+	clouds := []hardware.Cloud{c}
+	handlers := map[net.Listener]http.Handler{}
 	if s.listen != "" {
 		l, err := net.Listen("tcp", s.listen)
 		if err != nil {
 			return fmt.Errorf("listening: %w", err)
 		}
-		listeners = append(listeners, l)
+		handlers[l] = fake.Handler(c)
 	}
 	if s.socket != "" {
 		l, err := listenUnix(s.socket)
 		if err != nil {
 			return err
 		}
-		listeners = append(listeners, l)
+		handlers[l] = fake.Handler(c)
 	}
-	server := &http.Server{Handler: fake.Handler(c), ReadHeaderTimeout: 5 * time.Second}
-	ended := make(chan error, len(listeners))
-	for _, l := range listeners {
+	if s.amazon != "" {
+		l, err := net.Listen("tcp", s.amazon)
+		if err != nil {
+			return fmt.Errorf("listening: %w", err)
+		}
+		account := newAmazon(s.machines)
+		clouds = append(clouds, account)
+		handlers[l] = account.Site()
+	}
+	for _, one := range clouds {
+		one.SetHardware(hw)
+	}
+	ended := make(chan error, len(handlers))
+	var servers []*http.Server
+	for l, handler := range handlers {
+		server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
+		servers = append(servers, server)
 		go func() { ended <- server.Serve(l) }()
 	}
 	programming, stop := context.WithCancel(ctx)
 	programmed := make(chan struct{})
 	go func() {
 		defer close(programmed)
-		c.Run(programming, func(err error) { fmt.Fprintln(os.Stderr, "cloud: programming the balancers:", err) })
+		hardware.Run(programming, hw, func(err error) { fmt.Fprintln(os.Stderr, "cloud: programming the balancers:", err) }, clouds...)
 	}()
 	select {
 	case <-ctx.Done():
@@ -125,8 +151,9 @@ func run(ctx context.Context, s settings) error {
 	}
 	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	// What does not end in time ends with the process.
-	_ = server.Shutdown(shutdown)
+	for _, server := range servers {
+		_ = server.Shutdown(shutdown) // what does not end in time ends with the process
+	}
 	stop()
 	<-programmed
 	if err != nil {

@@ -68,7 +68,15 @@ func TestParse(t *testing.T) {
 		"NoName":   {reason: "the pool is called default", args: []string{"--socket=s", "--pool=198.51.100.0/24"}, want: settings{socket: "s", pools: []fake.Pool{{Name: "default", Prefix: netip.MustParsePrefix("198.51.100.0/24")}}}},
 		"Nowhere":  {reason: "nobody could reach it", err: "set --listen, --socket or both"},
 		"HostBits": {reason: "which range is meant", args: []string{"--socket=s", "--pool=198.51.100.1/24"}, err: "write it as name=range"},
-		"Argument": {reason: "there are none", args: []string{"--socket=s", "now"}, err: `unexpected argument "now"`},
+		"AWS": {
+			reason: "an account with one machine",
+			args:   []string{"--socket=s", "--aws=172.30.0.254:4566", "--machine=i-00000001=zone-a=172.30.0.11"},
+			want: settings{socket: "s", amazon: "172.30.0.254:4566",
+				machines: []machine{{id: "i-00000001", zone: "zone-a", address: netip.MustParseAddr("172.30.0.11")}}},
+		},
+		"NoMachine": {reason: "balancers would have no zone", args: []string{"--socket=s", "--aws=172.30.0.254:4566"}, err: "set --machine"},
+		"NoZone":    {reason: "where the machine is", args: []string{"--socket=s", "--machine=i-00000001=172.30.0.11"}, err: "write it as id=zone=address"},
+		"Argument":  {reason: "there are none", args: []string{"--socket=s", "now"}, err: `unexpected argument "now"`},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -82,7 +90,7 @@ func TestParse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tc.want, got, cmp.AllowUnexported(settings{}), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+			if diff := cmp.Diff(tc.want, got, cmp.AllowUnexported(settings{}, machine{}), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
 			}
 		})

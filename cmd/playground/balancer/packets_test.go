@@ -19,6 +19,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 
+	"github.com/fairlead/fairlead/cloud/cloudtest/hardware"
 	"github.com/fairlead/fairlead/cloud/fake"
 )
 
@@ -142,16 +143,16 @@ func (n *network) count(from, protocol, address string, times int) (map[string]i
 }
 
 // balancerOf is a balancer with TCP and UDP on port 80 of both families, to both machines. The edit is of each listener.
-func balancerOf(edit func(*fake.Listener)) []fake.Balancer {
-	check := fake.HealthCheck{Protocol: "HTTP", Port: 32000, Path: "/healthz", Interval: 50 * time.Millisecond, Threshold: 2}
-	listener := func(protocol, address string, targets ...string) fake.Listener {
-		l := fake.Listener{Protocol: protocol, Address: netip.MustParseAddrPort(address), HealthCheck: check}
+func balancerOf(edit func(*hardware.Listener)) []hardware.Balancer {
+	check := hardware.HealthCheck{Protocol: "HTTP", Port: 32000, Path: "/healthz", Interval: 50 * time.Millisecond, Threshold: 2}
+	listener := func(protocol, address string, targets ...string) hardware.Listener {
+		l := hardware.Listener{Protocol: protocol, Address: netip.MustParseAddrPort(address), HealthCheck: check}
 		for _, t := range targets {
 			l.Targets = append(l.Targets, netip.MustParseAddrPort(t))
 		}
 		return l
 	}
-	b := fake.Balancer{ID: "balancer-1", Name: "test", Listeners: []fake.Listener{
+	b := hardware.Balancer{ID: "balancer-1", Name: "test", Listeners: []hardware.Listener{
 		listener("TCP", "198.51.100.1:80", "172.30.0.11:30080", "172.30.0.12:30080"),
 		listener("TCP", "[2001:db8:51::1]:80", "[fd00:172:30::b]:30080", "[fd00:172:30::c]:30080"),
 		listener("UDP", "198.51.100.1:80", "172.30.0.11:30080", "172.30.0.12:30080"),
@@ -161,16 +162,16 @@ func balancerOf(edit func(*fake.Listener)) []fake.Balancer {
 			edit(&b.Listeners[i])
 		}
 	}
-	return []fake.Balancer{b}
+	return []hardware.Balancer{b}
 }
 
 func TestPackets(t *testing.T) {
 	n := newNetwork(t)
 	servers := map[string]*server{"n1": n.serve("n1"), "n2": n.serve("n2")}
-	hw, err := newHardware()
+	hw, err := newForwarder()
 	n.must(err)
 	t.Cleanup(hw.close)
-	program := func(edit func(*fake.Listener)) {
+	program := func(edit func(*hardware.Listener)) {
 		t.Helper()
 		n.must(hw.Program(t.Context(), balancerOf(edit)))
 		n.eventually(func() error {
@@ -218,19 +219,19 @@ func TestPackets(t *testing.T) {
 	})
 	t.Run("LeavesOutTheUnhealthy", func(t *testing.T) { testHealth(t, n, hw, servers) })
 	t.Run("DropsOtherSources", func(t *testing.T) {
-		program(func(l *fake.Listener) { l.SourceRanges = []netip.Prefix{netip.MustParsePrefix("203.0.113.128/25")} })
+		program(func(l *hardware.Listener) { l.SourceRanges = []netip.Prefix{netip.MustParsePrefix("203.0.113.128/25")} })
 		if _, _, err := n.ask("internet", "tcp4", "198.51.100.1:80"); !isTimeout(err) {
 			t.Errorf("a client outside the ranges: %v, want a timeout", err)
 		}
 		if _, _, err := n.ask("internet", "tcp6", "[2001:db8:51::1]:80"); !isTimeout(err) {
 			t.Errorf("a client of a family without a range: %v, want a timeout", err)
 		}
-		program(func(l *fake.Listener) { l.SourceRanges = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/28")} })
+		program(func(l *hardware.Listener) { l.SourceRanges = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/28")} })
 		_, err := n.count("internet", "tcp4", "198.51.100.1:80", 10)
 		n.must(err)
 	})
 	t.Run("KeepsTheClientOnOneMachine", func(t *testing.T) {
-		program(func(l *fake.Listener) { l.Affinity = time.Hour })
+		program(func(l *hardware.Listener) { l.Affinity = time.Hour })
 		counts, err := n.count("internet", "tcp4", "198.51.100.1:80", 40)
 		n.must(err)
 		if len(counts) != 1 {
@@ -269,7 +270,7 @@ func TestPackets(t *testing.T) {
 	})
 }
 
-func testHealth(t *testing.T, n *network, hw *hardware, servers map[string]*server) {
+func testHealth(t *testing.T, n *network, hw *forwarder, servers map[string]*server) {
 	// One UDP socket, as of a client that keeps its port.
 	var conn net.Conn
 	n.in(n.spaces["internet"], func() (err error) {

@@ -111,11 +111,15 @@ func (c *Cluster) accountKubeconfig(ctx context.Context, account serviceAccount)
 
 func (c *Cluster) cloudSocket() string { return c.path("cloud.sock") }
 
-// StartCloud starts the cloud's API and its load balancers.
+// StartCloud starts the fake cloud's API, an emulated AWS, and the load balancers of both.
 func (c *Cluster) StartCloud(ctx context.Context) {
 	args := []string{"/proc/self/exe", "cloud", "--socket=" + c.cloudSocket()}
 	for cidr := range strings.SplitSeq(network.BalancerCIDRs, ",") {
 		args = append(args, "--pool=default="+cidr)
+	}
+	args = append(args, "--aws="+network.Amazon)
+	for _, n := range c.Nodes {
+		args = append(args, "--machine="+strings.Join([]string{n.Instance(), n.Zone, addresses(n)[0]}, "="))
 	}
 	c.Programs.Run(ctx, "cloud", c.Network.Cloud, args...)
 }
@@ -159,7 +163,11 @@ func (c *Cluster) StartFairlead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.Programs.Run(ctx, "manager", c.Network.Root, c.Config.Bin+"/manager", "--config="+managerConfig)
+	// As on a machine of AWS: the SDK finds what it needs in the metadata. Settings of this machine's user are not for it.
+	env := slices.DeleteFunc(os.Environ(), func(pair string) bool { return strings.HasPrefix(pair, "AWS_") })
+	env = append(env, "AWS_ENDPOINT_URL=http://"+network.Amazon, "AWS_EC2_METADATA_SERVICE_ENDPOINT=http://"+network.Amazon,
+		"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null")
+	c.Programs.RunWith(ctx, "manager", c.Network.Root, env, c.Config.Bin+"/manager", "--config="+managerConfig)
 	for _, n := range c.Nodes {
 		c.Programs.Run(ctx, "node-agent-"+n.Name, c.Network.Nodes[n.Name], c.Config.Bin+"/node-agent",
 			"--kubeconfig="+agent, "--node-name="+n.Name, "--config="+agentConfig)

@@ -92,7 +92,7 @@ func (c *Cluster) startKubelet(ctx context.Context, n network.Node) error {
 		return err
 	}
 	options := kubelet.Options{
-		Name: n.Name, NodeIPs: addresses(n),
+		Name: n.Name, NodeIPs: addresses(n), ProviderID: n.ProviderID(),
 		Labels:     map[string]string{corev1.LabelTopologyZone: n.Zone},
 		ConfigFile: c.nodePath(n, "kubelet.yaml"), Kubeconfig: kubeconfig, Socket: c.runtimeSocket(n),
 		Root: c.nodePath(n), ClientCAFile: c.authority.CAFile(),

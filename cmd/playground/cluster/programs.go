@@ -37,6 +37,11 @@ const tooOften = 3
 
 // Run starts a program in a namespace and starts it again whenever it ends, as long as ctx lasts.
 func (p *Programs) Run(ctx context.Context, name string, ns *network.Namespace, args ...string) {
+	p.RunWith(ctx, name, ns, nil, args...)
+}
+
+// RunWith is Run with an environment other than this process's; nil is this process's.
+func (p *Programs) RunWith(ctx context.Context, name string, ns *network.Namespace, env []string, args ...string) {
 	p.mu.Lock()
 	if p.programs == nil {
 		p.programs = map[string]*program{}
@@ -52,7 +57,7 @@ func (p *Programs) Run(ctx context.Context, name string, ns *network.Namespace, 
 		defer func() { _ = log.Close() }()
 		err = ns.Do(func() (err error) {
 			started, err = p.Table.Start(process.Spec{
-				Args: args, Files: []*os.File{nil, log, log},
+				Args: args, Env: env, Files: []*os.File{nil, log, log},
 			})
 			return err
 		})

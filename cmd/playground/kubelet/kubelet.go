@@ -23,6 +23,8 @@ type Options struct {
 	// Name is the node's name; Labels are added to the node (topology.kubernetes.io/zone, say).
 	Name   string
 	Labels map[string]string
+	// ProviderID by which a cloud knows the node; empty: none does.
+	ProviderID string
 	// NodeIPs are the node's addresses, the primary family first; the kubelet serves on all addresses, port 10250.
 	NodeIPs []string
 	// ConfigFile is where the caller writes what Config returns; Kubeconfig is the file of the node's credentials.
@@ -76,6 +78,7 @@ func Config(o Options) ([]byte, error) {
 		"staticPodPath":            "",
 		"clusterDNS":               o.ClusterDNS,
 		"clusterDomain":            o.ClusterDomain,
+		"providerID":               o.ProviderID,
 		"resolvConf":               "",
 		"authentication": map[string]any{
 			"anonymous": map[string]any{"enabled": false},

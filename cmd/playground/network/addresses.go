@@ -12,6 +12,9 @@ const (
 	// BalancerCIDRs are what the cloud gives its load balancers.
 	BalancerCIDRs = "198.51.100.0/24,fd00:198:51:100::/112"
 
+	// Amazon is where the emulated AWS is, at the cloud's router.
+	Amazon = "172.30.0.254:4566"
+
 	// APIServer is where the API server is, as every node and Pod reaches it.
 	APIServer     = "172.30.0.1"
 	APIServerPort = 6443
@@ -52,6 +55,14 @@ type Node struct {
 	// Addresses of the node on the node network, IPv4 first.
 	Addresses [2]netip.Prefix
 }
+
+// Instance is the node as the emulated AWS knows it.
+func (n Node) Instance() string {
+	return fmt.Sprintf("i-%08x", n.Addresses[0].Addr().As4()[3])
+}
+
+// ProviderID is what AWS's node controller would write.
+func (n Node) ProviderID() string { return "aws:///" + n.Zone + "/" + n.Instance() }
 
 // Namespace is the name of the node's namespace.
 func (n Node) Namespace() string { return "fl-" + n.Name }

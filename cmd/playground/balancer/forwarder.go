@@ -10,25 +10,25 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/fairlead/fairlead/cloud/fake"
+	"github.com/fairlead/fairlead/cloud/cloudtest/hardware"
 )
 
-// hardware implements fake.Hardware with nftables in the network namespace of the process.
-type hardware struct {
+// forwarder implements hardware.Hardware with nftables in the network namespace of the process.
+type forwarder struct {
 	checker *checker
 	rules   ruleWriter
 
 	mu        sync.Mutex
-	balancers []fake.Balancer
+	balancers []hardware.Balancer
 	written   []forward
 	started   bool
 }
 
-var _ fake.Hardware = (*hardware)(nil)
+var _ hardware.Hardware = (*forwarder)(nil)
 
-// newHardware removes what an earlier process left behind, and needs the rights to write nftables.
-func newHardware() (*hardware, error) {
-	h := &hardware{}
+// newForwarder removes what an earlier process left behind, and needs the rights to write nftables.
+func newForwarder() (*forwarder, error) {
+	h := &forwarder{}
 	if err := h.rules.clear(); err != nil {
 		return nil, fmt.Errorf("writing nftables (the process needs CAP_NET_ADMIN in its network namespace): %w", err)
 	}
@@ -40,8 +40,8 @@ func newHardware() (*hardware, error) {
 	return h, nil
 }
 
-// Program implements fake.Hardware.
-func (h *hardware) Program(_ context.Context, balancers []fake.Balancer) error {
+// Program implements hardware.Hardware.
+func (h *forwarder) Program(_ context.Context, balancers []hardware.Balancer) error {
 	h.mu.Lock()
 	h.balancers = balancers
 	h.mu.Unlock()
@@ -50,7 +50,7 @@ func (h *hardware) Program(_ context.Context, balancers []fake.Balancer) error {
 }
 
 // write brings the kernel to the balancers and the health there is now.
-func (h *hardware) write() error {
+func (h *forwarder) write() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	next := forwards(h.balancers, h.checker)
@@ -69,21 +69,21 @@ func (h *hardware) write() error {
 	return errors.Join(removeAddresses(next), dropFlows(before, next))
 }
 
-// Health implements fake.Hardware: healthy are the targets that answer, once the kernel sends to them.
-func (h *hardware) Health() []fake.TargetHealth {
+// Health implements hardware.Hardware: healthy are the targets that answer, once the kernel sends to them.
+func (h *forwarder) Health() []hardware.TargetHealth {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	used := map[fake.TargetHealth]bool{}
+	used := map[hardware.TargetHealth]bool{}
 	for _, f := range h.written {
 		for _, t := range f.targets {
-			used[fake.TargetHealth{Listener: f.address, Protocol: f.protocol, Target: t}] = true
+			used[hardware.TargetHealth{Listener: f.address, Protocol: f.protocol, Target: t}] = true
 		}
 	}
-	var result []fake.TargetHealth
+	var result []hardware.TargetHealth
 	for _, b := range h.balancers {
 		for _, l := range b.Listeners {
 			for _, t := range l.Targets {
-				health := fake.TargetHealth{Listener: l.Address, Protocol: l.Protocol, Target: t}
+				health := hardware.TargetHealth{Listener: l.Address, Protocol: l.Protocol, Target: t}
 				p := probeOf(l, t)
 				health.Healthy, health.Balancer = used[health] && h.checker.healthy(p), b.Name
 				health.Failed = h.checker.failed(p)
@@ -95,7 +95,7 @@ func (h *hardware) Health() []fake.TargetHealth {
 }
 
 // close ends the checks and removes everything from the kernel.
-func (h *hardware) close() {
+func (h *forwarder) close() {
 	h.checker.watch(nil)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -124,7 +124,7 @@ func (f forward) equal(g forward) bool {
 }
 
 // forwards turns balancers into what the kernel needs, by the health of the moment. Sorted.
-func forwards(balancers []fake.Balancer, checker *checker) []forward {
+func forwards(balancers []hardware.Balancer, checker *checker) []forward {
 	var result []forward
 	for _, b := range balancers {
 		for _, l := range b.Listeners {

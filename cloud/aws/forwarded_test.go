@@ -1,0 +1,116 @@
+package aws
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/aws/awstest"
+	"github.com/fairlead/fairlead/cloud/cloudtest/hardware"
+)
+
+// found is hardware that found something out.
+type found []hardware.TargetHealth
+
+func (*found) Program(context.Context, []hardware.Balancer) error { return nil }
+func (f *found) Health() []hardware.TargetHealth                  { return *f }
+
+// TestForwarded: what the emulator has its hardware do follows zones, the scheme, groups of clients and what listeners say; and
+// its hardware says how targets are.
+func TestForwarded(t *testing.T) {
+	options := awstest.Options{VPC: "vpc-0a1b2c3d", Public: netip.MustParsePrefix("192.0.2.0/24"), Inside: []netip.Prefix{netip.MustParsePrefix("172.30.0.0/16")}, Pace: 10}
+	for i, zone := range []string{"a", "b"} {
+		for j, role := range []string{"elb", "internal-elb"} {
+			options.Subnets = append(options.Subnets, awstest.Subnet{ID: fmt.Sprintf("subnet-%d%d", i, j), Zone: zone, CIDR: fmt.Sprintf("172.30.%d.0/24", 10*i+j),
+				CIDR6: fmt.Sprintf("fd00:%d:%d::/64", i, j), Tags: map[string]string{"kubernetes.io/role/" + role: "1"}})
+		}
+		options.Machines = append(options.Machines, awstest.Machine{ID: fmt.Sprintf("i-%017d", i+1), Subnet: fmt.Sprintf("subnet-%d1", i),
+			Address: netip.MustParseAddr(fmt.Sprintf("10.0.0.%d", i+1))})
+	}
+	external := map[string]string{"scheme": "internet-facing"}
+	cases := map[string]struct {
+		annotations map[string]string
+		ranges      []string
+		want        []string // protocol, address, where clients are, targets
+	}{
+		"zones": {external, nil, []string{"TCP 192.0.2.4:80 [] [10.0.0.1:30080]", "TCP 192.0.2.5:80 [] [10.0.0.2:30080]",
+			"UDP 192.0.2.4:53 [] [10.0.0.1:30053]", "UDP 192.0.2.5:53 [] [10.0.0.2:30053]"}},
+		"all zones": {map[string]string{"scheme": "internet-facing", "cross-zone-load-balancing-enabled": "true"}, nil,
+			[]string{"TCP 192.0.2.4:80 [] [10.0.0.1:30080 10.0.0.2:30080]", "TCP 192.0.2.5:80 [] [10.0.0.1:30080 10.0.0.2:30080]",
+				"UDP 192.0.2.4:53 [] [10.0.0.1:30053 10.0.0.2:30053]", "UDP 192.0.2.5:53 [] [10.0.0.1:30053 10.0.0.2:30053]"}},
+		"all zones of one port": {map[string]string{"scheme": "internet-facing", "subnets": "subnet-00", "target-group-attributes.80": "load_balancing.cross_zone.enabled=true"}, nil,
+			[]string{"TCP 192.0.2.4:80 [] [10.0.0.1:30080 10.0.0.2:30080]", "UDP 192.0.2.4:53 [] [10.0.0.1:30053]"}},
+		"internal": {map[string]string{"subnets": "subnet-01"}, nil, []string{"TCP 172.30.1.4:80 [172.30.0.0/16] [10.0.0.1:30080]", "UDP 172.30.1.4:53 [172.30.0.0/16] [10.0.0.1:30053]"}},
+		"clients": {map[string]string{"scheme": "internet-facing", "subnets": "subnet-00"}, []string{"203.0.113.0/24"},
+			[]string{"TCP 192.0.2.4:80 [203.0.113.0/24] [10.0.0.1:30080]", "UDP 192.0.2.4:53 [203.0.113.0/24] [10.0.0.1:30053]"}},
+		"clients inside": {map[string]string{"subnets": "subnet-01"}, []string{"172.30.4.0/24", "203.0.113.0/24"},
+			[]string{"TCP 172.30.1.4:80 [172.30.4.0/24] [10.0.0.1:30080]", "UDP 172.30.1.4:53 [172.30.4.0/24] [10.0.0.1:30053]"}},
+		"a prefix list": {map[string]string{"scheme": "internet-facing", "subnets": "subnet-00", "security-group-prefix-lists": "pl-01"}, nil,
+			[]string{"TCP 192.0.2.4:80 [255.255.255.255/32] [10.0.0.1:30080]", "UDP 192.0.2.4:53 [255.255.255.255/32] [10.0.0.1:30053]"}},
+		"what cannot be forwarded": {map[string]string{"scheme": "internet-facing", "subnets": "subnet-00", "ssl-cert": testCertificate, "proxy-protocol-per-target-group": "53"}, nil, nil},
+		"given": {map[string]string{"scheme": "internet-facing", "subnets": "subnet-00", "eip-allocations": "eipalloc-02", "disable-nlb-sg": "true"}, nil,
+			[]string{"TCP 198.51.100.2:80 [] [10.0.0.1:30080]", "UDP 198.51.100.2:53 [] [10.0.0.1:30053]"}},
+	}
+	for name, c := range cases {
+		server := awstest.New(options)
+		changed := 0
+		server.OnChange(func() { changed++ })
+		p := testProvider(server, unlimited)
+		s := spec("uid-1", 2)
+		s.Annotations = map[string]string{}
+		for key, value := range c.annotations {
+			s.Annotations[AnnotationPrefix+key] = value
+		}
+		for _, text := range c.ranges {
+			s.SourceRanges = append(s.SourceRanges, netip.MustParsePrefix(text))
+		}
+		observed := settled(t, p, s.Owner, &s).Observed
+		var got []string
+		balancers := server.Balancers()
+		for _, l := range balancers[0].Listeners {
+			if l.Protocol != "TCP" || l.HealthCheck.Interval.Seconds() == 1 { // ten times as often as every ten seconds
+				got = append(got, fmt.Sprint(l.Protocol, " ", l.Address, " ", l.SourceRanges, " ", l.Targets))
+			}
+		}
+		slices.Sort(got)
+		slices.Sort(c.want)
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%s: the hardware is to forward (-want +got):\n%s", name, diff)
+		}
+		if changed == 0 {
+			t.Errorf("%s: the hardware is not told", name)
+		}
+		if name == "zones" {
+			judged(t, server, p, observed)
+		}
+	}
+}
+
+// judged: one target answers, one does not, and the name leads to the zone of the first.
+func judged(t *testing.T, server *awstest.Server, p *Provider, observed []cloud.Resource) {
+	t.Helper()
+	a, b := netip.MustParseAddrPort("192.0.2.4:80"), netip.MustParseAddrPort("192.0.2.5:80")
+	server.SetHardware(&found{{Listener: a, Protocol: "TCP", Target: netip.MustParseAddrPort("10.0.0.1:30080"), Healthy: true},
+		{Listener: b, Protocol: "TCP", Target: netip.MustParseAddrPort("10.0.0.2:30080"), Failed: true}})
+	group := slices.IndexFunc(observed, func(r cloud.Resource) bool { return r.Name() == "TargetGroup/80" })
+	healths, err := p.TargetHealth(t.Context(), cloud.Owner{}, observed[group:group+1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(healths) != 2 || healths[0].Health != cloud.HealthHealthy || healths[1].Health != cloud.HealthUnhealthy {
+		t.Errorf("targets are %+v", healths)
+	}
+	name := cloud.Ingresses(observed)[0].Hostname
+	if got := server.Resolve(name); !slices.Equal(got, []netip.Addr{a.Addr()}) {
+		t.Errorf("the name leads to %v", got)
+	}
+	server.SetHardware(&found{})
+	if got := server.Resolve(name); !slices.Equal(got, []netip.Addr{a.Addr(), b.Addr()}) {
+		t.Errorf("with no healthy target the name leads to %v", got)
+	}
+}

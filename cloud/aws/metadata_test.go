@@ -1,0 +1,34 @@
+package aws
+
+import (
+	"net/http/httptest"
+	"testing"
+
+	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/aws/awstest"
+)
+
+// TestMetadata: with no configuration at all, credentials, region and VPC come from the metadata of the machine, and a
+// balancer is made over a socket.
+func TestMetadata(t *testing.T) {
+	server := awstest.New(awstest.Options{})
+	site := httptest.NewServer(server.Site())
+	t.Cleanup(site.Close)
+	for name, value := range map[string]string{
+		"AWS_ENDPOINT_URL": site.URL, "AWS_EC2_METADATA_SERVICE_ENDPOINT": site.URL, "AWS_EC2_METADATA_DISABLED": "",
+		"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_PROFILE": "", "AWS_REGION": "", "AWS_DEFAULT_REGION": "",
+		"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_SESSION_TOKEN": "", "AWS_WEB_IDENTITY_TOKEN_FILE": "",
+		"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "", "AWS_CONTAINER_CREDENTIALS_FULL_URI": "",
+	} {
+		t.Setenv(name, value)
+	}
+	p, err := New(cloud.Config{ClusterID: "cluster-a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := spec("uid-1", 1)
+	out, err := onePass(t, p, s, cloud.Options{})
+	if err != nil || len(out.Left.Operations) > 0 || len(cloud.Ingresses(out.Observed)) != 1 {
+		t.Errorf("the pass ended with %v and left %+v", err, out.Left)
+	}
+}
