@@ -74,8 +74,8 @@ var annotations = []annotation{
 		}},
 	{"name", "1 to 32 letters, digits, dashes", "made from the Service", "name of the balancer. Another one is another balancer",
 		func(a *cloud.Annotations, s *settings, key string) {
-			if a.String(key, &s.name); s.name != "" && (!nameForm.MatchString(s.name) || strings.HasPrefix(s.name, "internal-")) {
-				s.wrong(key, "%q is not 1 to 32 letters, digits and dashes, which begin otherwise than with internal-", s.name)
+			if a.String(key, &s.name); s.name != "" && (!nameForm.MatchString(s.name) || strings.HasPrefix(s.name, "internal-") || strings.HasPrefix(s.name, namePrefix)) {
+				s.wrong(key, "%q is not 1 to 32 letters, digits and dashes, which begin otherwise than with internal- or %s", s.name, namePrefix)
 			}
 		}},
 	{"internal", "`true`, `false`", "", "the older form of `scheme`, which counts where both are given",
@@ -111,8 +111,12 @@ var annotations = []annotation{
 		func(a *cloud.Annotations, s *settings, key string) {
 			ids(a, s, key, &s.elasticIPs, eipForm, "the id of an allocation")
 		}},
-	{"private-ipv4-addresses", "addresses", "AWS's", "addresses of an internal balancer, one for each of `subnets`", list(func(s *settings) *[]string { return &s.privateIPs })},
-	{"ipv6-addresses", "addresses", "AWS's", "IPv6 addresses, one for each of `subnets`", list(func(s *settings) *[]string { return &s.ipv6Addresses })},
+	{"private-ipv4-addresses", "addresses", "AWS's", "addresses of an internal balancer, one for each of `subnets`",
+		func(a *cloud.Annotations, s *settings, key string) { addressesOf(a, s, key, &s.privateIPs, cloud.IPv4) }},
+	{"ipv6-addresses", "addresses", "AWS's", "IPv6 addresses, one for each of `subnets`",
+		func(a *cloud.Annotations, s *settings, key string) {
+			addressesOf(a, s, key, &s.ipv6Addresses, cloud.IPv6)
+		}},
 	{"attributes", "`name=value,…`", "AWS's", "attributes of the balancer. `deletion_protection.enabled=true` is set, and never cleared", merge(func(s *settings) *map[string]string { return &s.balancerAttributes })},
 	{"target-group-attributes", "`name=value,…`", "AWS's", "attributes of all target groups", merge(func(s *settings) *map[string]string { return &s.groupAttributes })},
 	{"additional-resource-tags", "`name=value,…`", "", "tags on everything that is made", func(a *cloud.Annotations, s *settings, key string) {

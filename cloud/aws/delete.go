@@ -54,30 +54,59 @@ func (p *Provider) SyncTargets(ctx context.Context, changes []cloud.TargetChange
 // syncTargets adds first: a group is never emptied on the way to another one.
 func (p *Provider) syncTargets(ctx context.Context, change cloud.TargetChange, stop *error) error {
 	send := func(all []cloud.Target, call func([]types.TargetDescription) error) error {
+		var first error
 		for some := range slices.Chunk(all, targetsPerCall) {
+			err := p.sendTargets(ctx, some, call, stop)
 			if *stop != nil {
 				return *stop
 			}
-			if err := call(described(some)); err != nil {
-				if ctx.Err() != nil || p.Classify(err).Class == cloud.Throttled {
-					*stop = err
-				}
-				return err
+			if first == nil {
+				first = err
 			}
 		}
-		return nil
+		return first
 	}
 	arn := aws.String(change.Resource.ID)
-	if err := send(change.Add, func(some []types.TargetDescription) error {
+	added := send(change.Add, func(some []types.TargetDescription) error {
 		_, err := p.elb.RegisterTargets(ctx, &elb.RegisterTargetsInput{TargetGroupArn: arn, Targets: some})
 		return err
-	}); err != nil {
-		return err
+	})
+	// What does not run is no reason to send to what is to go, where others stay.
+	if stays := len(change.Resource.Targets) > len(change.Add); added != nil && (codeOf(added) != "InvalidTarget" || !stays) {
+		return added
 	}
-	return send(change.Remove, func(some []types.TargetDescription) error {
+	removed := send(change.Remove, func(some []types.TargetDescription) error {
 		_, err := p.elb.DeregisterTargets(ctx, &elb.DeregisterTargetsInput{TargetGroupArn: arn, Targets: some})
 		return err
 	})
+	if added != nil {
+		return added
+	}
+	return removed
+}
+
+// sendTargets makes one call. AWS refuses all of it for one instance that runs no more, whose node may be there for minutes
+// still: it is sent again in halves, so that the others come in. The error is the first one.
+func (p *Provider) sendTargets(ctx context.Context, some []cloud.Target, call func([]types.TargetDescription) error, stop *error) error {
+	if *stop != nil {
+		return *stop
+	}
+	err := call(described(some))
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil || p.Classify(err).Class == cloud.Throttled:
+		*stop = err
+		return err
+	case len(some) == 1 || codeOf(err) != "InvalidTarget" && codeOf(err) != "ValidationError":
+		return err
+	}
+	half := len(some) / 2
+	first := p.sendTargets(ctx, some[:half], call, stop)
+	if second := p.sendTargets(ctx, some[half:], call, stop); first == nil {
+		return second
+	}
+	return first
 }
 
 // described takes the ids of targets apart: an instance's id or an address, a colon, a port.

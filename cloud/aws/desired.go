@@ -77,6 +77,9 @@ func (p *Provider) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
 	if s.Region != "" && s.Region != p.region {
 		errs = append(errs, fmt.Errorf("parameter region: the manager is configured for %s, not %s", p.region, s.Region))
 	}
+	if s.name != "" && !p.caps.Adopt {
+		errs = append(errs, fmt.Errorf("annotation %sname: the manager looks at no other names than its own: set adopt to true in its configuration file of AWS", AnnotationPrefix))
+	}
 	ports, err := listen(spec, s)
 	errs = append(errs, err)
 	balancer := balancer(spec, s)
@@ -273,7 +276,8 @@ func checked(into map[string]string, spec cloud.Spec, c check, l listened) error
 	}
 	is := check{protocol: cmp.Or(c.protocol, standard.protocol), port: cmp.Or(c.port, standard.port), path: cmp.Or(c.path, standard.path),
 		codes: cmp.Or(c.codes, standard.codes), healthy: cmp.Or(c.healthy, standard.healthy), unhealthy: cmp.Or(c.unhealthy, standard.unhealthy),
-		timeout: cmp.Or(c.timeout, standard.timeout), interval: cmp.Or(c.interval, standard.interval)}
+		interval: cmp.Or(c.interval, standard.interval)}
+	is.timeout = cmp.Or(c.timeout, min(standard.timeout, is.interval))
 	if is.protocol == "tcp" {
 		is.path, is.codes = "", ""
 	}

@@ -117,6 +117,10 @@ func (s *settings) checkTags() {
 			s.wrong(AnnotationPrefix+"additional-resource-tags", "%q cannot be a tag", name)
 		}
 	}
+	// They are named in a tag of their own.
+	if all := strings.Join(slices.Collect(maps.Keys(s.tags)), keySeparator); len(all) > 256 {
+		s.wrong(AnnotationPrefix+"additional-resource-tags", "the names of tags are longer than 256 characters together (%d)", len(all))
+	}
 }
 
 func tagMap(list []types.Tag) map[string]string {

@@ -3,6 +3,7 @@ package aws
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -76,6 +77,21 @@ func ids(a *cloud.Annotations, s *settings, key string, into *[]string, form *re
 	if list != nil {
 		*into = list
 	}
+}
+
+// addressesOf reads addresses of one family in canonical form, or they would differ from what AWS shows.
+func addressesOf(a *cloud.Annotations, s *settings, key string, into *[]string, family cloud.Family) {
+	var list []string
+	a.List(key, &list)
+	for i, text := range list {
+		address, err := netip.ParseAddr(text)
+		if err != nil || address.Is4() != (family == cloud.IPv4) || address.Zone() != "" {
+			s.wrong(key, "%q is not an address of %s", text, family)
+			return
+		}
+		list[i] = address.String()
+	}
+	*into = list
 }
 
 func truth(a *cloud.Annotations, key string, into **bool) {

@@ -2,6 +2,7 @@ package aws
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -38,6 +39,8 @@ func TestAnnotations(t *testing.T) {
 			"LoadBalancer/main", addresses, "subnet-0b01=|172.30.16.9|,subnet-0b02=|172.30.17.9|"},
 		"IPv6 addresses": {map[string]string{"subnets": two, "ip-address-type": "dualstack", "ipv6-addresses": "2600:1f16:1:10::9,2600:1f16:1:11::9"},
 			"LoadBalancer/main", addresses, "subnet-0b01=||2600:1f16:1:10::9,subnet-0b02=||2600:1f16:1:11::9"},
+		"IPv6 addresses in another form": {map[string]string{"subnets": two, "ip-address-type": "dualstack", "ipv6-addresses": "2600:1F16:1:10:0::9,2600:1f16:1:11:0:0:0:9"},
+			"LoadBalancer/main", addresses, "subnet-0b01=||2600:1f16:1:10::9,subnet-0b02=||2600:1f16:1:11::9"},
 		"attributes":              {map[string]string{"attributes": "load_balancing.cross_zone.enabled=true"}, "LoadBalancer/main", "attribute.load_balancing.cross_zone.enabled", "true"},
 		"cross zone":              {map[string]string{"cross-zone-load-balancing-enabled": "true"}, "LoadBalancer/main", "attribute.load_balancing.cross_zone.enabled", "true"},
 		"deletion protection":     {map[string]string{"attributes": "deletion_protection.enabled=true"}, "LoadBalancer/main", "attribute.deletion_protection.enabled", "true"},
@@ -67,6 +70,7 @@ func TestAnnotations(t *testing.T) {
 		"unhealthy":              {map[string]string{"healthcheck-unhealthy-threshold": "6"}, "TargetGroup/80", checkUnhealthy, "6"},
 		"timeout":                {map[string]string{"healthcheck-timeout": "4"}, "TargetGroup/80", checkTimeout, "4"},
 		"interval":               {map[string]string{"healthcheck-interval": "30"}, "TargetGroup/80", checkInterval, "30"},
+		"timeout of an interval": {map[string]string{"healthcheck-interval": "5"}, "TargetGroup/80", checkTimeout, "5"},
 		"prefix lists":           {map[string]string{"security-group-prefix-lists": "pl-0a1b"}, "SecurityGroup/main", rules, "tcp 80-80 pl-0a1b,udp 53-53 pl-0a1b"},
 		"path MTU":               {map[string]string{"enable-icmp-for-path-mtu-discovery": "on"}, "SecurityGroup/main", rules, "icmp 3-4 0.0.0.0/0,tcp 80-80 0.0.0.0/0,udp 53-53 0.0.0.0/0"},
 		"no security group":      {map[string]string{"disable-nlb-sg": "true"}, "LoadBalancer/main", grouped, "false"},
@@ -91,6 +95,15 @@ func TestAnnotations(t *testing.T) {
 	}
 }
 
+// longTags are more than AWS can name in one tag.
+func longTags() string {
+	var all []string
+	for i := range 20 {
+		all = append(all, fmt.Sprintf("a-rather-long-name-%02d=x", i))
+	}
+	return strings.Join(all, ",")
+}
+
 // TestWrong: what is wrong is named, all of it at once, in one line, and targets are known all the same.
 func TestWrong(t *testing.T) {
 	cases := map[string]struct {
@@ -111,6 +124,10 @@ func TestWrong(t *testing.T) {
 		"two certificates":    {map[string]string{"ssl-cert": testCertificate + "," + testCertificate}, []string{"ssl-cert"}},
 		"timeout":             {map[string]string{"healthcheck-timeout": "20"}, []string{"the timeout (20) is longer than the interval (10)"}},
 		"client addresses":    {map[string]string{"target-group-attributes": "preserve_client_ip.enabled=false"}, []string{"port 53"}},
+		"tags' names":         {map[string]string{"additional-resource-tags": longTags()}, []string{"longer than 256 characters together"}},
+		"our name":            {map[string]string{"name": "fl-mine"}, []string{"name"}},
+		"private, not IPv4":   {map[string]string{"subnets": "subnet-0b01", "private-ipv4-addresses": "172.30.16.9|2600::1"}, []string{"is not an address of IPv4"}},
+		"IPv6 with a zone":    {map[string]string{"subnets": "subnet-0b01", "ip-address-type": "dualstack", "ipv6-addresses": "fe80::1%eth0"}, []string{"is not an address of IPv6"}},
 		"tag":                 {map[string]string{"additional-resource-tags": "fairlead.dev/owner=me"}, []string{"cannot be a tag"}},
 		"name":                {map[string]string{"name": "internal-mine"}, []string{"name"}},
 		"not here":            {map[string]string{"quic-enabled-ports": "443", "target-node-labels": "a=b"}, []string{"quic-enabled-ports", "target-node-labels"}},
