@@ -27,12 +27,14 @@ func Annotations() []cloud.AnnotationDoc {
 			Meaning: "attributes of the listener of one port, as in `listener-attributes.TCP-80`"})
 }
 
-// refuse reads an annotation that is known and cannot be had.
-func refuse(a *cloud.Annotations, s *settings, key string) {
-	var value string
-	if a.String(key, &value); value != "" {
-		s.wrong(key, "it is not supported yet: remove it")
-	}
+// unsupported is an annotation that is known and cannot be had, and what there is in its place.
+func unsupported(name, instead string) annotation {
+	return annotation{name, "", "", "refused: " + instead, func(a *cloud.Annotations, s *settings, key string) {
+		var value string
+		if a.String(key, &value); value != "" {
+			s.wrong(key, "it is not supported, remove it: %s", strings.ReplaceAll(instead, "`", ""))
+		}
+	}}
 }
 
 func word(field func(*settings) *string) func(*cloud.Annotations, *settings, string) {
@@ -196,8 +198,8 @@ var annotations = []annotation{
 		func(a *cloud.Annotations, s *settings, key string) { cloud.Enum(a, key, &s.pathMTU, "on", "off") }},
 	{"enable-tcp-udp-listener", "`true`, `false`", "`true`", "ports of one number that are TCP and UDP have one listener for both",
 		func(a *cloud.Annotations, s *settings, key string) { a.Bool(key, &s.tcpUDP) }},
-	{"target-node-labels", "", "", "refused: not supported yet", refuse},
-	{"minimum-load-balancer-capacity", "", "", "refused: not supported yet", refuse},
-	{"quic-enabled-ports", "", "", "refused: not supported yet", refuse},
-	{"multi-cluster-target-group", "", "", "refused: not supported yet", refuse},
+	unsupported("target-node-labels", "keep nodes out of all balancers by the label `node.kubernetes.io/exclude-from-external-load-balancers`"),
+	unsupported("minimum-load-balancer-capacity", "reserve capacity in AWS itself: what is reserved there is left alone"),
+	unsupported("quic-enabled-ports", "a port of UDP carries QUIC, without its connection ids being looked at"),
+	unsupported("multi-cluster-target-group", "a target group is one cluster's alone"),
 }
