@@ -2,8 +2,6 @@ package azure
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -11,6 +9,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
 
 	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/azure/deepcopy"
 )
 
 // balancerDocument says how a balancer is read and written. With the last rule it is deleted.
@@ -43,7 +42,7 @@ func (p *Provider) balancerDocument(name string) document[armnetwork.LoadBalance
 					SKU:        &armnetwork.LoadBalancerSKU{Name: new(armnetwork.LoadBalancerSKUNameStandard)},
 					Properties: &armnetwork.LoadBalancerPropertiesFormat{}}
 			}
-			return copied(lb)
+			return deepcopy.Of(lb)
 		},
 		store: func(ctx context.Context, next, was *armnetwork.LoadBalancer) (*armnetwork.LoadBalancer, outcome, error) {
 			match := absent
@@ -75,19 +74,6 @@ func (p *Provider) balancerDocument(name string) document[armnetwork.LoadBalance
 			return stateOf(lb.Properties.ProvisioningState)
 		},
 	}
-}
-
-// copied copies one of the SDK's values.
-func copied[T any](body *T) *T {
-	text, err := json.Marshal(body)
-	if err != nil {
-		panic(fmt.Sprintf("azure: %T cannot be written as JSON: %v", body, err)) // it came as JSON
-	}
-	other := new(T)
-	if err := json.Unmarshal(text, other); err != nil {
-		panic(fmt.Sprintf("azure: %T cannot be read from JSON: %v", body, err))
-	}
-	return other
 }
 
 // createRules finds a balancer for a Service's part and asks for it to be written.
@@ -182,12 +168,10 @@ func (p *Provider) submitRules(ctx context.Context, v *view, owner cloud.Owner, 
 			case of != owner.ClusterID:
 				return false, cloud.Errorf(cloud.Conflict, "the load balancer %s is not this cluster's", balancer)
 			}
-			before := copied(lb.Properties)
-			pt.put(p.config, lb)
-			if len(lb.Properties.LoadBalancingRules) > maxRules && len(lb.Properties.LoadBalancingRules) > len(before.LoadBalancingRules) {
-				lb.Properties = before
-				return false, cloud.Errorf(cloud.Quota, "balancer %s is full: it would have more than %d rules", balancer, maxRules)
+			if after := len(lb.Properties.LoadBalancingRules) + pt.adds(lb); after > maxRules && pt.adds(lb) > 0 {
+				return false, cloud.Errorf(cloud.Quota, "balancer %s is full: it would have %d rules, and can have %d", balancer, after, maxRules)
 			}
+			pt.put(p.config, lb)
 			return true, nil
 		}})
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
 
 	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/azure/deepcopy"
 )
 
 // groupDocument says how the security group is read and written. It is somebody else's: never made, never deleted.
@@ -33,7 +34,7 @@ func (p *Provider) groupDocument() document[armnetwork.SecurityGroup] {
 			if group == nil {
 				return &armnetwork.SecurityGroup{Properties: &armnetwork.SecurityGroupPropertiesFormat{}}
 			}
-			return copied(group)
+			return deepcopy.Of(group)
 		},
 		store: func(ctx context.Context, next, was *armnetwork.SecurityGroup) (*armnetwork.SecurityGroup, outcome, error) {
 			if was == nil {

@@ -82,6 +82,15 @@ func partName(owner cloud.Owner, family, frontend string) string {
 	return fmt.Sprintf("fl-%s-%s-%s", owner.ServiceUID, family, hash(6, frontend))
 }
 
+// isOf reports whether a rule or a probe of that name is of the part.
+func isOf(name, part string) bool {
+	if !strings.HasPrefix(name, part+"-") {
+		return false
+	}
+	m := rulePattern.FindStringSubmatch(name)
+	return m != nil && m[1] == part
+}
+
 // partID is the id of a Service's part of a balancer: there is no such id in Azure.
 func partID(balancer, part string) string { return balancer + "#" + part }
 

@@ -113,6 +113,17 @@ func partOf(owner cloud.Owner, desired cloud.Resource) (*part, error) {
 	return pt, nil
 }
 
+// adds is how many rules the balancer has more once the part is in it.
+func (pt *part) adds(lb *armnetwork.LoadBalancer) int {
+	more := len(pt.rules)
+	for _, r := range lb.Properties.LoadBalancingRules {
+		if isOf(value(r.Name), pt.name) {
+			more--
+		}
+	}
+	return more
+}
+
 // put writes the part into a balancer.
 func (pt *part) put(config Config, lb *armnetwork.LoadBalancer) {
 	p := lb.Properties
@@ -208,14 +219,8 @@ func drop(lb *armnetwork.LoadBalancer, name string) bool {
 
 func dropRules(p *armnetwork.LoadBalancerPropertiesFormat, name string) bool {
 	before := len(p.LoadBalancingRules) + len(p.Probes)
-	p.LoadBalancingRules = slices.DeleteFunc(p.LoadBalancingRules, func(r *armnetwork.LoadBalancingRule) bool {
-		m := rulePattern.FindStringSubmatch(value(r.Name))
-		return m != nil && m[1] == name
-	})
-	p.Probes = slices.DeleteFunc(p.Probes, func(r *armnetwork.Probe) bool {
-		m := rulePattern.FindStringSubmatch(value(r.Name))
-		return m != nil && m[1] == name
-	})
+	p.LoadBalancingRules = slices.DeleteFunc(p.LoadBalancingRules, func(r *armnetwork.LoadBalancingRule) bool { return isOf(value(r.Name), name) })
+	p.Probes = slices.DeleteFunc(p.Probes, func(r *armnetwork.Probe) bool { return isOf(value(r.Name), name) })
 	return len(p.LoadBalancingRules)+len(p.Probes) != before
 }
 

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
+
+	"github.com/fairlead/fairlead/cloud/azure/deepcopy"
 )
 
 // named is one item of a list of a resource.
@@ -312,7 +314,7 @@ func checkPorts(id string, r *armnetwork.LoadBalancingRulePropertiesFormat, inte
 }
 
 func stampBalancer(t *thing) any {
-	lb := clone(t.body.(*armnetwork.LoadBalancer))
+	lb := deepcopy.Of(t.body.(*armnetwork.LoadBalancer))
 	lb.ID, lb.Name, lb.Type, lb.Etag = new(t.path.id()), new(t.path.name), new("Microsoft.Network/loadBalancers"), new(t.etag)
 	p := lb.Properties
 	p.ProvisioningState = new(t.state)
@@ -351,7 +353,7 @@ func childOfBalancer(t *thing, p path, text []byte) (any, *Refusal) {
 		return nil, r
 	}
 	pool.Name = new(p.childName)
-	lb := clone(t.body.(*armnetwork.LoadBalancer))
+	lb := deepcopy.Of(t.body.(*armnetwork.LoadBalancer))
 	list := lb.Properties.BackendAddressPools
 	i := slices.IndexFunc(list, func(b *armnetwork.BackendAddressPool) bool { return strings.EqualFold(value(b.Name), p.childName) })
 	if i < 0 {

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
+
+	"github.com/fairlead/fairlead/cloud/azure/deepcopy"
 )
 
 // Limits of a security group.
@@ -127,7 +129,7 @@ func isPortRange(text string) bool {
 }
 
 func stampGroup(t *thing) any {
-	group := clone(t.body.(*armnetwork.SecurityGroup))
+	group := deepcopy.Of(t.body.(*armnetwork.SecurityGroup))
 	group.ID, group.Name, group.Type, group.Etag = new(t.path.id()), new(t.path.name), new("Microsoft.Network/networkSecurityGroups"), new(t.etag)
 	group.Properties.ProvisioningState = new(t.state)
 	for _, rule := range group.Properties.SecurityRules {

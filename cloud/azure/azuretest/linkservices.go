@@ -2,6 +2,8 @@ package azuretest
 
 import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
+
+	"github.com/fairlead/fairlead/cloud/azure/deepcopy"
 )
 
 func acceptLinkService(c *Cloud, t, before *thing) *Refusal {
@@ -71,7 +73,7 @@ func (c *Cloud) linkedBy(frontend string) string {
 }
 
 func stampLinkService(t *thing) any {
-	service := clone(t.body.(*armnetwork.PrivateLinkService))
+	service := deepcopy.Of(t.body.(*armnetwork.PrivateLinkService))
 	service.ID, service.Name, service.Etag = new(t.path.id()), new(t.path.name), new(t.etag)
 	service.Properties.ProvisioningState = new(t.state)
 	return service

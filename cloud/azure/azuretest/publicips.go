@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
+
+	"github.com/fairlead/fairlead/cloud/azure/deepcopy"
 )
 
 // kinds of resources, in no order that counts. Set by init, since they refer to each other.
@@ -207,7 +209,7 @@ func (c *Cloud) user(id string) string {
 }
 
 func stampPublicIP(t *thing) any {
-	ip := clone(t.body.(*armnetwork.PublicIPAddress))
+	ip := deepcopy.Of(t.body.(*armnetwork.PublicIPAddress))
 	ip.ID, ip.Name, ip.Type, ip.Etag = new(t.path.id()), new(t.path.name), new("Microsoft.Network/publicIPAddresses"), new(t.etag)
 	ip.Properties.ProvisioningState = new(t.state)
 	return ip
@@ -229,7 +231,7 @@ func acceptPrefix(_ *Cloud, t, _ *thing) *Refusal {
 }
 
 func stampPrefix(t *thing) any {
-	prefix := clone(t.body.(*armnetwork.PublicIPPrefix))
+	prefix := deepcopy.Of(t.body.(*armnetwork.PublicIPPrefix))
 	prefix.ID, prefix.Name, prefix.Etag = new(t.path.id()), new(t.path.name), new(t.etag)
 	prefix.Properties.ProvisioningState = new(t.state)
 	return prefix
@@ -254,7 +256,7 @@ func (c *Cloud) SetAddress(name, address string) error {
 		return fmt.Errorf("there is no public address %s: %d", name, http.StatusNotFound)
 	}
 	next := *t
-	ip := clone(t.body.(*armnetwork.PublicIPAddress))
+	ip := deepcopy.Of(t.body.(*armnetwork.PublicIPAddress))
 	ip.Properties.IPAddress = new(address)
 	next.body, next.text = ip, nil
 	c.things[key(id)] = &next

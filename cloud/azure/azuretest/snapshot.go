@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
+
+	"github.com/fairlead/fairlead/cloud/azure/deepcopy"
 )
 
 // Snapshot describes what there is, one line for each thing and for each part of one, sorted, without what the service
@@ -68,7 +70,7 @@ func (c *Cloud) describe(t *thing) []string {
 		}
 	case *armnetwork.SecurityGroup:
 		for _, rule := range body.Properties.SecurityRules {
-			described := clone(rule)
+			described := deepcopy.Of(rule)
 			described.Properties.Priority = nil
 			if to := described.Properties.DestinationAddressPrefix; to != nil {
 				described.Properties.DestinationAddressPrefix = new(c.nameOf(*to))
@@ -76,7 +78,7 @@ func (c *Cloud) describe(t *thing) []string {
 			lines = append(lines, line("security rule %s", plain(described)))
 		}
 	case *armnetwork.PrivateLinkService:
-		p := clone(body.Properties)
+		p := deepcopy.Of(body.Properties)
 		lines = append(lines, line("private link service %s %s", tagText(body.Tags), plain(p)))
 	}
 	return lines
