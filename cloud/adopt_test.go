@@ -84,6 +84,18 @@ func TestDiffOfWhatIsLent(t *testing.T) {
 	}
 }
 
+// TestLetGoOfAllTargets: for a cloud that takes the whole list, what is let go has none left.
+func TestLetGoOfAllTargets(t *testing.T) {
+	plan, err := Diff(us, nil, []Resource{have("S", "1", lent("s-1"), targets("x"))}, v1alpha1.ReplacementRecreate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes := plan.TargetChanges(us)
+	if len(changes) != 1 || len(changes[0].Remove) != 1 || len(changes[0].Resource.Targets) != 0 {
+		t.Errorf("let go, its targets are changed to %+v", changes)
+	}
+}
+
 func TestPlanAdoption(t *testing.T) {
 	desired := []Resource{want("A", "1"), want("L", "80", on("A", "1", true))}
 	found := func(edit func(*Adoptable), edits ...func(*Resource)) []Adoptable {

@@ -67,7 +67,9 @@ func (d *differ) removeRest() {
 	// to its end they are still those from before. Those of what is Shared are others', too, or are by now.
 	for _, r := range d.letGo {
 		if len(r.Targets) > 0 && !r.Shared && !stray(d.owner, d.observed, r) {
-			d.plan.Operations = append(d.plan.Operations, Operation{Action: ActionSyncTargets, Resource: *r, Remove: r.Targets,
+			emptied := *r
+			emptied.Targets = nil // what it is to have afterwards, for a cloud that takes the whole list
+			d.plan.Operations = append(d.plan.Operations, Operation{Action: ActionSyncTargets, Resource: emptied, Remove: r.Targets,
 				Reason: fmt.Sprintf("targets +0 -%d", len(r.Targets))})
 		}
 	}
