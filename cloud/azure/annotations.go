@@ -34,6 +34,7 @@ var Annotations = []cloud.AnnotationDoc{
 	{Key: prefix + "pls-name", Values: "a name", Default: "made of the Service's", Meaning: "Its name."},
 	{Key: prefix + "pls-ip-configuration-subnet", Values: "a subnet's name", Default: "that of the frontend", Meaning: "Subnet of its addresses."},
 	{Key: prefix + "pls-ip-configuration-ip-address-count", Values: "1 to 8", Default: "1", Meaning: "How many addresses it has."},
+	{Key: prefix + "pls-ip-configuration-ip-address", Values: "10.0.0.8 10.0.0.9", Default: "Azure chooses", Meaning: "Its first addresses, separated by spaces."},
 	{Key: prefix + "pls-fqdns", Values: "a b", Default: "", Meaning: "Names that stand for it, separated by spaces."},
 	{Key: prefix + "pls-proxy-protocol", Values: "`true`, `false`", Default: "false", Meaning: "Send the proxy protocol's header first."},
 	{Key: prefix + "pls-visibility", Values: "`*` or subscriptions, separated by spaces", Default: "", Meaning: "Who may see it."},

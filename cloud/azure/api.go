@@ -20,7 +20,7 @@ type network interface {
 	Balancer(ctx context.Context, name string) (*armnetwork.LoadBalancer, error)
 	PutBalancer(ctx context.Context, lb *armnetwork.LoadBalancer, match string) (*armnetwork.LoadBalancer, outcome, error)
 	DeleteBalancer(ctx context.Context, name, match string) error
-	PutPool(ctx context.Context, balancer string, pool *armnetwork.BackendAddressPool) error
+	PutPool(ctx context.Context, balancer string, pool *armnetwork.BackendAddressPool) (*armnetwork.BackendAddressPool, error)
 
 	PublicIPs(ctx context.Context) ([]*armnetwork.PublicIPAddress, error)
 	PublicIP(ctx context.Context, group, name string) (*armnetwork.PublicIPAddress, error)
@@ -156,9 +156,13 @@ func (c *client) DeleteBalancer(ctx context.Context, name, match string) error {
 	return refused(err)
 }
 
-func (c *client) PutPool(ctx context.Context, balancer string, pool *armnetwork.BackendAddressPool) error {
-	_, err := c.pools.BeginCreateOrUpdate(ctx, c.config.ResourceGroup, balancer, *pool.Name, *pool, nil)
-	return refused(err)
+func (c *client) PutPool(ctx context.Context, balancer string, pool *armnetwork.BackendAddressPool) (*armnetwork.BackendAddressPool, error) {
+	var raw *http.Response
+	_, err := c.pools.BeginCreateOrUpdate(policy.WithCaptureResponse(ctx, &raw), c.config.ResourceGroup, balancer, *pool.Name, *pool, nil)
+	if err != nil {
+		return nil, refused(err)
+	}
+	return written[armnetwork.BackendAddressPool](raw)
 }
 
 func (c *client) PublicIPs(ctx context.Context) ([]*armnetwork.PublicIPAddress, error) {

@@ -49,8 +49,7 @@ func (p *Provider) balancerDocument(name string) document[armnetwork.LoadBalance
 			if was != nil {
 				match = value(was.Etag)
 			}
-			rest := next.Properties
-			if was != nil && len(rest.LoadBalancingRules)+len(rest.OutboundRules)+len(rest.InboundNatRules) == 0 {
+			if was != nil && tag(next.Tags, tagCluster) != "" && empty(next.Properties) {
 				if err := p.network.DeleteBalancer(ctx, name, match); err != nil {
 					return nil, nil, err
 				}
@@ -74,6 +73,12 @@ func (p *Provider) balancerDocument(name string) document[armnetwork.LoadBalance
 			return stateOf(lb.Properties.ProvisioningState)
 		},
 	}
+}
+
+// empty reports whether nothing is left in a balancer, of ours or of others.
+func empty(p *armnetwork.LoadBalancerPropertiesFormat) bool {
+	return len(p.FrontendIPConfigurations)+len(p.BackendAddressPools)+len(p.LoadBalancingRules)+len(p.Probes)+len(p.OutboundRules)+
+		len(p.InboundNatRules)+len(p.InboundNatPools) == 0
 }
 
 // createRules finds a balancer for a Service's part and asks for it to be written.
@@ -109,7 +114,7 @@ func (p *Provider) choose(v *view, owner cloud.Owner, pt *part) (string, error) 
 		}
 		if hasFrontend(lb, pt.frontend) {
 			if len(lb.Properties.LoadBalancingRules)+coming+len(pt.rules) > maxRules {
-				return "", cloud.Errorf(cloud.Quota, "balancer %s, which has the address of the group, is full: %d rules", name, maxRules)
+				return "", full(name, len(lb.Properties.LoadBalancingRules)+coming+len(pt.rules))
 			}
 			return name, nil
 		}
@@ -133,14 +138,20 @@ func (p *Provider) choose(v *view, owner cloud.Owner, pt *part) (string, error) 
 	}
 }
 
+// full is the error of a part for which its balancer has no room. It cannot move: its address would be in two places.
+func full(balancer string, rules int) error {
+	return cloud.Errorf(cloud.Quota, "balancer %s is full: it would have %d rules, and can have %d: have the Service, or its group, ask for fewer ports, "+
+		"or move some to another Service, which gets another balancer; deleted and made anew, this one does, too", balancer, rules, maxRules)
+}
+
 func hasFrontend(lb *armnetwork.LoadBalancer, name string) bool {
 	return slices.ContainsFunc(lb.Properties.FrontendIPConfigurations, func(f *armnetwork.FrontendIPConfiguration) bool { return value(f.Name) == name })
 }
 
 // submitRules asks for a Service's part to be as desired.
 func (p *Provider) submitRules(ctx context.Context, v *view, owner cloud.Owner, desired cloud.Resource) error {
-	balancer, _, ok := splitPart(desired.ID)
-	if !ok {
+	balancer := p.config.locate(desired.ID).balancer
+	if balancer == "" {
 		return cloud.Errorf(cloud.NotFound, "%s is no part of a balancer", desired.ID)
 	}
 	w := p.writer(balancer)
@@ -169,7 +180,7 @@ func (p *Provider) submitRules(ctx context.Context, v *view, owner cloud.Owner, 
 				return false, cloud.Errorf(cloud.Conflict, "the load balancer %s is not this cluster's", balancer)
 			}
 			if after := len(lb.Properties.LoadBalancingRules) + pt.adds(lb); after > maxRules && pt.adds(lb) > 0 {
-				return false, cloud.Errorf(cloud.Quota, "balancer %s is full: it would have %d rules, and can have %d", balancer, after, maxRules)
+				return false, full(balancer, after)
 			}
 			pt.put(p.config, lb)
 			return true, nil
@@ -201,11 +212,14 @@ func (p *Provider) publicIP(v *view, pt *part, desired cloud.Resource) (string, 
 }
 
 func (p *Provider) deleteRules(ctx context.Context, v *view, owner cloud.Owner, observed cloud.Resource) error {
-	balancer, name, ok := splitPart(observed.ID)
-	if !ok {
+	at := p.config.locate(observed.ID)
+	if at.frontend != "" {
+		return p.deleteHeld(ctx, v, owner, observed)
+	}
+	if at.balancer == "" {
 		return nil
 	}
-	w := p.writer(balancer)
+	w := p.writer(at.balancer)
 	if v.find(KindRules, observed.ID) == nil {
 		if !w.withdraw(changeKey(observed)) && w.wants(changeKey(observed)) {
 			return waiting(observed.Name()) // it is being written now
@@ -218,6 +232,6 @@ func (p *Provider) deleteRules(ctx context.Context, v *view, owner cloud.Owner, 
 			if tag(lb.Tags, tagCluster) != owner.ClusterID {
 				return false, nil
 			}
-			return drop(lb, name), nil
+			return drop(lb, at.part), nil
 		}})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -25,6 +26,8 @@ type Config struct {
 	// ResourceGroup that load balancers and public addresses are made in.
 	ResourceGroup string `json:"resourceGroup"`
 	Location      string `json:"location"`
+	// PublicIPZones are the availability zones of public addresses that are made, such as 1, 2 and 3. None: Azure chooses.
+	PublicIPZones []string `json:"publicIPZones,omitempty"`
 	// VnetName is the network of the nodes, in VnetResourceGroup, or else in ResourceGroup.
 	VnetName          string `json:"vnetName"`
 	VnetResourceGroup string `json:"vnetResourceGroup,omitempty"`
@@ -73,6 +76,23 @@ func readConfig(file []byte) (Config, error) {
 	}
 	if _, ok := environments[c.Cloud]; !ok {
 		mistakes = append(mistakes, fmt.Errorf("cloud: %q is not one of AzurePublicCloud, AzureChinaCloud, AzureUSGovernmentCloud", c.Cloud))
+	}
+	for _, zone := range c.PublicIPZones {
+		if zone == "" || strings.Trim(zone, "0123456789") != "" {
+			mistakes = append(mistakes, fmt.Errorf("publicIPZones: %q is no zone: write numbers, such as \"1\"", zone))
+		}
+	}
+	for _, name := range []struct {
+		member, value string
+		pattern       *regexp.Regexp
+	}{
+		{"resourceGroup", c.ResourceGroup, groupPattern}, {"vnetResourceGroup", c.VnetResourceGroup, groupPattern},
+		{"securityGroupResourceGroup", c.SecurityGroupResourceGroup, groupPattern}, {"vnetName", c.VnetName, namePattern},
+		{"subnetName", c.SubnetName, namePattern}, {"securityGroupName", c.SecurityGroupName, namePattern},
+	} {
+		if name.value != "" && !name.pattern.MatchString(name.value) {
+			mistakes = append(mistakes, fmt.Errorf("%s: Azure has no name like %q", name.member, name.value))
+		}
 	}
 	ways := 0
 	for _, used := range []bool{c.AADClientSecret != "", c.UseFederatedWorkloadIdentityExtension, c.UseManagedIdentityExtension} {

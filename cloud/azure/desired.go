@@ -145,7 +145,7 @@ func wantedSecurity(spec cloud.Spec, s settings, family cloud.Family) (cloud.Res
 		}
 		ports[what], every = append(ports[what], number), append(every, number)
 	}
-	r.Attributes = map[string]string{"sources": cloud.List(sources), "destination": destination, "deny": ""}
+	r.Attributes = map[string]string{"sources": cloud.List(sources), "destination": destination, "deny": "", "provisioned": "true"}
 	for _, what := range []string{"tcp", "udp", "all"} {
 		r.Attributes[what] = ""
 		if len(sources) > 0 {
@@ -170,7 +170,7 @@ func pairs(tags map[string]string) string {
 func wantedLink(s settings) cloud.Resource {
 	return cloud.Resource{Kind: KindLinkService, Key: "ipv4", Immutable: []string{"name"}, Fixed: true,
 		DependsOn: []cloud.Ref{{Kind: KindRules, Key: "ipv4"}},
-		Attributes: map[string]string{"name": s.link.name, "subnet": s.link.subnet, "count": strconv.Itoa(s.link.count),
+		Attributes: map[string]string{"name": s.link.name, "subnet": s.link.subnet, "count": strconv.Itoa(s.link.count), "addresses": cloud.List(s.link.addresses),
 			"fqdns": cloud.List(s.link.fqdns), "visibility": cloud.List(s.link.visibility), "autoApproval": cloud.List(s.link.autoApproval),
 			"proxyProtocol": strconv.FormatBool(s.link.proxyProtocol)}}
 }

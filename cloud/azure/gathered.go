@@ -82,3 +82,11 @@ func (w *writer[D]) wants(key string) bool {
 	c := w.changes[key]
 	return w.failed[key] != nil || c != nil && (c.phase != settling || w.works(w.known()))
 }
+
+// holds reports whether a mark is gathered for the part.
+func (w *writer[D]) holds(key string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c := w.changes[key]
+	return c != nil && c.marks && c.phase == gathered
+}

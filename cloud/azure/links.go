@@ -17,12 +17,19 @@ import (
 func (v *view) observedLink(link *armnetwork.PrivateLinkService, others []cloud.Resource) cloud.Resource {
 	p := link.Properties
 	r := cloud.Resource{Kind: KindLinkService, Key: tag(link.Tags, tagKey), ID: value(link.ID), State: stateOf(p.ProvisioningState),
-		Owners: ownersOf(link.Tags), Attributes: map[string]string{"name": tag(link.Tags, tagLink), "subnet": "",
+		Owners: ownersOf(link.Tags), Attributes: map[string]string{"name": tag(link.Tags, tagLink), "subnet": "", "addresses": "",
 			"count": strconv.Itoa(len(p.IPConfigurations)), "fqdns": cloud.List(either(nil, p.Fqdns)), "visibility": "", "autoApproval": "",
 			"proxyProtocol": strconv.FormatBool(value(p.EnableProxyProtocol))}}
 	if len(p.IPConfigurations) > 0 && p.IPConfigurations[0].Properties.Subnet != nil {
 		r.Attributes["subnet"] = lastPart(value(p.IPConfigurations[0].Properties.Subnet.ID))
 	}
+	var static []string
+	for _, ip := range p.IPConfigurations {
+		if value(ip.Properties.PrivateIPAllocationMethod) == armnetwork.IPAllocationMethodStatic {
+			static = append(static, value(ip.Properties.PrivateIPAddress))
+		}
+	}
+	r.Attributes["addresses"] = cloud.List(static)
 	if p.Visibility != nil {
 		r.Attributes["visibility"] = cloud.List(either(nil, p.Visibility.Subscriptions))
 	}
@@ -32,8 +39,7 @@ func (v *view) observedLink(link *armnetwork.PrivateLinkService, others []cloud.
 	for _, f := range p.LoadBalancerFrontendIPConfigurations {
 		for i := range others {
 			rules := &others[i]
-			balancer, _, _ := strings.Cut(rules.ID, "#")
-			if rules.Kind == KindRules && strings.EqualFold(balancer+"/frontendIPConfigurations/"+rules.Attributes["frontend"], value(f.ID)) {
+			if rules.Kind == KindRules && strings.EqualFold(frontendOf(rules), value(f.ID)) {
 				r.DependsOn = []cloud.Ref{{Kind: KindRules, Key: rules.Key, ID: rules.ID}}
 			}
 		}
@@ -49,14 +55,13 @@ func (p *Provider) writeLink(ctx context.Context, v *view, owner cloud.Owner, de
 	if i < 0 {
 		return nil, waiting(desired.Name())
 	}
-	balancer, _, _ := strings.Cut(desired.DependsOn[0].ID, "#")
 	link := &armnetwork.PrivateLinkService{Name: new(linkName(owner, desired)), Location: new(p.config.Location),
 		Tags: map[string]*string{tagCluster: new(owner.ClusterID), tagKey: new(desired.Key), tagService: new(owner.Namespace + "/" + owner.Name),
 			tagLink: new(desired.Attributes["name"]), tagOwner + owner.ServiceUID: new(owner.ClusterID)},
 		Properties: &armnetwork.PrivateLinkServiceProperties{EnableProxyProtocol: new(desired.Attributes["proxyProtocol"] == "true"),
 			Fqdns: pointers(cloud.SplitList(desired.Attributes["fqdns"])),
 			LoadBalancerFrontendIPConfigurations: []*armnetwork.FrontendIPConfiguration{
-				{ID: new(balancer + "/frontendIPConfigurations/" + v.resources[i].Attributes["frontend"])}}}}
+				{ID: new(frontendOf(&v.resources[i]))}}}}
 	if list := cloud.SplitList(desired.Attributes["visibility"]); len(list) > 0 {
 		link.Properties.Visibility = &armnetwork.PrivateLinkServicePropertiesVisibility{Subscriptions: pointers(list)}
 	}
@@ -67,11 +72,16 @@ func (p *Provider) writeLink(ctx context.Context, v *view, owner cloud.Owner, de
 	if err != nil {
 		return nil, cloud.Errorf(cloud.UserError, "reading the number of addresses of %s: %w", desired.Name(), err)
 	}
+	static := cloud.SplitList(desired.Attributes["addresses"])
 	for n := range count {
-		link.Properties.IPConfigurations = append(link.Properties.IPConfigurations, &armnetwork.PrivateLinkServiceIPConfiguration{
+		ip := &armnetwork.PrivateLinkServiceIPConfiguration{
 			Name: new("ip-" + strconv.Itoa(n+1)), Properties: &armnetwork.PrivateLinkServiceIPConfigurationProperties{Primary: new(n == 0),
 				PrivateIPAllocationMethod: new(armnetwork.IPAllocationMethodDynamic), PrivateIPAddressVersion: new(armnetwork.IPVersionIPv4),
-				Subnet: &armnetwork.Subnet{ID: new(p.config.subnetID(desired.Attributes["subnet"]))}}})
+				Subnet: &armnetwork.Subnet{ID: new(p.config.subnetID(desired.Attributes["subnet"]))}}}
+		if n < len(static) {
+			ip.Properties.PrivateIPAllocationMethod, ip.Properties.PrivateIPAddress = new(armnetwork.IPAllocationMethodStatic), new(static[n])
+		}
+		link.Properties.IPConfigurations = append(link.Properties.IPConfigurations, ip)
 	}
 	after, err := p.network.PutLinkService(ctx, link, match)
 	if err != nil {

@@ -91,9 +91,26 @@ func workers(t *testing.T, p cloud.Provider, n int, specs []cloud.Spec, gone boo
 
 // TestManyServices: 500 Services of one port each come up, follow a node that is added, and go, four passes at a time, on as
 // many balancers as their rules need and in few writes of each. Each call takes time, and Azure goes on for seconds after it.
-func TestManyServices(t *testing.T) {
+func TestManyServices(t *testing.T) { manyServices(t, 500, service) }
+
+// TestManyOfFourRules: the same for Services of two ports and two families, with as many rules.
+func TestManyOfFourRules(t *testing.T) {
+	manyServices(t, 124, func(n, nodes int) cloud.Spec {
+		spec := service(n, nodes)
+		spec.Families = []cloud.Family{cloud.IPv4, cloud.IPv6}
+		second := spec.Ports[0]
+		second.Port, second.NodePort = 443, 30443
+		spec.Ports = append(spec.Ports, second)
+		return spec
+	})
+}
+
+func manyServices(t *testing.T, services int, service func(n, nodes int) cloud.Spec) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		const services, perBalancer, most = 500, 250, 20
+		const perBalancer, most = 250, 20
+		size := len(service(0, 1).Ports) * len(service(0, 1).Families)
+		full := perBalancer / len(service(0, 1).Ports) * len(service(0, 1).Ports)
 		c := network(t, azuretest.Options{Slow: 3 * time.Second})
 		empty := c.Snapshot()
 		count := &calls{}
@@ -111,8 +128,8 @@ func TestManyServices(t *testing.T) {
 		start := time.Now()
 		workers(t, p, 4, specs, false)
 		balancers, rules := c.Count("loadBalancers")
-		if balancers != services/perBalancer || rules != perBalancer {
-			t.Errorf("%d balancers, the fullest with %d rules; want %d with %d", balancers, rules, services/perBalancer, perBalancer)
+		if want := (services*size + full - 1) / full; balancers != want || rules != full {
+			t.Errorf("%d balancers, the fullest with %d rules; want %d with %d", balancers, rules, want, full)
 		}
 		t.Logf("%d Services after %v: %v", services, time.Since(start), count.seen)
 		atMost(t, count, "PUT fl-", most)
@@ -123,12 +140,20 @@ func TestManyServices(t *testing.T) {
 		count.seen = nil
 		var changes []cloud.TargetChange
 		for i, spec := range more {
-			changes = append(changes, targetChange(t, p, specs[i].Owner, spec))
+			changes = append(changes, targetChanges(t, p, specs[i].Owner, spec)...)
 		}
-		if errs := p.SyncTargets(t.Context(), changes); errs != nil {
-			t.Fatal(errs)
+		for range 10 {
+			// The pool of the second family waits for the first's.
+			if p.SyncTargets(t.Context(), changes) == nil {
+				break
+			}
+			time.Sleep(5 * time.Second)
+			if _, err := p.Observe(t.Context(), more[0].Owner); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if diff := cmp.Diff(map[string]int{"PUT loadBalancers/backendAddressPools": balancers}, count.seen); diff != "" {
+		pools := balancers * len(service(0, 1).Families)
+		if diff := cmp.Diff(map[string]int{"PUT loadBalancers/backendAddressPools": pools}, count.seen); diff != "" {
 			t.Errorf("a node added to %d Services cost other writes (-want +got):\n%s", services, diff)
 		}
 
@@ -153,8 +178,8 @@ func atMost(t *testing.T, count *calls, start string, most int) {
 	}
 }
 
-// targetChange is what the nodes of the Spec change.
-func targetChange(t *testing.T, p cloud.Provider, owner cloud.Owner, spec cloud.Spec) cloud.TargetChange {
+// targetChanges are what the nodes of the Spec change: one thing for each family.
+func targetChanges(t *testing.T, p cloud.Provider, owner cloud.Owner, spec cloud.Spec) []cloud.TargetChange {
 	t.Helper()
 	desired, err := p.Desired(spec)
 	if err != nil {
@@ -169,10 +194,10 @@ func targetChange(t *testing.T, p cloud.Provider, owner cloud.Owner, spec cloud.
 		t.Fatal(err)
 	}
 	all := out.Left.TargetChanges(owner)
-	if len(all) != 1 || !out.Left.TargetsOnly() {
+	if len(all) != len(spec.Families) || !out.Left.TargetsOnly() {
 		t.Fatalf("other nodes make other changes: %+v", out.Left)
 	}
-	return all[0]
+	return all
 }
 
 // TestCalls is the table of what it costs to change something, in writes.
@@ -204,7 +229,7 @@ func TestCalls(t *testing.T) {
 			{"one node added with 100 Services", func() {
 				var changes []cloud.TargetChange
 				for _, spec := range hundred(4) {
-					changes = append(changes, targetChange(t, p, spec.Owner, spec))
+					changes = append(changes, targetChanges(t, p, spec.Owner, spec)...)
 				}
 				if errs := p.SyncTargets(t.Context(), changes); errs != nil {
 					t.Error(errs)

@@ -29,6 +29,17 @@ const (
 	tagService = tagPrefix + "service" // for people
 	tagTags    = tagPrefix + "tags"    // the names of those that the Service asked for
 	tagLink    = tagPrefix + "settings"
+	tagAdopted = tagPrefix + "adopted" // how, and with which frontend
+	tagLabel   = tagPrefix + "label"   // of an address that was lent: its label is the Service's
+)
+
+// What Azure allows of names, and of ids of prefixes. A name that has a slash or a space would be read as something else.
+var (
+	namePattern   = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]{0,78}[A-Za-z0-9_])?$`)
+	groupPattern  = regexp.MustCompile(`^[-\w.()]{0,89}[-\w()]$`)
+	prefixPattern = regexp.MustCompile(`^(?i)/subscriptions/[-0-9a-f]+/resourceGroups/[-\w.()]+/providers/Microsoft\.Network/publicIPPrefixes/[-\w.]+$`)
+	labelPattern  = regexp.MustCompile(`^[a-z][-a-z0-9]{1,61}[a-z0-9]$`)
+	tagsPattern   = regexp.MustCompile(`^[A-Z][.A-Za-z0-9]*$`) // service tags
 )
 
 // maxName is the most characters of a name of what a network has.
@@ -63,6 +74,7 @@ func balancerName(clusterID string, internal bool, n int) string {
 var (
 	frontendPattern = regexp.MustCompile(`^fl-.+-(ipv4|ipv6)-([onai])[0-9a-f]{6}$`)
 	rulePattern     = regexp.MustCompile(`^(fl-(.+)-(ipv4|ipv6)-[0-9a-f]{6})-((?:tcp|udp|all)-[0-9]+)$`)
+	poolPattern     = regexp.MustCompile(`^fl-(.+-)?(ipv4|ipv6)(-idle)?$`)
 	securityPattern = regexp.MustCompile(`^(fl-[0-9a-f]{6}-(.+)-(ipv4|ipv6))-(tcp|udp|all|deny)$`)
 )
 
@@ -94,10 +106,38 @@ func isOf(name, part string) bool {
 // partID is the id of a Service's part of a balancer: there is no such id in Azure.
 func partID(balancer, part string) string { return balancer + "#" + part }
 
-// splitPart is the inverse of partID; the balancer by name.
-func splitPart(id string) (balancer, part string, ok bool) {
-	whole, part, ok := strings.Cut(id, "#")
-	return whole[strings.LastIndex(whole, "/")+1:], part, ok
+// frontendPath stands in the id of a frontend, which is also that of a part of somebody else's balancer.
+const frontendPath = "/frontendIPConfigurations/"
+
+// location is where a part is: in a balancer of ours by its name, in somebody else's by the frontend. The zero value: nowhere.
+type location struct{ balancer, part, frontend string }
+
+// locate reads the id of a part.
+func (c Config) locate(id string) location {
+	rest, ok := strings.CutPrefix(id, c.balancerID(""))
+	if !ok {
+		return location{}
+	}
+	if balancer, frontend, ok := strings.Cut(rest, frontendPath); ok {
+		return location{balancer: balancer, frontend: frontend}
+	}
+	if balancer, part, ok := strings.Cut(rest, "#"); ok {
+		return location{balancer: balancer, part: part}
+	}
+	return location{}
+}
+
+func (c Config) frontendID(balancer, frontend string) string {
+	return c.balancerID(balancer) + frontendPath + frontend
+}
+
+// frontendOf is the id of the frontend of a part.
+func frontendOf(part *cloud.Resource) string {
+	if strings.Contains(part.ID, frontendPath) {
+		return part.ID
+	}
+	balancer, _, _ := strings.Cut(part.ID, "#")
+	return balancer + frontendPath + part.Attributes["frontend"]
 }
 
 // source is what a frontend is made of.

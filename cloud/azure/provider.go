@@ -54,6 +54,7 @@ func (p *Provider) Capabilities() cloud.Capabilities {
 		SessionAffinity:    true,
 		RequestedAddress:   true,
 		Share:              true,
+		Adopt:              true,
 		AnnotationPrefixes: []string{prefix, portPrefix},
 		MaxPorts:           maxRules,
 		Targets:            cloud.TargetCalls{Together: true},
@@ -166,8 +167,14 @@ func (p *Provider) Update(ctx context.Context, owner cloud.Owner, observed, desi
 	desired.ID = observed.ID
 	switch desired.Kind {
 	case KindPublicIP:
-		return p.updateAddress(ctx, observed, desired)
+		return p.updateAddress(ctx, owner, observed, desired)
 	case KindRules:
+		if p.config.locate(desired.ID).frontend != "" {
+			if err = p.submitHeld(ctx, v, owner, observed, desired); isHeld(observed, desired) {
+				return err // what is to be marked is not yet: nothing that needs the mark may be done
+			}
+			break
+		}
 		err = p.submitRules(ctx, v, owner, desired)
 	case KindSecurityRule:
 		err = p.submitSecurity(ctx, v, owner, desired)

@@ -13,7 +13,7 @@ import (
 )
 
 // observedAddress is a public address of ours.
-func observedAddress(ip *armnetwork.PublicIPAddress) cloud.Resource {
+func (p *Provider) observedAddress(ip *armnetwork.PublicIPAddress) cloud.Resource {
 	r := cloud.Resource{Kind: KindPublicIP, Key: tag(ip.Tags, tagKey), ID: value(ip.ID), State: stateOf(ip.Properties.ProvisioningState),
 		Owners: ownersOf(ip.Tags), Shared: tag(ip.Tags, tagGroup) != "",
 		Attributes: map[string]string{"family": string(value(ip.Properties.PublicIPAddressVersion)), "prefix": "",
@@ -31,6 +31,15 @@ func observedAddress(ip *armnetwork.PublicIPAddress) cloud.Resource {
 		}
 	}
 	r.Attributes["tags"] = pairs(asked)
+	switch how, anchor, _ := p.config.addressHolding(ip); how {
+	case lent:
+		r.Lent, r.Adopted = true, anchor
+		if tag(ip.Tags, tagLabel) == "" {
+			r.Attributes["dns"] = "" // it is somebody else's
+		}
+	case claimed:
+		r.Adopted = r.ID
+	}
 	if address := value(ip.Properties.IPAddress); address != "" {
 		r.Ingress = []cloud.Ingress{{IP: address}}
 	}
@@ -50,7 +59,9 @@ func (p *Provider) createAddress(ctx context.Context, owner cloud.Owner, desired
 		Properties: &armnetwork.PublicIPAddressPropertiesFormat{PublicIPAllocationMethod: new(armnetwork.IPAllocationMethodStatic),
 			PublicIPAddressVersion: new(armnetwork.IPVersion(desired.Attributes["family"]))}}
 	if id := desired.Attributes["prefix"]; id != "" {
-		ip.Properties.PublicIPPrefix = &armnetwork.SubResource{ID: new(id)}
+		ip.Properties.PublicIPPrefix = &armnetwork.SubResource{ID: new(id)} // which has zones of its own
+	} else {
+		ip.Zones = pointers(p.config.PublicIPZones)
 	}
 	if group := owner.GroupID(); desired.Shared {
 		ip.Tags[tagGroup] = new(group)
@@ -60,7 +71,7 @@ func (p *Provider) createAddress(ctx context.Context, owner cloud.Owner, desired
 	made, err := p.network.PutPublicIP(ctx, ip, absent)
 	if err == nil {
 		p.noteAddress(made)
-		return observedAddress(made), nil
+		return p.observedAddress(made), nil
 	}
 	if !hasStatus(err, http.StatusPreconditionFailed) {
 		return cloud.Resource{}, err
@@ -75,22 +86,29 @@ func (p *Provider) createAddress(ctx context.Context, owner cloud.Owner, desired
 	p.noteAddress(have)
 	switch {
 	case tag(have.Tags, tagOwner+owner.ServiceUID) == owner.ClusterID:
-		return observedAddress(have), nil
+		return p.observedAddress(have), nil
 	case desired.Shared && tag(have.Tags, tagGroup) == owner.GroupID():
 		err := p.writeAddress(ctx, have, func(ip *armnetwork.PublicIPAddress) error {
 			ip.Tags[tagOwner+owner.ServiceUID] = new(owner.ClusterID)
 			return nil
 		})
-		return observedAddress(have), err
+		return p.observedAddress(have), err
 	}
 	return cloud.Resource{}, cloud.Errorf(cloud.Conflict, "the public address %s is not this Service's", name)
 }
 
 // settle writes what can change in place.
 func (p *Provider) settle(ip *armnetwork.PublicIPAddress, desired cloud.Resource) {
-	ip.Properties.DNSSettings = nil
-	if label := desired.Attributes["dns"]; label != "" {
+	how, _, _ := p.config.addressHolding(ip)
+	switch label := desired.Attributes["dns"]; {
+	case label != "":
 		ip.Properties.DNSSettings = &armnetwork.PublicIPAddressDNSSettings{DomainNameLabel: new(label)}
+		if how == lent {
+			ip.Tags[tagLabel] = new("Service's")
+		}
+	case how != lent || tag(ip.Tags, tagLabel) != "":
+		ip.Properties.DNSSettings = nil
+		delete(ip.Tags, tagLabel)
 	}
 	for _, name := range cloud.SplitList(tag(ip.Tags, tagTags)) {
 		delete(ip.Tags, name)
@@ -107,12 +125,15 @@ func (p *Provider) settle(ip *armnetwork.PublicIPAddress, desired cloud.Resource
 	}
 }
 
-func (p *Provider) updateAddress(ctx context.Context, observed, desired cloud.Resource) error {
+func (p *Provider) updateAddress(ctx context.Context, owner cloud.Owner, observed, desired cloud.Resource) error {
 	have, err := p.network.PublicIP(ctx, p.config.ResourceGroup, lastPart(observed.ID))
 	if err != nil {
 		return err
 	}
 	return p.writeAddress(ctx, have, func(ip *armnetwork.PublicIPAddress) error {
+		if isHeld(observed, desired) {
+			return p.holdAddress(ip, owner, observed, desired)
+		}
 		if len(ownersOf(ip.Tags)) == 0 && tag(ip.Tags, tagGroup) == "" {
 			return cloud.Errorf(cloud.Conflict, "the public address %s is nobody's of ours any more", value(ip.Name))
 		}

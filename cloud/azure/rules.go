@@ -91,6 +91,7 @@ type part struct {
 	publicIP string // id, of a public frontend
 	rules    []rule
 	probes   []probe // of each rule; the zero value: none
+	held     held    // of a part of somebody else's balancer
 }
 
 // partOf reads what a part is to be from a desired resource. publicIP is set by whoever knows it.
@@ -144,20 +145,29 @@ func (pt *part) put(config Config, lb *armnetwork.LoadBalancer) {
 	}
 	for i, r := range pt.rules {
 		name := pt.name + "-" + r.key
-		made := &armnetwork.LoadBalancingRule{Name: new(name), Properties: &armnetwork.LoadBalancingRulePropertiesFormat{
-			Protocol: new(ruleProtocols[r.protocol]), FrontendPort: new(r.port), BackendPort: new(r.backend),
-			FrontendIPConfiguration: &armnetwork.SubResource{ID: new(id + "/frontendIPConfigurations/" + pt.frontend)},
-			BackendAddressPool:      &armnetwork.SubResource{ID: new(id + "/backendAddressPools/" + pool)},
-			EnableFloatingIP:        new(r.floating), EnableTCPReset: new(r.reset), IdleTimeoutInMinutes: new(int32(r.idle)),
-			LoadDistribution: new(armnetwork.LoadDistribution(r.affinity)), DisableOutboundSnat: new(true),
-		}}
-		if probe := pt.probes[i]; probe != (probeZero) {
-			p.Probes = append(p.Probes, probe.made(name))
-			made.Properties.Probe = &armnetwork.SubResource{ID: new(id + "/probes/" + name)}
-		}
+		made := r.made(name, id+frontendPath+pt.frontend, id+"/backendAddressPools/"+pool)
+		pt.addProbe(p, made, i, id, name)
 		p.LoadBalancingRules = append(p.LoadBalancingRules, made)
 	}
 	prune(p)
+}
+
+// made is the rule as Azure has it, without a probe.
+func (r rule) made(name, frontend, pool string) *armnetwork.LoadBalancingRule {
+	return &armnetwork.LoadBalancingRule{Name: new(name), Properties: &armnetwork.LoadBalancingRulePropertiesFormat{
+		Protocol: new(ruleProtocols[r.protocol]), FrontendPort: new(r.port), BackendPort: new(r.backend),
+		FrontendIPConfiguration: &armnetwork.SubResource{ID: new(frontend)}, BackendAddressPool: &armnetwork.SubResource{ID: new(pool)},
+		EnableFloatingIP: new(r.floating), EnableTCPReset: new(r.reset), IdleTimeoutInMinutes: new(int32(r.idle)),
+		LoadDistribution: new(armnetwork.LoadDistribution(r.affinity)), DisableOutboundSnat: new(true),
+	}}
+}
+
+// addProbe adds the probe of the part's i-th rule, if it has one.
+func (pt *part) addProbe(p *armnetwork.LoadBalancerPropertiesFormat, made *armnetwork.LoadBalancingRule, i int, balancer, name string) {
+	if probe := pt.probes[i]; probe != probeZero {
+		p.Probes = append(p.Probes, probe.made(name))
+		made.Properties.Probe = &armnetwork.SubResource{ID: new(balancer + "/probes/" + name)}
+	}
 }
 
 var probeZero probe
@@ -241,8 +251,7 @@ func prune(p *armnetwork.LoadBalancerPropertiesFormat) {
 		return frontendPattern.MatchString(value(f.Name)) && !used[value(f.Name)]
 	})
 	p.BackendAddressPools = slices.DeleteFunc(p.BackendAddressPools, func(b *armnetwork.BackendAddressPool) bool {
-		ours := value(b.Name) == poolName(familyKey(cloud.IPv4)) || value(b.Name) == poolName(familyKey(cloud.IPv6))
-		return ours && !pools[value(b.Name)]
+		return poolPattern.MatchString(value(b.Name)) && !pools[value(b.Name)]
 	})
 }
 

@@ -54,11 +54,19 @@ func (v *view) observedSecurity(others []cloud.Resource) []cloud.Resource {
 		if r == nil {
 			owner := cloud.Owner{ClusterID: clusterID, ServiceUID: uid}
 			r = &cloud.Resource{Kind: KindSecurityRule, Key: m[3], ID: id, State: cloud.StateReady, Owners: []cloud.OwnerID{owner.ID()},
-				Attributes: map[string]string{"sources": "", "destination": "", "deny": "", "tcp": "", "udp": "", "all": ""}}
+				Attributes: map[string]string{"sources": "", "destination": "", "deny": "", "tcp": "", "udp": "", "all": "", "provisioned": "true"}}
+			if stateOf(v.group.Properties.ProvisioningState) == cloud.StateFailed {
+				r.Attributes["provisioned"] = "false" // it is written anew
+			}
 			byID[id] = r
 			order = append(order, id)
 		}
 		observeSecurityRule(r, rule, m[4])
+	}
+	for part := range deniedFirst(v.group) {
+		if r := byID[securityID(v.group, part)]; r != nil {
+			r.Attributes["deny"] = "before what is allowed"
+		}
 	}
 	var all []cloud.Resource
 	for _, id := range order {
@@ -67,6 +75,27 @@ func (v *view) observedSecurity(others []cloud.Resource) []cloud.Resource {
 		all = append(all, *r)
 	}
 	return all
+}
+
+// deniedFirst are the parts of a group that deny before they allow, since somebody changed priorities.
+func deniedFirst(group *armnetwork.SecurityGroup) map[string]bool {
+	denies, first := map[string]int32{}, map[string]bool{}
+	for _, allow := range []bool{false, true} {
+		for _, rule := range group.Properties.SecurityRules {
+			m := securityPattern.FindStringSubmatch(value(rule.Name))
+			if m == nil || rule.Properties == nil {
+				continue
+			}
+			priority := value(rule.Properties.Priority)
+			switch {
+			case !allow && m[4] == "deny":
+				denies[m[1]] = priority
+			case allow && m[4] != "deny" && denies[m[1]] != 0 && denies[m[1]] < priority:
+				first[m[1]] = true
+			}
+		}
+	}
+	return first
 }
 
 // observeSecurityRule adds one rule. Where the rules of one part do not agree, as ours do, both values are shown.
@@ -79,6 +108,9 @@ func observeSecurityRule(r *cloud.Resource, rule *armnetwork.SecurityRule, what 
 		r.Attributes[name] = text
 	}
 	ports := cloud.List(either(p.DestinationPortRange, p.DestinationPortRanges))
+	if value(p.Direction) != armnetwork.SecurityRuleDirectionInbound || cloud.List(either(p.SourcePortRange, p.SourcePortRanges)) != "*" {
+		ports = "changed"
+	}
 	add("destination", cloud.List(either(p.DestinationAddressPrefix, p.DestinationAddressPrefixes)))
 	if what == "deny" {
 		r.Attributes["deny"] = ports
@@ -156,6 +188,9 @@ func putSecurity(group *armnetwork.SecurityGroup, owner cloud.Owner, want cloud.
 	priorities := map[string]int32{}
 	for _, rule := range group.Properties.SecurityRules {
 		priorities[value(rule.Name)] = value(rule.Properties.Priority)
+	}
+	if deniedFirst(group)[part] {
+		clear(priorities)
 	}
 	if err := dropSecurity(group, owner, part); err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/fairlead/fairlead/cloud"
 )
@@ -33,6 +34,7 @@ type linkSettings struct {
 	create                          bool
 	name, subnet                    string
 	count                           int
+	addresses                       []string // static ones, of the first of its addresses
 	fqdns, visibility, autoApproval []string
 	proxyProtocol                   bool
 }
@@ -138,18 +140,39 @@ func (s *settings) readProbes(a *cloud.Annotations, spec cloud.Spec) {
 }
 
 func (s *settings) readLink(a *cloud.Annotations) {
-	var fqdns, visibility, approval string
+	var addresses, fqdns, visibility, approval string
 	a.Bool(prefix+"pls-create", &s.link.create)
 	a.String(prefix+"pls-name", &s.link.name)
 	a.String(prefix+"pls-ip-configuration-subnet", &s.link.subnet)
 	a.Int(prefix+"pls-ip-configuration-ip-address-count", &s.link.count, 1, 8)
+	a.String(prefix+"pls-ip-configuration-ip-address", &addresses)
 	a.String(prefix+"pls-fqdns", &fqdns)
 	a.Bool(prefix+"pls-proxy-protocol", &s.link.proxyProtocol)
 	a.String(prefix+"pls-visibility", &visibility)
 	a.String(prefix+"pls-auto-approval", &approval)
 	s.link.fqdns, s.link.visibility, s.link.autoApproval = strings.Fields(fqdns), strings.Fields(visibility), strings.Fields(approval)
+	s.link.addresses = strings.Fields(addresses)
 	if s.link.subnet == "" {
 		s.link.subnet = s.subnet
+	}
+}
+
+// checkNames holds names against what Azure allows.
+func (s *settings) checkNames(wrong func(when bool, format string, args ...any)) {
+	for i, family := range families {
+		suffix := []string{"", "-ipv6"}[i]
+		name, id := s.names[family], s.prefixes[family]
+		wrong(name != "" && !namePattern.MatchString(name), "annotation %spip-name%s: Azure has no name like %q", prefix, suffix, name)
+		wrong(id != "" && !prefixPattern.MatchString(id), "annotation %spip-prefix-id%s: %q is not the id of a public IP prefix: "+
+			"/subscriptions/…/resourceGroups/…/providers/Microsoft.Network/publicIPPrefixes/…", prefix, suffix, id)
+	}
+	wrong(!groupPattern.MatchString(s.resourceGroup), "annotation %sload-balancer-resource-group: Azure has no name like %q", prefix, s.resourceGroup)
+	wrong(!namePattern.MatchString(s.subnet), "annotation %sload-balancer-internal-subnet: Azure has no name like %q", prefix, s.subnet)
+	wrong(s.dnsLabel != "" && !labelPattern.MatchString(s.dnsLabel), "annotation %sdns-label-name: %q is no label: 3 to 63 lower-case letters, digits and dashes", prefix, s.dnsLabel)
+	wrong(s.link.name != "" && !namePattern.MatchString(s.link.name), "annotation %spls-name: Azure has no name like %q", prefix, s.link.name)
+	wrong(!namePattern.MatchString(s.link.subnet), "annotation %spls-ip-configuration-subnet: Azure has no name like %q", prefix, s.link.subnet)
+	for _, service := range s.serviceTags {
+		wrong(!tagsPattern.MatchString(service), "annotation %sallowed-service-tags: %q is no service tag, such as AzureCloud.WestEurope", prefix, service)
 	}
 }
 
@@ -171,6 +194,7 @@ func (s *settings) check(config Config, spec cloud.Spec) []error {
 			wrong(err != nil || parsed.Is4() != (family == cloud.IPv4), "the requested address %q is not one of %s", address, family)
 		}
 	}
+	s.checkNames(wrong)
 	wrong(s.internal && s.dnsLabel != "", "annotation %sdns-label-name: an internal balancer has no public address: remove it", prefix)
 	wrong(s.allPorts && !s.internal, "annotation %sload-balancer-enable-high-availability-ports: only an internal balancer can have it", prefix)
 	wrong(s.allPorts && !s.floatingIP, "annotation %sload-balancer-enable-high-availability-ports: it needs floating IP: remove %sdisable-load-balancer-floating-ip", prefix, prefix)
@@ -180,10 +204,18 @@ func (s *settings) check(config Config, spec cloud.Spec) []error {
 	wrong(s.link.create && !s.internal, "annotation %spls-create: only an internal balancer can have a private link service", prefix)
 	wrong(s.link.create && spec.Owner.Group != "", "annotation %spls-create: the frontend cannot be shared", prefix)
 	wrong(s.link.create && !slices.Contains(spec.Families, cloud.IPv4), "annotation %spls-create: a private link service is for IPv4", prefix)
-	wrong(!s.link.create && (s.link.name != "" || len(s.link.fqdns)+len(s.link.visibility)+len(s.link.autoApproval) > 0 || s.link.proxyProtocol),
+	for _, address := range s.link.addresses {
+		parsed, err := netip.ParseAddr(address)
+		wrong(err != nil || !parsed.Is4(), "annotation %spls-ip-configuration-ip-address: %q is no IPv4 address", prefix, address)
+	}
+	wrong(len(s.link.addresses) > s.link.count, "annotation %spls-ip-configuration-ip-address: %d addresses are more than the %d of %spls-ip-configuration-ip-address-count",
+		prefix, len(s.link.addresses), s.link.count, prefix)
+	wrong(!s.link.create && (s.link.name != "" || len(s.link.addresses)+len(s.link.fqdns)+len(s.link.visibility)+len(s.link.autoApproval) > 0 || s.link.proxyProtocol),
 		"annotations %spls-…: they need %spls-create", prefix, prefix)
 	for _, name := range slices.Sorted(maps.Keys(s.tags)) {
-		wrong(strings.HasPrefix(name, tagPrefix), "annotation %spip-tags: names that begin with %s are the manager's own", prefix, tagPrefix)
+		wrong(strings.HasPrefix(strings.ToLower(name), tagPrefix), "annotation %spip-tags: names that begin with %s are the manager's own", prefix, tagPrefix)
+		wrong(len(name) > 512 || len(s.tags[name]) > 256 || strings.ContainsAny(name, `<>%&\?/`), "annotation %spip-tags: Azure has no tag %q: at most 512 "+
+			"characters, none of them <>%%&\\?/, and 256 of the value", prefix, name)
 	}
 	rules := 0
 	for _, port := range spec.Ports {
@@ -191,7 +223,7 @@ func (s *settings) check(config Config, spec cloud.Spec) []error {
 			rules++
 		}
 		probe := s.ports[port.Key()]
-		wrong(probe.path != "" && (!strings.HasPrefix(probe.path, "/") || strings.ContainsAny(probe.path, " \t\n")), "port %d: the path %q of its probe is none", port.Port, probe.path)
+		wrong(probe.path != "" && (!strings.HasPrefix(probe.path, "/") || strings.ContainsFunc(probe.path, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) })), "port %d: the path %q of its probe is none", port.Port, probe.path)
 		wrong(probe.interval*probe.count > 120, "port %d: %d probes every %d seconds: 120 seconds together at most", port.Port, probe.count, probe.interval)
 	}
 	wrong(rules == 0 && len(spec.Ports) > 0, "annotations %sN_no_lb_rule: no port is left", portPrefix)

@@ -70,7 +70,17 @@ func TestMistakesAreToldTogether(t *testing.T) {
 		"Group":     {[]string{prefix + "load-balancer-resource-group", "other"}, []string{"resource-group"}},
 		"NoPort":    {[]string{portPrefix + "80_no_lb_rule", "true"}, []string{"no port is left"}},
 		"Tags":      {[]string{prefix + "pip-tags", tagCluster + "=mine"}, []string{"pip-tags"}},
-		"Link":      {[]string{prefix + "pls-name", "a"}, []string{"pls-create"}},
+		"Names": {[]string{prefix + "pip-name", "a address=10.0.0.1", prefix + "load-balancer-resource-group", "../other", prefix + "pip-tags", "a/b=c"},
+			[]string{"pip-name", "resource-group", `"a/b"`}},
+		"Prefix":   {[]string{prefix + "pip-prefix-id", "/a/../b"}, []string{"pip-prefix-id", "publicIPPrefixes"}},
+		"Subnet":   {[]string{prefix + "load-balancer-internal", "true", prefix + "load-balancer-internal-subnet", "a/b"}, []string{"internal-subnet"}},
+		"Label":    {[]string{prefix + "dns-label-name", "Cart"}, []string{"dns-label-name"}},
+		"Service":  {[]string{prefix + "allowed-service-tags", "internet,10.0.0.0/8"}, []string{`"internet"`, `"10.0.0.0/8"`}},
+		"Space":    {[]string{prefix + "load-balancer-health-probe-request-path", "/a\u00a0b"}, []string{"path"}},
+		"LinkName": {[]string{prefix + "load-balancer-internal", "true", prefix + "pls-create", "true", prefix + "pls-name", "a/b", prefix + "pls-ip-configuration-subnet", "a b"}, []string{"pls-name", "configuration-subnet"}},
+		"LinkAddresses": {[]string{prefix + "load-balancer-internal", "true", prefix + "pls-create", "true", prefix + "pls-ip-configuration-ip-address", "10.0.0.1 fd00::1"},
+			[]string{`"fd00::1"`, "2 addresses"}},
+		"Link": {[]string{prefix + "pls-name", "a"}, []string{"pls-create"}},
 	} {
 		_, err := readSettings(testConfig(t), specWith(tc.annotations...))
 		for _, text := range tc.want {
@@ -88,12 +98,13 @@ func TestSettingsCount(t *testing.T) {
 		annotations []string
 		want        []string
 	}{
-		"Defaults":     {nil, []string{"source=public", "tcp-80=backend=80 floating=true reset=true idle=4 affinity=Default probe=tcp,30080,5,2,", "sources=Internet"}},
-		"Internal":     {internal, []string{"source=internal subnet=nodes"}},
-		"Subnet":       {append(internal, prefix+"load-balancer-internal-subnet", "apps"), []string{"source=internal subnet=apps"}},
-		"Address":      {append(internal, prefix+"load-balancer-ipv4", "10.0.0.9"), []string{"source=internal subnet=nodes address=10.0.0.9"}},
-		"Named":        {[]string{prefix + "pip-name", "mine", prefix + "load-balancer-resource-group", "other"}, []string{"source=public name=other/mine"}},
-		"Prefix":       {[]string{prefix + "pip-prefix-id", "/a/B"}, []string{"prefix=/a/b"}},
+		"Defaults": {nil, []string{"source=public", "tcp-80=backend=80 floating=true reset=true idle=4 affinity=Default probe=tcp,30080,5,2,", "sources=Internet"}},
+		"Internal": {internal, []string{"source=internal subnet=nodes"}},
+		"Subnet":   {append(internal, prefix+"load-balancer-internal-subnet", "apps"), []string{"source=internal subnet=apps"}},
+		"Address":  {append(internal, prefix+"load-balancer-ipv4", "10.0.0.9"), []string{"source=internal subnet=nodes address=10.0.0.9"}},
+		"Named":    {[]string{prefix + "pip-name", "mine", prefix + "load-balancer-resource-group", "other"}, []string{"source=public name=other/mine"}},
+		"Prefix": {[]string{prefix + "pip-prefix-id", "/subscriptions/a/resourceGroups/B/providers/Microsoft.Network/publicIPPrefixes/c"},
+			[]string{"prefix=/subscriptions/a/resourcegroups/b/providers/microsoft.network/publicipprefixes/c"}},
 		"Tags":         {[]string{prefix + "pip-tags", "b=2,a=1", prefix + "dns-label-name", "cart"}, []string{"tags=a=1,b=2", "dns=cart"}},
 		"Timeout":      {[]string{prefix + "load-balancer-tcp-idle-timeout", "30", prefix + "load-balancer-disable-tcp-reset", "true"}, []string{"reset=false idle=30"}},
 		"AllPorts":     {append(internal, prefix+"load-balancer-enable-high-availability-ports", "true"), []string{"ports=all-0", "all-0=backend=0"}},

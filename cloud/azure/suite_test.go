@@ -1,6 +1,7 @@
 package azure_test
 
 import (
+	"context"
 	"net/http"
 	"os"
 	"slices"
@@ -86,8 +87,10 @@ func harness(options azuretest.Options, adapt func(cloud.Spec) cloud.Spec, edit 
 	return func(t *testing.T) *cloudtest.Harness {
 		c := network(t, options)
 		before := c.Snapshot()
+		planter := &planter{cloud: c, slow: options.Slow}
 		return &cloudtest.Harness{
-			New: func() cloud.Provider { return limited{provider(t, c), edit} },
+			PlantBalancer: planter.plant,
+			New:           func() cloud.Provider { return limited{provider(t, c), edit} },
 			SetHook: func(hook func(cloudtest.Call) error) {
 				if hook == nil {
 					c.SetHook(nil)
@@ -132,6 +135,11 @@ func internal(spec cloud.Spec) cloud.Spec {
 	return spec
 }
 
+// Adoptable implements cloud.Adopter.
+func (l limited) Adoptable(ctx context.Context, owner cloud.Owner, id string) ([]cloud.Adoptable, error) {
+	return cloud.FindAdoptable(ctx, l.Provider, owner, id)
+}
+
 func asIs(*cloud.Capabilities) {}
 
 // oneFamily makes what takes long take less.
@@ -140,8 +148,7 @@ func oneFamily(caps *cloud.Capabilities) {
 }
 
 // notDeclared are the cases of the suite about what the provider does not declare.
-var notDeclared = []string{"AdoptedWithConsent", "AdoptionCrashAnywhere", "Feature/SCTP", "HealthIsTold", "NotAdoptedWithoutConsent",
-	"OfferedAndTakenOver", "PodsAreCheap", "PodsAreTargets"}
+var notDeclared = []string{"Feature/SCTP", "HealthIsTold", "PodsAreCheap", "PodsAreTargets"}
 
 var narrow = []string{"Feature/DualStack", "Feature/IPv6", "Feature/MixedProtocols"}
 

@@ -151,12 +151,14 @@ func (p *Provider) resources(v *view) []cloud.Resource {
 	var all []cloud.Resource
 	for _, ip := range v.addresses {
 		if tag(ip.Tags, tagCluster) != "" {
-			all = append(all, observedAddress(ip))
+			all = append(all, p.observedAddress(ip))
 		}
 	}
 	for _, lb := range v.balancers {
 		if clusterID := tag(lb.Tags, tagCluster); clusterID != "" {
-			all = append(all, v.observedRules(lb, clusterID)...)
+			all = append(all, p.observedRules(v, lb, clusterID)...)
+		} else {
+			all = append(all, p.observedHeld(v, lb)...)
 		}
 	}
 	all = append(all, v.observedSecurity(all)...)
@@ -200,7 +202,7 @@ type partKey struct{ name, uid, family string }
 
 // observedRules are the parts of a balancer of ours. They are Ready also while Azure works on it, since that may be on
 // another Service's: what is under way of their own the writer knows.
-func (v *view) observedRules(lb *armnetwork.LoadBalancer, clusterID string) []cloud.Resource {
+func (p *Provider) observedRules(v *view, lb *armnetwork.LoadBalancer, clusterID string) []cloud.Resource {
 	rules := map[partKey][]*armnetwork.LoadBalancingRule{}
 	for _, r := range lb.Properties.LoadBalancingRules {
 		if m := rulePattern.FindStringSubmatch(value(r.Name)); m != nil {
@@ -212,7 +214,7 @@ func (v *view) observedRules(lb *armnetwork.LoadBalancer, clusterID string) []cl
 	var all []cloud.Resource
 	for k, list := range rules {
 		owner := cloud.Owner{ClusterID: clusterID, ServiceUID: k.uid}
-		r := cloud.Resource{Kind: KindRules, Key: k.family, ID: partID(value(lb.ID), k.name), Owners: []cloud.OwnerID{owner.ID()},
+		r := cloud.Resource{Kind: KindRules, Key: k.family, ID: partID(p.config.balancerID(value(lb.Name)), k.name), Owners: []cloud.OwnerID{owner.ID()},
 			HasTargets: true, Targets: poolTargets(lb, poolName(k.family)), State: cloud.StateReady,
 			Attributes: map[string]string{"provisioned": "true"}}
 		switch state {
@@ -249,14 +251,7 @@ func (v *view) observeFrontend(r *cloud.Resource, lb *armnetwork.LoadBalancer, r
 	}
 	f := lb.Properties.FrontendIPConfigurations[i].Properties
 	if f.PublicIPAddress == nil {
-		s := source{internal: true}
-		if f.Subnet != nil {
-			s.subnet = lastPart(value(f.Subnet.ID))
-		}
-		if value(f.PrivateIPAllocationMethod) == armnetwork.IPAllocationMethodStatic {
-			s.address = value(f.PrivateIPAddress)
-		}
-		r.Attributes["source"] = s.String()
+		r.Attributes["source"] = internalSource(f).String()
 		if address := value(f.PrivateIPAddress); address != "" {
 			r.Ingress = []cloud.Ingress{{IP: address}}
 		}
@@ -285,12 +280,22 @@ func (v *view) observeFrontend(r *cloud.Resource, lb *armnetwork.LoadBalancer, r
 	}
 }
 
+// internalSource is what a frontend of the nodes' network is made of.
+func internalSource(f *armnetwork.FrontendIPConfigurationPropertiesFormat) source {
+	s := source{internal: true}
+	if f.Subnet != nil {
+		s.subnet = lastPart(value(f.Subnet.ID))
+	}
+	if value(f.PrivateIPAllocationMethod) == armnetwork.IPAllocationMethodStatic {
+		s.address = value(f.PrivateIPAddress)
+	}
+	return s
+}
+
 // frontendAddress is the address that a part's clients connect to; empty: it is not known.
 func (v *view) frontendAddress(id string) string {
-	name, _, ok := splitPart(id)
-	lb := v.balancers[name]
 	i := slices.IndexFunc(v.resources, func(r cloud.Resource) bool { return r.Kind == KindRules && r.ID == id })
-	if !ok || lb == nil || i < 0 {
+	if i < 0 {
 		return ""
 	}
 	r := v.resources[i]

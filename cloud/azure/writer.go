@@ -31,6 +31,8 @@ type change[D any] struct {
 	gone bool
 	// rules that it adds at most.
 	rules int
+	// marks: it is what makes the part the owner's.
+	marks bool
 	// apply writes it into the document, which is a copy and is never nil, and reports whether that changed it. Its error is
 	// this change's alone.
 	apply func(doc *D) (bool, error)

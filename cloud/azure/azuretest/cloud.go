@@ -35,6 +35,8 @@ type Options struct {
 	MaxRules int
 	// MaxPublicIPs of the subscription; 0: 1000.
 	MaxPublicIPs int
+	// MaxSecurityRules of a group; 0: 1000.
+	MaxSecurityRules int
 }
 
 // Call is one request, as hooks see it.
@@ -84,6 +86,9 @@ func New(options Options) *Cloud {
 	}
 	if options.MaxPublicIPs == 0 {
 		options.MaxPublicIPs = 1000
+	}
+	if options.MaxSecurityRules == 0 {
+		options.MaxSecurityRules = 1000
 	}
 	return &Cloud{options: options, things: map[string]*thing{}, operations: map[string]*operation{}, actions: map[string]bool{},
 		past: faults.NewPast[thing](options.ReadLag), allowance: faults.NewAllowance(options.Limits)}

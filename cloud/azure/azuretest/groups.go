@@ -12,12 +12,11 @@ import (
 
 // Limits of a security group.
 const (
-	maxSecurityRules = 1000
-	maxDescription   = 140
-	maxPrefixes      = 4000
+	maxDescription = 140
+	maxPrefixes    = 4000
 )
 
-func acceptGroup(_ *Cloud, t, _ *thing) *Refusal {
+func acceptGroup(c *Cloud, t, _ *thing) *Refusal {
 	group := t.body.(*armnetwork.SecurityGroup)
 	if r := checkResource(t.path.name, group.Location, group.Tags); r != nil {
 		return r
@@ -26,8 +25,8 @@ func acceptGroup(_ *Cloud, t, _ *thing) *Refusal {
 		group.Properties = &armnetwork.SecurityGroupPropertiesFormat{}
 	}
 	rules := group.Properties.SecurityRules
-	if len(rules) > maxSecurityRules {
-		return bad("SecurityRuleCountLimitReached", "security group %s has %d rules, %d at most", t.path.name, len(rules), maxSecurityRules)
+	if most := c.options.MaxSecurityRules; len(rules) > most {
+		return bad("SecurityRuleCountLimitReached", "security group %s has %d rules, %d at most", t.path.name, len(rules), most)
 	}
 	if r := checkNames("securityRules", rules, func(r *armnetwork.SecurityRule) *string { return r.Name }); r != nil {
 		return r

@@ -31,6 +31,9 @@ func acceptLinkService(c *Cloud, t, before *thing) *Refusal {
 		if ip.Properties == nil || ip.Properties.Subnet == nil || value(ip.Name) == "" {
 			return bad("PrivateLinkServiceMissingProperty", "an IP configuration of %s needs a name and a subnet", t.path.name)
 		}
+		if static := value(ip.Properties.PrivateIPAllocationMethod) == armnetwork.IPAllocationMethodStatic; static != (value(ip.Properties.PrivateIPAddress) != "") {
+			return bad("PrivateLinkServiceIPConfigurationInvalid", "IP configuration %s of %s has a static allocation without an address, or an address without one", value(ip.Name), t.path.name)
+		}
 	}
 	for _, action := range []string{"loadBalancers/frontendIPConfigurations/join/action", "virtualNetworks/subnets/join/action"} {
 		if r := c.linked(action); r != nil {

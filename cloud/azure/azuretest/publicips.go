@@ -98,6 +98,11 @@ func acceptPublicIP(c *Cloud, t, before *thing) *Refusal {
 	case p.IPAddress != nil && (before == nil || value(before.body.(*armnetwork.PublicIPAddress).Properties.IPAddress) != *p.IPAddress):
 		return bad("PublicIPAddressCannotBeSet", "the address of %s is chosen by the service", t.path.name)
 	}
+	for _, zone := range ip.Zones {
+		if z := value(zone); z != "1" && z != "2" && z != "3" {
+			return bad("AvailabilityZoneNotSupported", "the zone(s) '%s' for resource '%s' is not supported: '1','2','3' are", z, t.path.id())
+		}
+	}
 	if r := c.checkDNS(t, p); r != nil {
 		return r
 	}

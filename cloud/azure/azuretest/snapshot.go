@@ -1,11 +1,8 @@
 package azuretest
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 
@@ -39,7 +36,12 @@ func (c *Cloud) describe(t *thing) []string {
 		if p.DNSSettings != nil {
 			dns = value(p.DNSSettings.DomainNameLabel)
 		}
-		lines = append(lines, line("address %s %s dns=%s prefix=%s", value(p.PublicIPAddressVersion), tagText(body.Tags), dns, subID(p.PublicIPPrefix)))
+		zones := ""
+		for _, zone := range body.Zones {
+			zones += value(zone)
+		}
+		lines = append(lines, line("address %s %s dns=%s zones=%s prefix=%s failed=%t", value(p.PublicIPAddressVersion), tagText(body.Tags), dns, zones, subID(p.PublicIPPrefix),
+			t.state == armnetwork.ProvisioningStateFailed))
 	case *armnetwork.PublicIPPrefix:
 		lines = append(lines, line("prefix"))
 	case *armnetwork.LoadBalancer:
@@ -69,6 +71,7 @@ func (c *Cloud) describe(t *thing) []string {
 			lines = append(lines, line("rule %s", plain(b)))
 		}
 	case *armnetwork.SecurityGroup:
+		lines = append(lines, line("security group failed=%t", t.state == armnetwork.ProvisioningStateFailed))
 		for _, rule := range body.Properties.SecurityRules {
 			described := deepcopy.Of(rule)
 			described.Properties.Priority = nil
@@ -168,40 +171,4 @@ func (c *Cloud) Count(typ string) (things, parts int) {
 		}
 	}
 	return things, parts
-}
-
-// Put makes or changes something as somebody else would, past hooks and faults that wait for Transport.
-func (c *Cloud) Put(typ, name string, body any) error {
-	text, err := json.Marshal(body)
-	if err != nil {
-		return fmt.Errorf("writing the %s %s: %w", typ, name, err)
-	}
-	p := path{subscription: Subscription, group: ResourceGroup, kind: typ, name: name}
-	request := httptest.NewRequest(http.MethodPut, "https://management.azure.com"+p.id()+"?api-version=2025-05-01", bytes.NewReader(text))
-	request.Header.Set("Authorization", "Bearer somebody")
-	recorder := httptest.NewRecorder()
-	c.ServeHTTP(recorder, request)
-	if recorder.Code >= http.StatusBadRequest {
-		return fmt.Errorf("putting the %s %s: %d %s", typ, name, recorder.Code, recorder.Body)
-	}
-	return nil
-}
-
-// Edit changes every balancer as somebody with a mouse would.
-func (c *Cloud) Edit(change func(lb *armnetwork.LoadBalancer)) error {
-	c.mu.Lock()
-	var edited []*armnetwork.LoadBalancer
-	for _, t := range c.things {
-		if t.kind == balancers {
-			edited = append(edited, stampBalancer(t).(*armnetwork.LoadBalancer))
-		}
-	}
-	c.mu.Unlock()
-	for _, lb := range edited {
-		change(lb)
-		if err := c.Put(balancers.name, *lb.Name, lb); err != nil {
-			return err
-		}
-	}
-	return nil
 }

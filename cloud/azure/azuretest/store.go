@@ -134,13 +134,17 @@ func (c *Cloud) serve(p path, request *http.Request) (*answer, *Refusal) {
 
 func (c *Cloud) list(k *kind) *answer {
 	things := c.seen()
-	items := []any{}
+	text := json.RawMessage(`{"value":[`)
+	first := true
 	for _, id := range slices.Sorted(maps.Keys(things)) {
 		if things[id].kind == k {
-			items = append(items, things[id].answered())
+			if !first {
+				text = append(text, ',')
+			}
+			text, first = append(text, things[id].answered()...), false
 		}
 	}
-	return &answer{status: http.StatusOK, body: map[string]any{"value": items}}
+	return &answer{status: http.StatusOK, body: append(text, "]}"...)}
 }
 
 func notFound(p path) *Refusal {

@@ -73,9 +73,12 @@ func (a *answer) write(w http.ResponseWriter) {
 		w.WriteHeader(a.status)
 		return
 	}
-	text, err := json.Marshal(a.body)
-	if err != nil {
-		panic(fmt.Sprintf("azuretest: an answer cannot be written as JSON: %v", err))
+	text, written := a.body.(json.RawMessage)
+	if !written {
+		var err error
+		if text, err = json.Marshal(a.body); err != nil {
+			panic(fmt.Sprintf("azuretest: an answer cannot be written as JSON: %v", err))
+		}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(a.status)

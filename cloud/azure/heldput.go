@@ -1,0 +1,124 @@
+package azure
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
+
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// This file is how a part that is held is written into a balancer that somebody else made.
+
+// held is where such a part is.
+type held struct {
+	frontend   string
+	pool, idle string
+	lent       bool
+	targets    []cloud.Target // that the pool begins with, so that a rule that comes over sends to somebody
+}
+
+// hold makes pt a part that is held.
+func (pt *part) hold(owner cloud.Owner, r cloud.Resource, at location) {
+	pt.name = partName(owner, r.Key, r.Attributes["frontend"])
+	pt.held = held{frontend: at.frontend, pool: heldPool(owner, r.Key), idle: idlePool(owner, r.Key), lent: r.Lent, targets: r.Targets}
+}
+
+// putHeld writes the part into the balancer. A rule of its frontend that is for the same port stays, by its name, and so does the
+// frontend; one that the Service does not want goes, unless somebody lent it.
+func (pt *part) putHeld(config Config, lb *armnetwork.LoadBalancer) error {
+	p := lb.Properties
+	id := config.balancerID(*lb.Name)
+	wanted, names := map[string]bool{}, map[string]string{}
+	for _, r := range pt.rules {
+		wanted[r.key] = true
+	}
+	var kept []*armnetwork.LoadBalancingRule
+	loose := map[string]bool{} // probes that may be nobody's by now
+	for _, r := range p.LoadBalancingRules {
+		key, own := heldKey(r), strings.HasPrefix(value(r.Name), pt.name+"-")
+		switch {
+		case lastOf(r.Properties.FrontendIPConfiguration) != pt.held.frontend:
+			kept = append(kept, r)
+		case wanted[key]:
+			names[key], loose[lastOf(r.Properties.Probe)] = value(r.Name), !pt.held.lent
+		case !pt.held.lent || own && lastOf(r.Properties.BackendAddressPool) == pt.held.pool:
+			loose[lastOf(r.Properties.Probe)] = true
+		default:
+			if lastOf(r.Properties.BackendAddressPool) == pt.held.pool {
+				r.Properties.BackendAddressPool = &armnetwork.SubResource{ID: new(id + "/backendAddressPools/" + pt.held.idle)}
+				pt.addPool(config, p, pt.held.idle, nil)
+			}
+			kept = append(kept, r)
+		}
+	}
+	if after := len(kept) + len(pt.rules); after > maxRules && after > len(p.LoadBalancingRules) {
+		return full(*lb.Name, after)
+	}
+	p.LoadBalancingRules = kept
+	p.Probes = slices.DeleteFunc(p.Probes, func(b *armnetwork.Probe) bool { return isOf(value(b.Name), pt.name) })
+	if len(pt.rules) > 0 {
+		pt.addPool(config, p, pt.held.pool, pt.held.targets)
+	}
+	for i, r := range pt.rules {
+		name := pt.name + "-" + r.key
+		made := r.made(cmp.Or(names[r.key], name), id+frontendPath+pt.held.frontend, id+"/backendAddressPools/"+pt.held.pool)
+		pt.addProbe(p, made, i, id, name)
+		p.LoadBalancingRules = append(p.LoadBalancingRules, made)
+	}
+	dropProbes(p, loose)
+	prune(p)
+	return nil
+}
+
+// addPool adds a pool where there is none of the name.
+func (pt *part) addPool(config Config, p *armnetwork.LoadBalancerPropertiesFormat, name string, targets []cloud.Target) {
+	if slices.ContainsFunc(p.BackendAddressPools, func(b *armnetwork.BackendAddressPool) bool { return value(b.Name) == name }) {
+		return
+	}
+	p.BackendAddressPools = append(p.BackendAddressPools, config.pool(name, targets))
+}
+
+// dropProbes takes away those of the probes that no rule uses.
+func dropProbes(p *armnetwork.LoadBalancerPropertiesFormat, loose map[string]bool) {
+	for _, r := range p.LoadBalancingRules {
+		delete(loose, lastOf(r.Properties.Probe))
+	}
+	p.Probes = slices.DeleteFunc(p.Probes, func(b *armnetwork.Probe) bool { return loose[value(b.Name)] })
+}
+
+// letGo takes away the rules that the Service added to a frontend that was lent. The others stay, with no node to send to.
+func (pt *part) letGo(lb *armnetwork.LoadBalancer) {
+	loose := map[string]bool{}
+	lb.Properties.LoadBalancingRules = slices.DeleteFunc(lb.Properties.LoadBalancingRules, func(r *armnetwork.LoadBalancingRule) bool {
+		own := strings.HasPrefix(value(r.Name), pt.name+"-")
+		if own {
+			loose[lastOf(r.Properties.Probe)] = true
+		}
+		return own
+	})
+	dropProbes(lb.Properties, loose)
+	prune(lb.Properties)
+}
+
+// dropFrontend takes the frontend away, unless something that no Service knows of uses it.
+func (pt *part) dropFrontend(lb *armnetwork.LoadBalancer) {
+	p := lb.Properties
+	for _, r := range p.OutboundRules {
+		for _, f := range r.Properties.FrontendIPConfigurations {
+			if lastOf(f) == pt.held.frontend {
+				return
+			}
+		}
+	}
+	for _, r := range p.InboundNatRules {
+		if lastOf(r.Properties.FrontendIPConfiguration) == pt.held.frontend {
+			return
+		}
+	}
+	p.FrontendIPConfigurations = slices.DeleteFunc(p.FrontendIPConfigurations, func(f *armnetwork.FrontendIPConfiguration) bool {
+		return value(f.Name) == pt.held.frontend
+	})
+}
