@@ -58,7 +58,11 @@ func (pt *part) putHeld(config Config, lb *armnetwork.LoadBalancer) error {
 		return full(*lb.Name, after)
 	}
 	p.LoadBalancingRules = kept
-	p.Probes = slices.DeleteFunc(p.Probes, func(b *armnetwork.Probe) bool { return isOf(value(b.Name), pt.name) })
+	used := map[string]bool{} // also by rules that were given up
+	for _, r := range kept {
+		used[lastOf(r.Properties.Probe)] = true
+	}
+	p.Probes = slices.DeleteFunc(p.Probes, func(b *armnetwork.Probe) bool { return isOf(value(b.Name), pt.name) && !used[value(b.Name)] })
 	if len(pt.rules) > 0 {
 		pt.addPool(config, p, pt.held.pool, pt.held.targets)
 	}

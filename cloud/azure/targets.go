@@ -66,8 +66,15 @@ func (p *Provider) putPool(ctx context.Context, balancer, name string, targets [
 		if slices.Equal(poolTargets(lb, *pool.Name), targets) {
 			return nil
 		}
-		if stateOf(lb.Properties.ProvisioningState) == cloud.StatePending {
-			return waiting("its list of nodes") // the pool of the other family, mostly: Azure would refuse it
+		if p.works(lb) {
+			// With the pool of the other family, mostly. Azure would refuse this one.
+			lb, err := p.writer(balancer).load(ctx)
+			if err != nil {
+				return err
+			}
+			if p.works(lb) {
+				return cloud.Errorf(cloud.Pending, "the balancer %s is being written", balancer)
+			}
 		}
 	}
 	after, err := p.network.PutPool(ctx, balancer, pool)
@@ -80,6 +87,10 @@ func (p *Provider) putPool(ctx context.Context, balancer, name string, targets [
 	}
 	p.forget() // it may be worked on now
 	return err
+}
+
+func (p *Provider) works(lb *armnetwork.LoadBalancer) bool {
+	return lb != nil && stateOf(lb.Properties.ProvisioningState) == cloud.StatePending
 }
 
 // pool is one of that name with these addresses.
