@@ -12,7 +12,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 )
 
@@ -68,7 +67,7 @@ func (f *fleet) copyFirst(ctx context.Context) error {
 // renew makes a copy an object of its own.
 func renew(o metav1.Object, name string) {
 	o.SetName(name)
-	o.SetUID(types.UID(uuid.NewUUID()))
+	o.SetUID(uuid.NewUUID())
 	o.SetResourceVersion("")
 }
 
