@@ -106,6 +106,7 @@ func addresses(resources []cloud.Resource) []cloud.Ingress {
 // unmarked expects that nothing carries the mark of the suite's cluster.
 func (h *Harness) unmarked(t *testing.T, when string) {
 	t.Helper()
+	time.Sleep(h.New().Capabilities().ReadLag) // who lists knows nothing of what was just written
 	if left := h.list(t); len(left) > 0 {
 		t.Errorf("%s: there is still marked as this cluster's: %+v", when, left)
 	}
