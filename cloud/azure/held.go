@@ -180,14 +180,15 @@ func (p *Provider) submitHeld(ctx context.Context, v *view, owner cloud.Owner, o
 	w := p.writer(at.balancer)
 	key := changeKey(desired)
 	adopts := slices.Contains(desired.Owners, owner.ID()) && !slices.Contains(observed.Owners, owner.ID())
-	if !adopts && w.holds(key) {
+	have := v.find(KindRules, desired.ID)
+	marked := have != nil && slices.Contains(have.Owners, owner.ID())
+	if !adopts && !marked && w.holds(key) {
 		cloud.Unsent(ctx)
 		return waiting(desired.Name()) // a mark that is still to be written is not to be replaced by what needs it
 	}
-	have := v.find(KindRules, desired.ID)
 	mine := slices.Contains(desired.Owners, owner.ID())
 	done := mine && has(have, owner, desired) && have.Adopted == desired.Adopted && have.Lent == desired.Lent ||
-		!mine && (have == nil || !slices.Contains(have.Owners, owner.ID()))
+		!mine && !marked
 	if done && !w.wants(key) {
 		cloud.Unsent(ctx)
 		return nil
@@ -259,13 +260,13 @@ func (p *Provider) deleteHeld(ctx context.Context, v *view, owner cloud.Owner, o
 		}})
 }
 
-// addressHolding is how a public address is held; false: it is not.
-func (c Config) addressHolding(ip *armnetwork.PublicIPAddress) (how, anchor string, ok bool) {
-	how, where, ok := strings.Cut(tag(ip.Tags, tagAdopted), " ")
+// addressHolding is how a public address is held, and with which frontend; empty: it is not.
+func (c Config) addressHolding(ip *armnetwork.PublicIPAddress) (how, anchor string) {
+	how, where, _ := strings.Cut(tag(ip.Tags, tagAdopted), " ")
 	if balancer, frontend, found := strings.Cut(where, "/"); found {
 		anchor = c.frontendID(balancer, frontend)
 	}
-	return how, anchor, ok
+	return how, anchor
 }
 
 // holdAddress marks an address for a Service, or as nobody's of ours.

@@ -31,7 +31,7 @@ func (p *Provider) observedAddress(ip *armnetwork.PublicIPAddress) cloud.Resourc
 		}
 	}
 	r.Attributes["tags"] = pairs(asked)
-	switch how, anchor, _ := p.config.addressHolding(ip); how {
+	switch how, anchor := p.config.addressHolding(ip); how {
 	case lent:
 		r.Lent, r.Adopted = true, anchor
 		if tag(ip.Tags, tagLabel) == "" {
@@ -99,7 +99,7 @@ func (p *Provider) createAddress(ctx context.Context, owner cloud.Owner, desired
 
 // settle writes what can change in place.
 func (p *Provider) settle(ip *armnetwork.PublicIPAddress, desired cloud.Resource) {
-	how, _, _ := p.config.addressHolding(ip)
+	how, _ := p.config.addressHolding(ip)
 	switch label := desired.Attributes["dns"]; {
 	case label != "":
 		ip.Properties.DNSSettings = &armnetwork.PublicIPAddressDNSSettings{DomainNameLabel: new(label)}

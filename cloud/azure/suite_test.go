@@ -164,7 +164,7 @@ var suites = map[string]struct {
 	"Internal": {harness(azuretest.Options{}, internal, func(caps *cloud.Capabilities) { caps.RequestedAddress = false }),
 		[]string{"Feature/RequestedAddress"}},
 	// What is written takes its time.
-	"Slow": {harness(azuretest.Options{Slow: 7 * time.Second}, nil, oneFamily), narrow},
+	"Slow": {harness(azuretest.Options{Slow: 3 * time.Second}, nil, oneFamily), narrow},
 	// Reads show what was a while ago.
 	"Lagging": {harness(azuretest.Options{ReadLag: 4 * time.Second, Slow: 3 * time.Second}, nil, func(caps *cloud.Capabilities) {
 		oneFamily(caps)

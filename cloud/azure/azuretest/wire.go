@@ -155,19 +155,6 @@ func unknownMember(given, kept any, at string) string {
 	return ""
 }
 
-// clone copies one of the SDK's values.
-func clone[T any](value *T) *T {
-	text, err := json.Marshal(value)
-	if err != nil {
-		panic(fmt.Sprintf("azuretest: %T cannot be written as JSON: %v", value, err))
-	}
-	copied := new(T)
-	if err := json.Unmarshal(text, copied); err != nil {
-		panic(fmt.Sprintf("azuretest: %T cannot be read from JSON: %v", value, err))
-	}
-	return copied
-}
-
 // value returns what a pointer points to; nil: the zero value.
 func value[T any](p *T) T {
 	if p == nil {
