@@ -166,9 +166,9 @@ var suites = map[string]struct {
 	// What is written takes its time.
 	"Slow": {harness(azuretest.Options{Slow: 3 * time.Second}, nil, oneFamily), narrow},
 	// Reads show what was a while ago.
-	"Lagging": {harness(azuretest.Options{ReadLag: 4 * time.Second, Slow: 3 * time.Second}, nil, func(caps *cloud.Capabilities) {
+	"Lagging": {harness(azuretest.Options{ReadLag: 2 * time.Second, Slow: 2 * time.Second}, nil, func(caps *cloud.Capabilities) {
 		oneFamily(caps)
-		caps.ReadLag, caps.Share = 5*time.Second, false // a group takes minutes
+		caps.ReadLag, caps.Share = 3*time.Second, false // a group takes minutes
 	}), slices.Concat(narrow, []string{"Feature/Share", "SharedConcurrently", "SharedCrashAnywhere", "SharedInAnyOrder"})},
 	"SmallAccount": {harness(azuretest.Options{Limits: smallAccount}, nil, func(caps *cloud.Capabilities) {
 		oneFamily(caps)
