@@ -13,8 +13,8 @@ import (
 // Diff plans. It is pure, and deterministic whatever the order of its arguments, which it does not change.
 //
 //  1. What is not the owner's is foreign and never part of an operation.
-//  2. Failed resources, and Fixed ones that need a replacement where replacement is Recreate, are deleted first,
-//     together with what depends on them.
+//  2. Failed resources, and Fixed ones that need a replacement where replacement is Recreate, unless that can stand
+//     Beside them, are deleted first, together with what depends on them.
 //  3. Each desired resource, dependencies first, takes an observed one of its kind and key that has the same immutable
 //     attributes and lives in the right parent, or is to be created.
 //  4. What was taken is updated where mutable attributes, references or owners differ; then targets are synchronised.
@@ -121,7 +121,7 @@ func (d *differ) place(want *Resource) {
 	}
 	have := d.choose(want, found)
 	switch {
-	case have == nil && len(found) > 0 && (want.Fixed || found[0].Lent):
+	case have == nil && len(found) > 0 && (d.stays(want, found) || found[0].Lent):
 		have = found[0]
 		d.blockReplacement(want, have)
 	case have == nil && deleting:
@@ -151,6 +151,11 @@ func (d *differ) place(want *Resource) {
 	}
 	d.plan.IDs[want.ref()] = have.ID
 	d.update(want, have)
+}
+
+// stays reports whether what want asks for is not made beside what there is: what others share is not replaced under them.
+func (d *differ) stays(want *Resource, found []*Resource) bool {
+	return want.Fixed && (!want.Beside || !d.recreate || want.Shared && slices.ContainsFunc(found, d.others))
 }
 
 // blockReplacement says that have stays, since it would have to be replaced.

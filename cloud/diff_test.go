@@ -64,6 +64,7 @@ func in(state State) func(*Resource)     { return func(r *Resource) { r.State = 
 func id(id string) func(*Resource)       { return func(r *Resource) { r.ID = id } }
 func of(owners ...Owner) func(*Resource) { return func(r *Resource) { r.Owners = ownerIDs(owners) } }
 func fixed(r *Resource)                  { r.Fixed = true }
+func beside(r *Resource)                 { r.Beside = true }
 func shared(r *Resource)                 { r.Shared = true }
 func ownerIDs(owners []Owner) (ids []OwnerID) {
 	for _, o := range owners {
@@ -168,6 +169,42 @@ func TestDiff(t *testing.T) {
 			observed:    []Resource{have("A", "1"), have("B", "1", on("A", "1", false))},
 			replacement: v1alpha1.ReplacementRecreate,
 			want:        []string{"Delete B/1 b-1", "Delete A/1 a-1", "Create A/1", "Create B/1"},
+		},
+		"FixedBeside": {
+			reason:   "without consent it stays, whether another one could stand beside it or not",
+			desired:  []Resource{want("A", "1", fixed, beside, attribute("shape", "square")), want("B", "1", on("A", "1", true))},
+			observed: []Resource{have("A", "1"), have("B", "1", on("A", "1", true))},
+			want:     []string{"blocked A/1 Replacement"},
+		},
+		"FixedBesideRecreate": {
+			reason:      "with consent the other one is made first",
+			desired:     []Resource{want("A", "1", fixed, beside, attribute("shape", "square")), want("B", "1", on("A", "1", true))},
+			observed:    []Resource{have("A", "1"), have("B", "1", on("A", "1", true))},
+			replacement: v1alpha1.ReplacementRecreate,
+			want:        []string{"Create A/1", "Create B/1", "Delete B/1 b-1", "Delete A/1 a-1"},
+		},
+		"FixedBesidePending": {
+			reason:  "and nothing goes before it is ready",
+			desired: []Resource{want("A", "1", fixed, beside, attribute("shape", "square")), want("B", "1", on("A", "1", true))},
+			observed: []Resource{have("A", "1"), have("B", "1", on("A", "1", true)),
+				have("A", "1", attribute("shape", "square"), id("a-new"), in(StatePending))},
+			replacement: v1alpha1.ReplacementRecreate,
+			want:        []string{"waiting A/1"},
+		},
+		"FixedBesideFailed": {
+			reason:  "where it fails it is made again",
+			desired: []Resource{want("A", "1", fixed, beside, attribute("shape", "square"))},
+			observed: []Resource{have("A", "1"),
+				have("A", "1", attribute("shape", "square"), id("a-new"), in(StateFailed))},
+			replacement: v1alpha1.ReplacementRecreate,
+			want:        []string{"Delete A/1 a-new", "Create A/1", "Delete A/1 a-1"},
+		},
+		"SharedFixedBeside": {
+			reason:      "what others use is not replaced under them",
+			desired:     []Resource{want("A", "1", fixed, beside, shared, attribute("shape", "square"))},
+			observed:    []Resource{have("A", "1", shared, of(us, them))},
+			replacement: v1alpha1.ReplacementRecreate,
+			want:        []string{"blocked A/1 Replacement"},
 		},
 		"Foreign": {
 			reason:   "what is somebody else's is left alone, and so is what would need it",

@@ -11,7 +11,7 @@ func (d *differ) removeFirst(desired []Resource) {
 	for i := range desired {
 		want := &desired[i]
 		found, _, _ := d.candidates(want)
-		replace := want.Fixed && d.recreate && len(found) > 0 &&
+		replace := want.Fixed && !want.Beside && d.recreate && len(found) > 0 &&
 			!slices.ContainsFunc(found, func(r *Resource) bool { return sameImmutable(want, r) })
 		for _, r := range found {
 			// What is to stay shared is not replaced under the others.

@@ -68,6 +68,9 @@ type Resource struct {
 	Immutable []string `json:"immutable,omitempty"`
 	// Fixed: it cannot be in two places, or replacing it changes what clients connect to. Set by Desired.
 	Fixed bool `json:"fixed,omitempty"`
+	// Beside: though it is Fixed, another one of its key can stand beside it. Where replacement is allowed, it is made first,
+	// and what there was is deleted once it is ready. Set by Desired.
+	Beside bool `json:"beside,omitempty"`
 	// Shared: the Services of the owner's Group use it together. It has the same key for all of them, and only
 	// attributes that they agree upon. Set by Desired where the owner has a Group, and by Observe.
 	Shared bool `json:"shared,omitempty"`

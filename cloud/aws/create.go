@@ -270,6 +270,12 @@ func (p *Provider) createListener(ctx context.Context, owner cloud.Owner, desire
 	in.LoadBalancerArn, in.DefaultActions = forwarding(desired)
 	in.Certificates, in.SslPolicy, in.AlpnPolicy = tlsOf(desired)
 	out, err := p.elb.CreateListener(ctx, in)
+	if codeOf(err) == "TargetGroupAssociationLimit" {
+		if err := p.freeGroup(ctx, owner, desired, *in.LoadBalancerArn, *in.DefaultActions[0].TargetGroupArn); err != nil {
+			return made, err
+		}
+		out, err = p.elb.CreateListener(ctx, in)
+	}
 	switch {
 	case codeOf(err) == "DuplicateListener":
 		found, err := p.listeners(ctx, []types.LoadBalancer{{LoadBalancerArn: in.LoadBalancerArn}})
@@ -295,6 +301,37 @@ func (p *Provider) createListener(ctx context.Context, owner cloud.Owner, desire
 	}
 	made.ID = listenerARN(out.Listeners[0])
 	return made, p.setListenerAttributes(ctx, made.ID, awsAttributes(desired.Attributes, map[string]string{attributePrefix + attributeIdle: "350"}))
+}
+
+// freeGroup has a target group leave the owner's other balancer, which is being replaced: a group can be used by one only. The
+// replacement is ready by then, and clients of the old one are to move.
+func (p *Provider) freeGroup(ctx context.Context, owner cloud.Owner, desired cloud.Resource, balancer, group string) error {
+	used, err := p.elb.DescribeTargetGroups(ctx, &elb.DescribeTargetGroupsInput{TargetGroupArns: []string{group}})
+	if err != nil {
+		return unseen(p, desired, err)
+	}
+	var others []types.LoadBalancer
+	for _, arn := range used.TargetGroups[0].LoadBalancerArns {
+		if arn != balancer {
+			others = append(others, types.LoadBalancer{LoadBalancerArn: aws.String(arn)})
+		}
+	}
+	listeners, err := p.listeners(ctx, others)
+	if err != nil {
+		return unseen(p, desired, err)
+	}
+	for _, l := range listeners {
+		if forwardsTo(l) != group {
+			continue
+		}
+		if err := p.verify(ctx, owner, desired, listenerARN(l)); err != nil {
+			return err
+		}
+		if _, err := p.elb.DeleteListener(ctx, &elb.DeleteListenerInput{ListenerArn: l.ListenerArn}); err != nil && p.Classify(err).Class != cloud.NotFound {
+			return err
+		}
+	}
+	return nil
 }
 
 // forwarding is what a listener belongs to, and its one action.

@@ -192,6 +192,8 @@ func balancer(spec cloud.Spec, s *settings) cloud.Resource {
 		// UDP over IPv6 needs the prefixes. Always: listeners that come and go would need them before, or still, otherwise.
 		r.Attributes[addressType], r.Attributes[sourceNAT] = addressTypeDouble, on
 	}
+	// One name, or one address, cannot be in two places.
+	r.Beside = s.name == "" && addressList(s) == ""
 	if len(s.Subnets) > 0 {
 		r.Attributes[subnets] = cloud.List(s.Subnets)
 	}

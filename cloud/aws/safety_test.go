@@ -2,13 +2,16 @@ package aws
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/aws/awstest"
@@ -116,6 +119,85 @@ func TestScheme(t *testing.T) {
 	if after := cloud.Ingresses(out.Observed); slices.Equal(before, after) {
 		t.Errorf("it still has the address %v", after)
 	}
+}
+
+// TestSchemeBeside: the new balancer is made first, and the old one serves until it is ready; also where the manager ends at
+// any call, after which the cloud ends up the same.
+func TestSchemeBeside(t *testing.T) {
+	var want []string
+	for n := 0; ; n++ {
+		now := time.Now()
+		server := awstest.New(awstest.Options{Slow: time.Minute, Now: func() time.Time { return now }})
+		p := testProvider(server, unlimited)
+		s := spec("uid-1", 1)
+		pass := func() (cloud.Outcome, error) { return onePass(t, p, s, cloud.Options{Replacement: "Recreate"}) }
+		for range 3 {
+			if _, err := pass(); err != nil {
+				t.Fatal(err)
+			}
+			now = now.Add(time.Minute)
+		}
+		s.Annotations = map[string]string{AnnotationPrefix + "scheme": "internet-facing"}
+		calls, ended := 0, false
+		serving := func() bool { // a listener of a balancer that is active
+			return slices.ContainsFunc(server.Snapshot(), func(line string) bool { return strings.HasPrefix(line, "listener 80 of") })
+		}
+		server.SetHook(func(c awstest.Call) error {
+			switch name := c.Action[strings.Index(c.Action, ":")+1:]; {
+			case ended:
+				return errors.New("the manager is gone")
+			case name == "DeleteLoadBalancer" && !c.After && !serving():
+				t.Errorf("call %d: the old balancer goes before the new one serves", calls)
+			}
+			if c.Write() {
+				if calls++; calls == n {
+					ended = true
+					return errors.New("the manager is gone")
+				}
+			}
+			return nil
+		})
+		begun := cloud.Ingresses(observe(t, p, s.Owner))
+		if out, err := pass(); err == nil && n == 0 && (len(out.Left.Waiting) == 0 || !slices.Equal(cloud.Ingresses(out.Observed), begun)) {
+			t.Errorf("while the new one comes up, it left %+v with the addresses %v", out.Left, cloud.Ingresses(out.Observed))
+		}
+		now = now.Add(time.Minute)
+		_, _ = pass() // where it ends in this one
+		reached := ended
+		ended, calls = false, -1000
+		server.SetHook(nil)
+		var out cloud.Outcome
+		for range 3 {
+			now = now.Add(time.Minute)
+			var err error
+			if out, err = pass(); err != nil {
+				t.Fatalf("after the end at call %d: %v", n, err)
+			}
+		}
+		if !out.Left.Empty() || len(cloud.Ingresses(out.Observed)) != 1 || slices.Equal(cloud.Ingresses(out.Observed), begun) {
+			t.Fatalf("after the end at call %d it left %+v", n, out.Left)
+		}
+		if n == 0 {
+			want = server.Snapshot()
+		} else if diff := cmp.Diff(want, server.Snapshot()); diff != "" {
+			t.Errorf("after the end at call %d there is something else (-want +got):\n%s", n, diff)
+		}
+		if n > 0 && !reached {
+			if n < 8 {
+				t.Errorf("only %d calls were tried", n)
+			}
+			return
+		}
+	}
+}
+
+func observe(t *testing.T, p cloud.Provider, owner cloud.Owner) []cloud.Resource {
+	t.Helper()
+	observed, err := p.Observe(t.Context(), owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return observed
 }
 
 // TestFailed: a balancer that AWS fails to make in the end is made anew.

@@ -2158,6 +2158,7 @@ type Resource struct {
 	Ingress       []*Ingress `protobuf:"bytes,13,rep,name=ingress,proto3" json:"ingress,omitempty"`
 	Adopted       string     `protobuf:"bytes,14,opt,name=adopted,proto3" json:"adopted,omitempty"`
 	Lent          bool       `protobuf:"varint,15,opt,name=lent,proto3" json:"lent,omitempty"`
+	Beside        bool       `protobuf:"varint,16,opt,name=beside,proto3" json:"beside,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2293,6 +2294,13 @@ func (x *Resource) GetAdopted() string {
 func (x *Resource) GetLent() bool {
 	if x != nil {
 		return x.Lent
+	}
+	return false
+}
+
+func (x *Resource) GetBeside() bool {
+	if x != nil {
+		return x.Beside
 	}
 	return false
 }
@@ -2662,7 +2670,7 @@ const file_provider_proto_rawDesc = "" +
 	"\vprovider_id\x18\x02 \x01(\tR\n" +
 	"providerId\x12\x12\n" +
 	"\x04zone\x18\x03 \x01(\tR\x04zone\x12\x1c\n" +
-	"\taddresses\x18\x04 \x03(\tR\taddresses\"\xcf\x04\n" +
+	"\taddresses\x18\x04 \x03(\tR\taddresses\"\xe7\x04\n" +
 	"\bResource\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x0e\n" +
@@ -2683,7 +2691,8 @@ const file_provider_proto_rawDesc = "" +
 	"\x06owners\x18\f \x03(\tR\x06owners\x12:\n" +
 	"\aingress\x18\r \x03(\v2 .fairlead.cloud.v1alpha1.IngressR\aingress\x12\x18\n" +
 	"\aadopted\x18\x0e \x01(\tR\aadopted\x12\x12\n" +
-	"\x04lent\x18\x0f \x01(\bR\x04lent\x1a=\n" +
+	"\x04lent\x18\x0f \x01(\bR\x04lent\x12\x16\n" +
+	"\x06beside\x18\x10 \x01(\bR\x06beside\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"S\n" +
