@@ -89,8 +89,8 @@ func Run(ctx context.Context, hardware Hardware, report func(error), clouds ...C
 		var all []Balancer
 		next := time.Hour
 		for _, c := range clouds {
+			next = min(next, c.NextTransition()) // first: what changes while Balancers is read is shown, or still to come
 			all = append(all, c.Balancers()...)
-			next = min(next, c.NextTransition())
 		}
 		if err := hardware.Program(ctx, all); err != nil {
 			report(err)
