@@ -138,7 +138,7 @@ var annotations = []annotation{
 				s.wrong(key, "more certificates than one are not supported yet")
 			}
 		}},
-	{"ssl-ports", "numbers or names of ports, or `*`", "`*`", "which listeners are TLS", list(func(s *settings) *[]string { return &s.tlsPorts })},
+	{"ssl-ports", "numbers or names of ports, or `*`", "`*`", "which listeners are TLS, of the Service's ports of TCP", list(func(s *settings) *[]string { return &s.tlsPorts })},
 	{"ssl-negotiation-policy", "name of a policy", "`ELBSecurityPolicy-2016-08`", "protocols and ciphers of TLS", word(func(s *settings) *string { return &s.tlsPolicy })},
 	{"backend-protocol", "`tcp`, `ssl`, `tls`", "`tcp`", "what TLS listeners speak to targets",
 		func(a *cloud.Annotations, s *settings, key string) {

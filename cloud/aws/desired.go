@@ -66,6 +66,7 @@ type listened struct {
 	protocol string // of the listener
 	group    string // of the target group
 	tls      bool
+	proxy    bool // the PROXY protocol to its targets
 }
 
 // Desired implements cloud.Provider: a SecurityGroup, unless others are given or none is wanted, a LoadBalancer, and for each
@@ -105,6 +106,8 @@ func listen(spec cloud.Spec, s *settings) ([]listened, error) {
 	var errs []error
 	var all []listened
 	for _, p := range spec.Ports {
+		tls := len(s.certificates) > 0 && p.Protocol == "TCP" && named(s.tlsPorts, p)
+		proxy := len(s.proxyPorts) > 0 && named(s.proxyPorts, p)
 		i := slices.IndexFunc(all, func(l listened) bool { return l.Port.Port == p.Port })
 		if i >= 0 {
 			switch other := &all[i]; {
@@ -112,17 +115,19 @@ func listen(spec cloud.Spec, s *settings) ([]listened, error) {
 				errs = append(errs, fmt.Errorf("spec.ports: port %d is TCP and UDP, which needs one listener for both: set the annotation %senable-tcp-udp-listener to true", p.Port, AnnotationPrefix))
 			case other.NodePort != p.NodePort:
 				errs = append(errs, fmt.Errorf("spec.ports: port %d is TCP and UDP, which needs one nodePort for both (%d and %d)", p.Port, other.NodePort, p.NodePort))
+			case tls || other.tls:
+				errs = append(errs, fmt.Errorf("spec.ports: port %d is TCP and UDP, which cannot be TLS: leave one of them out, or name other ports in the annotation %sssl-ports", p.Port, AnnotationPrefix))
 			default:
-				other.protocol, other.group, other.tls = "TCP_UDP", "TCP_UDP", false
+				other.protocol, other.group, other.proxy = "TCP_UDP", "TCP_UDP", other.proxy || proxy
 				if other.Protocol != "TCP" {
 					other.HealthCheck = p.HealthCheck
 				}
 			}
 			continue
 		}
-		l := listened{Port: p, protocol: p.Protocol, group: p.Protocol}
-		if len(s.certificates) > 0 && p.Protocol == "TCP" && named(s.tlsPorts, p) {
-			l.protocol, l.tls = "TLS", true
+		l := listened{Port: p, protocol: p.Protocol, group: p.Protocol, tls: tls, proxy: proxy}
+		if tls {
+			l.protocol = "TLS"
 			if s.backendProtocol == "ssl" || s.backendProtocol == "tls" {
 				l.group = "TLS"
 			}
@@ -242,7 +247,7 @@ func targetGroup(spec cloud.Spec, s *settings, l listened) (cloud.Resource, erro
 		addressKind = "ipv6"
 	}
 	attributes := over(groupDefaults(l.group, kind), s.groupAttributes, s.portAttributes[l.Port.Port])
-	if len(s.proxyPorts) > 0 && named(s.proxyPorts, l.Port) {
+	if l.proxy {
 		attributes[attributeProxy] = "true"
 	}
 	if spec.AffinitySeconds > 0 {

@@ -195,6 +195,8 @@ func (s *settings) derive(spec cloud.Spec) {
 		s.wrong(key("ip-address-type"), "the Service asks for IPv6: set it to %s", addressTypeDouble)
 	}
 	s.deriveAddresses(spec, key)
+	s.checkPorts(spec, key("ssl-ports"), s.tlsPorts, "TCP")
+	s.checkPorts(spec, key("proxy-protocol-per-target-group"), s.proxyPorts, "TCP", "UDP")
 	s.checkAttributes()
 	s.checkTags()
 	if s.noGroup && len(spec.SourceRanges)+len(s.SecurityGroups)+len(s.prefixLists) > 0 {
@@ -205,6 +207,29 @@ func (s *settings) derive(spec cloud.Spec) {
 	}
 	if len(s.certificates) == 0 && (len(s.tlsPorts) > 0 || s.tlsPolicy != "" || s.alpn != "") {
 		s.wrong(key("ssl-cert"), "TLS needs a certificate")
+	}
+}
+
+// checkPorts refuses ports of an annotation that the Service does not have, or not with one of the protocols: what is asked for
+// would be done nowhere, and nobody would know. Those of a class are for many Services, which need not have all of them.
+func (s *settings) checkPorts(spec cloud.Spec, key string, list []string, protocols ...string) {
+	if _, given := spec.Annotations[key]; !given {
+		return
+	}
+	possible := []string{"*"}
+	for _, p := range spec.Ports {
+		if !slices.Contains(protocols, p.Protocol) {
+			continue
+		}
+		possible = append(possible, strconv.Itoa(int(p.Port)))
+		if p.Name != "" {
+			possible = append(possible, p.Name)
+		}
+	}
+	for _, item := range list {
+		if !slices.Contains(possible, item) {
+			s.wrong(key, "%q is no port of the Service with protocol %s: it can be %s", item, strings.Join(protocols, " or "), strings.Join(possible, ", "))
+		}
 	}
 }
 

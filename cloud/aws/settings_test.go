@@ -56,7 +56,6 @@ func TestAnnotations(t *testing.T) {
 		"of another port":        {map[string]string{"proxy-protocol-per-target-group": "80"}, "TargetGroup/53", "attribute.proxy_protocol_v2.enabled", "false"},
 		"TLS":                    {map[string]string{"ssl-cert": testCertificate}, "Listener/80", protocol, "TLS"},
 		"no TLS with UDP":        {map[string]string{"ssl-cert": testCertificate}, "Listener/53", protocol, "UDP"},
-		"TLS on another port":    {map[string]string{"ssl-cert": testCertificate, "ssl-ports": "443"}, "Listener/80", protocol, "TCP"},
 		"TLS by the port's name": {map[string]string{"ssl-cert": testCertificate, "ssl-ports": "web"}, "Listener/80", protocol, "TLS"},
 		"TLS to targets":         {map[string]string{"ssl-cert": testCertificate, "backend-protocol": "ssl"}, "TargetGroup/80", protocol, "TLS"},
 		"TLS policy":             {map[string]string{"ssl-cert": testCertificate, "ssl-negotiation-policy": "ELBSecurityPolicy-TLS13-1-2-2021-06"}, "Listener/80", tlsPolicy, "ELBSecurityPolicy-TLS13-1-2-2021-06"},
@@ -121,6 +120,9 @@ func TestWrong(t *testing.T) {
 		"groups and lists":    {map[string]string{"security-groups": "sg-01", "security-group-prefix-lists": "pl-01"}, []string{"security-groups"}},
 		"no group and lists":  {map[string]string{"disable-nlb-sg": "true", "security-group-prefix-lists": "pl-01"}, []string{"disable-nlb-sg"}},
 		"ports without TLS":   {map[string]string{"ssl-ports": "80"}, []string{"TLS needs a certificate"}},
+		"no such TLS port":    {map[string]string{"ssl-cert": testCertificate, "ssl-ports": "web,443"}, []string{`ssl-ports: "443" is no port of the Service with protocol TCP: it can be *, 80, web`}},
+		"TLS with UDP":        {map[string]string{"ssl-cert": testCertificate, "ssl-ports": "dns"}, []string{`ssl-ports: "dns" is no port`}},
+		"no such PROXY port":  {map[string]string{"proxy-protocol-per-target-group": "81"}, []string{`per-target-group: "81" is no port of the Service with protocol TCP or UDP: it can be *, 80, web, 53, dns`}},
 		"two certificates":    {map[string]string{"ssl-cert": testCertificate + "," + testCertificate}, []string{"ssl-cert"}},
 		"timeout":             {map[string]string{"healthcheck-timeout": "20"}, []string{"the timeout (20) is longer than the interval (10)"}},
 		"client addresses":    {map[string]string{"target-group-attributes": "preserve_client_ip.enabled=false"}, []string{"port 53"}},
@@ -153,6 +155,55 @@ func TestWrong(t *testing.T) {
 		}
 		if !slices.ContainsFunc(desired, func(r cloud.Resource) bool { return len(r.Targets) > 0 }) {
 			t.Errorf("%s: a balancer with this mistake would not follow the nodes", name)
+		}
+	}
+}
+
+// TestPortsOfAnnotations: what a port asks for it gets, also beside another of the same number, or is refused; ports of a class need
+// not be the Service's.
+func TestPortsOfAnnotations(t *testing.T) {
+	p := testProvider(awstest.New(awstest.Options{}))
+	cases := map[string]struct {
+		annotations map[string]string
+		parameters  v1alpha1.AWSParameters
+		wrong       string // in the error
+		want        map[string]string
+	}{
+		"some":     {map[string]string{"ssl-cert": testCertificate, "ssl-ports": "443"}, v1alpha1.AWSParameters{}, "", map[string]string{"53": "TCP_UDP", "80": "TCP", "443": "TLS"}},
+		"mixed":    {map[string]string{"ssl-cert": testCertificate, "ssl-ports": "53"}, v1alpha1.AWSParameters{}, "port 53 is TCP and UDP, which cannot be TLS", nil},
+		"all":      {map[string]string{"ssl-cert": testCertificate}, v1alpha1.AWSParameters{}, "port 53 is TCP and UDP, which cannot be TLS", nil},
+		"class":    {nil, v1alpha1.AWSParameters{TLS: &v1alpha1.AWSTLS{CertificateARN: testCertificate, Ports: []int32{443, 8443}}}, "", map[string]string{"53": "TCP_UDP", "80": "TCP", "443": "TLS"}},
+		"PROXY":    {map[string]string{"proxy-protocol-per-target-group": "dns"}, v1alpha1.AWSParameters{}, "", map[string]string{"53": "TCP_UDP proxy", "80": "TCP", "443": "TCP"}},
+		"PROXY, 2": {map[string]string{"proxy-protocol-per-target-group": "dns-tcp"}, v1alpha1.AWSParameters{}, "", map[string]string{"53": "TCP_UDP proxy", "80": "TCP", "443": "TCP"}},
+	}
+	for name, c := range cases {
+		s := spec("uid-1", 1)
+		s.Ports = append(s.Ports, cloud.Port{Name: "dns-tcp", Protocol: "TCP", Port: 53, NodePort: 30053}, cloud.Port{Name: "tls", Protocol: "TCP", Port: 443, NodePort: 30443})
+		s.Annotations = map[string]string{}
+		for key, value := range c.annotations {
+			s.Annotations[AnnotationPrefix+key] = value
+		}
+		var err error
+		if s.Parameters, err = json.Marshal(c.parameters); err != nil {
+			t.Fatal(err)
+		}
+		desired, err := p.Desired(s)
+		if c.wrong != "" {
+			if !cloud.IsClass(err, cloud.UserError) || !strings.Contains(err.Error(), c.wrong) {
+				t.Errorf("%s: the error is %v", name, err)
+			}
+			continue
+		}
+		got := map[string]string{}
+		for _, r := range desired {
+			if r.Kind == KindListener {
+				got[r.Key] = r.Attributes[protocol] + got[r.Key]
+			} else if r.Attributes["attribute.proxy_protocol_v2.enabled"] == "true" {
+				got[r.Key] += " proxy"
+			}
+		}
+		if diff := cmp.Diff(c.want, got); err != nil || diff != "" {
+			t.Errorf("%s: %v, listeners (-want +got):\n%s", name, err, diff)
 		}
 	}
 }
