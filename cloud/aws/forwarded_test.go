@@ -20,9 +20,8 @@ type found []hardware.TargetHealth
 func (*found) Program(context.Context, []hardware.Balancer) error { return nil }
 func (f *found) Health() []hardware.TargetHealth                  { return *f }
 
-// TestForwarded: what the emulator has its hardware do follows zones, the scheme, groups of clients and what listeners say; and
-// its hardware says how targets are.
-func TestForwarded(t *testing.T) {
+// twoZones is a network with two subnets and a machine in each zone.
+func twoZones() awstest.Options {
 	options := awstest.Options{VPC: "vpc-0a1b2c3d", Public: netip.MustParsePrefix("192.0.2.0/24"), Inside: []netip.Prefix{netip.MustParsePrefix("172.30.0.0/16")}, Pace: 10}
 	for i, zone := range []string{"a", "b"} {
 		for j, role := range []string{"elb", "internal-elb"} {
@@ -32,6 +31,13 @@ func TestForwarded(t *testing.T) {
 		options.Machines = append(options.Machines, awstest.Machine{ID: fmt.Sprintf("i-%017d", i+1), Subnet: fmt.Sprintf("subnet-%d1", i),
 			Address: netip.MustParseAddr(fmt.Sprintf("10.0.0.%d", i+1))})
 	}
+	return options
+}
+
+// TestForwarded: what the emulator has its hardware do follows zones, the scheme, groups of clients and what listeners say; and
+// its hardware says how targets are.
+func TestForwarded(t *testing.T) {
+	options := twoZones()
 	external := map[string]string{"scheme": "internet-facing"}
 	cases := map[string]struct {
 		annotations map[string]string
@@ -112,5 +118,60 @@ func judged(t *testing.T, server *awstest.Server, p *Provider, observed []cloud.
 	server.SetHardware(&found{})
 	if got := server.Resolve(name); !slices.Equal(got, []netip.Addr{a.Addr(), b.Addr()}) {
 		t.Errorf("with no healthy target the name leads to %v", got)
+	}
+}
+
+// TestForwardedFamilies: no address sends to a target of the other family, which no hardware can do.
+func TestForwardedFamilies(t *testing.T) {
+	server := awstest.New(twoZones())
+	p := testProvider(server, unlimited)
+	s := spec("uid-1", 2)
+	s.Families = []cloud.Family{cloud.IPv6}
+	settled(t, p, s.Owner, &s)
+	listeners := server.Balancers()[0].Listeners
+	if len(listeners) != 4 {
+		t.Errorf("there are listeners %+v, want two in each zone", listeners)
+	}
+	for _, l := range listeners {
+		if l.Address.Addr().Is4() || len(l.Targets) > 0 {
+			t.Errorf("%s %s sends to %v, of machines that have IPv4 alone", l.Protocol, l.Address, l.Targets)
+		}
+	}
+}
+
+// TestAddressesAreHadOnce: an address that another balancer has, by choice or by chance, is refused until that is gone, and none is
+// given from beyond the subnet.
+func TestAddressesAreHadOnce(t *testing.T) {
+	options := twoZones()
+	options.Public = netip.MustParsePrefix("192.0.2.0/29") // with four that can be given
+	server := awstest.New(options)
+	p := testProvider(server, unlimited)
+	at := func(uid string, annotations map[string]string) cloud.Spec {
+		s := spec(uid, 1)
+		s.Annotations = map[string]string{}
+		for key, value := range annotations {
+			s.Annotations[AnnotationPrefix+key] = value
+		}
+		return s
+	}
+	chosen := map[string]string{"subnets": "subnet-01", "private-ipv4-addresses": "172.30.1.9"}
+	one, two := at("uid-1", chosen), at("uid-2", chosen)
+	given := at("uid-3", map[string]string{"subnets": "subnet-01"}) // the first that is free
+	four := at("uid-4", map[string]string{"subnets": "subnet-01", "private-ipv4-addresses": "172.30.1.4"})
+	settled(t, p, one.Owner, &one)
+	settled(t, p, given.Owner, &given)
+	for _, s := range []cloud.Spec{two, four} {
+		if _, err := onePass(t, p, s, cloud.Options{}); err == nil || p.Classify(err).Class != cloud.Pending {
+			t.Errorf("%s: an address that another has: %v", s.Owner.ServiceUID, err)
+		}
+	}
+	settled(t, p, one.Owner, nil)
+	settled(t, p, two.Owner, &two)
+
+	for i := range 3 {
+		s := at(fmt.Sprint("uid-out-", i), map[string]string{"scheme": "internet-facing"})
+		if _, err := onePass(t, p, s, cloud.Options{}); (err == nil) != (i < 2) || err != nil && p.Classify(err).Class != cloud.UserError {
+			t.Errorf("balancer %d of two that fit: %v", i+1, err)
+		}
 	}
 }

@@ -117,7 +117,11 @@ func (s *Server) place(b *balancer, subnets []string, mappings []types.SubnetMap
 		if err := s.addresses(b, &m, subnet, &zone); err != nil {
 			return err
 		}
-		b.addresses[subnet.ID] = s.allot(b, subnet, zone, had[subnet.ID])
+		given, err := s.allot(b, subnet, zone, had[subnet.ID])
+		if err != nil {
+			return err
+		}
+		b.addresses[subnet.ID] = given
 		b.AvailabilityZones = append(b.AvailabilityZones, zone)
 	}
 	return nil
@@ -138,8 +142,6 @@ func (s *Server) addresses(b *balancer, m *types.SubnetMapping, subnet Subnet, z
 			return refuse("InvalidConfigurationRequest", "Elastic IP addresses are for internet-facing load balancers")
 		case !ok:
 			return refuse("AllocationIdNotFound", "The allocation ID '%s' does not exist", *m.AllocationId)
-		case s.holder(*m.AllocationId, b) != nil:
-			return refuse("ResourceInUse", "The allocation ID '%s' is in use", *m.AllocationId)
 		}
 		address.AllocationId, address.IpAddress = m.AllocationId, aws.String(public)
 	}
@@ -158,19 +160,15 @@ func (s *Server) addresses(b *balancer, m *types.SubnetMapping, subnet Subnet, z
 		}
 		address.IPv6Address = m.IPv6Address
 	}
-	if address != (types.LoadBalancerAddress{}) {
-		zone.LoadBalancerAddresses = []types.LoadBalancerAddress{address}
+	if address == (types.LoadBalancerAddress{}) {
+		return nil
 	}
-	return nil
-}
-
-// holder returns the balancer other than b, and of another name, that has an elastic address.
-func (s *Server) holder(allocation string, b *balancer) *balancer {
-	for _, have := range s.state.balancers {
-		if *have.LoadBalancerName != *b.LoadBalancerName && slices.ContainsFunc(have.mappings, func(m types.SubnetMapping) bool {
-			return aws.ToString(m.AllocationId) == allocation
-		}) {
-			return have
+	zone.LoadBalancerAddresses = []types.LoadBalancerAddress{address}
+	// A creation that is repeated finds its own addresses.
+	taken := s.taken(func(have *balancer) bool { return *have.LoadBalancerName != *b.LoadBalancerName })
+	for _, a := range askedFor(*zone) {
+		if taken[a] {
+			return refuse("ResourceInUse", "The address '%s' is in use", a)
 		}
 	}
 	return nil

@@ -93,7 +93,7 @@ func (s *Server) forwardedListeners(b *balancer, l *types.Listener) []hardware.L
 			}
 			for protocol := range strings.SplitSeq(string(l.Protocol), "_") {
 				one := hardware.Listener{ID: *l.ListenerArn, Protocol: protocol, Address: netip.AddrPortFrom(address, uint16(*l.Port)), HealthCheck: check,
-					SourceRanges: s.sources(b, four, strings.ToLower(protocol), *l.Port), Targets: s.places(b, g, *zone.ZoneName)}
+					SourceRanges: s.sources(b, four, strings.ToLower(protocol), *l.Port), Targets: s.places(b, g, *zone.ZoneName, four)}
 				if attributes["stickiness.enabled"] == "true" {
 					one.Affinity = time.Hour // nobody is told for how long
 				}
@@ -104,8 +104,9 @@ func (s *Server) forwardedListeners(b *balancer, l *types.Listener) []hardware.L
 	return all
 }
 
-// places are where the targets of a group are that the addresses of a zone send to.
-func (s *Server) places(b *balancer, g *targetGroup, zone string) []netip.AddrPort {
+// places are where the targets of a group are that the addresses of a zone send to. A machine has an address of one family: to
+// the other's groups it is nowhere.
+func (s *Server) places(b *balancer, g *targetGroup, zone string, four bool) []netip.AddrPort {
 	cross := s.state.attributes[*g.TargetGroupArn]["load_balancing.cross_zone.enabled"]
 	if cross == "use_load_balancer_configuration" {
 		cross = s.state.attributes[*b.LoadBalancerArn]["load_balancing.cross_zone.enabled"]
@@ -113,7 +114,7 @@ func (s *Server) places(b *balancer, g *targetGroup, zone string) []netip.AddrPo
 	var all []netip.AddrPort
 	for _, t := range g.targets {
 		at, in := s.whereIs(t)
-		if t.until.IsZero() && at.IsValid() && (in == "" || in == zone || cross == "true") {
+		if t.until.IsZero() && at.IsValid() && at.Addr().Is4() == four && (in == "" || in == zone || cross == "true") {
 			all = append(all, at)
 		}
 	}
@@ -191,9 +192,9 @@ const reserved = 4
 
 // allot gives a balancer its addresses in a subnet: those that are asked for, else those that it had, else the first that are
 // free. Without hardware there are none.
-func (s *Server) allot(b *balancer, subnet Subnet, zone types.AvailabilityZone, had []netip.Addr) []netip.Addr {
+func (s *Server) allot(b *balancer, subnet Subnet, zone types.AvailabilityZone, had []netip.Addr) ([]netip.Addr, error) {
 	if !s.options.Public.IsValid() {
-		return nil
+		return nil, nil
 	}
 	texts := []string{subnet.CIDR}
 	if b.Scheme == types.LoadBalancerSchemeEnumInternetFacing {
@@ -202,14 +203,7 @@ func (s *Server) allot(b *balancer, subnet Subnet, zone types.AvailabilityZone, 
 	if b.IpAddressType != types.IpAddressTypeIpv4 {
 		texts = append(texts, subnet.CIDR6)
 	}
-	var asked []netip.Addr
-	for _, a := range zone.LoadBalancerAddresses {
-		for _, text := range []*string{a.IpAddress, a.PrivateIPv4Address, a.IPv6Address} {
-			if address, err := netip.ParseAddr(aws.ToString(text)); err == nil {
-				asked = append(asked, address)
-			}
-		}
-	}
+	asked := askedFor(zone)
 	var all []netip.Addr
 	for _, text := range texts {
 		prefix := netip.MustParsePrefix(text)
@@ -219,21 +213,31 @@ func (s *Server) allot(b *balancer, subnet Subnet, zone types.AvailabilityZone, 
 		} else if i := slices.IndexFunc(had, same); i >= 0 {
 			all = append(all, had[i])
 		} else {
-			all = append(all, s.free(prefix, b))
+			free := s.free(prefix, b)
+			if !prefix.Contains(free) {
+				return nil, refuse("InvalidSubnet", "Not enough IP space available in subnet '%s'", subnet.ID)
+			}
+			all = append(all, free)
 		}
 	}
-	return all
+	return all, nil
 }
 
-func (s *Server) free(prefix netip.Prefix, b *balancer) netip.Addr {
-	taken := map[netip.Addr]bool{}
-	for _, have := range s.state.balancers {
-		for _, list := range have.addresses {
-			for _, a := range list {
-				taken[a] = true
+// askedFor are the addresses that a balancer's maker chose for a zone.
+func askedFor(zone types.AvailabilityZone) (asked []netip.Addr) {
+	for _, a := range zone.LoadBalancerAddresses {
+		for _, text := range []*string{a.IpAddress, a.PrivateIPv4Address, a.IPv6Address} {
+			if address, err := netip.ParseAddr(aws.ToString(text)); err == nil {
+				asked = append(asked, address)
 			}
 		}
 	}
+	return asked
+}
+
+// free is the first address of a prefix that nobody has, or one behind the prefix.
+func (s *Server) free(prefix netip.Prefix, b *balancer) netip.Addr {
+	taken := s.taken(func(*balancer) bool { return true })
 	for _, list := range b.addresses {
 		for _, a := range list {
 			taken[a] = true
@@ -250,6 +254,27 @@ func (s *Server) free(prefix netip.Prefix, b *balancer) netip.Addr {
 		address = address.Next()
 	}
 	return address
+}
+
+// taken are the addresses of balancers, whether they were chosen or given.
+func (s *Server) taken(of func(*balancer) bool) map[netip.Addr]bool {
+	taken := map[netip.Addr]bool{}
+	for _, b := range s.state.balancers {
+		if !of(b) {
+			continue
+		}
+		for _, list := range b.addresses {
+			for _, a := range list {
+				taken[a] = true
+			}
+		}
+		for _, zone := range b.AvailabilityZones {
+			for _, a := range askedFor(zone) {
+				taken[a] = true
+			}
+		}
+	}
+	return taken
 }
 
 // verdicts are what the hardware found out of a group's targets. With s.mu held.
