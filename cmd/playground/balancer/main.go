@@ -1,7 +1,8 @@
 // Package balancer is the playground's clouds as a process of their own, in the namespace of the clouds' router: the fake
-// cloud's API, an emulated AWS beside it, and the hardware of both, which forwards for real. Every balancer address is one of the router's; what comes in
-// for a listener is sent on to the node port of a healthy target by destination NAT, in nftables. The source address
-// stays the client's, since the answers come back through the router. Health checks are made from the router.
+// cloud's API, an emulated AWS beside it, and the hardware of both, which forwards for real. Every balancer address is one of
+// the router's; what comes in for a listener is sent on to the node port of a healthy target by destination NAT, in nftables.
+// The source address stays the client's, since the answers come back through the router. Health checks are made from the
+// router.
 //
 // It is not a proxy (no byte of a connection passes through this process) and not part of any production setup.
 package balancer
