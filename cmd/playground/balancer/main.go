@@ -89,8 +89,11 @@ func parse(args []string) (settings, error) {
 	if flags.NArg() > 0 {
 		return s, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
-	if s.amazon != "" && len(s.machines) == 0 {
+	switch {
+	case s.amazon != "" && len(s.machines) == 0:
 		return s, errors.New("an emulated AWS needs a machine: set --machine")
+	case s.amazon == "" && len(s.machines) > 0:
+		return s, errors.New("machines are those of an emulated AWS: set --aws")
 	}
 	if s.listen == "" && s.socket == "" {
 		return s, errors.New("nowhere to listen: set --listen, --socket or both")

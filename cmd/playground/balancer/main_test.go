@@ -75,6 +75,7 @@ func TestParse(t *testing.T) {
 				machines: []machine{{id: "i-00000001", zone: "zone-a", address: netip.MustParseAddr("172.30.0.11")}}},
 		},
 		"NoMachine": {reason: "balancers would have no zone", args: []string{"--socket=s", "--aws=172.30.0.254:4566"}, err: "set --machine"},
+		"NoAWS":     {reason: "machines of what", args: []string{"--socket=s", "--machine=i-00000001=zone-a=172.30.0.11"}, err: "set --aws"},
 		"NoZone":    {reason: "where the machine is", args: []string{"--socket=s", "--machine=i-00000001=172.30.0.11"}, err: "write it as id=zone=address"},
 		"Argument":  {reason: "there are none", args: []string{"--socket=s", "now"}, err: `unexpected argument "now"`},
 	}
