@@ -73,8 +73,11 @@ func described(t *testing.T, ns, name string) nlb {
 		}
 		b.LoadBalancer = out.LoadBalancers[i]
 		groups, err := client.DescribeTargetGroups(t.Context(), &elb.DescribeTargetGroupsInput{LoadBalancerArn: b.LoadBalancerArn})
-		if err != nil || len(groups.TargetGroups) != 1 {
-			return fmt.Errorf("it has %d target groups (%w)", len(groups.TargetGroups), err)
+		if err != nil {
+			return err
+		}
+		if n := len(groups.TargetGroups); n != 1 {
+			return fmt.Errorf("it has %d target groups", n)
 		}
 		b.group = groups.TargetGroups[0]
 		return nil
@@ -207,7 +210,7 @@ func TestPacketsAmazon(t *testing.T) {
 	}
 	ready(t, four, "webapp-lb", 2)
 
-	t.Run("Local", func(t *testing.T) { // case 4
+	t.Run("Local", func(t *testing.T) {
 		b := described(t, four, "webapp-loadbalancer")
 		if b.Type != types.LoadBalancerTypeEnumNetwork || b.Scheme != types.LoadBalancerSchemeEnumInternetFacing {
 			t.Errorf("it is %s, %s", b.Type, b.Scheme)
@@ -234,7 +237,7 @@ func TestPacketsAmazon(t *testing.T) {
 			}
 		}
 	})
-	t.Run("Internal", func(t *testing.T) { // case 5
+	t.Run("Internal", func(t *testing.T) {
 		b := described(t, four, "webapp-lb")
 		if b.Scheme != types.LoadBalancerSchemeEnumInternal || b.attributes["load_balancing.cross_zone.enabled"] != "true" {
 			t.Errorf("it is %s with %v", b.Scheme, b.attributes)
@@ -258,7 +261,7 @@ func TestPacketsAmazon(t *testing.T) {
 			}
 		}
 	})
-	t.Run("Cluster", func(t *testing.T) { // case 6
+	t.Run("Cluster", func(t *testing.T) {
 		b := described(t, six, "webapp-lb")
 		with := homes(pods(t, six, "app", "webapp-lb"))
 		b.healthy(t, nodes) // those without a Pod pass on
@@ -290,8 +293,11 @@ func TestPacketsAmazon(t *testing.T) {
 				return err
 			}
 			security, err := ec2.NewFromConfig(amazon).DescribeSecurityGroups(t.Context(), &ec2.DescribeSecurityGroupsInput{})
-			if n := len(balancers.LoadBalancers) + len(groups.TargetGroups); err != nil || n+len(security.SecurityGroups) > 0 {
-				return fmt.Errorf("%d balancers and target groups are left (%w)", n, err)
+			if err != nil {
+				return err
+			}
+			if n := len(balancers.LoadBalancers) + len(groups.TargetGroups) + len(security.SecurityGroups); n > 0 {
+				return fmt.Errorf("%d balancers and groups are left", n)
 			}
 			return nil
 		})
