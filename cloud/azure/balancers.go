@@ -2,6 +2,7 @@ package azure
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,7 +13,7 @@ import (
 	"github.com/fairlead/fairlead/cloud/azure/deepcopy"
 )
 
-// balancerDocument says how a balancer is read and written. With the last rule it is deleted.
+// balancerDocument says how a balancer is read and written. One of ours in which nothing is left is deleted.
 func (p *Provider) balancerDocument(name string) document[armnetwork.LoadBalancer] {
 	noted := func(lb *armnetwork.LoadBalancer) {
 		p.note(func(v *view) {
@@ -155,7 +156,13 @@ func (p *Provider) submitRules(ctx context.Context, v *view, owner cloud.Owner, 
 		return cloud.Errorf(cloud.NotFound, "%s is no part of a balancer", desired.ID)
 	}
 	w := p.writer(balancer)
-	if has(v.find(KindRules, desired.ID), owner, desired) && !w.wants(changeKey(desired)) {
+	have := v.find(KindRules, desired.ID)
+	if have != nil && desired.Attributes["frontend"] != frontendName(owner, desired.Key, parseSource(desired.Attributes["source"])) {
+		// Another frontend is wanted, and may not replace this one, which stays what it is made of.
+		desired.Attributes = maps.Clone(desired.Attributes)
+		desired.Attributes["source"], desired.DependsOn = have.Attributes["source"], have.DependsOn
+	}
+	if has(have, owner, desired) && !w.wants(changeKey(desired)) {
 		cloud.Unsent(ctx)
 		return nil
 	}
