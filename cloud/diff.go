@@ -20,7 +20,8 @@ import (
 //  4. What was taken is updated where mutable attributes, references or owners differ; then targets are synchronised.
 //     The attributes of what is shared are those that the first of its owners wants, or they would change for ever.
 //  5. What is the owner's and was not taken is deleted, dependents first; but not what is being replaced, as long as
-//     the cloud still works on the replacement, nor before the cloud is done deleting what points to it.
+//     the cloud still works on the replacement, nor what something uses that may not be replaced, nor before the cloud
+//     is done deleting what points to it.
 //
 // What is Lent is neither replaced nor deleted in any of these: it stays, with what cannot be changed, or is let go, with
 // what it points to. What was marked by an adoption that did not come to its end is let go, too.
@@ -124,6 +125,7 @@ func (d *differ) place(want *Resource) {
 	case have == nil && len(found) > 0 && (d.stays(want, found) || found[0].Lent):
 		have = found[0]
 		d.blockReplacement(want, have)
+		d.keepBelow(have)
 	case have == nil && deleting:
 		d.plan.Waiting = append(d.plan.Waiting, want.Name())
 		d.leave(want, found)
@@ -167,6 +169,15 @@ func (d *differ) blockReplacement(want, have *Resource) {
 	}
 	d.plan.Blocked = append(d.plan.Blocked, Block{Resource: want.Name(), Reason: BlockReplacement, Message: fmt.Sprintf(
 		"%s cannot change %s in place: %s", want.Name(), strings.Join(differentImmutable(want, have), ", "), remedy)})
+}
+
+// keepBelow has what have points to stay for as long as it does: have is not replaced, and is nothing without it.
+func (d *differ) keepBelow(have *Resource) {
+	for i := range d.observed {
+		if pointsTo(have, &d.observed[i]) {
+			d.taken[identity(&d.observed[i])] = true
+		}
+	}
 }
 
 // settings tells what have has of what cannot be changed to what want asks for.

@@ -163,6 +163,12 @@ func TestDiff(t *testing.T) {
 			observed: []Resource{have("A", "1"), have("B", "1", on("A", "1", false))},
 			want:     []string{"Update A/1 a-1: changing size", "Update B/1 b-1: changing size", "blocked A/1 Replacement"},
 		},
+		"FixedKeepsWhatItUses": {
+			reason:   "what it points to is not deleted from under it, though only another one would not want it",
+			desired:  []Resource{want("A", "1", fixed, attribute("shape", "square"))},
+			observed: []Resource{have("A", "1", on("B", "1", false)), have("B", "1"), have("C", "1")},
+			want:     []string{"Update A/1 a-1: changing B/1", "Delete C/1 c-1", "blocked A/1 Replacement"},
+		},
 		"FixedRecreate": {
 			reason:      "with consent it is deleted first, with what depends on it",
 			desired:     []Resource{want("A", "1", fixed, attribute("shape", "square")), want("B", "1", on("A", "1", false))},
