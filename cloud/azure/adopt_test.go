@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/azure/azuretest"
@@ -245,6 +246,31 @@ func TestTakenOverWithoutAGap(t *testing.T) {
 		}
 		if all := strings.Join(c.Snapshot(), "\n"); !strings.Contains(all, "kubernetes frontend a") {
 			t.Errorf("the outbound rule's frontend is gone:\n%s", all)
+		}
+	})
+}
+
+// TestLentAndFull: of a balancer that was lent and has no room for what the Service asks for, nothing changes.
+func TestLentAndFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := network(t, azuretest.Options{})
+		p, spec := provider(t, c), service(1, 2)
+		options := lend(t, c, spec)
+		if _, err := convergeWith(t, p, spec, options); err != nil {
+			t.Fatal(err)
+		}
+		before := rulesOf(c, "byhand-1")
+		moved := service(1, 2)
+		for n := range int32(250) { // and port 80 is given up
+			moved.Ports = append(moved.Ports, moved.Ports[0])
+			moved.Ports[n].Port, moved.Ports[n].NodePort = 1000+n, 30000+n
+		}
+		moved.Ports = moved.Ports[:250]
+		if _, err := convergeWith(t, p, moved, options); p.Classify(err).Class != cloud.Quota {
+			t.Errorf("without room it says %v", err)
+		}
+		if diff := cmp.Diff(before, rulesOf(c, "byhand-1")); diff != "" {
+			t.Errorf("its rules are changed (-before +after):\n%s", diff)
 		}
 	})
 }

@@ -221,13 +221,15 @@ func (p *Provider) submitHeld(ctx context.Context, v *view, owner cloud.Owner, o
 			case !there && len(lb.Tags) >= maxTags:
 				return false, cloud.Errorf(cloud.Quota, "balancer %s has %d tags, which is all that it can have, and each frontend that is adopted takes one: remove some", at.balancer, maxTags)
 			}
+			if content {
+				if err := pt.putHeld(p.config, lb); err != nil {
+					return false, err
+				}
+			}
 			if lb.Tags == nil {
 				lb.Tags = map[string]*string{}
 			}
 			lb.Tags[tagPart+at.frontend] = new(holdingOf(owner, desired).String())
-			if content {
-				return true, pt.putHeld(p.config, lb)
-			}
 			return true, nil
 		}})
 }

@@ -27,7 +27,7 @@ func (pt *part) hold(owner cloud.Owner, r cloud.Resource, at location) {
 }
 
 // putHeld writes the part into the balancer. A rule of its frontend that is for the same port stays, by its name, and so does the
-// frontend; one that the Service does not want goes, unless somebody lent it.
+// frontend; one that the Service does not want goes, unless somebody lent it. Where it returns an error it has changed nothing.
 func (pt *part) putHeld(config Config, lb *armnetwork.LoadBalancer) error {
 	p := lb.Properties
 	id := config.balancerID(*lb.Name)
@@ -35,7 +35,7 @@ func (pt *part) putHeld(config Config, lb *armnetwork.LoadBalancer) error {
 	for _, r := range pt.rules {
 		wanted[r.key] = true
 	}
-	var kept []*armnetwork.LoadBalancingRule
+	var kept, idle []*armnetwork.LoadBalancingRule
 	loose := map[string]bool{} // probes that may be nobody's by now
 	for _, r := range p.LoadBalancingRules {
 		key, own := heldKey(r), strings.HasPrefix(value(r.Name), pt.name+"-")
@@ -48,14 +48,17 @@ func (pt *part) putHeld(config Config, lb *armnetwork.LoadBalancer) error {
 			loose[lastOf(r.Properties.Probe)] = true
 		default:
 			if lastOf(r.Properties.BackendAddressPool) == pt.held.pool {
-				r.Properties.BackendAddressPool = &armnetwork.SubResource{ID: new(id + "/backendAddressPools/" + pt.held.idle)}
-				pt.addPool(config, p, pt.held.idle, nil)
+				idle = append(idle, r)
 			}
 			kept = append(kept, r)
 		}
 	}
 	if after := len(kept) + len(pt.rules); after > maxRules && after > len(p.LoadBalancingRules) {
 		return full(*lb.Name, after)
+	}
+	for _, r := range idle {
+		r.Properties.BackendAddressPool = &armnetwork.SubResource{ID: new(id + "/backendAddressPools/" + pt.held.idle)}
+		pt.addPool(config, p, pt.held.idle, nil)
 	}
 	p.LoadBalancingRules = kept
 	used := map[string]bool{} // also by rules that were given up

@@ -34,7 +34,7 @@ type change[D any] struct {
 	// marks: it is what makes the part the owner's.
 	marks bool
 	// apply writes it into the document, which is a copy and is never nil, and reports whether that changed it. Its error is
-	// this change's alone.
+	// this change's alone, and leaves the document, which the others' changes go into, too, as it was.
 	apply func(doc *D) (bool, error)
 
 	at    time.Time
