@@ -274,3 +274,60 @@ func TestLentAndFull(t *testing.T) {
 		}
 	})
 }
+
+// TestOthersRulesOnAFrontend: where cloud-provider-azure has two Services use one address, taking over the one that it was made for
+// leaves the other's rules alone, and so does deleting it.
+func TestOthersRulesOnAFrontend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := network(t, azuretest.Options{})
+		p, spec := provider(t, c), service(1, 2)
+		id, err := (&planter{cloud: c}).plant(cloudtest.Plant{Spec: spec, MadeFor: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		const theirs = "a1111111122224333844455555555555-TCP-443"
+		if err := c.Edit(func(lb *armnetwork.LoadBalancer) {
+			lb.Properties.LoadBalancingRules = append(lb.Properties.LoadBalancingRules, &armnetwork.LoadBalancingRule{Name: new(theirs),
+				Properties: &armnetwork.LoadBalancingRulePropertiesFormat{Protocol: new(armnetwork.TransportProtocolTCP),
+					FrontendPort: new(int32(443)), BackendPort: new(int32(30443)), FrontendIPConfiguration: &armnetwork.SubResource{ID: new(id)},
+					BackendAddressPool: &armnetwork.SubResource{ID: new(networkPath + "loadBalancers/kubernetes/backendAddressPools/nodesIPv4")}}})
+		}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		lines := func() []string {
+			return slices.DeleteFunc(c.Snapshot(), func(line string) bool { return !strings.Contains(line, theirs) })
+		}
+		before := lines()
+		unchanged := func(when string) {
+			t.Helper()
+			if diff := cmp.Diff(before, lines()); diff != "" || len(before) == 0 {
+				t.Errorf("%s, the other Service's rule is another (-before +after):\n%s", when, diff)
+			}
+		}
+		if _, err := convergeWith(t, p, spec, cloud.Options{TakeOver: true}); err != nil {
+			t.Fatal(err)
+		}
+		unchanged("taken over")
+		if out, err := convergeWith(t, p, spec, cloud.Options{}); err != nil || len(out.Done) > 0 {
+			t.Errorf("taken over, it does %+v (%v)", out.Done, err)
+		}
+		both := spec
+		both.Ports = append(slices.Clone(spec.Ports), spec.Ports[0])
+		both.Ports[1].Port, both.Ports[1].NodePort = 443, 31443
+		if _, err := convergeWith(t, p, both, cloud.Options{}); p.Classify(err).Class != cloud.Conflict {
+			t.Errorf("asked for the other Service's port it says %v", err)
+		}
+		unchanged("asked for its port")
+		for range 10 { // its address is in use, and goes with the other's rule
+			if _, err := cloud.Converge(t.Context(), p, spec.Owner, nil, cloud.Options{}); err != nil && !cloud.IsClass(err, cloud.Pending) {
+				t.Fatal(err)
+			}
+			time.Sleep(5 * time.Second)
+		}
+		unchanged("deleted")
+		if rules := rulesOf(c, "kubernetes"); len(rules) != 1 {
+			t.Errorf("deleted, there are rules %q", rules)
+		}
+	})
+}

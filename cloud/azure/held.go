@@ -22,7 +22,7 @@ const tagPart = tagPrefix + "part-"
 const (
 	lent    = "lent"    // it stays somebody else's: of its rules those that the Service wants are its part
 	claimed = "claimed" // taken over, and more is to follow
-	taken   = "taken"   // taken over, with all its rules
+	taken   = "taken"   // taken over, with all rules that were made for the Service
 )
 
 // maxTags of one thing.
@@ -88,8 +88,8 @@ func (p *Provider) observedHeld(v *view, lb *armnetwork.LoadBalancer) []cloud.Re
 	return all
 }
 
-// frontendPart is a frontend of somebody else's balancer as the part of an owner, with all its rules, or else with those that
-// send to the owner's pool; false: there is no such frontend.
+// frontendPart is a frontend of somebody else's balancer as the part of an owner, with all rules that were made for the owner, or
+// else with those that send to the owner's pool; false: there is no such frontend.
 func (p *Provider) frontendPart(v *view, lb *armnetwork.LoadBalancer, frontend string, owner cloud.Owner, key string, whole bool) (cloud.Resource, bool) {
 	i := slices.IndexFunc(lb.Properties.FrontendIPConfigurations, func(f *armnetwork.FrontendIPConfiguration) bool { return value(f.Name) == frontend })
 	if i < 0 || lb.Properties.FrontendIPConfigurations[i].Properties == nil {
@@ -107,7 +107,7 @@ func (p *Provider) frontendPart(v *view, lb *armnetwork.LoadBalancer, frontend s
 	var ports []string
 	for _, rule := range lb.Properties.LoadBalancingRules {
 		own := lastOf(rule.Properties.BackendAddressPool) == pool
-		if lastOf(rule.Properties.FrontendIPConfiguration) != frontend || !whole && !own {
+		if lastOf(rule.Properties.FrontendIPConfiguration) != frontend || !own && !(whole && isNamedFor(owner, rule)) {
 			continue
 		}
 		port := heldKey(rule)
@@ -168,6 +168,13 @@ func heldPool(owner cloud.Owner, key string) string { return "fl-" + owner.Servi
 
 // idlePool is where rules send to that were lent and that the Service has no use for any more. It has no addresses.
 func idlePool(owner cloud.Owner, key string) string { return heldPool(owner, key) + "-idle" }
+
+// isNamedFor reports whether a rule was made for the owner by its name, be it by the other controller, which puts rules of several
+// Services on a frontend where they use one address.
+func isNamedFor(owner cloud.Owner, r *armnetwork.LoadBalancingRule) bool {
+	name := value(r.Name)
+	return strings.HasPrefix(name, upstreamName(owner)+"-") || strings.HasPrefix(name, "fl-"+owner.ServiceUID+"-")
+}
 
 // heldKey is the key of a rule by what it is for, since its name is somebody else's.
 func heldKey(r *armnetwork.LoadBalancingRule) string {

@@ -14,6 +14,7 @@ import (
 
 // held is where such a part is.
 type held struct {
+	owner      cloud.Owner
 	frontend   string
 	pool, idle string
 	lent       bool
@@ -23,11 +24,12 @@ type held struct {
 // hold makes pt a part that is held.
 func (pt *part) hold(owner cloud.Owner, r cloud.Resource, at location) {
 	pt.name = partName(owner, r.Key, r.Attributes["frontend"])
-	pt.held = held{frontend: at.frontend, pool: heldPool(owner, r.Key), idle: idlePool(owner, r.Key), lent: r.Lent, targets: r.Targets}
+	pt.held = held{owner: owner, frontend: at.frontend, pool: heldPool(owner, r.Key), idle: idlePool(owner, r.Key), lent: r.Lent, targets: r.Targets}
 }
 
 // putHeld writes the part into the balancer. A rule of its frontend that is for the same port stays, by its name, and so does the
-// frontend; one that the Service does not want goes, unless somebody lent it. Where it returns an error it has changed nothing.
+// frontend; one that the Service does not want goes, unless somebody lent it. On a frontend that was taken over, rules that were
+// not made for the Service stay as they are. Where it returns an error it has changed nothing.
 func (pt *part) putHeld(config Config, lb *armnetwork.LoadBalancer) error {
 	p := lb.Properties
 	id := config.balancerID(*lb.Name)
@@ -41,6 +43,12 @@ func (pt *part) putHeld(config Config, lb *armnetwork.LoadBalancer) error {
 		key, own := heldKey(r), strings.HasPrefix(value(r.Name), pt.name+"-")
 		switch {
 		case lastOf(r.Properties.FrontendIPConfiguration) != pt.held.frontend:
+			kept = append(kept, r)
+		case !pt.held.lent && lastOf(r.Properties.BackendAddressPool) != pt.held.pool && !isNamedFor(pt.held.owner, r):
+			if wanted[key] {
+				return cloud.Errorf(cloud.Conflict, "rule %s of the same frontend has %s, and is not this Service's: ask for another port, or remove the rule",
+					value(r.Name), key)
+			}
 			kept = append(kept, r)
 		case wanted[key]:
 			names[key], loose[lastOf(r.Properties.Probe)] = value(r.Name), !pt.held.lent
@@ -113,6 +121,11 @@ func (pt *part) letGo(lb *armnetwork.LoadBalancer) {
 // dropFrontend takes the frontend away, unless something that no Service knows of uses it.
 func (pt *part) dropFrontend(lb *armnetwork.LoadBalancer) {
 	p := lb.Properties
+	for _, r := range p.LoadBalancingRules {
+		if lastOf(r.Properties.FrontendIPConfiguration) == pt.held.frontend {
+			return
+		}
+	}
 	for _, r := range p.OutboundRules {
 		for _, f := range r.Properties.FrontendIPConfigurations {
 			if lastOf(f) == pt.held.frontend {
