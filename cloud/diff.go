@@ -174,10 +174,17 @@ func (d *differ) blockReplacement(want, have *Resource) {
 // keepBelow has what have points to stay for as long as it does: have is not replaced, and is nothing without it.
 func (d *differ) keepBelow(have *Resource) {
 	for i := range d.observed {
-		if pointsTo(have, &d.observed[i]) {
-			d.taken[identity(&d.observed[i])] = true
+		if r := &d.observed[i]; pointsTo(have, r) && !r.HasTargets {
+			d.taken[identity(r)] = true
 		}
 	}
+}
+
+// keeps reports whether have goes on to point to dep though want would not, since it is not replaced. Targets follow the nodes
+// whatever else may not change.
+func (d *differ) keeps(want, have *Resource, dep Ref) bool {
+	return !sameImmutable(want, have) &&
+		slices.ContainsFunc(d.observed, func(r Resource) bool { return r.Kind == dep.Kind && r.ID == dep.ID && !r.HasTargets })
 }
 
 // settings tells what have has of what cannot be changed to what want asks for.
@@ -254,11 +261,11 @@ func (d *differ) update(want, have *Resource) {
 	}
 	missing, extra := d.movedReferences(want, have)
 	reasons = append(reasons, missing...)
-	if d.others(have) {
-		// They may need what this one does not, such as an address of another family.
-		made.DependsOn = append(slices.Clone(made.DependsOn), extra...)
-	} else {
-		for _, dep := range extra {
+	for _, dep := range extra {
+		// Others may need what this one does not, such as an address of another family.
+		if d.others(have) || d.keeps(want, have, dep) {
+			made.DependsOn = append(slices.Clone(made.DependsOn), dep)
+		} else {
 			reasons = append(reasons, dep.Kind+"/"+dep.Key)
 		}
 	}

@@ -164,10 +164,11 @@ func TestDiff(t *testing.T) {
 			want:     []string{"Update A/1 a-1: changing size", "Update B/1 b-1: changing size", "blocked A/1 Replacement"},
 		},
 		"FixedKeepsWhatItUses": {
-			reason:   "what it points to is not deleted from under it, though only another one would not want it",
-			desired:  []Resource{want("A", "1", fixed, attribute("shape", "square"))},
-			observed: []Resource{have("A", "1", on("B", "1", false)), have("B", "1"), have("C", "1")},
-			want:     []string{"Update A/1 a-1: changing B/1", "Delete C/1 c-1", "blocked A/1 Replacement"},
+			reason:  "what it points to is not taken from under it, though another one in its place would not want it; targets follow the nodes",
+			desired: []Resource{want("A", "1", fixed, attribute("shape", "square"))},
+			observed: []Resource{have("A", "1", on("B", "1", false), on("S", "1", false)), have("B", "1"), have("C", "1"),
+				have("S", "1", targets("x"))},
+			want: []string{"Update A/1 a-1: changing S/1", "Delete C/1 c-1", "Delete S/1 s-1", "blocked A/1 Replacement"},
 		},
 		"FixedRecreate": {
 			reason:      "with consent it is deleted first, with what depends on it",
