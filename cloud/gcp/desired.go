@@ -177,11 +177,12 @@ func (p *Provider) familyResources(spec *cloud.Spec, s *settings, family cloud.F
 	if !p.config.managesFirewalls() {
 		return resources
 	}
+	// One that lets traffic to the address pass is Fixed: it does so for as long as the rules may not have another address.
 	firewall := func(name, allowed, destination, addresses string, sources []string, dependsOn []cloud.Ref) {
-		resources = append(resources, cloud.Resource{Kind: KindFirewall, Key: name + "-" + key, DependsOn: dependsOn,
+		resources = append(resources, cloud.Resource{Kind: KindFirewall, Key: name + "-" + key, Fixed: destination == atBalancer, DependsOn: dependsOn,
 			Attributes: map[string]string{attrFamily: string(family), attrNetwork: p.config.firewallNetwork(), attrAllowed: allowed,
 				attrSources: cloud.List(sources), attrDestination: destination, attrAddresses: addresses, attrTags: cloud.List(p.config.NodeTags)},
-			Immutable: []string{attrFamily, attrNetwork}})
+			Immutable: []string{attrFamily, attrNetwork, attrAddresses}})
 	}
 	check := healthCheck(spec)
 	firewall("health", "tcp:"+check.Attributes[attrPort], "", "", healthRanges[s.scheme+"/"+string(family)], nil)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/cloudtest"
 	"github.com/fairlead/fairlead/cloud/gcp"
@@ -285,5 +287,50 @@ func TestTagsAreTakenOff(t *testing.T) {
 	pass(t, p, spec.Owner, spec)
 	if diff := cmp.Diff(want, c.Snapshot()); diff != "" {
 		t.Errorf("not put right (-want +got):\n%s", diff)
+	}
+}
+
+// TestAddressStays: a Service that asks for another address, without asking for a replacement, is told, and goes on with the one
+// that it has, firewall and all; with a replacement it has what it asks for.
+func TestAddressStays(t *testing.T) {
+	given := map[string]string{"networking.gke.io/load-balancer-ip-addresses": "user-address"}
+	for name, tc := range map[string]struct{ before, after map[string]string }{"Given": {nil, given}, "GivenUp": {given, nil}} {
+		t.Run(name, func(t *testing.T) {
+			made := func(annotations map[string]string) (*gcptest.Cloud, *cloud.Spec) {
+				c := gcptest.New(gcptest.Options{})
+				c.ReserveAddress("user-address", gcptest.UserAddress)
+				spec := service(0, 2)
+				spec.Annotations = annotations
+				pass(t, c.Provider(), spec.Owner, spec)
+				return c, spec
+			}
+			c, _ := made(tc.before)
+			want, spec := made(tc.after)
+			firewalls := func(c *gcptest.Cloud) []string {
+				return slices.DeleteFunc(c.Snapshot(), func(line string) bool { return !strings.HasPrefix(line, "global/firewalls/") })
+			}
+			before := firewalls(c)
+			for range 3 {
+				out, err := try(t, c.Provider(), spec.Owner, spec)
+				if err != nil || len(out.Left.Blocked) == 0 {
+					t.Fatalf("blocked is %+v (%v)", out.Left.Blocked, err)
+				}
+			}
+			if diff := cmp.Diff(before, firewalls(c)); diff != "" {
+				t.Errorf("its firewalls are changed (-before +after):\n%s", diff)
+			}
+			desired, err := c.Provider().Desired(*spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 3 {
+				if _, err := cloud.Converge(t.Context(), c.Provider(), spec.Owner, desired, cloud.Options{Replacement: v1alpha1.ReplacementRecreate}); err != nil {
+					t.Error(err)
+				}
+			}
+			if diff := cmp.Diff(want.Snapshot(), c.Snapshot()); diff != "" {
+				t.Errorf("replaced, it is not as one made anew (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
