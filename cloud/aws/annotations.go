@@ -1,6 +1,7 @@
 package aws
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
@@ -132,10 +133,13 @@ var annotations = []annotation{
 	{"proxy-protocol", "`*`", "", "the PROXY protocol, version 2, to all targets",
 		func(a *cloud.Annotations, s *settings, key string) { cloud.Enum(a, key, &s.proxyProtocol, "*") }},
 	{"proxy-protocol-per-target-group", "ports", "", "the PROXY protocol to the targets of these ports", list(func(s *settings) *[]string { return &s.proxyPorts })},
-	{"ssl-cert", "the ARN of a certificate", "", "listeners are TLS",
+	{"ssl-cert", "ARNs of certificates", "", "listeners are TLS. The first is their default, the others are for clients that ask for their names (SNI)",
 		func(a *cloud.Annotations, s *settings, key string) {
-			if a.List(key, &s.certificates); len(s.certificates) > 1 {
-				s.wrong(key, "more certificates than one are not supported yet")
+			a.List(key, &s.certificates)
+			for i, arn := range s.certificates {
+				if slices.Contains(s.certificates[:i], arn) {
+					s.wrong(key, "%q is given twice: leave out one", arn)
+				}
 			}
 		}},
 	{"ssl-ports", "numbers or names of ports, or `*`", "`*`", "which listeners are TLS, of the Service's ports of TCP", list(func(s *settings) *[]string { return &s.tlsPorts })},

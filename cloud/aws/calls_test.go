@@ -243,6 +243,10 @@ func life(t *testing.T, server *awstest.Server, p *Provider) {
 	three.Annotations = map[string]string{AnnotationPrefix + "subnets": "subnet-0b01,subnet-0b02",
 		AnnotationPrefix + "ssl-cert": "arn:aws:acm:eu-north-1:123456789012:certificate/1"}
 	settled(t, p, three.Owner, &three)
+	several := three
+	several.Annotations = over(three.Annotations, map[string]string{AnnotationPrefix + "ssl-cert": certificatesFrom("1", "2", "3")})
+	settled(t, p, three.Owner, &several)
+	settled(t, p, three.Owner, &three)
 	group := settled(t, p, three.Owner, &three).Observed
 	given := group[slices.IndexFunc(group, func(r cloud.Resource) bool { return r.Kind == KindSecurityGroup })].ID
 	other := spec("uid-2", 1)

@@ -291,7 +291,7 @@ func (p *Provider) createListener(ctx context.Context, owner cloud.Owner, desire
 			return made, err
 		}
 		if forwardsTo(found[i]) == aws.ToString(in.DefaultActions[0].TargetGroupArn) && found[i].Protocol == in.Protocol {
-			return made, nil
+			return made, p.addCertificates(ctx, made.ID, cloud.SplitList(desired.Attributes[certificates]))
 		}
 		return made, cloud.Errorf(cloud.Pending, "%s is there already", desired.Name())
 	case err != nil:
@@ -300,6 +300,9 @@ func (p *Provider) createListener(ctx context.Context, owner cloud.Owner, desire
 		return made, cloud.Errorf(cloud.Retry, "AWS answered %d listeners", len(out.Listeners))
 	}
 	made.ID = listenerARN(out.Listeners[0])
+	if err := p.addCertificates(ctx, made.ID, cloud.SplitList(desired.Attributes[certificates])); err != nil {
+		return made, err
+	}
 	return made, p.setListenerAttributes(ctx, made.ID, awsAttributes(desired.Attributes, map[string]string{attributePrefix + attributeIdle: "350"}))
 }
 

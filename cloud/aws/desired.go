@@ -45,10 +45,14 @@ const (
 	checkTimeout   = "check.timeout"
 	checkHealthy   = "check.healthy"
 	checkUnhealthy = "check.unhealthy"
-	certificate    = "certificate" // of a Listener, as the next ones
+	certificate    = "certificate"  // of a Listener, as the next ones
+	certificates   = "certificates" // beside that
 	tlsPolicy      = "policy"
 	alpn           = "alpn"
 	tags           = "tags" // additional ones: "a=b", …
+
+	// also is what else is looked at of a resource. A tag says so, since what most do not have would cost a call for each.
+	also = "also"
 )
 
 const (
@@ -97,6 +101,7 @@ func (p *Provider) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
 	resources = append(resources, balancer)
 	for i := range resources {
 		resources[i].Attributes[tags] = tagList(s.tags)
+		resources[i].Attributes[also] += "" // what has nothing of the sort says so
 	}
 	return resources, cloud.UserErrors(errs...)
 }
@@ -327,10 +332,13 @@ func instanceOf(node cloud.Node) string {
 func listener(s *settings, l listened) cloud.Resource {
 	key := strconv.Itoa(int(l.Port.Port))
 	r := cloud.Resource{Kind: KindListener, Key: key,
-		Attributes: map[string]string{protocol: l.protocol, certificate: "", tlsPolicy: "", alpn: ""},
+		Attributes: map[string]string{protocol: l.protocol, certificate: "", certificates: "", tlsPolicy: "", alpn: ""},
 		DependsOn:  []cloud.Ref{{Kind: KindLoadBalancer, Key: "main", Parent: true}, {Kind: KindTargetGroup, Key: key}}}
 	if l.tls {
 		r.Attributes[certificate] = s.certificates[0]
+		if r.Attributes[certificates] = cloud.List(s.certificates[1:]); r.Attributes[certificates] != "" {
+			r.Attributes[also] = alsoCertificates
+		}
 		r.Attributes[tlsPolicy] = cmp.Or(s.tlsPolicy, defaultTLSPolicy)
 		r.Attributes[alpn] = cmp.Or(s.alpn, "None")
 	}

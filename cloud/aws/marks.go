@@ -21,6 +21,7 @@ const (
 	tagKey     = tagPrefix + "key"
 	tagService = tagPrefix + "service"
 	tagKeys    = tagPrefix + "additional"
+	tagAlso    = tagPrefix + "also"
 	tagAdopted = tagPrefix + "adopted" // the id of the balancer with which it was
 	tagLent    = tagPrefix + "lent"
 )
@@ -40,7 +41,7 @@ func marksOf(owner cloud.Owner, r cloud.Resource) map[string]string {
 	return all
 }
 
-// additional are the tags that a Service, or its class, asks for beside.
+// additional are the tags that a Service, or its class, asks for beside, and the one that says what else is looked at.
 func additional(r cloud.Resource) map[string]string {
 	all := map[string]string{}
 	for _, pair := range cloud.SplitList(r.Attributes[tags]) {
@@ -49,6 +50,9 @@ func additional(r cloud.Resource) map[string]string {
 	}
 	if len(all) > 0 {
 		all[tagKeys] = strings.Join(slices.Sorted(maps.Keys(all)), keySeparator)
+	}
+	if more := r.Attributes[also]; more != "" {
+		all[tagAlso] = more
 	}
 	return all
 }
@@ -77,7 +81,7 @@ func marked(r *cloud.Resource, have map[string]string) {
 			}
 		}
 	}
-	r.Attributes[tags] = tagList(extra)
+	r.Attributes[tags], r.Attributes[also] = tagList(extra), have[tagAlso]
 }
 
 // retag returns the tags to set, and those to remove, where a resource changes from one to the other.

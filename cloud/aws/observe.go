@@ -314,12 +314,18 @@ func (p *Provider) healths(ctx context.Context, arn string) ([]cloud.TargetHealt
 
 func (p *Provider) observedListener(ctx context.Context, l types.Listener, v view) (cloud.Resource, error) {
 	r := cloud.Resource{Kind: KindListener, ID: listenerARN(l), State: cloud.StateReady,
-		Attributes: map[string]string{protocol: string(l.Protocol), certificate: "", tlsPolicy: aws.ToString(l.SslPolicy), alpn: strings.Join(l.AlpnPolicy, ",")}}
+		Attributes: map[string]string{protocol: string(l.Protocol), certificate: "", certificates: "", tlsPolicy: aws.ToString(l.SslPolicy), alpn: strings.Join(l.AlpnPolicy, ",")}}
 	if len(l.Certificates) > 0 {
 		r.Attributes[certificate] = aws.ToString(l.Certificates[0].CertificateArn)
 	}
 	if l.Protocol == types.ProtocolEnumTls && r.Attributes[alpn] == "" {
 		r.Attributes[alpn] = "None"
+	}
+	if l.Protocol == types.ProtocolEnumTls && v.tags[r.ID][tagAlso] == alsoCertificates {
+		var err error
+		if r.Attributes[certificates], err = p.otherCertificates(ctx, r.ID, r.Attributes[certificate]); err != nil {
+			return r, err
+		}
 	}
 	parent := refTo(KindLoadBalancer, aws.ToString(l.LoadBalancerArn), v)
 	parent.Parent = true

@@ -123,7 +123,7 @@ func TestWrong(t *testing.T) {
 		"no such TLS port":    {map[string]string{"ssl-cert": testCertificate, "ssl-ports": "web,443"}, []string{`ssl-ports: "443" is no port of the Service with protocol TCP: it can be *, 80, web`}},
 		"TLS with UDP":        {map[string]string{"ssl-cert": testCertificate, "ssl-ports": "dns"}, []string{`ssl-ports: "dns" is no port`}},
 		"no such PROXY port":  {map[string]string{"proxy-protocol-per-target-group": "81"}, []string{`per-target-group: "81" is no port of the Service with protocol TCP or UDP: it can be *, 80, web, 53, dns`}},
-		"two certificates":    {map[string]string{"ssl-cert": testCertificate + "," + testCertificate}, []string{"ssl-cert"}},
+		"a certificate twice": {map[string]string{"ssl-cert": testCertificate + "," + testCertificate}, []string{"ssl-cert: \"" + testCertificate + "\" is given twice"}},
 		"timeout":             {map[string]string{"healthcheck-timeout": "20"}, []string{"the timeout (20) is longer than the interval (10)"}},
 		"client addresses":    {map[string]string{"target-group-attributes": "preserve_client_ip.enabled=false"}, []string{"port 53"}},
 		"tags' names":         {map[string]string{"additional-resource-tags": longTags()}, []string{"longer than 256 characters together"}},

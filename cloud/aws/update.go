@@ -18,6 +18,13 @@ import (
 // Update implements cloud.Provider. Only what differs is sent.
 func (p *Provider) Update(ctx context.Context, owner cloud.Owner, was, is cloud.Resource) error {
 	var err error
+	if more := is.Attributes[also]; more != was.Attributes[also] && more != "" {
+		// The tag is there before what it has looked at, and, as updateTags is last, longer than that.
+		if err := p.setTags(ctx, was, map[string]string{tagAlso: more}); err != nil {
+			return err
+		}
+		was.Attributes = over(was.Attributes, map[string]string{also: more})
+	}
 	switch is.Kind {
 	case KindSecurityGroup:
 		err = p.setRules(ctx, was.ID, cloud.SplitList(was.Attributes[rules]), cloud.SplitList(is.Attributes[rules]))
@@ -49,15 +56,10 @@ func (p *Provider) updateTags(ctx context.Context, owner cloud.Owner, was, is cl
 			return err
 		}
 	}
+	if err := p.setTags(ctx, was, set); err != nil || len(remove) == 0 {
+		return err
+	}
 	if is.Kind == KindSecurityGroup {
-		if len(set) > 0 {
-			if _, err := p.ec2.createTags(ctx, &ec2.CreateTagsInput{Resources: []string{was.ID}, Tags: ec2Tags(set)}); err != nil {
-				return err
-			}
-		}
-		if len(remove) == 0 {
-			return nil
-		}
 		var keys []ec2types.Tag
 		for _, key := range remove {
 			keys = append(keys, ec2types.Tag{Key: aws.String(key)})
@@ -65,15 +67,19 @@ func (p *Provider) updateTags(ctx context.Context, owner cloud.Owner, was, is cl
 		_, err := p.ec2.deleteTags(ctx, &ec2.DeleteTagsInput{Resources: []string{was.ID}, Tags: keys})
 		return err
 	}
-	if len(set) > 0 {
-		if _, err := p.elb.AddTags(ctx, &elb.AddTagsInput{ResourceArns: []string{was.ID}, Tags: elbTags(set)}); err != nil {
-			return err
-		}
-	}
-	if len(remove) == 0 {
+	_, err := p.elb.RemoveTags(ctx, &elb.RemoveTagsInput{ResourceArns: []string{was.ID}, TagKeys: remove})
+	return err
+}
+
+func (p *Provider) setTags(ctx context.Context, r cloud.Resource, set map[string]string) error {
+	if len(set) == 0 {
 		return nil
 	}
-	_, err := p.elb.RemoveTags(ctx, &elb.RemoveTagsInput{ResourceArns: []string{was.ID}, TagKeys: remove})
+	if r.Kind == KindSecurityGroup {
+		_, err := p.ec2.createTags(ctx, &ec2.CreateTagsInput{Resources: []string{r.ID}, Tags: ec2Tags(set)})
+		return err
+	}
+	_, err := p.elb.AddTags(ctx, &elb.AddTagsInput{ResourceArns: []string{r.ID}, Tags: elbTags(set)})
 	return err
 }
 
@@ -249,12 +255,16 @@ func (p *Provider) updateBalancer(ctx context.Context, was, is cloud.Resource) e
 func (p *Provider) updateListener(ctx context.Context, was, is cloud.Resource) error {
 	_, actions := forwarding(is)
 	_, before := forwarding(was)
-	if aws.ToString(actions[0].TargetGroupArn) != aws.ToString(before[0].TargetGroupArn) || differs(was, is, protocol, certificate, tlsPolicy, alpn) {
+	if err := p.updateCertificates(ctx, was, is, func() error {
+		if aws.ToString(actions[0].TargetGroupArn) == aws.ToString(before[0].TargetGroupArn) && !differs(was, is, protocol, certificate, tlsPolicy, alpn) {
+			return nil
+		}
 		in := &elb.ModifyListenerInput{ListenerArn: aws.String(was.ID), DefaultActions: actions, Protocol: types.ProtocolEnum(is.Attributes[protocol])}
 		in.Certificates, in.SslPolicy, in.AlpnPolicy = tlsOf(is)
-		if _, err := p.elb.ModifyListener(ctx, in); err != nil {
-			return err
-		}
+		_, err := p.elb.ModifyListener(ctx, in)
+		return err
+	}); err != nil {
+		return err
 	}
 	from := was.Attributes
 	if differs(was, is, protocol) {

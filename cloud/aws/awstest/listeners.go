@@ -91,9 +91,8 @@ func (s *Server) checkListener(b *balancer, l *types.Listener) error {
 		return refuse("CertificateNotFound", "A certificate must be specified for TLS listeners")
 	case !tls && (len(l.Certificates) > 0 || l.SslPolicy != nil || len(l.AlpnPolicy) > 0):
 		return refuse("InvalidConfigurationRequest", "Certificates and policies are for TLS listeners only")
-	case tls && !strings.HasPrefix(aws.ToString(l.Certificates[0].CertificateArn), "arn:aws:acm:") &&
-		!strings.HasPrefix(aws.ToString(l.Certificates[0].CertificateArn), "arn:aws:iam:"):
-		return refuse("CertificateNotFound", "Certificate ARN '%s' is not valid", aws.ToString(l.Certificates[0].CertificateArn))
+	case tls && checkCertificate(l.Certificates[0]) != nil:
+		return checkCertificate(l.Certificates[0])
 	case tls && !strings.HasPrefix(*l.SslPolicy, "ELBSecurityPolicy-"):
 		return refuse("SSLPolicyNotFound", "SSL policy '%s' not found", *l.SslPolicy)
 	case len(l.AlpnPolicy) > 1 || len(l.AlpnPolicy) == 1 && !slices.Contains(alpnPolicies, l.AlpnPolicy[0]):
@@ -124,6 +123,7 @@ func (s *Server) modifyListener(in *elb.ModifyListenerInput) (*elb.ModifyListene
 			all["tcp.idle_timeout.seconds"] = "350"
 		}
 		s.state.attributes[*in.ListenerArn] = all
+		delete(s.state.certificates, *in.ListenerArn)
 	}
 	if len(in.Certificates) > 0 {
 		l.Certificates = in.Certificates

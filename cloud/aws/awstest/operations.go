@@ -79,13 +79,16 @@ var services = map[string]service{
 			all, err := s.modifyAttributes(*in.TargetGroupArn, groupPairs(in.Attributes))
 			return &elb.ModifyTargetGroupAttributesOutput{Attributes: targetGroupAttributes(all)}, err
 		}),
-		"RegisterTargets":      on("TargetGroupArn! Targets!", (*Server).registerTargets),
-		"DeregisterTargets":    on("TargetGroupArn! Targets!", (*Server).deregisterTargets),
-		"DescribeTargetHealth": on("TargetGroupArn! Targets", (*Server).describeTargetHealth),
-		"CreateListener":       on("LoadBalancerArn! DefaultActions! Port! Protocol! AlpnPolicy Certificates SslPolicy Tags", (*Server).createListener),
-		"ModifyListener":       on("ListenerArn! DefaultActions Port Protocol AlpnPolicy Certificates SslPolicy", (*Server).modifyListener),
-		"DeleteListener":       on("ListenerArn!", (*Server).deleteListener),
-		"DescribeListeners":    on("LoadBalancerArn ListenerArns Marker PageSize", (*Server).describeListeners),
+		"RegisterTargets":              on("TargetGroupArn! Targets!", (*Server).registerTargets),
+		"DeregisterTargets":            on("TargetGroupArn! Targets!", (*Server).deregisterTargets),
+		"DescribeTargetHealth":         on("TargetGroupArn! Targets", (*Server).describeTargetHealth),
+		"CreateListener":               on("LoadBalancerArn! DefaultActions! Port! Protocol! AlpnPolicy Certificates SslPolicy Tags", (*Server).createListener),
+		"ModifyListener":               on("ListenerArn! DefaultActions Port Protocol AlpnPolicy Certificates SslPolicy", (*Server).modifyListener),
+		"DeleteListener":               on("ListenerArn!", (*Server).deleteListener),
+		"DescribeListeners":            on("LoadBalancerArn ListenerArns Marker PageSize", (*Server).describeListeners),
+		"AddListenerCertificates":      on("ListenerArn! Certificates!", (*Server).addListenerCertificates),
+		"RemoveListenerCertificates":   on("ListenerArn! Certificates!", (*Server).removeListenerCertificates),
+		"DescribeListenerCertificates": on("ListenerArn! Marker PageSize", (*Server).describeListenerCertificates),
 		"DescribeListenerAttributes": on("ListenerArn!", func(s *Server, in *elb.DescribeListenerAttributesInput) (*elb.DescribeListenerAttributesOutput, error) {
 			all, err := s.attributesOf(*in.ListenerArn)
 			return &elb.DescribeListenerAttributesOutput{Attributes: listenerAttributes(all)}, err

@@ -57,6 +57,8 @@ type Options struct {
 // Quotas of the account.
 type Quotas struct {
 	Balancers, TargetGroups, Listeners, Targets, Rules int
+	// Certificates of one listener beside its default.
+	Certificates int
 }
 
 // Call is one request.
@@ -95,10 +97,11 @@ type Server struct {
 
 // New makes an account with nothing in it but its network.
 func New(options Options) *Server {
-	usual := Quotas{Balancers: 50, TargetGroups: 3000, Listeners: 50, Targets: 3000, Rules: 60}
+	usual := Quotas{Balancers: 50, TargetGroups: 3000, Listeners: 50, Targets: 3000, Rules: 60, Certificates: 25}
 	q := &options.Quotas
 	for _, pair := range [][2]*int{{&q.Balancers, &usual.Balancers}, {&q.TargetGroups, &usual.TargetGroups},
-		{&q.Listeners, &usual.Listeners}, {&q.Targets, &usual.Targets}, {&q.Rules, &usual.Rules}} {
+		{&q.Listeners, &usual.Listeners}, {&q.Targets, &usual.Targets}, {&q.Rules, &usual.Rules},
+		{&q.Certificates, &usual.Certificates}} {
 		if *pair[0] == 0 {
 			*pair[0] = *pair[1]
 		}

@@ -65,7 +65,7 @@ func (s *Server) Snapshot() []string {
 		if len(l.Certificates) > 0 {
 			certificate = aws.ToString(l.Certificates[0].CertificateArn)
 		}
-		add(arn, l.Protocol, names[forwardsTo(l)], certificate, aws.ToString(l.SslPolicy), l.AlpnPolicy)
+		add(arn, l.Protocol, names[forwardsTo(l)], certificate, s.state.certificates[arn], aws.ToString(l.SslPolicy), l.AlpnPolicy)
 	}
 	slices.Sort(lines)
 	return lines

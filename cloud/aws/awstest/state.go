@@ -24,6 +24,8 @@ type state struct {
 	security   map[string]*securityGroup    // by id
 	tags       map[string]map[string]string // by ARN or id
 	attributes map[string]map[string]string // by ARN
+	// certificates beside the default one, by the listener's ARN. The default one can be among them, too.
+	certificates map[string][]string
 	// busy says until when a target group or a security group is in use though nothing that there is uses it.
 	busy map[string]time.Time
 }
@@ -56,12 +58,13 @@ type securityGroup struct {
 
 func newState() state {
 	return state{balancers: map[string]*balancer{}, groups: map[string]*targetGroup{}, listeners: map[string]*types.Listener{},
-		security: map[string]*securityGroup{}, tags: map[string]map[string]string{}, attributes: map[string]map[string]string{}, busy: map[string]time.Time{}}
+		security: map[string]*securityGroup{}, tags: map[string]map[string]string{}, attributes: map[string]map[string]string{},
+		certificates: map[string][]string{}, busy: map[string]time.Time{}}
 }
 
 func (s state) clone() state {
 	return state{maps.Clone(s.balancers), maps.Clone(s.groups), maps.Clone(s.listeners), maps.Clone(s.security), maps.Clone(s.tags),
-		maps.Clone(s.attributes), maps.Clone(s.busy)}
+		maps.Clone(s.attributes), maps.Clone(s.certificates), maps.Clone(s.busy)}
 }
 
 // past is the state before a change.
@@ -98,6 +101,7 @@ func (s *Server) isBusy(id string) bool { return s.now().Before(s.state.busy[id]
 func (s *Server) forget(id string) {
 	delete(s.state.tags, id)
 	delete(s.state.attributes, id)
+	delete(s.state.certificates, id)
 	delete(s.state.busy, id)
 }
 
