@@ -2,6 +2,7 @@ package cloud
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -20,8 +21,10 @@ type Node struct {
 	Zone       string `json:"zone,omitempty"`
 	// Addresses inside the cluster's network (InternalIP), in the Node's order.
 	Addresses []string `json:"addresses,omitempty"`
-	// Object is the Node itself, for a provider that is Opaque; not changed. Others do without: its labels and conditions
-	// can change without anybody being told.
+	// Labels of the Node; not changed. Nil for a provider that does not declare Capabilities.NodeLabels.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Object is the Node itself, for a provider that is Opaque; not changed. Others do without: its conditions can change
+	// without anybody being told.
 	Object *corev1.Node `json:"-"`
 }
 
@@ -68,11 +71,24 @@ func Eligible(node *corev1.Node) bool {
 func SameForBalancers(a, b *corev1.Node) bool {
 	x, y := plainNode(a), plainNode(b)
 	return Eligible(a) == Eligible(b) && x.ProviderID == y.ProviderID && x.Zone == y.Zone &&
-		slices.Equal(x.Addresses, y.Addresses)
+		slices.Equal(x.Addresses, y.Addresses) && maps.Equal(x.Labels, y.Labels)
+}
+
+// Told returns nodes as the provider is told of them: without labels, unless it declares NodeLabels, since with them there is
+// more to send to a plugin, and to compare, than most need. Its argument is not changed.
+func (c Capabilities) Told(nodes []Node) []Node {
+	if c.NodeLabels {
+		return nodes
+	}
+	result := slices.Clone(nodes)
+	for i := range result {
+		result[i].Labels = nil
+	}
+	return result
 }
 
 func plainNode(node *corev1.Node) Node {
-	n := Node{Name: node.Name, ProviderID: node.Spec.ProviderID, Zone: node.Labels[corev1.LabelTopologyZone], Object: node}
+	n := Node{Name: node.Name, ProviderID: node.Spec.ProviderID, Zone: node.Labels[corev1.LabelTopologyZone], Labels: node.Labels, Object: node}
 	for _, address := range node.Status.Addresses {
 		if address.Type == corev1.NodeInternalIP {
 			n.Addresses = append(n.Addresses, address.Address)

@@ -67,6 +67,8 @@ type Capabilities struct {
 	DualStack bool
 	// NodePorts: traffic is sent to node ports, so that each port needs one, but for Services that send to Pods.
 	NodePorts bool
+	// NodeLabels: which nodes are targets can depend on their labels, which Spec.Nodes carry then.
+	NodeLabels bool
 	// PodTargets: traffic can be sent straight to Pods, for Services that ask for it (Spec.PodTargets).
 	PodTargets bool
 	// TargetHealth: the provider is a HealthReader. Without it a Pod that waits for its balancer waits until its target is

@@ -146,7 +146,7 @@ func BuildSpec(in Input) (Spec, Options, error) {
 			errs = append(errs, errors.New("spec.externalTrafficPolicy: the provider cannot ask nodes whether they have a Pod of the Service, "+
 				"and those that have none drop its traffic: use Cluster"))
 		}
-		spec.Nodes, spec.Ports = EligibleNodes(in.Nodes), ports(svc)
+		spec.Nodes, spec.Ports = in.Capabilities.Told(EligibleNodes(in.Nodes)), ports(svc)
 	}
 	errs = append(errs, checkPorts(spec.Ports, in.Capabilities)...)
 	errs = append(errs, checkFamilies(spec.Families, in.Capabilities)...)

@@ -2,6 +2,7 @@ package cloud
 
 import (
 	"errors"
+	"maps"
 	"net/netip"
 	"strings"
 	"testing"
@@ -216,10 +217,35 @@ func TestEligible(t *testing.T) {
 			if got := Eligible(n); got != tc.want {
 				t.Errorf("%s: %t", tc.reason, got)
 			}
-			if same := SameForBalancers(node("n", nil), n); same != tc.want {
+			other := node("n", nil)
+			if same := SameForBalancers(other, n); same != (tc.want && maps.Equal(other.Labels, n.Labels)) {
 				t.Errorf("%s: the same for balancers is %t", tc.reason, same)
 			}
 		})
+	}
+}
+
+// TestNodeLabels: they are told to providers that ask for them, and then a change of one counts.
+func TestNodeLabels(t *testing.T) {
+	bare := node("n", nil)
+	labelled := node("n", func(n *corev1.Node) { n.Labels = map[string]string{"pool": "edge"} })
+	if SameForBalancers(bare, labelled) {
+		t.Error("a label that comes is no change")
+	}
+	for _, asked := range []bool{false, true} {
+		caps := able
+		caps.NodeLabels = asked
+		svc := balancer(nil)
+		spec, _, err := BuildSpec(Input{ClusterID: "c", Service: svc, Nodes: []*corev1.Node{labelled}, Capabilities: caps})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := spec.Nodes[0].Labels["pool"]; (got == "edge") != asked {
+			t.Errorf("asked for: %t, the label is %q", asked, got)
+		}
+		if all := EligibleNodes([]*corev1.Node{labelled}); len(caps.Told(all)) != 1 || all[0].Labels["pool"] != "edge" {
+			t.Error("what was told to one provider changed for others")
+		}
 	}
 }
 

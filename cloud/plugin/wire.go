@@ -110,11 +110,11 @@ func fromEndpoint(e *pluginv1alpha1.Endpoint) cloud.Endpoint {
 }
 
 func toNode(n cloud.Node) *pluginv1alpha1.Node {
-	return &pluginv1alpha1.Node{Name: n.Name, ProviderId: n.ProviderID, Zone: n.Zone, Addresses: n.Addresses}
+	return &pluginv1alpha1.Node{Name: n.Name, ProviderId: n.ProviderID, Zone: n.Zone, Addresses: n.Addresses, Labels: n.Labels}
 }
 
 func fromNode(n *pluginv1alpha1.Node) cloud.Node {
-	return cloud.Node{Name: n.GetName(), ProviderID: n.GetProviderId(), Zone: n.GetZone(), Addresses: n.GetAddresses()}
+	return cloud.Node{Name: n.GetName(), ProviderID: n.GetProviderId(), Zone: n.GetZone(), Addresses: n.GetAddresses(), Labels: n.GetLabels()}
 }
 
 func toResource(r cloud.Resource) *pluginv1alpha1.Resource {
@@ -212,6 +212,7 @@ func toCapabilities(c cloud.Capabilities) *pluginv1alpha1.Capabilities {
 		Families:           each(c.Families, text[cloud.Family, string]),
 		DualStack:          c.DualStack,
 		NodePorts:          c.NodePorts,
+		NodeLabels:         c.NodeLabels,
 		PodTargets:         c.PodTargets,
 		TargetHealth:       c.TargetHealth,
 		LocalHealthChecks:  c.LocalHealthChecks,
@@ -237,6 +238,7 @@ func fromCapabilities(c *pluginv1alpha1.Capabilities) cloud.Capabilities {
 		Families:           each(c.GetFamilies(), text[string, cloud.Family]),
 		DualStack:          c.GetDualStack(),
 		NodePorts:          c.GetNodePorts(),
+		NodeLabels:         c.GetNodeLabels(),
 		PodTargets:         c.GetPodTargets(),
 		TargetHealth:       c.GetTargetHealth(),
 		LocalHealthChecks:  c.GetLocalHealthChecks(),

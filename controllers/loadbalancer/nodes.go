@@ -3,6 +3,7 @@ package loadbalancer
 import (
 	"context"
 	"fmt"
+	"maps"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -57,11 +58,11 @@ func (r *Reconciler) listNodes(ctx context.Context) ([]*corev1.Node, error) {
 func (r *Reconciler) syncNodes(ctx context.Context, nodes []cloud.Node) time.Duration {
 	defer func(begin time.Time) { nodeSyncLatency.Observe(time.Since(begin).Seconds()) }(time.Now())
 	var wait time.Duration
-	all := &backends{nodes: nodes}
 	for _, name := range r.ledger.providers() {
 		// Where there is no provider nothing was found either, and the Services say why.
 		if provider, err := r.Providers.Get(name); err == nil {
-			wait = max(wait, r.syncProvider(ctx, provider, r.ledger.all(name), all))
+			told := &backends{nodes: provider.Capabilities().Told(nodes)}
+			wait = max(wait, r.syncProvider(ctx, provider, r.ledger.all(name), told))
 		}
 	}
 	return wait
@@ -152,7 +153,7 @@ func (r *Reconciler) targetChanges(p cloud.Provider, e *entry, to *backends) ([]
 
 func sameNodes(a, b []cloud.Node) bool {
 	return slices.EqualFunc(a, b, func(x, y cloud.Node) bool {
-		return x.Name == y.Name && x.ProviderID == y.ProviderID && x.Zone == y.Zone && slices.Equal(x.Addresses, y.Addresses)
+		return x.Name == y.Name && x.ProviderID == y.ProviderID && x.Zone == y.Zone && slices.Equal(x.Addresses, y.Addresses) && maps.Equal(x.Labels, y.Labels)
 	})
 }
 

@@ -294,6 +294,60 @@ func TestNodeChangePanics(t *testing.T) {
 	}
 }
 
+// choosy is a provider whose targets are the nodes with a label, of which it is told where asks.
+type choosy struct {
+	cloud.Provider
+	asks  bool
+	asked int
+}
+
+func (p *choosy) Capabilities() cloud.Capabilities {
+	caps := p.Provider.Capabilities()
+	caps.NodeLabels = p.asks
+	return caps
+}
+
+func (p *choosy) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
+	p.asked++
+	spec.Nodes = slices.DeleteFunc(slices.Clone(spec.Nodes), func(n cloud.Node) bool { return n.Labels["pool"] == "back" })
+	return p.Provider.Desired(spec)
+}
+
+// TestNodeLabelChange: a label that changes moves targets like a node that comes or goes, with as many calls; a provider that
+// does not ask for labels hears nothing of it.
+func TestNodeLabelChange(t *testing.T) {
+	for _, asks := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newMany(t, 1000, 3, fake.Options{})
+			provider, _ := m.Providers.Get(fake.Name)
+			p := &choosy{Provider: provider, asks: asks}
+			m.Providers = providers{p}
+			for i, step := range []struct {
+				pool  string
+				nodes int
+				calls int
+			}{{"back", 2, 5}, {"back", 2, 0}, {"front", 3, 5}} {
+				nodes := machines(3)
+				nodes[1].Labels = map[string]string{"pool": step.pool}
+				if !asks {
+					step.nodes, step.calls = 3, 0
+				}
+				m.syncNodes(t.Context(), nodes)
+				m.expect(step.nodes)
+				if methods := m.methods(); len(methods) != step.calls {
+					t.Errorf("asks %t, step %d: %d calls, want %d", asks, i, len(methods), step.calls)
+				}
+			}
+			if !asks && p.asked > 0 {
+				t.Errorf("it was asked %d times what it wants, though nothing changed for it", p.asked)
+			}
+			if len(m.woken) > 0 {
+				t.Errorf("%d Services were given a pass", len(m.woken))
+			}
+		})
+	}
+}
+
 // TestNodeChangeDuringAPass: whoever works on a Service owes it a pass afterwards.
 func TestNodeChangeDuringAPass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -1306,6 +1306,7 @@ type Capabilities struct {
 	PodTargets         bool                   `protobuf:"varint,16,opt,name=pod_targets,json=podTargets,proto3" json:"pod_targets,omitempty"`
 	TargetHealth       bool                   `protobuf:"varint,17,opt,name=target_health,json=targetHealth,proto3" json:"target_health,omitempty"`
 	LocalHealthChecks  bool                   `protobuf:"varint,18,opt,name=local_health_checks,json=localHealthChecks,proto3" json:"local_health_checks,omitempty"`
+	NodeLabels         bool                   `protobuf:"varint,19,opt,name=node_labels,json=nodeLabels,proto3" json:"node_labels,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -1462,6 +1463,13 @@ func (x *Capabilities) GetTargetHealth() bool {
 func (x *Capabilities) GetLocalHealthChecks() bool {
 	if x != nil {
 		return x.LocalHealthChecks
+	}
+	return false
+}
+
+func (x *Capabilities) GetNodeLabels() bool {
+	if x != nil {
+		return x.NodeLabels
 	}
 	return false
 }
@@ -2072,11 +2080,13 @@ func (x *HealthCheck) GetPath() string {
 }
 
 type Node struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	ProviderId    string                 `protobuf:"bytes,2,opt,name=provider_id,json=providerId,proto3" json:"provider_id,omitempty"`
-	Zone          string                 `protobuf:"bytes,3,opt,name=zone,proto3" json:"zone,omitempty"`
-	Addresses     []string               `protobuf:"bytes,4,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Name       string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	ProviderId string                 `protobuf:"bytes,2,opt,name=provider_id,json=providerId,proto3" json:"provider_id,omitempty"`
+	Zone       string                 `protobuf:"bytes,3,opt,name=zone,proto3" json:"zone,omitempty"`
+	Addresses  []string               `protobuf:"bytes,4,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// Labels are told to who declares node_labels.
+	Labels        map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2135,6 +2145,13 @@ func (x *Node) GetZone() string {
 func (x *Node) GetAddresses() []string {
 	if x != nil {
 		return x.Addresses
+	}
+	return nil
+}
+
+func (x *Node) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
 	}
 	return nil
 }
@@ -2579,7 +2596,7 @@ const file_provider_proto_rawDesc = "" +
 	"\x05class\x18\x01 \x01(\tR\x05class\x12/\n" +
 	"\x05after\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05after\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12'\n" +
-	"\x0fmixed_protocols\x18\x04 \x01(\bR\x0emixedProtocols\"\xcb\x05\n" +
+	"\x0fmixed_protocols\x18\x04 \x01(\bR\x0emixedProtocols\"\xec\x05\n" +
 	"\fCapabilities\x12\x1c\n" +
 	"\tprotocols\x18\x01 \x03(\tR\tprotocols\x12'\n" +
 	"\x0fmixed_protocols\x18\x02 \x01(\bR\x0emixedProtocols\x12\x1a\n" +
@@ -2602,7 +2619,9 @@ const file_provider_proto_rawDesc = "" +
 	"\vpod_targets\x18\x10 \x01(\bR\n" +
 	"podTargets\x12#\n" +
 	"\rtarget_health\x18\x11 \x01(\bR\ftargetHealth\x12.\n" +
-	"\x13local_health_checks\x18\x12 \x01(\bR\x11localHealthChecks\"\x83\x01\n" +
+	"\x13local_health_checks\x18\x12 \x01(\bR\x11localHealthChecks\x12\x1f\n" +
+	"\vnode_labels\x18\x13 \x01(\bR\n" +
+	"nodeLabels\"\x83\x01\n" +
 	"\vTargetCalls\x12\x10\n" +
 	"\x03max\x18\x01 \x01(\x05R\x03max\x12!\n" +
 	"\fone_resource\x18\x02 \x01(\bR\voneResource\x12#\n" +
@@ -2664,13 +2683,17 @@ const file_provider_proto_rawDesc = "" +
 	"\vHealthCheck\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\x05R\x04port\x12\x12\n" +
-	"\x04path\x18\x03 \x01(\tR\x04path\"m\n" +
+	"\x04path\x18\x03 \x01(\tR\x04path\"\xeb\x01\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1f\n" +
 	"\vprovider_id\x18\x02 \x01(\tR\n" +
 	"providerId\x12\x12\n" +
 	"\x04zone\x18\x03 \x01(\tR\x04zone\x12\x1c\n" +
-	"\taddresses\x18\x04 \x03(\tR\taddresses\"\xe7\x04\n" +
+	"\taddresses\x18\x04 \x03(\tR\taddresses\x12A\n" +
+	"\x06labels\x18\x05 \x03(\v2).fairlead.cloud.v1alpha1.Node.LabelsEntryR\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe7\x04\n" +
 	"\bResource\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x0e\n" +
@@ -2739,7 +2762,7 @@ func file_provider_proto_rawDescGZIP() []byte {
 }
 
 var file_provider_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_provider_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_provider_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_provider_proto_goTypes = []any{
 	(Priority)(0),                // 0: fairlead.cloud.v1alpha1.Priority
 	(*HelloRequest)(nil),         // 1: fairlead.cloud.v1alpha1.HelloRequest
@@ -2780,8 +2803,9 @@ var file_provider_proto_goTypes = []any{
 	(*Ingress)(nil),              // 36: fairlead.cloud.v1alpha1.Ingress
 	nil,                          // 37: fairlead.cloud.v1alpha1.Spec.AnnotationsEntry
 	nil,                          // 38: fairlead.cloud.v1alpha1.Endpoint.PortsEntry
-	nil,                          // 39: fairlead.cloud.v1alpha1.Resource.AttributesEntry
-	(*durationpb.Duration)(nil),  // 40: google.protobuf.Duration
+	nil,                          // 39: fairlead.cloud.v1alpha1.Node.LabelsEntry
+	nil,                          // 40: fairlead.cloud.v1alpha1.Resource.AttributesEntry
+	(*durationpb.Duration)(nil),  // 41: google.protobuf.Duration
 }
 var file_provider_proto_depIdxs = []int32{
 	23, // 0: fairlead.cloud.v1alpha1.HelloResponse.capabilities:type_name -> fairlead.cloud.v1alpha1.Capabilities
@@ -2820,10 +2844,10 @@ var file_provider_proto_depIdxs = []int32{
 	21, // 33: fairlead.cloud.v1alpha1.AdoptableResponse.balancers:type_name -> fairlead.cloud.v1alpha1.Adoptable
 	22, // 34: fairlead.cloud.v1alpha1.AdoptableResponse.error:type_name -> fairlead.cloud.v1alpha1.Error
 	33, // 35: fairlead.cloud.v1alpha1.Adoptable.resources:type_name -> fairlead.cloud.v1alpha1.Resource
-	40, // 36: fairlead.cloud.v1alpha1.Error.after:type_name -> google.protobuf.Duration
+	41, // 36: fairlead.cloud.v1alpha1.Error.after:type_name -> google.protobuf.Duration
 	24, // 37: fairlead.cloud.v1alpha1.Capabilities.targets:type_name -> fairlead.cloud.v1alpha1.TargetCalls
 	25, // 38: fairlead.cloud.v1alpha1.Capabilities.limits:type_name -> fairlead.cloud.v1alpha1.Limits
-	40, // 39: fairlead.cloud.v1alpha1.Capabilities.read_lag:type_name -> google.protobuf.Duration
+	41, // 39: fairlead.cloud.v1alpha1.Capabilities.read_lag:type_name -> google.protobuf.Duration
 	26, // 40: fairlead.cloud.v1alpha1.Limits.reads:type_name -> fairlead.cloud.v1alpha1.Limit
 	26, // 41: fairlead.cloud.v1alpha1.Limits.writes:type_name -> fairlead.cloud.v1alpha1.Limit
 	27, // 42: fairlead.cloud.v1alpha1.Spec.owner:type_name -> fairlead.cloud.v1alpha1.Owner
@@ -2833,35 +2857,36 @@ var file_provider_proto_depIdxs = []int32{
 	29, // 46: fairlead.cloud.v1alpha1.Spec.endpoints:type_name -> fairlead.cloud.v1alpha1.Endpoint
 	38, // 47: fairlead.cloud.v1alpha1.Endpoint.ports:type_name -> fairlead.cloud.v1alpha1.Endpoint.PortsEntry
 	31, // 48: fairlead.cloud.v1alpha1.Port.health_check:type_name -> fairlead.cloud.v1alpha1.HealthCheck
-	39, // 49: fairlead.cloud.v1alpha1.Resource.attributes:type_name -> fairlead.cloud.v1alpha1.Resource.AttributesEntry
-	34, // 50: fairlead.cloud.v1alpha1.Resource.depends_on:type_name -> fairlead.cloud.v1alpha1.Ref
-	35, // 51: fairlead.cloud.v1alpha1.Resource.targets:type_name -> fairlead.cloud.v1alpha1.Target
-	36, // 52: fairlead.cloud.v1alpha1.Resource.ingress:type_name -> fairlead.cloud.v1alpha1.Ingress
-	1,  // 53: fairlead.cloud.v1alpha1.Provider.Hello:input_type -> fairlead.cloud.v1alpha1.HelloRequest
-	3,  // 54: fairlead.cloud.v1alpha1.Provider.Desired:input_type -> fairlead.cloud.v1alpha1.DesiredRequest
-	4,  // 55: fairlead.cloud.v1alpha1.Provider.Observe:input_type -> fairlead.cloud.v1alpha1.ObserveRequest
-	7,  // 56: fairlead.cloud.v1alpha1.Provider.Create:input_type -> fairlead.cloud.v1alpha1.CreateRequest
-	9,  // 57: fairlead.cloud.v1alpha1.Provider.Update:input_type -> fairlead.cloud.v1alpha1.UpdateRequest
-	11, // 58: fairlead.cloud.v1alpha1.Provider.Delete:input_type -> fairlead.cloud.v1alpha1.DeleteRequest
-	13, // 59: fairlead.cloud.v1alpha1.Provider.SyncTargets:input_type -> fairlead.cloud.v1alpha1.TargetChange
-	5,  // 60: fairlead.cloud.v1alpha1.Provider.List:input_type -> fairlead.cloud.v1alpha1.ListRequest
-	19, // 61: fairlead.cloud.v1alpha1.Provider.Adoptable:input_type -> fairlead.cloud.v1alpha1.AdoptableRequest
-	16, // 62: fairlead.cloud.v1alpha1.Provider.TargetHealth:input_type -> fairlead.cloud.v1alpha1.TargetHealthRequest
-	2,  // 63: fairlead.cloud.v1alpha1.Provider.Hello:output_type -> fairlead.cloud.v1alpha1.HelloResponse
-	6,  // 64: fairlead.cloud.v1alpha1.Provider.Desired:output_type -> fairlead.cloud.v1alpha1.Resources
-	6,  // 65: fairlead.cloud.v1alpha1.Provider.Observe:output_type -> fairlead.cloud.v1alpha1.Resources
-	8,  // 66: fairlead.cloud.v1alpha1.Provider.Create:output_type -> fairlead.cloud.v1alpha1.CreateResponse
-	10, // 67: fairlead.cloud.v1alpha1.Provider.Update:output_type -> fairlead.cloud.v1alpha1.UpdateResponse
-	12, // 68: fairlead.cloud.v1alpha1.Provider.Delete:output_type -> fairlead.cloud.v1alpha1.DeleteResponse
-	14, // 69: fairlead.cloud.v1alpha1.Provider.SyncTargets:output_type -> fairlead.cloud.v1alpha1.SyncTargetsResponse
-	6,  // 70: fairlead.cloud.v1alpha1.Provider.List:output_type -> fairlead.cloud.v1alpha1.Resources
-	20, // 71: fairlead.cloud.v1alpha1.Provider.Adoptable:output_type -> fairlead.cloud.v1alpha1.AdoptableResponse
-	17, // 72: fairlead.cloud.v1alpha1.Provider.TargetHealth:output_type -> fairlead.cloud.v1alpha1.TargetHealthResponse
-	63, // [63:73] is the sub-list for method output_type
-	53, // [53:63] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	39, // 49: fairlead.cloud.v1alpha1.Node.labels:type_name -> fairlead.cloud.v1alpha1.Node.LabelsEntry
+	40, // 50: fairlead.cloud.v1alpha1.Resource.attributes:type_name -> fairlead.cloud.v1alpha1.Resource.AttributesEntry
+	34, // 51: fairlead.cloud.v1alpha1.Resource.depends_on:type_name -> fairlead.cloud.v1alpha1.Ref
+	35, // 52: fairlead.cloud.v1alpha1.Resource.targets:type_name -> fairlead.cloud.v1alpha1.Target
+	36, // 53: fairlead.cloud.v1alpha1.Resource.ingress:type_name -> fairlead.cloud.v1alpha1.Ingress
+	1,  // 54: fairlead.cloud.v1alpha1.Provider.Hello:input_type -> fairlead.cloud.v1alpha1.HelloRequest
+	3,  // 55: fairlead.cloud.v1alpha1.Provider.Desired:input_type -> fairlead.cloud.v1alpha1.DesiredRequest
+	4,  // 56: fairlead.cloud.v1alpha1.Provider.Observe:input_type -> fairlead.cloud.v1alpha1.ObserveRequest
+	7,  // 57: fairlead.cloud.v1alpha1.Provider.Create:input_type -> fairlead.cloud.v1alpha1.CreateRequest
+	9,  // 58: fairlead.cloud.v1alpha1.Provider.Update:input_type -> fairlead.cloud.v1alpha1.UpdateRequest
+	11, // 59: fairlead.cloud.v1alpha1.Provider.Delete:input_type -> fairlead.cloud.v1alpha1.DeleteRequest
+	13, // 60: fairlead.cloud.v1alpha1.Provider.SyncTargets:input_type -> fairlead.cloud.v1alpha1.TargetChange
+	5,  // 61: fairlead.cloud.v1alpha1.Provider.List:input_type -> fairlead.cloud.v1alpha1.ListRequest
+	19, // 62: fairlead.cloud.v1alpha1.Provider.Adoptable:input_type -> fairlead.cloud.v1alpha1.AdoptableRequest
+	16, // 63: fairlead.cloud.v1alpha1.Provider.TargetHealth:input_type -> fairlead.cloud.v1alpha1.TargetHealthRequest
+	2,  // 64: fairlead.cloud.v1alpha1.Provider.Hello:output_type -> fairlead.cloud.v1alpha1.HelloResponse
+	6,  // 65: fairlead.cloud.v1alpha1.Provider.Desired:output_type -> fairlead.cloud.v1alpha1.Resources
+	6,  // 66: fairlead.cloud.v1alpha1.Provider.Observe:output_type -> fairlead.cloud.v1alpha1.Resources
+	8,  // 67: fairlead.cloud.v1alpha1.Provider.Create:output_type -> fairlead.cloud.v1alpha1.CreateResponse
+	10, // 68: fairlead.cloud.v1alpha1.Provider.Update:output_type -> fairlead.cloud.v1alpha1.UpdateResponse
+	12, // 69: fairlead.cloud.v1alpha1.Provider.Delete:output_type -> fairlead.cloud.v1alpha1.DeleteResponse
+	14, // 70: fairlead.cloud.v1alpha1.Provider.SyncTargets:output_type -> fairlead.cloud.v1alpha1.SyncTargetsResponse
+	6,  // 71: fairlead.cloud.v1alpha1.Provider.List:output_type -> fairlead.cloud.v1alpha1.Resources
+	20, // 72: fairlead.cloud.v1alpha1.Provider.Adoptable:output_type -> fairlead.cloud.v1alpha1.AdoptableResponse
+	17, // 73: fairlead.cloud.v1alpha1.Provider.TargetHealth:output_type -> fairlead.cloud.v1alpha1.TargetHealthResponse
+	64, // [64:74] is the sub-list for method output_type
+	54, // [54:64] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_provider_proto_init() }
@@ -2875,7 +2900,7 @@ func file_provider_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_provider_proto_rawDesc), len(file_provider_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   39,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
