@@ -265,11 +265,13 @@ func targetGroup(spec cloud.Spec, s *settings, l listened) (cloud.Resource, erro
 	case attributes[attributeSticky] == "true" && l.group == "TLS":
 		wrong = fmt.Errorf("spec.sessionAffinity: TLS to targets has none (port %d)", l.Port.Port)
 	}
-	r := cloud.Resource{Kind: KindTargetGroup, Key: strconv.Itoa(int(l.Port.Port)), HasTargets: true, Immutable: []string{protocol, targetKind, addressType},
+	r := cloud.Resource{Kind: KindTargetGroup, Key: strconv.Itoa(int(l.Port.Port)), Immutable: []string{protocol, targetKind, addressType},
 		Attributes: map[string]string{protocol: l.group, targetKind: kind, addressType: addressKind}}
 	prefixed(r.Attributes, attributes)
 	checkErr := checked(r.Attributes, spec, s.check, l)
-	r.Targets = targets(spec, l.Port)
+	if r.HasTargets = !s.nodesUnknown; r.HasTargets { // else those that there are stay
+		r.Targets = targets(spec, s.nodeLabels, l.Port)
+	}
 	return r, cloud.UserErrors(wrong, checkErr)
 }
 
@@ -302,11 +304,11 @@ func checked(into map[string]string, spec cloud.Spec, c check, l listened) error
 	return nil
 }
 
-// targets are instances with the node port, or Pods' addresses of the first family, sorted by ID.
-func targets(spec cloud.Spec, p cloud.Port) []cloud.Target {
+// targets are instances with the node port, of nodes that have the labels, or Pods' addresses of the first family, sorted by ID.
+func targets(spec cloud.Spec, labels map[string]string, p cloud.Port) []cloud.Target {
 	var all []cloud.Target
 	for _, node := range spec.Nodes {
-		if id := instanceOf(node); id != "" {
+		if id := instanceOf(node); id != "" && has(node.Labels, labels) {
 			all = append(all, cloud.Target{ID: id + ":" + strconv.Itoa(int(p.NodePort))})
 		}
 	}
@@ -317,6 +319,16 @@ func targets(spec cloud.Spec, p cloud.Port) []cloud.Target {
 	}
 	slices.SortFunc(all, func(a, b cloud.Target) int { return cmp.Compare(a.ID, b.ID) })
 	return all
+}
+
+// has reports whether a node's labels have others among them.
+func has(labels, wanted map[string]string) bool {
+	for name, value := range wanted {
+		if have, ok := labels[name]; !ok || have != value {
+			return false
+		}
+	}
+	return true
 }
 
 // instanceOf returns the id of a node's instance, of aws:///zone/i-…; empty: it is none of EC2's.

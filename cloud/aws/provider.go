@@ -26,6 +26,7 @@ func capabilities() cloud.Capabilities {
 		Families:           []cloud.Family{cloud.IPv4, cloud.IPv6},
 		DualStack:          true,
 		NodePorts:          true,
+		NodeLabels:         true,
 		PodTargets:         true,
 		TargetHealth:       true,
 		LocalHealthChecks:  true,

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/util/validation"
+
 	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/cloud"
 )
@@ -32,6 +34,9 @@ type settings struct {
 	check                                       check
 	tags                                        map[string]string
 	noGroup                                     bool
+	// nodeLabels that targets have; nodesUnknown: they could not be read, and who is a target is not known.
+	nodeLabels   map[string]string
+	nodesUnknown bool
 
 	errs []error
 }
@@ -92,6 +97,19 @@ func addressesOf(a *cloud.Annotations, s *settings, key string, into *[]string, 
 		list[i] = address.String()
 	}
 	*into = list
+}
+
+// labels reads labels of Kubernetes.
+func labels(a *cloud.Annotations, s *settings, key string, into *map[string]string) {
+	var all map[string]string
+	a.Map(key, &all)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if wrong := append(validation.IsQualifiedName(name), validation.IsValidLabelValue(all[name])...); len(wrong) > 0 {
+			s.wrong(key, "%q is no label: %s", name+"="+all[name], wrong[0])
+			return
+		}
+	}
+	*into = all
 }
 
 func truth(a *cloud.Annotations, key string, into **bool) {
@@ -193,6 +211,12 @@ func (s *settings) derive(spec cloud.Spec) {
 	}
 	if s.addressType == addressTypeFour && slices.Contains(spec.Families, cloud.IPv6) {
 		s.wrong(key("ip-address-type"), "the Service asks for IPv6: set it to %s", addressTypeDouble)
+	}
+	if _, given := spec.Annotations[key("target-node-labels")]; given {
+		s.nodesUnknown = s.nodeLabels == nil
+		if spec.PodTargets {
+			s.wrong(key("target-node-labels"), "the Service sends to Pods, on whichever node: remove it")
+		}
 	}
 	s.deriveAddresses(spec, key)
 	s.checkPorts(spec, key("ssl-ports"), s.tlsPorts, "TCP")

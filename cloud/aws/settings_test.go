@@ -132,7 +132,7 @@ func TestWrong(t *testing.T) {
 		"IPv6 with a zone":    {map[string]string{"subnets": "subnet-0b01", "ip-address-type": "dualstack", "ipv6-addresses": "fe80::1%eth0"}, []string{"is not an address of IPv6"}},
 		"tag":                 {map[string]string{"additional-resource-tags": "fairlead.dev/owner=me"}, []string{"cannot be a tag"}},
 		"name":                {map[string]string{"name": "internal-mine"}, []string{"name"}},
-		"not here":            {map[string]string{"quic-enabled-ports": "443", "target-node-labels": "a=b"}, []string{"quic-enabled-ports", "target-node-labels", "exclude-from-external-load-balancers"}},
+		"not here":            {map[string]string{"quic-enabled-ports": "443", "multi-cluster-target-group": "true"}, []string{"quic-enabled-ports", "multi-cluster-target-group"}},
 		"nodes' groups":       {map[string]string{"manage-backend-security-group-rules": "true"}, []string{"manage-backend-security-group-rules"}},
 		"another port":        {map[string]string{"listener-attributes.TCP-81": "tcp.idle_timeout.seconds=60"}, []string{"listener-attributes.TCP-81: unknown"}},
 	}
