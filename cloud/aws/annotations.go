@@ -204,7 +204,7 @@ var annotations = []annotation{
 		func(a *cloud.Annotations, s *settings, key string) { a.Bool(key, &s.tcpUDP) }},
 	{"target-node-labels", "`name=value,…`", "all nodes", "only nodes that have all of these labels are targets",
 		func(a *cloud.Annotations, s *settings, key string) { labels(a, s, key, &s.nodeLabels) }},
-	unsupported("minimum-load-balancer-capacity", "reserve capacity in AWS itself: what is reserved there is left alone"),
+	{"minimum-load-balancer-capacity", "`CapacityUnits=N`", "", "reserves capacity. What is reserved otherwise is left alone without it", capacityUnits},
 	unsupported("quic-enabled-ports", "a port of UDP carries QUIC, without its connection ids being looked at"),
 	unsupported("multi-cluster-target-group", "a target group is one cluster's alone"),
 }

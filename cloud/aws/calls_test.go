@@ -228,7 +228,8 @@ func life(t *testing.T, server *awstest.Server, p *Provider) {
 	t.Helper()
 	one := spec("uid-1", 3)
 	one.Annotations = map[string]string{AnnotationPrefix + "attributes": "load_balancing.cross_zone.enabled=true",
-		AnnotationPrefix + "target-group-attributes": "deregistration_delay.timeout_seconds=30"}
+		AnnotationPrefix + "target-group-attributes":        "deregistration_delay.timeout_seconds=30",
+		AnnotationPrefix + "minimum-load-balancer-capacity": "CapacityUnits=3000"}
 	settled(t, p, one.Owner, &one)
 	// Another check, other attributes, TLS, other families, subnets, groups of clients, tags, fewer nodes and ports.
 	two := spec("uid-1", 2)

@@ -26,6 +26,8 @@ func (p *Provider) Create(ctx context.Context, owner cloud.Owner, desired cloud.
 		return p.createTargetGroup(ctx, owner, desired)
 	case KindLoadBalancer:
 		return p.createBalancer(ctx, owner, desired)
+	case KindReservation:
+		return p.reserve(ctx, desired)
 	}
 	return p.createListener(ctx, owner, desired)
 }
@@ -269,7 +271,11 @@ func (p *Provider) createListener(ctx context.Context, owner cloud.Owner, desire
 		Tags: elbTags(marksOf(owner, desired), additional(desired))}
 	in.LoadBalancerArn, in.DefaultActions = forwarding(desired)
 	in.Certificates, in.SslPolicy, in.AlpnPolicy = tlsOf(desired)
-	out, err := p.elb.CreateListener(ctx, in)
+	var out *elb.CreateListenerOutput
+	err := p.withoutReservation(ctx, desired, func() (err error) {
+		out, err = p.elb.CreateListener(ctx, in)
+		return err
+	})
 	if codeOf(err) == "TargetGroupAssociationLimit" {
 		if err := p.freeGroup(ctx, owner, desired, *in.LoadBalancerArn, *in.DefaultActions[0].TargetGroupArn); err != nil {
 			return made, err

@@ -28,6 +28,8 @@ func (p *Provider) Delete(ctx context.Context, _ cloud.Owner, r cloud.Resource) 
 		_, err = p.elb.DeleteLoadBalancer(ctx, &elb.DeleteLoadBalancerInput{LoadBalancerArn: aws.String(r.ID)})
 	case KindListener:
 		_, err = p.elb.DeleteListener(ctx, &elb.DeleteListenerInput{ListenerArn: aws.String(r.ID)})
+	case KindReservation:
+		err = p.deleteReservation(ctx, r)
 	}
 	if err != nil && p.Classify(err).Class == cloud.NotFound {
 		return nil

@@ -20,6 +20,7 @@ const (
 	KindLoadBalancer  = "LoadBalancer"
 	KindTargetGroup   = "TargetGroup"
 	KindListener      = "Listener"
+	KindReservation   = "CapacityReservation"
 )
 
 // Attributes of resources, beside AWS's own, which have a prefix.
@@ -49,7 +50,8 @@ const (
 	certificates   = "certificates" // beside that
 	tlsPolicy      = "policy"
 	alpn           = "alpn"
-	tags           = "tags" // additional ones: "a=b", …
+	capacity       = "capacity" // of a CapacityReservation, in units
+	tags           = "tags"     // additional ones: "a=b", …
 
 	// also is what else is looked at of a resource. A tag says so, since what most do not have would cost a call for each.
 	also = "also"
@@ -102,6 +104,10 @@ func (p *Provider) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
 	for i := range resources {
 		resources[i].Attributes[tags] = tagList(s.tags)
 		resources[i].Attributes[also] += "" // what has nothing of the sort says so
+	}
+	if s.capacity > 0 {
+		errs = append(errs, checkReservation(ports))
+		resources = append(resources, reservation(s.capacity, ports))
 	}
 	return resources, cloud.UserErrors(errs...)
 }

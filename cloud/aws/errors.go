@@ -22,6 +22,7 @@ var classes = map[string]cloud.Class{
 	"TooManyLoadBalancers": cloud.Quota, "TooManyTargetGroups": cloud.Quota, "TooManyListeners": cloud.Quota, "TooManyTargets": cloud.Quota,
 	"TooManyRegistrationsForTargetId": cloud.Quota, "TooManyUniqueTargetGroupsPerLoadBalancer": cloud.Quota, "TooManyCertificates": cloud.Quota,
 	"TooManyTags": cloud.Quota, "SecurityGroupLimitExceeded": cloud.Quota, "RulesPerSecurityGroupLimitExceeded": cloud.Quota,
+	"CapacityUnitsLimitExceeded": cloud.Quota, "CapacityDecreaseRequestLimitExceeded": cloud.Quota,
 	"SecurityGroupsPerInterfaceLimitExceeded": cloud.Quota, "InsufficientCapacity": cloud.Quota, "InsufficientFreeAddressesInSubnet": cloud.Quota,
 
 	"AllocationIdNotFound": cloud.UserError, "ALPNPolicyNotFound": cloud.UserError, "AvailabilityZoneNotSupported": cloud.UserError,
@@ -38,6 +39,7 @@ var classes = map[string]cloud.Class{
 	"InvalidGroup.NotFound": cloud.NotFound, "InvalidID": cloud.NotFound,
 
 	"ResourceInUse": cloud.Pending, "DependencyViolation": cloud.Pending, "InvalidTarget": cloud.Pending,
+	"CapacityReservationPending": cloud.Pending,
 }
 
 // denied are the codes of calls that policies deny.

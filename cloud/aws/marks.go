@@ -15,15 +15,16 @@ import (
 // Tags on everything of ours. tagService is for people; tagKeys names the additional tags, so that those that others put on
 // it are left alone.
 const (
-	tagPrefix  = "fairlead.dev/"
-	tagOwner   = tagPrefix + "owner"
-	tagCluster = tagPrefix + "cluster"
-	tagKey     = tagPrefix + "key"
-	tagService = tagPrefix + "service"
-	tagKeys    = tagPrefix + "additional"
-	tagAlso    = tagPrefix + "also"
-	tagAdopted = tagPrefix + "adopted" // the id of the balancer with which it was
-	tagLent    = tagPrefix + "lent"
+	tagPrefix   = "fairlead.dev/"
+	tagOwner    = tagPrefix + "owner"
+	tagCluster  = tagPrefix + "cluster"
+	tagKey      = tagPrefix + "key"
+	tagService  = tagPrefix + "service"
+	tagKeys     = tagPrefix + "additional"
+	tagAlso     = tagPrefix + "also"
+	tagCapacity = tagPrefix + "capacity" // of a balancer whose reservation is ours
+	tagAdopted  = tagPrefix + "adopted"  // the id of the balancer with which it was
+	tagLent     = tagPrefix + "lent"
 )
 
 // keySeparator is between names in tagKeys; no name has it.

@@ -189,6 +189,13 @@ func (p *Provider) resources(ctx context.Context, v view) ([]cloud.Resource, err
 		}
 		marked(&r, v.tags[r.ID])
 		all = append(all, r)
+		if v.tags[r.ID][tagCapacity] == "" {
+			continue
+		}
+		if r, err = p.observedReservation(ctx, b, v); err != nil {
+			return nil, err
+		}
+		all = append(all, r)
 	}
 	for _, l := range v.listeners {
 		r, err := p.observedListener(ctx, l, v)

@@ -34,6 +34,7 @@ type settings struct {
 	check                                       check
 	tags                                        map[string]string
 	noGroup                                     bool
+	capacity                                    int // units; 0: none is asked for
 	// nodeLabels that targets have; nodesUnknown: they could not be read, and who is a target is not known.
 	nodeLabels   map[string]string
 	nodesUnknown bool

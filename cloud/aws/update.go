@@ -17,6 +17,9 @@ import (
 
 // Update implements cloud.Provider. Only what differs is sent.
 func (p *Provider) Update(ctx context.Context, owner cloud.Owner, was, is cloud.Resource) error {
+	if is.Kind == KindReservation {
+		return p.updateReservation(ctx, owner, is)
+	}
 	var err error
 	if more := is.Attributes[also]; more != was.Attributes[also] && more != "" {
 		// The tag is there before what it has looked at, and, as updateTags is last, longer than that.
@@ -261,8 +264,10 @@ func (p *Provider) updateListener(ctx context.Context, was, is cloud.Resource) e
 		}
 		in := &elb.ModifyListenerInput{ListenerArn: aws.String(was.ID), DefaultActions: actions, Protocol: types.ProtocolEnum(is.Attributes[protocol])}
 		in.Certificates, in.SslPolicy, in.AlpnPolicy = tlsOf(is)
-		_, err := p.elb.ModifyListener(ctx, in)
-		return err
+		return p.withoutReservation(ctx, is, func() error {
+			_, err := p.elb.ModifyListener(ctx, in)
+			return err
+		})
 	}); err != nil {
 		return err
 	}

@@ -87,6 +87,8 @@ func (s *Server) checkListener(b *balancer, l *types.Listener) error {
 		return refuse("InvalidConfigurationRequest", "UDP on a dualstack load balancer needs prefixes for IPv6 source NAT")
 	}
 	switch {
+	case tls && s.state.capacity[*b.LoadBalancerArn].units > 0:
+		return refuse("InvalidConfigurationRequest", "TLS listeners are not supported on a load balancer with a capacity reservation")
 	case tls && len(l.Certificates) != 1:
 		return refuse("CertificateNotFound", "A certificate must be specified for TLS listeners")
 	case !tls && (len(l.Certificates) > 0 || l.SslPolicy != nil || len(l.AlpnPolicy) > 0):

@@ -65,6 +65,8 @@ var services = map[string]service{
 			all, err := s.modifyAttributes(*in.LoadBalancerArn, pairs(in.Attributes))
 			return &elb.ModifyLoadBalancerAttributesOutput{Attributes: balancerAttributes(all)}, err
 		}),
+		"ModifyCapacityReservation":   on("LoadBalancerArn! MinimumLoadBalancerCapacity ResetCapacityReservation", (*Server).modifyCapacityReservation),
+		"DescribeCapacityReservation": on("LoadBalancerArn!", (*Server).describeCapacityReservation),
 		"CreateTargetGroup": on("Name! Protocol! Port! VpcId! TargetType IpAddressType Tags HealthCheckEnabled HealthCheckIntervalSeconds HealthCheckPath "+
 			"HealthCheckPort HealthCheckProtocol HealthCheckTimeoutSeconds HealthyThresholdCount UnhealthyThresholdCount Matcher", (*Server).createTargetGroup),
 		"ModifyTargetGroup": on("TargetGroupArn! HealthCheckEnabled HealthCheckIntervalSeconds HealthCheckPath HealthCheckPort HealthCheckProtocol "+

@@ -36,6 +36,8 @@ type Options struct {
 	Slow time.Duration
 	// Linger is for how long a target group, or a security group, is still in use after what used it is gone.
 	Linger time.Duration
+	// Reserving is for how long a reservation of capacity is pending.
+	Reserving time.Duration
 	// ReadLag is how far answers of Describe… are behind.
 	ReadLag time.Duration
 	// Limits of the account: requests beyond them are throttled.
@@ -57,8 +59,8 @@ type Options struct {
 // Quotas of the account.
 type Quotas struct {
 	Balancers, TargetGroups, Listeners, Targets, Rules int
-	// Certificates of one listener beside its default.
-	Certificates int
+	// Certificates of one listener beside its default, and units of capacity that are reserved.
+	Certificates, CapacityUnits int
 }
 
 // Call is one request.
@@ -97,11 +99,11 @@ type Server struct {
 
 // New makes an account with nothing in it but its network.
 func New(options Options) *Server {
-	usual := Quotas{Balancers: 50, TargetGroups: 3000, Listeners: 50, Targets: 3000, Rules: 60, Certificates: 25}
+	usual := Quotas{Balancers: 50, TargetGroups: 3000, Listeners: 50, Targets: 3000, Rules: 60, Certificates: 25, CapacityUnits: 45000}
 	q := &options.Quotas
 	for _, pair := range [][2]*int{{&q.Balancers, &usual.Balancers}, {&q.TargetGroups, &usual.TargetGroups},
 		{&q.Listeners, &usual.Listeners}, {&q.Targets, &usual.Targets}, {&q.Rules, &usual.Rules},
-		{&q.Certificates, &usual.Certificates}} {
+		{&q.Certificates, &usual.Certificates}, {&q.CapacityUnits, &usual.CapacityUnits}} {
 		if *pair[0] == 0 {
 			*pair[0] = *pair[1]
 		}

@@ -48,7 +48,7 @@ func (s *Server) Snapshot() []string {
 		}
 		slices.Sort(groups)
 		slices.Sort(places)
-		add(arn, b.Scheme, b.IpAddressType, b.EnablePrefixForIpv6SourceNat, groups, places)
+		add(arn, b.Scheme, b.IpAddressType, b.EnablePrefixForIpv6SourceNat, groups, places, s.state.capacity[arn].units)
 	}
 	for arn, g := range s.state.groups {
 		var targets []string

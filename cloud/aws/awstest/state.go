@@ -26,6 +26,7 @@ type state struct {
 	attributes map[string]map[string]string // by ARN
 	// certificates beside the default one, by the listener's ARN. The default one can be among them, too.
 	certificates map[string][]string
+	capacity     map[string]capacity // by the balancer's ARN
 	// busy says until when a target group or a security group is in use though nothing that there is uses it.
 	busy map[string]time.Time
 }
@@ -59,12 +60,12 @@ type securityGroup struct {
 func newState() state {
 	return state{balancers: map[string]*balancer{}, groups: map[string]*targetGroup{}, listeners: map[string]*types.Listener{},
 		security: map[string]*securityGroup{}, tags: map[string]map[string]string{}, attributes: map[string]map[string]string{},
-		certificates: map[string][]string{}, busy: map[string]time.Time{}}
+		certificates: map[string][]string{}, capacity: map[string]capacity{}, busy: map[string]time.Time{}}
 }
 
 func (s state) clone() state {
 	return state{maps.Clone(s.balancers), maps.Clone(s.groups), maps.Clone(s.listeners), maps.Clone(s.security), maps.Clone(s.tags),
-		maps.Clone(s.attributes), maps.Clone(s.certificates), maps.Clone(s.busy)}
+		maps.Clone(s.attributes), maps.Clone(s.certificates), maps.Clone(s.capacity), maps.Clone(s.busy)}
 }
 
 // past is the state before a change.
@@ -102,6 +103,7 @@ func (s *Server) forget(id string) {
 	delete(s.state.tags, id)
 	delete(s.state.attributes, id)
 	delete(s.state.certificates, id)
+	delete(s.state.capacity, id)
 	delete(s.state.busy, id)
 }
 
