@@ -191,13 +191,8 @@ var annotations = []annotation{
 		}},
 	{"disable-nlb-sg", "`true`, `false`", "`false`", "makes the balancer without security groups. It cannot have any later",
 		func(a *cloud.Annotations, s *settings, key string) { a.Bool(key, &s.noGroup) }},
-	{"manage-backend-security-group-rules", "`false`", "`false`", "the nodes' security groups are not changed: have them let the balancer's in",
-		func(a *cloud.Annotations, s *settings, key string) {
-			var manage bool
-			if a.Bool(key, &manage); manage {
-				s.wrong(key, "the nodes' security groups are not managed yet: have them let the balancer in, and remove it")
-			}
-		}},
+	{"manage-backend-security-group-rules", "`true`, `false`", "`false`", "rules in the nodes' security group let the balancer's in, to node ports and for health checks. Otherwise it is not changed",
+		func(a *cloud.Annotations, s *settings, key string) { a.Bool(key, &s.manageNodes) }},
 	{"enable-icmp-for-path-mtu-discovery", "`on`, `off`", "`off`", "lets ICMP's “fragmentation needed” in, from where clients are",
 		func(a *cloud.Annotations, s *settings, key string) { cloud.Enum(a, key, &s.pathMTU, "on", "off") }},
 	{"enable-tcp-udp-listener", "`true`, `false`", "`true`", "ports of one number that are TCP and UDP have one listener for both",

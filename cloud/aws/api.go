@@ -23,6 +23,7 @@ type compute struct {
 	revokeIngress             func(context.Context, *ec2.RevokeSecurityGroupIngressInput, ...func(*ec2.Options)) (*ec2.RevokeSecurityGroupIngressOutput, error)
 	createTags                func(context.Context, *ec2.CreateTagsInput, ...func(*ec2.Options)) (*ec2.CreateTagsOutput, error)
 	deleteTags                func(context.Context, *ec2.DeleteTagsInput, ...func(*ec2.Options)) (*ec2.DeleteTagsOutput, error)
+	describeInstances         func(context.Context, *ec2.DescribeInstancesInput, ...func(*ec2.Options)) (*ec2.DescribeInstancesOutput, error)
 	describeNetworkInterfaces func(context.Context, *ec2.DescribeNetworkInterfacesInput, ...func(*ec2.Options)) (*ec2.DescribeNetworkInterfacesOutput, error)
 }
 
@@ -38,6 +39,7 @@ func newClients(config aws.Config) (*elb.Client, compute) {
 		describeSubnets: c.DescribeSubnets, describeSecurityGroups: c.DescribeSecurityGroups, createSecurityGroup: c.CreateSecurityGroup,
 		deleteSecurityGroup: c.DeleteSecurityGroup, authorizeIngress: c.AuthorizeSecurityGroupIngress, revokeIngress: c.RevokeSecurityGroupIngress,
 		createTags: c.CreateTags, deleteTags: c.DeleteTags, describeNetworkInterfaces: c.DescribeNetworkInterfaces,
+		describeInstances: c.DescribeInstances,
 	}
 }
 

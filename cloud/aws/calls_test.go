@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/aws/awstest"
 	"github.com/fairlead/fairlead/cloud/cloudtest"
@@ -168,7 +170,7 @@ func generated(t *testing.T, name, text string) {
 
 // TestPolicy keeps the least policy on the page: of the actions that the provider's calls need, each of which is made here.
 func TestPolicy(t *testing.T) {
-	server := awstest.New(awstest.Options{})
+	server := awstest.New(withMachines)
 	p := testProvider(server, unlimited)
 	life(t, server, p)
 	type statement struct {
@@ -226,10 +228,12 @@ func operations(t *testing.T) []string {
 // life makes every kind of call that the provider can make.
 func life(t *testing.T, server *awstest.Server, p *Provider) {
 	t.Helper()
+	begin := server.Snapshot()
 	one := spec("uid-1", 3)
 	one.Annotations = map[string]string{AnnotationPrefix + "attributes": "load_balancing.cross_zone.enabled=true",
-		AnnotationPrefix + "target-group-attributes":        "deregistration_delay.timeout_seconds=30",
-		AnnotationPrefix + "minimum-load-balancer-capacity": "CapacityUnits=3000"}
+		AnnotationPrefix + "target-group-attributes":             "deregistration_delay.timeout_seconds=30",
+		AnnotationPrefix + "minimum-load-balancer-capacity":      "CapacityUnits=3000",
+		AnnotationPrefix + "manage-backend-security-group-rules": "true"}
 	settled(t, p, one.Owner, &one)
 	// Another check, other attributes, TLS, other families, subnets, groups of clients, tags, fewer nodes and ports.
 	two := spec("uid-1", 2)
@@ -256,8 +260,8 @@ func life(t *testing.T, server *awstest.Server, p *Provider) {
 	settled(t, p, other.Owner, &other)
 	settled(t, p, other.Owner, nil)
 	settled(t, p, three.Owner, nil)
-	if left := server.Snapshot(); len(left) > 0 {
-		t.Errorf("left: %q", left)
+	if diff := cmp.Diff(begin, server.Snapshot()); diff != "" {
+		t.Errorf("it leaves (-before +after):\n%s", diff)
 	}
 	// What somebody made by hand is adopted, and let go.
 	id, err := plantBalancer(server, plantFor(one), 1, awstest.Options{})

@@ -28,6 +28,8 @@ func (p *Provider) Create(ctx context.Context, owner cloud.Owner, desired cloud.
 		return p.createBalancer(ctx, owner, desired)
 	case KindReservation:
 		return p.reserve(ctx, desired)
+	case KindNodeRules:
+		return p.setNodeRules(ctx, owner, "", desired)
 	}
 	return p.createListener(ctx, owner, desired)
 }

@@ -17,11 +17,17 @@ import (
 )
 
 // Delete implements cloud.Provider. Groups are in use for a while after what used them is gone. Ids are never given twice.
-func (p *Provider) Delete(ctx context.Context, _ cloud.Owner, r cloud.Resource) error {
+func (p *Provider) Delete(ctx context.Context, owner cloud.Owner, r cloud.Resource) error {
 	var err error
 	switch r.Kind {
 	case KindSecurityGroup:
 		_, err = p.ec2.deleteSecurityGroup(ctx, &ec2.DeleteSecurityGroupInput{GroupId: aws.String(r.ID)})
+		if codeOf(err) == "DependencyViolation" {
+			// A rule of ours may let it in that was not to be seen when the others went.
+			if err := p.revokeNodeRules(ctx, owner, []string{r.ID}); err != nil {
+				return err
+			}
+		}
 	case KindTargetGroup:
 		_, err = p.elb.DeleteTargetGroup(ctx, &elb.DeleteTargetGroupInput{TargetGroupArn: aws.String(r.ID)})
 	case KindLoadBalancer:
@@ -30,6 +36,8 @@ func (p *Provider) Delete(ctx context.Context, _ cloud.Owner, r cloud.Resource) 
 		_, err = p.elb.DeleteListener(ctx, &elb.DeleteListenerInput{ListenerArn: aws.String(r.ID)})
 	case KindReservation:
 		err = p.deleteReservation(ctx, r)
+	case KindNodeRules:
+		err = p.deleteNodeRules(ctx, owner, r)
 	}
 	if err != nil && p.Classify(err).Class == cloud.NotFound {
 		return nil

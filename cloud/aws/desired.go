@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,13 +20,15 @@ const (
 	KindTargetGroup   = "TargetGroup"
 	KindListener      = "Listener"
 	KindReservation   = "CapacityReservation"
+	KindNodeRules     = "NodeRules"
 )
 
 // Attributes of resources, beside AWS's own, which have a prefix.
 const (
 	attributePrefix = "attribute."
 
-	rules          = "rules"          // of a SecurityGroup: "tcp 80-80 192.0.2.0/24", …
+	rules          = "rules"          // of a SecurityGroup: "tcp 80-80 192.0.2.0/24", …; of NodeRules: "tcp 30080-30080", …
+	sources        = "sources"        // of NodeRules: managed, or the id of a group of the balancer's
 	scheme         = "scheme"         // of a LoadBalancer, as the next ones
 	addressType    = "ipAddressType"  //
 	sourceNAT      = "sourceNAT"      // prefixes for it, which UDP over IPv6 needs: on or off
@@ -95,15 +96,23 @@ func (p *Provider) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
 		balancer.DependsOn = []cloud.Ref{{Kind: KindSecurityGroup, Key: "main"}}
 		resources = append(resources, securityGroup(spec, s, ports))
 	}
+	var groups []cloud.Resource
 	for _, l := range ports {
 		group, err := targetGroup(spec, s, l)
 		errs = append(errs, err)
+		groups = append(groups, group)
 		resources = append(resources, group, listener(s, l))
 	}
 	resources = append(resources, balancer)
 	for i := range resources {
 		resources[i].Attributes[tags] = tagList(s.tags)
 		resources[i].Attributes[also] += "" // what has nothing of the sort says so
+	}
+	if s.manageNodes {
+		err := checkNodeRules(spec, s)
+		if errs = append(errs, err); err == nil {
+			resources = append(resources, nodeRulesFor(balancer, ports, groups))
+		}
 	}
 	if s.capacity > 0 {
 		errs = append(errs, checkReservation(ports))
@@ -308,43 +317,6 @@ func checked(into map[string]string, spec cloud.Spec, c check, l listened) error
 		return fmt.Errorf("health check: the timeout (%d) is longer than the interval (%d)", is.timeout, is.interval)
 	}
 	return nil
-}
-
-// targets are instances with the node port, of nodes that have the labels, or Pods' addresses of the first family, sorted by ID.
-func targets(spec cloud.Spec, labels map[string]string, p cloud.Port) []cloud.Target {
-	var all []cloud.Target
-	for _, node := range spec.Nodes {
-		if id := instanceOf(node); id != "" && has(node.Labels, labels) {
-			all = append(all, cloud.Target{ID: id + ":" + strconv.Itoa(int(p.NodePort))})
-		}
-	}
-	for _, e := range spec.Endpoints {
-		if number, ok := e.Ports[p.Key()]; ok && e.Family() == spec.Families[0] {
-			all = append(all, cloud.Target{ID: net.JoinHostPort(e.Address, strconv.Itoa(int(number)))})
-		}
-	}
-	slices.SortFunc(all, func(a, b cloud.Target) int { return cmp.Compare(a.ID, b.ID) })
-	return all
-}
-
-// has reports whether a node's labels have others among them.
-func has(labels, wanted map[string]string) bool {
-	for name, value := range wanted {
-		if have, ok := labels[name]; !ok || have != value {
-			return false
-		}
-	}
-	return true
-}
-
-// instanceOf returns the id of a node's instance, of aws:///zone/i-…; empty: it is none of EC2's.
-func instanceOf(node cloud.Node) string {
-	path, ok := strings.CutPrefix(node.ProviderID, "aws://")
-	id := path[strings.LastIndex(path, "/")+1:]
-	if !ok || !strings.HasPrefix(id, "i-") {
-		return ""
-	}
-	return id
 }
 
 func listener(s *settings, l listened) cloud.Resource {

@@ -23,6 +23,7 @@ const (
 	tagKeys     = tagPrefix + "additional"
 	tagAlso     = tagPrefix + "also"
 	tagCapacity = tagPrefix + "capacity" // of a balancer whose reservation is ours
+	tagNodes    = tagPrefix + "nodes"    // of target groups, whose balancer's security groups are let in to nodes
 	tagAdopted  = tagPrefix + "adopted"  // the id of the balancer with which it was
 	tagLent     = tagPrefix + "lent"
 )

@@ -182,6 +182,11 @@ func (p *Provider) resources(ctx context.Context, v view) ([]cloud.Resource, err
 		marked(&r, v.tags[r.ID])
 		all = append(all, r)
 	}
+	nodeRules, err := p.observedNodeRules(ctx, v, all)
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, nodeRules...)
 	for _, b := range v.balancers {
 		r, err := p.observedBalancer(ctx, b, v)
 		if err != nil {

@@ -29,7 +29,7 @@ func onePass(t *testing.T, p cloud.Provider, s cloud.Spec, options cloud.Options
 
 // TestDenied: each right that is missing is named, is tried again, and the pass goes on when it is there.
 func TestDenied(t *testing.T) {
-	all := awstest.New(awstest.Options{})
+	all := awstest.New(withMachines)
 	life(t, all, testProvider(all, unlimited))
 	told := 0
 	for _, action := range all.Actions() {

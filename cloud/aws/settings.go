@@ -34,7 +34,9 @@ type settings struct {
 	check                                       check
 	tags                                        map[string]string
 	noGroup                                     bool
-	capacity                                    int // units; 0: none is asked for
+	// manageNodes: nodes are to let the balancer in.
+	manageNodes bool
+	capacity    int // units; 0: none is asked for
 	// nodeLabels that targets have; nodesUnknown: they could not be read, and who is a target is not known.
 	nodeLabels   map[string]string
 	nodesUnknown bool

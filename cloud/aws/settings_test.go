@@ -137,7 +137,7 @@ func TestWrong(t *testing.T) {
 		"tag":                 {map[string]string{"additional-resource-tags": "fairlead.dev/owner=me"}, []string{"cannot be a tag"}},
 		"name":                {map[string]string{"name": "internal-mine"}, []string{"name"}},
 		"not here":            {map[string]string{"quic-enabled-ports": "443", "multi-cluster-target-group": "true"}, []string{"quic-enabled-ports", "multi-cluster-target-group"}},
-		"nodes' groups":       {map[string]string{"manage-backend-security-group-rules": "true"}, []string{"manage-backend-security-group-rules"}},
+		"nodes, no group":     {map[string]string{"manage-backend-security-group-rules": "true", "disable-nlb-sg": "true"}, []string{"manage-backend-security-group-rules: the balancer has no security group"}},
 		"another port":        {map[string]string{"listener-attributes.TCP-81": "tcp.idle_timeout.seconds=60"}, []string{"listener-attributes.TCP-81: unknown"}},
 	}
 	p := testProvider(awstest.New(awstest.Options{}))

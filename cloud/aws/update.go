@@ -17,8 +17,11 @@ import (
 
 // Update implements cloud.Provider. Only what differs is sent.
 func (p *Provider) Update(ctx context.Context, owner cloud.Owner, was, is cloud.Resource) error {
-	if is.Kind == KindReservation {
+	switch is.Kind {
+	case KindReservation:
 		return p.updateReservation(ctx, owner, is)
+	case KindNodeRules:
+		return p.updateNodeRules(ctx, owner, was, is)
 	}
 	var err error
 	if more := is.Attributes[also]; more != was.Attributes[also] && more != "" {

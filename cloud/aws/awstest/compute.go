@@ -56,33 +56,6 @@ func ec2Tags(tags map[string]string) []ec2types.Tag {
 	return list
 }
 
-// passes reports whether something passes filters: of its fields by name, and its tags. One that is not known is refused.
-func passes(filters []ec2types.Filter, fields, tags map[string]string) (bool, error) {
-	for _, f := range filters {
-		name := aws.ToString(f.Name)
-		value, known := fields[name]
-		if key, ok := strings.CutPrefix(name, "tag:"); ok {
-			value, known = tags[key], true
-			if _, has := tags[key]; !has {
-				return false, nil
-			}
-		}
-		if name == "tag-key" {
-			if !slices.ContainsFunc(f.Values, func(key string) bool { _, has := tags[key]; return has }) {
-				return false, nil
-			}
-			continue
-		}
-		if !known {
-			return false, refuse("InvalidParameterValue", "The filter '%s' is invalid", name)
-		}
-		if !slices.Contains(f.Values, value) && !slices.Contains(f.Values, "*") {
-			return false, nil
-		}
-	}
-	return true, nil
-}
-
 func (s *Server) describeSubnets(in *ec2.DescribeSubnetsInput) (*ec2.DescribeSubnetsOutput, error) {
 	out := &ec2.DescribeSubnetsOutput{Subnets: []ec2types.Subnet{}}
 	for _, id := range in.SubnetIds {
@@ -222,11 +195,12 @@ func (s *Server) describeSecurityGroups(in *ec2.DescribeSecurityGroupsInput) (*e
 	all := []ec2types.SecurityGroup{}
 	for _, g := range sortedBy(read.security, func(g *securityGroup) string { return *g.GroupId }) {
 		tags := read.tags[*g.GroupId]
-		ok, err := passes(in.Filters, map[string]string{"vpc-id": *g.VpcId, "group-id": *g.GroupId, "group-name": *g.GroupName}, tags)
+		filters, lets := letIn(in.Filters, g)
+		ok, err := passes(filters, map[string]string{"vpc-id": *g.VpcId, "group-id": *g.GroupId, "group-name": *g.GroupName}, tags)
 		if err != nil {
 			return nil, err
 		}
-		if !ok || len(in.GroupIds) > 0 && !slices.Contains(in.GroupIds, *g.GroupId) {
+		if !ok || !lets || len(in.GroupIds) > 0 && !slices.Contains(in.GroupIds, *g.GroupId) {
 			continue
 		}
 		shown := g.SecurityGroup

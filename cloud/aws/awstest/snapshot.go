@@ -33,7 +33,7 @@ func (s *Server) Snapshot() []string {
 	for id, g := range s.state.security {
 		var rules []string
 		for r := range g.rules {
-			rules = append(rules, fmt.Sprint(r.protocol, " ", r.from, "-", r.to, " ", named(names, r.source)))
+			rules = append(rules, fmt.Sprint(r.protocol, " ", r.from, "-", r.to, " ", named(names, r.source), " ", g.rules[r]))
 		}
 		slices.Sort(rules)
 		add(id, strings.Join(rules, ", "))
