@@ -158,8 +158,13 @@ func TestNoTagLeft(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
+		marked := func(line string) bool { return strings.HasPrefix(line, "byhand-1-web address") }
+		before := slices.DeleteFunc(c.Snapshot(), marked)
 		if _, err := convergeWith(t, p, spec, options); p.Classify(err).Class != cloud.Quota || !strings.Contains(err.Error(), "50 tags") {
 			t.Errorf("without room for a tag it says %v", err)
+		}
+		if diff := cmp.Diff(before, slices.DeleteFunc(c.Snapshot(), marked)); diff != "" {
+			t.Errorf("it is changed (-before +after):\n%s", diff)
 		}
 	})
 }
@@ -235,7 +240,7 @@ func TestTakenOverWithoutAGap(t *testing.T) {
 		} else if out, err := cloud.Converge(t.Context(), p, spec.Owner, desired, cloud.Options{}); err != nil || !out.Left.Empty() {
 			t.Errorf("taken over, there is left %+v (%v)", out.Left, err)
 		}
-		for range 10 { // its address is in use, and goes when the outbound rule does
+		for range 10 { // its address is in use, and goes when the frontend has gone, which is somebody's to remove
 			if _, err := cloud.Converge(t.Context(), p, spec.Owner, nil, cloud.Options{}); err != nil && !cloud.IsClass(err, cloud.Pending) {
 				t.Fatal(err)
 			}
@@ -319,7 +324,7 @@ func TestOthersRulesOnAFrontend(t *testing.T) {
 			t.Errorf("asked for the other Service's port it says %v", err)
 		}
 		unchanged("asked for its port")
-		for range 10 { // its address is in use, and goes with the other's rule
+		for range 10 { // its address is in use, and goes when the frontend has gone
 			if _, err := cloud.Converge(t.Context(), p, spec.Owner, nil, cloud.Options{}); err != nil && !cloud.IsClass(err, cloud.Pending) {
 				t.Fatal(err)
 			}

@@ -107,7 +107,7 @@ func (p *Provider) frontendPart(v *view, lb *armnetwork.LoadBalancer, frontend s
 	var ports []string
 	for _, rule := range lb.Properties.LoadBalancingRules {
 		own := lastOf(rule.Properties.BackendAddressPool) == pool
-		if lastOf(rule.Properties.FrontendIPConfiguration) != frontend || !own && !(whole && isNamedFor(owner, rule)) {
+		if lastOf(rule.Properties.FrontendIPConfiguration) != frontend || !own && (!whole || !isNamedFor(owner, rule)) {
 			continue
 		}
 		port := heldKey(rule)
@@ -200,15 +200,15 @@ func (p *Provider) submitHeld(ctx context.Context, v *view, owner cloud.Owner, o
 		cloud.Unsent(ctx)
 		return nil
 	}
-	pt, err := partOf(owner, desired)
-	if err != nil && mine {
-		pt, err = &part{}, nil // what somebody else wrote is only marked
-	}
-	if err != nil {
-		return cloud.Errorf(cloud.UserError, "%w", err)
+	content := mine && !maps.Equal(observed.Attributes, desired.Attributes)
+	pt := &part{} // what is marked or let go may have rules that no Service can ask for
+	if content {
+		var err error
+		if pt, err = partOf(owner, desired); err != nil {
+			return cloud.Errorf(cloud.UserError, "%w", err)
+		}
 	}
 	pt.hold(owner, desired, at)
-	content := mine && !maps.Equal(observed.Attributes, desired.Attributes)
 	return w.submit(ctx, &change[armnetwork.LoadBalancer]{key: key, owner: owner.ID(), want: desired, rules: len(pt.rules), marks: adopts,
 		apply: func(lb *armnetwork.LoadBalancer) (bool, error) {
 			before, there := parseHolding(tag(lb.Tags, tagPart+at.frontend))

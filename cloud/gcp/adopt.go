@@ -198,7 +198,11 @@ func (p *Provider) partsOf(balancer *found, things []found, m *maker) map[string
 		link := p.config.link(f.kind, f.id)
 		switch b := f.body.(type) {
 		case *compute.Address:
-			if vip := addressRange(b.Address); mine[vip] && !others[vip] && ofIts(f) {
+			vip := addressRange(b.Address)
+			if others[vip] {
+				continue
+			}
+			if mine[vip] && ofIts(f) {
 				part(f, strings.ToLower(familyOf(b.IpVersion)))
 			}
 		case *compute.HealthCheck:

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/cloudtest"
 	"github.com/fairlead/fairlead/cloud/gcp"
 	"github.com/fairlead/fairlead/cloud/gcp/gcptest"
 )
@@ -121,5 +122,37 @@ func TestOwnAddressIsNotTakenOver(t *testing.T) {
 	pass(t, p, spec.Owner, nil)
 	if !c.Has("regions/" + gcptest.Region + "/addresses/theirs") {
 		t.Error("the address went with the Service")
+	}
+}
+
+// TestAddressOfAnotherBalancer: an address that the other controller reserved for the Service, and that a rule of another balancer
+// has by now, is not taken over.
+func TestAddressOfAnotherBalancer(t *testing.T) {
+	c := gcptest.New(gcptest.Options{})
+	spec := service(0, 2)
+	id, err := c.Harness().PlantBalancer(cloudtest.Plant{Spec: *spec, MadeFor: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, address, err := c.PlantWithoutAddress(service(1, 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := ("a" + strings.ReplaceAll(spec.Owner.ServiceUID, "-", ""))[:32] + "-first"
+	offered := func() bool {
+		t.Helper()
+		found, err := c.Provider().Adoptable(t.Context(), spec.Owner, "")
+		if err != nil || len(found) != 1 || found[0].ID != id {
+			t.Fatalf("offered is %+v (%v)", found, err)
+		}
+		return slices.ContainsFunc(found[0].Resources, func(r cloud.Resource) bool { return strings.HasSuffix(r.ID, name) })
+	}
+	c.KeepAddress(name, "10.99.99.99")
+	if !offered() {
+		t.Error("an address that nothing has is not taken over")
+	}
+	c.KeepAddress(name, address)
+	if offered() {
+		t.Error("another balancer's address is taken over")
 	}
 }
