@@ -200,6 +200,7 @@ var annotations = []annotation{
 	{"target-node-labels", "`name=value,…`", "all nodes", "only nodes that have all of these labels are targets",
 		func(a *cloud.Annotations, s *settings, key string) { labels(a, s, key, &s.nodeLabels) }},
 	{"minimum-load-balancer-capacity", "`CapacityUnits=N`", "", "reserves capacity. What is reserved otherwise is left alone without it", capacityUnits},
-	unsupported("quic-enabled-ports", "a port of UDP carries QUIC, without its connection ids being looked at"),
+	{"quic-enabled-ports", "number or name of a port, or `*`", "", "the listener of this port of UDP is QUIC, which finds a connection's Pod by its id when the client's address changes. Needs `disable-nlb-sg` and targets that are Pods",
+		list(func(s *settings) *[]string { return &s.quicPorts })},
 	unsupported("multi-cluster-target-group", "a target group is one cluster's alone"),
 }

@@ -46,7 +46,7 @@ func groupDefaults(protocol, targetType string) map[string]string {
 		"target_health_state.unhealthy.connection_termination.enabled":                   "true",
 		"target_health_state.unhealthy.draining_interval_seconds":                        "0",
 	}
-	udp := strings.HasSuffix(protocol, "UDP")
+	udp := isDatagrams(protocol)
 	if udp {
 		all["deregistration_delay.connection_termination.enabled"] = "true"
 	}

@@ -77,6 +77,20 @@ func (p *Provider) syncTargets(ctx context.Context, change cloud.TargetChange, s
 		return first
 	}
 	arn := aws.String(change.Resource.ID)
+	remove := func(all []cloud.Target) error {
+		return send(all, func(some []types.TargetDescription) error {
+			for i := range some {
+				some[i].QuicServerId = nil // the place says which
+			}
+			_, err := p.elb.DeregisterTargets(ctx, &elb.DeregisterTargetsInput{TargetGroupArn: arn, Targets: some})
+			return err
+		})
+	}
+	// A place that gets another server id, or an id that gets another place, is given up first: AWS changes none in place.
+	replaced, rest := moved(change)
+	if err := remove(replaced); err != nil {
+		return err
+	}
 	added := send(change.Add, func(some []types.TargetDescription) error {
 		_, err := p.elb.RegisterTargets(ctx, &elb.RegisterTargetsInput{TargetGroupArn: arn, Targets: some})
 		return err
@@ -85,14 +99,28 @@ func (p *Provider) syncTargets(ctx context.Context, change cloud.TargetChange, s
 	if stays := len(change.Resource.Targets) > len(change.Add); added != nil && (codeOf(added) != "InvalidTarget" || !stays) {
 		return added
 	}
-	removed := send(change.Remove, func(some []types.TargetDescription) error {
-		_, err := p.elb.DeregisterTargets(ctx, &elb.DeregisterTargetsInput{TargetGroupArn: arn, Targets: some})
-		return err
-	})
+	removed := remove(rest)
 	if added != nil {
 		return added
 	}
 	return removed
+}
+
+// moved splits what is to be removed: those whose place, or whose server id, another one gets that is added, and the rest.
+func moved(change cloud.TargetChange) (replaced, rest []cloud.Target) {
+	places, servers := map[string]bool{}, map[string]bool{"": false}
+	for _, t := range change.Add {
+		place, server, _ := strings.Cut(t.ID, serverSeparator)
+		places[place], servers[server] = true, server != ""
+	}
+	for _, t := range change.Remove {
+		if place, server, _ := strings.Cut(t.ID, serverSeparator); places[place] || servers[server] {
+			replaced = append(replaced, t)
+		} else {
+			rest = append(rest, t)
+		}
+	}
+	return replaced, rest
 }
 
 // sendTargets makes one call. AWS refuses all of it for one instance that runs no more, whose node may be there for minutes
@@ -123,16 +151,21 @@ func (p *Provider) sendTargets(ctx context.Context, some []cloud.Target, call fu
 func described(all []cloud.Target) []types.TargetDescription {
 	list := make([]types.TargetDescription, 0, len(all))
 	for _, t := range all {
-		at := strings.LastIndex(t.ID, ":")
+		place, server, _ := strings.Cut(t.ID, serverSeparator)
+		at := strings.LastIndex(place, ":")
 		if at < 0 {
 			continue // not of ours
 		}
-		id := t.ID[:at]
+		id := place[:at]
 		if address, err := netip.ParseAddr(strings.Trim(id, "[]")); err == nil {
 			id = address.String()
 		}
-		port, _ := strconv.Atoi(t.ID[at+1:])
-		list = append(list, types.TargetDescription{Id: aws.String(id), Port: aws.Int32(int32(port))})
+		port, _ := strconv.Atoi(place[at+1:])
+		one := types.TargetDescription{Id: aws.String(id), Port: aws.Int32(int32(port))}
+		if server != "" {
+			one.QuicServerId = aws.String(server)
+		}
+		list = append(list, one)
 	}
 	return list
 }

@@ -89,7 +89,7 @@ func (p *Provider) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
 		errs = append(errs, fmt.Errorf("annotation %sname: the manager looks at no other names than its own: set adopt to true in its configuration file of AWS", AnnotationPrefix))
 	}
 	ports, err := listen(spec, s)
-	errs = append(errs, err)
+	errs = append(errs, err, enableQUIC(spec, s, ports))
 	balancer := balancer(spec, s)
 	var resources []cloud.Resource
 	if balancer.Attributes[securityGroups] == managed {
@@ -275,17 +275,19 @@ func targetGroup(spec cloud.Spec, s *settings, l listened) (cloud.Resource, erro
 	}
 	var wrong error
 	switch {
-	case attributes[attributeClientIP] == "false" && strings.HasSuffix(l.group, "UDP"):
+	case attributes[attributeClientIP] == "false" && isDatagrams(l.group):
 		wrong = fmt.Errorf("target group attribute %s: addresses of clients are always preserved with UDP (port %d)", attributeClientIP, l.Port.Port)
 	case attributes[attributeSticky] == "true" && l.group == "TLS":
 		wrong = fmt.Errorf("spec.sessionAffinity: TLS to targets has none (port %d)", l.Port.Port)
+	case attributes[attributeSticky] == "true" && isQUIC(l.group):
+		wrong = fmt.Errorf("spec.sessionAffinity: QUIC has none but its connections' own (port %d)", l.Port.Port)
 	}
 	r := cloud.Resource{Kind: KindTargetGroup, Key: strconv.Itoa(int(l.Port.Port)), Immutable: []string{protocol, targetKind, addressType},
 		Attributes: map[string]string{protocol: l.group, targetKind: kind, addressType: addressKind}}
 	prefixed(r.Attributes, attributes)
 	checkErr := checked(r.Attributes, spec, s.check, l)
 	if r.HasTargets = !s.nodesUnknown; r.HasTargets { // else those that there are stay
-		r.Targets = targets(spec, s.nodeLabels, l.Port)
+		r.Targets = targets(spec, s.nodeLabels, l)
 	}
 	return r, cloud.UserErrors(wrong, checkErr)
 }

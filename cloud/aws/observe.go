@@ -29,7 +29,8 @@ func (p *Provider) List(ctx context.Context, clusterID string) ([]cloud.Resource
 }
 
 // protocols of network load balancers.
-var protocols = []types.ProtocolEnum{types.ProtocolEnumTcp, types.ProtocolEnumUdp, types.ProtocolEnumTcpUdp, types.ProtocolEnumTls}
+var protocols = []types.ProtocolEnum{types.ProtocolEnumTcp, types.ProtocolEnumUdp, types.ProtocolEnumTcpUdp, types.ProtocolEnumTls,
+	types.ProtocolEnumQuic, types.ProtocolEnumTcpQuic}
 
 // view is a part of the account.
 type view struct {
@@ -312,6 +313,9 @@ func (p *Provider) healths(ctx context.Context, arn string) ([]cloud.TargetHealt
 		}
 		h := cloud.TargetHealth{Resource: arn, Health: cloud.HealthUnknown,
 			Target: net.JoinHostPort(aws.ToString(d.Target.Id), strconv.Itoa(int(aws.ToInt32(d.Target.Port))))}
+		if d.Target.QuicServerId != nil {
+			h.Target += serverSeparator + *d.Target.QuicServerId
+		}
 		switch d.TargetHealth.State {
 		case types.TargetHealthStateEnumHealthy:
 			h.Health = cloud.HealthHealthy

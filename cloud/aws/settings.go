@@ -30,6 +30,7 @@ type settings struct {
 	accessLogsBucket, accessLogsPrefix, pathMTU string
 	proxyProtocol                               string
 	proxyPorts, certificates, tlsPorts          []string
+	quicPorts                                   []string
 	tlsPolicy, backendProtocol, alpn            string
 	check                                       check
 	tags                                        map[string]string
@@ -224,6 +225,7 @@ func (s *settings) derive(spec cloud.Spec) {
 	s.deriveAddresses(spec, key)
 	s.checkPorts(spec, key("ssl-ports"), s.tlsPorts, "TCP")
 	s.checkPorts(spec, key("proxy-protocol-per-target-group"), s.proxyPorts, "TCP", "UDP")
+	s.checkPorts(spec, key("quic-enabled-ports"), s.quicPorts, "UDP")
 	s.checkAttributes()
 	s.checkTags()
 	if s.noGroup && len(spec.SourceRanges)+len(s.SecurityGroups)+len(s.prefixLists) > 0 {

@@ -11,7 +11,9 @@ import (
 )
 
 // targets are instances with the node port, of nodes that have the labels, or Pods' addresses of the first family, sorted by ID.
-func targets(spec cloud.Spec, labels map[string]string, p cloud.Port) []cloud.Target {
+// Those of QUIC have their server ids behind a slash.
+func targets(spec cloud.Spec, labels map[string]string, l listened) []cloud.Target {
+	p := l.Port
 	var all []cloud.Target
 	for _, node := range spec.Nodes {
 		if id := instanceOf(node); id != "" && has(node.Labels, labels) {
@@ -20,7 +22,15 @@ func targets(spec cloud.Spec, labels map[string]string, p cloud.Port) []cloud.Ta
 	}
 	for _, e := range spec.Endpoints {
 		if number, ok := e.Ports[p.Key()]; ok && e.Family() == spec.Families[0] {
-			all = append(all, cloud.Target{ID: net.JoinHostPort(e.Address, strconv.Itoa(int(number)))})
+			id := net.JoinHostPort(e.Address, strconv.Itoa(int(number)))
+			if isQUIC(l.group) {
+				server := serverID(e.PodUID)
+				if server == "" {
+					continue
+				}
+				id += serverSeparator + server
+			}
+			all = append(all, cloud.Target{ID: id})
 		}
 	}
 	slices.SortFunc(all, func(a, b cloud.Target) int { return cmp.Compare(a.ID, b.ID) })

@@ -25,7 +25,7 @@ func balancerDefaults(scheme types.LoadBalancerSchemeEnum) map[string]string {
 
 // groupDefaults are those of a new target group of a network load balancer.
 func groupDefaults(g *targetGroup) map[string]string {
-	udp := strings.HasSuffix(string(g.Protocol), "UDP")
+	udp := isUDP(g.Protocol) || isQUIC(g.Protocol)
 	all := map[string]string{
 		"deregistration_delay.timeout_seconds": "300", "deregistration_delay.connection_termination.enabled": "false", "proxy_protocol_v2.enabled": "false",
 		"preserve_client_ip.enabled": "true", "stickiness.enabled": "false", "stickiness.type": "source_ip",
@@ -85,10 +85,10 @@ func (s *Server) modifyAttributes(arn string, changes map[string]string) (map[st
 	case next["access_logs.s3.enabled"] == "true" && next["access_logs.s3.bucket"] == "":
 		return nil, refuse("InvalidConfigurationRequest", "Access logs need an S3 bucket")
 	case g == nil:
-	case next["preserve_client_ip.enabled"] == "false" && strings.HasSuffix(string(g.Protocol), "UDP"):
+	case next["preserve_client_ip.enabled"] == "false" && (isUDP(g.Protocol) || isQUIC(g.Protocol)):
 		return nil, refuse("InvalidConfigurationRequest", "Client IP preservation cannot be disabled for protocol '%s'", g.Protocol)
-	case next["stickiness.enabled"] == "true" && g.Protocol == types.ProtocolEnumTls:
-		return nil, refuse("InvalidConfigurationRequest", "Stickiness is not supported for protocol 'TLS'")
+	case next["stickiness.enabled"] == "true" && (g.Protocol == types.ProtocolEnumTls || isQUIC(g.Protocol)):
+		return nil, refuse("InvalidConfigurationRequest", "Stickiness is not supported for protocol '%s'", g.Protocol)
 	}
 	s.state.attributes[arn] = next
 	return next, nil

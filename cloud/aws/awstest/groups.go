@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -15,7 +17,15 @@ import (
 )
 
 // protocols of network load balancers that are known here.
-var protocols = []types.ProtocolEnum{types.ProtocolEnumTcp, types.ProtocolEnumUdp, types.ProtocolEnumTcpUdp, types.ProtocolEnumTls}
+var protocols = []types.ProtocolEnum{types.ProtocolEnumTcp, types.ProtocolEnumUdp, types.ProtocolEnumTcpUdp, types.ProtocolEnumTls,
+	types.ProtocolEnumQuic, types.ProtocolEnumTcpQuic}
+
+func isQUIC(p types.ProtocolEnum) bool { return strings.HasSuffix(string(p), "QUIC") }
+
+func isUDP(p types.ProtocolEnum) bool { return strings.HasSuffix(string(p), "UDP") }
+
+// serverForm is that of a target's server id, which those of QUIC have.
+var serverForm = regexp.MustCompile(`^0x[0-9a-f]{16}$`)
 
 // maxTargets of one call.
 const maxTargets = 200
@@ -233,7 +243,7 @@ func (s *Server) registerTargets(in *elb.RegisterTargetsInput) (*elb.RegisterTar
 		if err := s.checkTarget(g, t); err != nil {
 			return nil, err
 		}
-		made := target{id: *t.Id, port: *g.Port, since: s.now()}
+		made := target{id: *t.Id, port: *g.Port, server: aws.ToString(t.QuicServerId), since: s.now()}
 		if t.Port != nil {
 			made.port = *t.Port
 		}
@@ -250,8 +260,18 @@ func (s *Server) registerTargets(in *elb.RegisterTargetsInput) (*elb.RegisterTar
 }
 
 func (s *Server) checkTarget(g *targetGroup, t types.TargetDescription) error {
-	if t.Id == nil || t.AvailabilityZone != nil || t.QuicServerId != nil {
+	server := aws.ToString(t.QuicServerId)
+	switch {
+	case t.Id == nil || t.AvailabilityZone != nil:
 		return refuse("ValidationError", "A target has an ID and perhaps a port here")
+	case isQUIC(g.Protocol) != (t.QuicServerId != nil) || server != "" && !serverForm.MatchString(server):
+		return refuse("ValidationError", "A target of protocol '%s' cannot have the server ID '%s'", g.Protocol, server)
+	}
+	for _, have := range g.targets {
+		same := have.id == *t.Id && (t.Port == nil || have.port == *t.Port)
+		if server != "" && have.until.IsZero() && same != (have.server == server) {
+			return refuse("ValidationError", "The server ID '%s' of '%s' is in use, or the target has another one", server, *t.Id)
+		}
 	}
 	if err := checkPort(t.Port); err != nil {
 		return err
@@ -338,8 +358,12 @@ func (s *Server) describeTargetHealth(in *elb.DescribeTargetHealthInput) (*elb.D
 		if port == "traffic-port" {
 			port = strconv.Itoa(int(t.port))
 		}
-		out.TargetHealthDescriptions = append(out.TargetHealthDescriptions, types.TargetHealthDescription{HealthCheckPort: &port,
-			Target: &types.TargetDescription{Id: aws.String(t.id), Port: aws.Int32(t.port)}, TargetHealth: s.health(g, t, used, found)})
+		shown := types.TargetHealthDescription{HealthCheckPort: &port, TargetHealth: s.health(g, t, used, found),
+			Target: &types.TargetDescription{Id: aws.String(t.id), Port: aws.Int32(t.port)}}
+		if t.server != "" {
+			shown.Target.QuicServerId = aws.String(t.server)
+		}
+		out.TargetHealthDescriptions = append(out.TargetHealthDescriptions, shown)
 	}
 	return out, nil
 }

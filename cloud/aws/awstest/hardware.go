@@ -41,7 +41,7 @@ func (s *Server) NextTransition() time.Duration {
 
 // Balancers implements hardware.Cloud. A balancer has an address in each of its subnets, which sends to the targets of its
 // zone, or to all where the attribute for cross-zone balancing says so. Listeners that the hardware cannot do are left out:
-// of TLS, with the PROXY protocol, with checks of HTTPS, and those that hide the client's address.
+// of TLS and QUIC, with the PROXY protocol, with checks of HTTPS, and those that hide the client's address.
 func (s *Server) Balancers() []hardware.Balancer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,7 +75,7 @@ func (s *Server) forwardedListeners(b *balancer, l *types.Listener) []hardware.L
 		return nil
 	}
 	attributes := s.state.attributes[*g.TargetGroupArn]
-	if l.Protocol == types.ProtocolEnumTls || attributes["proxy_protocol_v2.enabled"] == "true" || attributes["preserve_client_ip.enabled"] != "true" ||
+	if l.Protocol == types.ProtocolEnumTls || isQUIC(l.Protocol) || attributes["proxy_protocol_v2.enabled"] == "true" || attributes["preserve_client_ip.enabled"] != "true" ||
 		g.HealthCheckProtocol == types.ProtocolEnumHttps {
 		return nil
 	}

@@ -86,6 +86,9 @@ func (s *Server) checkListener(b *balancer, l *types.Listener) error {
 		b.EnablePrefixForIpv6SourceNat != types.EnablePrefixForIpv6SourceNatEnumOn:
 		return refuse("InvalidConfigurationRequest", "UDP on a dualstack load balancer needs prefixes for IPv6 source NAT")
 	}
+	if err := s.checkQUIC(b, l); err != nil {
+		return err
+	}
 	switch {
 	case tls && s.state.capacity[*b.LoadBalancerArn].units > 0:
 		return refuse("InvalidConfigurationRequest", "TLS listeners are not supported on a load balancer with a capacity reservation")
@@ -99,6 +102,22 @@ func (s *Server) checkListener(b *balancer, l *types.Listener) error {
 		return refuse("SSLPolicyNotFound", "SSL policy '%s' not found", *l.SslPolicy)
 	case len(l.AlpnPolicy) > 1 || len(l.AlpnPolicy) == 1 && !slices.Contains(alpnPolicies, l.AlpnPolicy[0]):
 		return refuse("ALPNPolicyNotFound", "ALPN policy '%s' is not supported", strings.Join(l.AlpnPolicy, ","))
+	}
+	return nil
+}
+
+// checkQUIC checks what a listener of QUIC, or of UDP beside one, cannot be with.
+func (s *Server) checkQUIC(b *balancer, l *types.Listener) error {
+	if isQUIC(l.Protocol) && (len(b.SecurityGroups) > 0 || b.IpAddressType != types.IpAddressTypeIpv4) {
+		return refuse("InvalidConfigurationRequest", "Listeners of protocol '%s' are not allowed on dualstack load balancers or load balancers with security groups", l.Protocol)
+	}
+	for _, other := range s.state.listeners {
+		if *other.LoadBalancerArn != *l.LoadBalancerArn || *other.Port == *l.Port {
+			continue
+		}
+		if isQUIC(l.Protocol) && (isQUIC(other.Protocol) || isUDP(other.Protocol)) || isUDP(l.Protocol) && isQUIC(other.Protocol) {
+			return refuse("InvalidConfigurationRequest", "A load balancer with a listener of QUIC can have no other of QUIC or UDP")
+		}
 	}
 	return nil
 }

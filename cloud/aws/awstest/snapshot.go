@@ -54,7 +54,7 @@ func (s *Server) Snapshot() []string {
 		var targets []string
 		for key, t := range g.targets {
 			if t.until.IsZero() {
-				targets = append(targets, key)
+				targets = append(targets, strings.TrimSpace(key+" "+t.server))
 			}
 		}
 		slices.Sort(targets)

@@ -49,6 +49,7 @@ type targetGroup struct {
 type target struct {
 	id           string
 	port         int32
+	server       string // id, of QUIC
 	since, until time.Time
 }
 
