@@ -137,7 +137,7 @@ func TestWrong(t *testing.T) {
 		"tag":                 {map[string]string{"additional-resource-tags": "fairlead.dev/owner=me"}, []string{"cannot be a tag"}},
 		"name":                {map[string]string{"name": "internal-mine"}, []string{"name"}},
 		"not here":            {map[string]string{"multi-cluster-target-group": "true"}, []string{"multi-cluster-target-group"}},
-		"QUIC on no port":     {map[string]string{"quic-enabled-ports": "443"}, []string{`quic-enabled-ports: the Service has no port "443" of UDP`}},
+		"QUIC on no port":     {map[string]string{"quic-enabled-ports": "443"}, []string{`quic-enabled-ports: "443" is no port of the Service with protocol UDP`}},
 		"QUIC to nodes":       {map[string]string{"quic-enabled-ports": "dns"}, []string{"quic-enabled-ports: connections are told apart by ids of Pods", "disable-nlb-sg to true"}},
 		"QUIC and IPv6":       {map[string]string{"quic-enabled-ports": "dns", "ip-address-type": "dualstack"}, []string{"with IPv4 only"}},
 		"nodes, no group":     {map[string]string{"manage-backend-security-group-rules": "true", "disable-nlb-sg": "true"}, []string{"manage-backend-security-group-rules: the balancer has no security group"}},
