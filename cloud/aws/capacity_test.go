@@ -193,9 +193,10 @@ func TestCapacityQuota(t *testing.T) {
 
 // TestCapacityCrash: whichever call a manager was killed at, the next one comes to the same end.
 func TestCapacityCrash(t *testing.T) {
+	all := func(server *awstest.Server) any { return server.Snapshot() }
 	for _, way := range [][2]string{{"", "3000"}, {"3000", "4000"}, {"3000", ""}} {
-		crashAnywhere(t, awstest.Options{}, withCapacity(way[0]), withCapacity(way[1]))
+		crashAnywhere(t, awstest.Options{}, withCapacity(way[0]), withCapacity(way[1]), all)
 	}
-	crashAnywhere(t, awstest.Options{}, nil, withCapacity("3000"))
-	crashAnywhere(t, awstest.Options{}, withCapacity("3000"), nil)
+	crashAnywhere(t, awstest.Options{}, nil, withCapacity("3000"), all)
+	crashAnywhere(t, awstest.Options{}, withCapacity("3000"), nil, nil)
 }

@@ -227,6 +227,6 @@ func TestNodeRulesCrash(t *testing.T) {
 	without.Annotations = nil
 	for _, way := range [][2]*cloud.Spec{{nil, managing(2)}, {managing(2), nil}, {without, managing(2)}, {managing(2), without},
 		{managing(2), managing(2, "security-groups", "sg-0d")}, {managing(2, "security-groups", "sg-0d"), managing(2)}} {
-		crashAnywhere(t, withMachines, way[0], way[1])
+		crashAnywhere(t, withMachines, way[0], way[1], func(server *awstest.Server) any { return letIn(t, server) })
 	}
 }

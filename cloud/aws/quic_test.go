@@ -109,7 +109,8 @@ func TestQUICRefused(t *testing.T) {
 
 // TestQUICCrash: whichever call a manager was killed at, the next one comes to the same end.
 func TestQUICCrash(t *testing.T) {
-	crashAnywhere(t, awstest.Options{}, nil, quic(true, true, "10.0.0.1", podA, "10.0.0.2", podB))
-	crashAnywhere(t, awstest.Options{}, quic(false, false, "10.0.0.1", podA), quic(true, false, "10.0.0.1", podA))
-	crashAnywhere(t, awstest.Options{}, quic(true, false, "10.0.0.1", podA, "10.0.0.2", podB), quic(true, false, "10.0.0.1", podB, "10.0.0.2", podA))
+	all := func(server *awstest.Server) any { return server.Snapshot() }
+	crashAnywhere(t, awstest.Options{}, nil, quic(true, true, "10.0.0.1", podA, "10.0.0.2", podB), all)
+	crashAnywhere(t, awstest.Options{}, quic(false, false, "10.0.0.1", podA), quic(true, false, "10.0.0.1", podA), all)
+	crashAnywhere(t, awstest.Options{}, quic(true, false, "10.0.0.1", podA, "10.0.0.2", podB), quic(true, false, "10.0.0.1", podB, "10.0.0.2", podA), all)
 }
