@@ -8,6 +8,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
@@ -138,20 +139,17 @@ func (p *Provider) parts(ctx context.Context, owner cloud.Owner, b types.LoadBal
 // alone reports whether a security group is that of no other network interface than the balancer's.
 func (p *Provider) alone(ctx context.Context, id string, b types.LoadBalancer) (bool, error) {
 	_, name, _ := strings.Cut(balancerARN(b), ":loadbalancer/")
-	in := &ec2.DescribeNetworkInterfacesInput{}
-	in.Filters = append(in.Filters, filter("group-id", id))
-	for {
+	in := &ec2.DescribeNetworkInterfacesInput{Filters: []ec2types.Filter{filter("group-id", id)}}
+	others := false
+	err := ec2Pages(&in.NextToken, func() (next *string, err error) {
 		page, err := p.ec2.describeNetworkInterfaces(ctx, in)
 		if err != nil {
-			return false, err
+			return nil, err
 		}
-		for _, n := range page.NetworkInterfaces {
-			if aws.ToString(n.Description) != "ELB "+name {
-				return false, nil
-			}
+		if others = slices.ContainsFunc(page.NetworkInterfaces, func(n ec2types.NetworkInterface) bool { return aws.ToString(n.Description) != "ELB "+name }); others {
+			return nil, nil
 		}
-		if in.NextToken = page.NextToken; aws.ToString(in.NextToken) == "" {
-			return true, nil
-		}
-	}
+		return page.NextToken, nil
+	})
+	return err == nil && !others, err
 }

@@ -241,15 +241,17 @@ func (p *Provider) discover(ctx context.Context, of string) ([]string, error) {
 		role = "kubernetes.io/role/internal-elb"
 	}
 	var found []ec2types.Subnet
-	for in := (&ec2.DescribeSubnetsInput{Filters: []ec2types.Filter{filter("vpc-id", vpc), filter("tag-key", role)}}); ; {
+	in := &ec2.DescribeSubnetsInput{Filters: []ec2types.Filter{filter("vpc-id", vpc), filter("tag-key", role)}}
+	err = ec2Pages(&in.NextToken, func() (next *string, err error) {
 		page, err := p.ec2.describeSubnets(ctx, in)
 		if err != nil {
 			return nil, err
 		}
 		found = append(found, page.Subnets...)
-		if in.NextToken = page.NextToken; aws.ToString(in.NextToken) == "" {
-			break
-		}
+		return page.NextToken, nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	slices.SortFunc(found, func(a, b ec2types.Subnet) int { return cmp.Compare(aws.ToString(a.SubnetId), aws.ToString(b.SubnetId)) })
 	byZone := map[string]bool{}

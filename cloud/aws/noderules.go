@@ -205,24 +205,28 @@ func (p *Provider) groupsOfInstances(ctx context.Context, targets []cloud.Target
 	slices.Sort(ids)
 	all := map[string][]string{}
 	for some := range slices.Chunk(slices.Compact(ids), valuesPerFilter) {
-		for in := (&ec2.DescribeInstancesInput{Filters: []ec2types.Filter{filter("instance-id", some...)}}); ; {
+		var instances []ec2types.Instance
+		in := &ec2.DescribeInstancesInput{Filters: []ec2types.Filter{filter("instance-id", some...)}}
+		err := ec2Pages(&in.NextToken, func() (next *string, err error) {
 			page, err := p.ec2.describeInstances(ctx, in)
 			if err != nil {
 				return nil, err
 			}
 			for _, reservation := range page.Reservations {
-				for _, i := range reservation.Instances {
-					var list []string
-					for _, g := range i.SecurityGroups {
-						list = append(list, aws.ToString(g.GroupId))
-					}
-					if slices.Sort(list); len(list) > 0 { // one that is terminated has none
-						all[aws.ToString(i.InstanceId)] = list
-					}
-				}
+				instances = append(instances, reservation.Instances...)
 			}
-			if in.NextToken = page.NextToken; aws.ToString(in.NextToken) == "" {
-				break
+			return page.NextToken, nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, i := range instances {
+			var list []string
+			for _, g := range i.SecurityGroups {
+				list = append(list, aws.ToString(g.GroupId))
+			}
+			if slices.Sort(list); len(list) > 0 { // one that is terminated has none
+				all[aws.ToString(i.InstanceId)] = list
 			}
 		}
 	}

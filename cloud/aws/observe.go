@@ -139,15 +139,26 @@ func (p *Provider) listeners(ctx context.Context, balancers []types.LoadBalancer
 func (p *Provider) securityGroups(ctx context.Context, filters ...ec2types.Filter) ([]ec2types.SecurityGroup, error) {
 	var all []ec2types.SecurityGroup
 	in := &ec2.DescribeSecurityGroupsInput{Filters: filters}
-	for {
+	err := ec2Pages(&in.NextToken, func() (next *string, err error) {
 		page, err := p.ec2.describeSecurityGroups(ctx, in)
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, page.SecurityGroups...)
-		if in.NextToken = page.NextToken; aws.ToString(in.NextToken) == "" {
-			return all, nil
+		return page.NextToken, nil
+	})
+	return all, err
+}
+
+// ec2Pages has read called for each page of an answer of EC2, until one has no next. The token is that of the request. The SDK's own
+// paginators want a whole client.
+func ec2Pages(token **string, read func() (next *string, err error)) error {
+	for {
+		next, err := read()
+		if err != nil || aws.ToString(next) == "" {
+			return err
 		}
+		*token = next
 	}
 }
 
