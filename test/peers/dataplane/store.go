@@ -8,11 +8,13 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/uuid"
+	"k8s.io/apimachinery/pkg/util/wait"
 )
 
 // perTransaction is how many keys etcd takes at once, by default.
@@ -109,11 +111,26 @@ func (f *fleet) transact(ctx context.Context, puts []put) error {
 	return err
 }
 
-// checkCopies reads the Services as the peers will.
+// checkCopies waits until the Services are read as the peers will read them: what etcd took at once has one revision, and the API
+// server's cache counts as up to date as soon as it has the first object of that revision.
 func (f *fleet) checkCopies(ctx context.Context) error {
+	var differs error
+	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
+		var err error
+		differs, err = f.compareCopies(ctx)
+		return differs == nil, err
+	})
+	if differs != nil {
+		return differs
+	}
+	return err
+}
+
+// compareCopies returns what the API server does not serve as it was stored, and whether it could be read.
+func (f *fleet) compareCopies(ctx context.Context) (differs, err error) {
 	list, err := f.client.CoreV1().Services(namespaceAll).List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return fmt.Errorf("reading the Services: %w", err)
+		return nil, fmt.Errorf("reading the Services: %w", err)
 	}
 	served := map[string]*corev1.Service{}
 	for i := range list.Items {
@@ -122,8 +139,8 @@ func (f *fleet) checkCopies(ctx context.Context) error {
 	for n := range f.size.Services {
 		want := f.newService(n)
 		if svc := served[want.Name]; svc == nil || svc.Spec.ClusterIP != want.Spec.ClusterIP || svc.UID == "" || len(svc.Spec.Ports) != len(want.Spec.Ports) {
-			return fmt.Errorf("the API server does not serve Service %s as it was stored", want.Name)
+			return fmt.Errorf("the API server does not serve Service %s as it was stored", want.Name), nil
 		}
 	}
-	return nil
+	return nil, nil
 }
