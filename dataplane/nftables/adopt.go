@@ -60,7 +60,7 @@ func (b *Backend) read(t *table) (*found, error) {
 		if spec.kind == kernelsOwn || f.sets[spec.name] == nil {
 			continue
 		}
-		if t.elements[id], err = readElements(b.conn, spec, t.set[id]); errors.Is(err, errStrange) {
+		if t.elements[id], err = readElements(b.conn.elements, spec, t.set[id]); errors.Is(err, errStrange) {
 			t.reset()
 			f.usable = false
 			return f, nil
@@ -105,12 +105,12 @@ const maxReads = 100
 
 // readElements reads the elements of a set. While the kernel resizes the hash table behind a set (in the background,
 // after elements were added), a listing has some elements twice and as many not at all: then it is read again.
-func readElements(conn *connection, spec setSpec, set *nftables.Set) (map[string]string, error) {
+func readElements(list func(*nftables.Set, func(element)) error, spec setSpec, set *nftables.Set) (map[string]string, error) {
 	for range maxReads {
 		elements := map[string]string{}
 		var ends []rangeEnd
 		listed, strange := 0, false
-		err := conn.elements(set, func(e element) {
+		err := list(set, func(e element) {
 			if e.strange {
 				strange = true
 				return

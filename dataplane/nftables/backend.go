@@ -103,20 +103,14 @@ func (b *Backend) Close() error {
 // read and the difference written. After an error the tables' content is unknown and the next call reads it
 // whatever its arguments are.
 func (b *Backend) Sync(state *model.State, changes *model.Changes) error {
-	full := changes == nil || !b.synced
-	b.synced = false
 	var err error
-	if full {
+	if changes == nil || !b.synced {
 		err = b.fullSync(state)
 	} else {
 		err = b.partialSync(state, changes)
 	}
-	if err != nil {
-		b.conn.drain()
-		return err
-	}
-	b.synced = true
-	return nil
+	b.synced = err == nil
+	return err
 }
 
 func (b *Backend) partialSync(state *model.State, c *model.Changes) error {

@@ -50,6 +50,21 @@ func TestDamage(t *testing.T) {
 		"dormant": func(c *nftables.Conn, _ *Backend) {
 			c.AddTable(&nftables.Table{Name: ip.Name, Family: ip.Family, Flags: nftables.TableFlagDormant})
 		},
+		// An older agent may have made such sets.
+		"set with little room": func(c *nftables.Conn, b *Backend) {
+			set := b.tables[0].sets[setFrontends].set(ip)
+			set.Size = 1
+			c.DelTable(ip)
+			c.AddTable(ip)
+			_ = c.AddSet(set, nil)
+		},
+		"set that rules make constant": func(c *nftables.Conn, b *Backend) {
+			set := b.tables[0].sets[setEndpoints].set(ip)
+			set.Constant = true
+			c.DelTable(ip)
+			c.AddTable(ip)
+			_ = c.AddSet(set, nil)
+		},
 		"another priority": func(c *nftables.Conn, _ *Backend) {
 			c.DelTable(ip)
 			c.AddTable(ip)

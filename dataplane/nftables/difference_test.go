@@ -186,7 +186,7 @@ func served(t *testing.T, b *Backend) map[string]service {
 				continue
 			}
 			var err error
-			if elements[id], err = readElements(b.conn, spec, table.set[id]); err != nil {
+			if elements[id], err = readElements(b.conn.elements, spec, table.set[id]); err != nil {
 				t.Fatal(err)
 			}
 		}

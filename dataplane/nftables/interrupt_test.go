@@ -3,7 +3,9 @@ package nftables
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fairlead/fairlead/dataplane/model"
+	"github.com/fairlead/fairlead/dataplane/nstest"
 )
 
 var errKilled = errors.New("killed")
@@ -72,6 +75,56 @@ func consistent(t *testing.T, b *Backend, steady map[string]service) {
 				t.Errorf("%s leads to %q", key, e)
 			}
 		}
+	}
+}
+
+// TestSourceRangesChangeAtOnce: whoever may use a Service before and after its source ranges change may do so all the while, also where
+// the change takes several transactions: what fits into one is not spread over two.
+func TestSourceRangesChangeAtOnce(t *testing.T) {
+	const limit = 4 << 10
+	w := &network{node: nstest.New(t, "node")}
+	b := w.backend(t)
+	b.conn.transaction = limit
+	table := b.tables[0]
+	ranges := func() []string {
+		elements, err := readElements(b.conn.elements, table.sets[setSourceRanges], table.set[setSourceRanges])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.Sorted(maps.Keys(elements))
+	}
+	several := false
+	for endpoints := range 40 { // the border between two transactions moves through all changes
+		c := newCluster()
+		web := c.group("web", model.TCP, 4, model.Cluster, model.Reject, 1)
+		f := c.frontend(model.LoadBalancerIP, vip(4, "external", 1), 80, web, web, everybody)
+		f.SourceRanges = prefixes("198.51.100.0/26", "203.0.113.0/26", "192.0.2.0/26")
+		big := c.group("big", model.TCP, 4, model.Cluster, model.Reject)
+		c.frontend(model.ClusterIP, vip(4, "cluster", 2), 80, big, big, nobody)
+		mustSync(t, b, c.State, nil)
+		before := ranges()
+
+		g := *f
+		g.SourceRanges = prefixes("198.51.100.0/25", "203.0.113.0/25", "192.0.2.0/25")
+		c.Frontends[f.Key] = &g
+		for i := range endpoints {
+			e := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 128, 0, byte(i)}), 8080)
+			c.Groups[big].Endpoints = append(c.Groups[big].Endpoints, model.Endpoint{Addr: e})
+		}
+		after, commits := slices.Sorted(slices.Values(table.sourceRanges(&g))), 0
+		b.committed = func() error {
+			commits++
+			if is := ranges(); !slices.Equal(is, before) && !slices.Equal(is, after) {
+				t.Errorf("%d endpoints: %x after transaction %d, want all of\n%x, or of\n%x", endpoints, is, commits, before, after)
+			}
+			return nil
+		}
+		mustSync(t, b, c.State, &model.Changes{Frontends: []*model.Frontend{&g}, Groups: []*model.Group{c.Groups[big]}})
+		b.committed = nil
+		several = several || commits > 1
+	}
+	if !several {
+		t.Error("one transaction has room for everything")
 	}
 }
 

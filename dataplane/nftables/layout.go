@@ -186,7 +186,7 @@ func (f *family) word(w uint32) string {
 	return string(b)
 }
 
-// addr encodes an address.
+// addr encodes an address; the invalid one is nothing.
 func (f *family) addr(a netip.Addr) string {
 	return string(a.AsSlice())
 }

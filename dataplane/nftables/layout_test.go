@@ -3,10 +3,14 @@ package nftables
 import (
 	"encoding/binary"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/nftables"
+
+	"github.com/fairlead/fairlead/dataplane/model"
 )
 
 func prefixes(ss ...string) []netip.Prefix {
@@ -73,6 +77,56 @@ func FuzzRanges(f *testing.F) {
 			t.Errorf("%v in %v: %v, want %v", addr, ps, got, want)
 		}
 	})
+}
+
+// TestFatesInUse: what frontends have in the kernel keeps its number until the changes are sent, since packets follow it until then.
+func TestFatesInUse(t *testing.T) {
+	table := newTable(families[0], Options{}.withDefaults())
+	frontend := func(n uint32) string {
+		return table.frontendKey(model.FrontendKey{Addr: netip.MustParseAddr("10.96.0.1"), Protocol: model.TCP, Port: uint16(n)})
+	}
+	for f := lastResort; ; f.affinity += time.Second {
+		n, ok := table.numberFate(f)
+		if !ok {
+			break
+		}
+		table.put(setFates, table.word(n), f.chain())
+		table.put(setFrontends, frontend(n), table.word(n))
+	}
+	table.sent()
+	const changed = 77
+	table.put(setFrontends, frontend(changed), table.word(fateRefuse))
+	if n, ok := table.numberFate(fate{endpoints: 2}); ok {
+		t.Errorf("number %d is given away though frontends lead there", n)
+	}
+	table.sent()
+	if n, ok := table.numberFate(fate{endpoints: 2}); !ok || n != changed {
+		t.Errorf("got number %d, %v, want %d, to which nothing leads any more", n, ok, changed)
+	}
+}
+
+// TestReadWhileResized: a listing that has some elements twice lacks others, and is made again, not for ever.
+func TestReadWhileResized(t *testing.T) {
+	table := newTable(families[0], Options{}.withDefaults())
+	a, b := element{key: []byte(table.word(1))}, element{key: []byte(table.word(2))}
+	listed := 0
+	read := func(listings ...[]element) (map[string]string, error) {
+		listed = 0
+		return readElements(func(_ *nftables.Set, each func(element)) error {
+			for _, e := range listings[min(listed, len(listings)-1)] {
+				each(e)
+			}
+			listed++
+			return nil
+		}, table.sets[setMembers], table.set[setMembers])
+	}
+	got, err := read([]element{a, a}, []element{b, a})
+	if diff := cmp.Diff(map[string]string{table.word(1): "", table.word(2): ""}, got); diff != "" || err != nil {
+		t.Errorf("error %v, want, got:\n%s", err, diff)
+	}
+	if got, err := read([]element{a, a}); err == nil || !strings.Contains(err.Error(), "members") || listed != maxReads {
+		t.Errorf("got %v, %v after %d listings", got, err, listed)
+	}
 }
 
 func TestFateNames(t *testing.T) {

@@ -80,17 +80,6 @@ func (c *connection) configure(conn *netlink.Conn) error {
 // port names the connection; the kernel tells it of each change's sender.
 func (c *connection) port() uint32 { return c.netlink.PID() }
 
-// drain reads what is left of the answers to a request that failed, so that the next one does not find it.
-func (c *connection) drain() {
-	_ = c.raw.Read(func(fd uintptr) bool {
-		for {
-			if _, _, err := unix.Recvfrom(int(fd), c.buf, unix.MSG_DONTWAIT); errors.Is(err, unix.EAGAIN) {
-				return true
-			}
-		}
-	})
-}
-
 // aboutNftables marks the kinds of messages of nftables.
 const aboutNftables = unix.NFNL_SUBSYS_NFTABLES << 8
 

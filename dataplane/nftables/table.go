@@ -226,28 +226,19 @@ func (t *table) sent() {
 // ranges encodes address prefixes of the table's family as disjoint ranges, neighbours merged.
 func (t *table) ranges(prefixes []netip.Prefix) []string {
 	var keys []string
-	var last netip.Addr // of the current range; invalid: none is open
-	closeRange := func() {
-		if last.IsValid() && last.Next().IsValid() {
-			keys[len(keys)-1] += t.addr(last.Next())
-		}
-	}
 	for _, p := range t.own(prefixes) {
-		if last.IsValid() && (!last.Next().IsValid() || p.Addr().Compare(last.Next()) <= 0) {
-			if end := lastAddr(p); end.Compare(last) > 0 {
-				last = end
-			}
-			continue
+		// After the last address there is none, which addr makes an open end of.
+		start, end := t.addr(p.Addr()), t.addr(lastAddr(p).Next())
+		if n := len(keys) - 1; n >= 0 && keys[n][t.addrLen:] == start {
+			keys[n] = keys[n][:t.addrLen] + end
+		} else {
+			keys = append(keys, start+end)
 		}
-		closeRange()
-		keys = append(keys, t.addr(p.Addr()))
-		last = lastAddr(p)
 	}
-	closeRange()
 	return keys
 }
 
-// own returns the prefixes of the table's family, masked and sorted, without those that are inside another.
+// own returns the prefixes of the table's family, masked and sorted, without those that are inside another: no two overlap.
 func (t *table) own(prefixes []netip.Prefix) []netip.Prefix {
 	var own []netip.Prefix
 	for _, p := range prefixes {
