@@ -101,7 +101,7 @@ func (b *Backend) Close() error {
 // Sync brings the kernel to a state. With changes, the difference between the state of the last successful call
 // and this one, the cost is that of the changes and one transaction. Without (nil), whatever the kernel holds is
 // read and the difference written. After an error the tables' content is unknown and the next call reads it
-// whatever its arguments are.
+// whatever its arguments are. The error says what to change.
 func (b *Backend) Sync(state *model.State, changes *model.Changes) error {
 	var err error
 	if changes == nil || !b.synced {
@@ -110,7 +110,7 @@ func (b *Backend) Sync(state *model.State, changes *model.Changes) error {
 		err = b.partialSync(state, changes)
 	}
 	b.synced = err == nil
-	return err
+	return withRemedy(err)
 }
 
 func (b *Backend) partialSync(state *model.State, c *model.Changes) error {

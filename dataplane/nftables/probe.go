@@ -1,12 +1,10 @@
 package nftables
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
-	"golang.org/x/sys/unix"
 )
 
 // feature is a part of the program that a kernel may lack.
@@ -70,12 +68,11 @@ func try(conn *connection, t *table, hook *nftables.ChainHook, priority *nftable
 }
 
 func explain(err error, f *family, needs string) error {
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case errors.Is(err, unix.EPERM):
-		return fmt.Errorf("programming nftables takes root or CAP_NET_ADMIN, in the user namespace that the network namespace belongs to: %w", err)
-	default:
-		return fmt.Errorf("programming nftables for IPv%d: the kernel lacks %s: %w", f.number, needs, err)
 	}
+	if told := withRemedy(err); told != err {
+		return told
+	}
+	return fmt.Errorf("programming nftables for IPv%d: the kernel lacks %s: %w", f.number, needs, err)
 }

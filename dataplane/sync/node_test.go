@@ -60,6 +60,11 @@ func TestNodeChanges(t *testing.T) {
 
 	server.remove("nodes", "", "n1")
 	r.eventually(t, "the Node gone", func() bool { return r.nodeGone })
+	if told := see(r, func() int {
+		return strings.Count(strings.Join(r.log, "\n"), "another name, start the agent anew with that as --node-name")
+	}); told != 1 {
+		t.Errorf("told %d times what to do where the Node got another name", told)
+	}
 	server.put("services", service("api", "10.96.0.2"))
 	r.eventually(t, "changes while there is no Node", r.serves("10.96.0.1:80", "10.96.0.2:80"))
 	if !see(r, address("172.30.0.99")) {

@@ -118,6 +118,8 @@ func nodeStore(l *Loop) cache.ReflectorStore {
 		},
 		drop: func(types.NamespacedName) {
 			known = nil
+			l.log.Info("The Node is gone, going on with what it said last", "node", l.opts.Model.NodeName,
+				"remedy", "if it got another name, start the agent anew with that as --node-name")
 			l.opts.Observer.Node(nil)
 		},
 		keys: func() []types.NamespacedName { return known },
