@@ -74,10 +74,16 @@ const (
 	maxTries = 10
 )
 
+// lister lists flows.
+type lister interface {
+	dump(request []byte, each func(data []byte) error) error
+	close()
+}
+
 // Cleaner looks for stale flows and makes the kernel forget them.
 type Cleaner struct {
 	opts   Options
-	dumps  *socket
+	dumps  lister
 	deaths *socket
 	resets *resets
 	poker  *poker // nil: not allowed
@@ -93,16 +99,16 @@ type Cleaner struct {
 // New opens connections to the kernel. The error says what the kernel lacks; then flows cannot be cleaned, and all else
 // works.
 func New(opts Options) (*Cleaner, error) {
-	c := &Cleaner{opts: opts, wake: make(chan struct{}, 1), pending: &model.Suspects{}}
-	var err error
-	if c.dumps, err = openSocket(opts.NetNS); err != nil {
+	dumps, err := openSocket(opts.NetNS)
+	if err != nil {
 		return nil, err
 	}
+	c := &Cleaner{opts: opts, dumps: dumps, wake: make(chan struct{}, 1), pending: &model.Suspects{}}
 	if c.deaths, err = openSocket(opts.NetNS); err != nil {
-		c.dumps.close()
+		dumps.close()
 		return nil, err
 	}
-	if err := probe(c.dumps); err != nil {
+	if err := probe(dumps); err != nil {
 		c.close()
 		return nil, err
 	}
@@ -122,6 +128,8 @@ func probe(s *socket) error {
 	switch {
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("asking for flows takes root or CAP_NET_ADMIN, in the user namespace that the network namespace belongs to: %w", err)
+	case errors.Is(err, unix.ENOMEM), errors.Is(err, unix.ENOBUFS):
+		return fmt.Errorf("asking for flows: the kernel has no memory for the answer: %w", err)
 	case err != nil:
 		return fmt.Errorf("asking for flows: the kernel lacks conntrack over netlink (CONFIG_NF_CT_NETLINK): %w", err)
 	}

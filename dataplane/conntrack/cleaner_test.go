@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	"github.com/go-logr/logr/funcr"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fairlead/fairlead/dataplane/model"
@@ -34,13 +33,14 @@ func TestFailures(t *testing.T) {
 	check(t, err)
 	defer func() { _ = null.Close() }()
 	var log logBuffer
-	logger := funcr.New(log.add, funcr.Options{})
+	logger := log.logger()
 	everything := judge(func(*model.Suspects, model.Flow) bool { return true })
 	work := func() { c.work(t.Context(), logger, everything) }
 
 	makeFlows(t, w.node, ownFlows(0, 1))
-	good := c.dumps.fd
-	c.dumps.fd = int(null.Fd()) // no socket: requests fail
+	dumps := c.dumps.(*socket)
+	good := dumps.fd
+	dumps.fd = int(null.Fd()) // no socket: requests fail
 	c.Clean(suspectEndpoint(model.UDP, pod4, false))
 	pause := func() time.Duration { return time.Until(c.next) }
 	var pauses []time.Duration
@@ -57,7 +57,7 @@ func TestFailures(t *testing.T) {
 		t.Errorf("%d lines logged: %v", n, log.lines)
 	}
 	c.Clean(suspectEndpoint(model.UDP, pod6, false))
-	c.dumps.fd = good
+	dumps.fd = good
 	if reports = nil; len(c.wake) != 1 {
 		t.Fatal("not to be tried again")
 	}
@@ -68,12 +68,12 @@ func TestFailures(t *testing.T) {
 		t.Errorf("when the kernel answers again: %+v, pause %v", reports, pause())
 	}
 
-	c.dumps.fd = int(null.Fd())
+	dumps.fd = int(null.Fd())
 	c.Clean(suspectEndpoint(model.UDP, pod4, false))
 	for range maxTries {
 		work()
 	}
-	c.dumps.fd = good
+	dumps.fd = good
 	if s := c.take(); !s.Empty() || c.failures != 0 || log.count("Giving up") != 1 {
 		t.Errorf("not given up: %+v, log %v", s, log.lines)
 	}

@@ -132,6 +132,8 @@ func (b *logBuffer) add(_, line string) {
 	b.lines = append(b.lines, line)
 }
 
+func (b *logBuffer) logger() logr.Logger { return funcr.New(b.add, funcr.Options{}) }
+
 func (b *logBuffer) count(what string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -172,7 +174,7 @@ func (w *network) startAgent(tb testing.TB, edits ...func(*Options)) *agent {
 	check(tb, err)
 	a.cleaner, err = New(options)
 	check(tb, err)
-	ctx, cancel := context.WithCancel(logr.NewContext(context.Background(), funcr.New(a.log.add, funcr.Options{})))
+	ctx, cancel := context.WithCancel(logr.NewContext(context.Background(), a.log.logger()))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -22,8 +22,8 @@ const (
 // resets keeps the table of connections to reset. It is there as long as it may have elements.
 type resets struct {
 	namespace int
-	// conn is opened early and kept: the library waits for answers by a call that panics for file descriptors from
-	// 1024 on. nil after an error, for answers may still wait in it.
+	// conn is opened early and kept, after errors too: the library waits for answers by a call that panics for file
+	// descriptors from 1024 on.
 	conn *nftables.Conn
 	last time.Time // of an addition; zero: there is no table
 }
@@ -66,7 +66,6 @@ func (r *resets) remove() error {
 	// What is added first can be deleted in any case.
 	conn.DelTable(conn.AddTable(table()))
 	if err := conn.Flush(); err != nil {
-		r.close()
 		return fmt.Errorf("removing table %s: %w", resetTable, err)
 	}
 	r.last = time.Time{}
@@ -97,7 +96,6 @@ func (r *resets) add(open []entry) error {
 			}
 		}
 		if err := conn.AddSet(set, elements); err != nil {
-			r.close()
 			return fmt.Errorf("encoding connections to reset: %w", err)
 		}
 	}
@@ -110,7 +108,6 @@ func (r *resets) add(open []entry) error {
 	}
 	r.last = time.Now()
 	if err := conn.Flush(); err != nil {
-		r.close()
 		return fmt.Errorf("noting connections to reset: %w", err)
 	}
 	return nil

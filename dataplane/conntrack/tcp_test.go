@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -276,14 +275,7 @@ func TestResetTable(t *testing.T) {
 	for range 2 { // the second time everything is there
 		check(t, r.add(open))
 	}
-	list := func() string {
-		var out []byte
-		check(t, w.node.Do(func() (err error) {
-			out, err = exec.Command("nft", "list", "ruleset").CombinedOutput()
-			return err
-		}))
-		return string(out)
-	}
+	list := func() string { return ruleset(t, w.node) }
 	text := list()
 	for _, want := range []string{
 		"ip saddr . tcp sport . ip daddr . tcp dport @connections-4 reject with tcp reset",
