@@ -1,6 +1,6 @@
 // Package health tells others how a node's dataplane is: load balancers, whether the node serves a Service
-// (healthCheckNodePort) or anything at all (/healthz); the kubelet, whether the agent is stuck (/livez); and
-// Prometheus, by the metric names that kube-proxy made known. It observes a sync.Loop and decides nothing.
+// (healthCheckNodePort) or anything at all (/healthz); the kubelet, whether the agent is stuck (/livez) and whether it has
+// come so far as to write all rules (/readyz); and Prometheus, by the metric names that kube-proxy made known. It observes a sync.Loop and decides nothing.
 package health
 
 import (
@@ -114,7 +114,7 @@ func (h *Health) healthy() bool {
 	return h.waiting.IsZero() || h.now().Sub(h.waiting) < h.timeout
 }
 
-// report is the body of /healthz and /livez, in kube-proxy's form.
+// report is the body of all three, in kube-proxy's form.
 type report struct {
 	LastUpdated  time.Time `json:"lastUpdated"`
 	CurrentTime  time.Time `json:"currentTime"`
@@ -129,20 +129,34 @@ type familyReport struct {
 	Healthy     bool      `json:"healthy"`
 }
 
-// Handler serves /healthz, which is 503 also when the node is about to go, and /livez, which is not. It is meant for
-// port 10256.
+// probe is what a path asks for beside health.
+type probe struct {
+	// node: that it stays. written: that all rules were written at least once.
+	node, written bool
+	answers       *prometheus.CounterVec // nil: not counted
+}
+
+// Handler serves /livez; /healthz, which is 503 also when the node is about to go; and /readyz, which is 503 also until this
+// process has written all rules. kube-proxy has no such thing. Until then rules of a former run may serve, so that load balancers, who
+// ask /healthz, have no reason to leave; a rollout has one to stop. The handler is meant for port 10256.
 func (h *Health) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { h.answer(w, true) })
-	mux.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) { h.answer(w, false) })
+	for path, p := range map[string]probe{
+		"/healthz": {node: true, answers: h.metrics.healthz},
+		"/livez":   {answers: h.metrics.livez},
+		"/readyz":  {written: true},
+	} {
+		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) { h.answer(w, p) })
+	}
 	return mux
 }
 
-func (h *Health) answer(w http.ResponseWriter, withNode bool) {
+func (h *Health) answer(w http.ResponseWriter, p probe) {
 	h.mu.Lock()
 	eligible := h.eligible
 	r := report{LastUpdated: h.updated, CurrentTime: h.now(), Healthy: h.healthy()}
 	h.mu.Unlock()
+	r.Healthy = r.Healthy && !(p.written && r.LastUpdated.IsZero())
 	if !r.LastUpdated.IsZero() {
 		// One write serves both families.
 		r.Status = map[string]familyReport{}
@@ -151,7 +165,7 @@ func (h *Health) answer(w http.ResponseWriter, withNode bool) {
 		}
 	}
 	ok := r.Healthy
-	if withNode {
+	if p.node {
 		r.NodeEligible = &eligible
 		ok = ok && eligible
 	}
@@ -163,7 +177,9 @@ func (h *Health) answer(w http.ResponseWriter, withNode bool) {
 	if !ok {
 		code = http.StatusServiceUnavailable
 	}
-	h.metrics.probed(withNode, strconv.Itoa(code))
+	if p.answers != nil {
+		p.answers.WithLabelValues(strconv.Itoa(code)).Inc()
+	}
 	body, err := json.Marshal(r)
 	if err != nil {
 		// Times beyond the year 9999, that is a broken clock.

@@ -5,13 +5,16 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-logr/logr"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
 
 	"github.com/fairlead/fairlead/dataplane/model"
 	dpsync "github.com/fairlead/fairlead/dataplane/sync"
@@ -40,7 +43,7 @@ func TestHealthz(t *testing.T) {
 		do             func(h *Health, pass func(time.Duration))
 		healthz, livez int
 		eligible       bool
-		written        bool // there is a status for each family
+		written        bool // ready if live, and there is a status for each family
 	}{
 		"Start": {
 			reason: "nothing to write yet: rules of a former run may serve",
@@ -120,6 +123,13 @@ func TestHealthz(t *testing.T) {
 			}, healthz: 503, livez: 200,
 		},
 		"Gone": {reason: "no Node", do: func(h *Health, _ func(time.Duration)) { h.Node(nil) }, healthz: 503, livez: 200},
+		"TaintedWritten": {
+			reason: "a node that is about to go does not hold up a rollout",
+			do: func(h *Health, _ func(time.Duration)) {
+				h.Synced(dpsync.Result{Wrote: true, Full: true})
+				h.Node(&corev1.Node{Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: taintToBeDeleted}}}})
+			}, healthz: 503, livez: 200, written: true,
+		},
 		"Back": {
 			reason: "the taint is lifted",
 			do:     func(h *Health, _ func(time.Duration)) { h.Node(nil); h.Node(&corev1.Node{}) }, healthz: 200, livez: 200, eligible: true,
@@ -129,7 +139,11 @@ func TestHealthz(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h, clock := newHealth(t)
 			tc.do(h, func(d time.Duration) { *clock = clock.Add(d) })
-			for path, want := range map[string]int{"/healthz": tc.healthz, "/livez": tc.livez} {
+			readyz := tc.livez
+			if !tc.written {
+				readyz = 503
+			}
+			for path, want := range map[string]int{"/healthz": tc.healthz, "/livez": tc.livez, "/readyz": readyz} {
 				w := get(t, h.Handler(), path)
 				if w.Code != want {
 					t.Errorf("%s: %s answers %d, want %d", tc.reason, path, w.Code, want)
@@ -146,7 +160,7 @@ func TestHealthz(t *testing.T) {
 				if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
 					t.Fatalf("%s: %v: %s", path, err, w.Body)
 				}
-				if !body.CurrentTime.Equal(*clock) || body.Healthy != (tc.livez == 200) {
+				if !body.CurrentTime.Equal(*clock) || body.Healthy != (tc.livez == 200 && (path != "/readyz" || tc.written)) {
 					t.Errorf("%s: %s", path, w.Body)
 				}
 				for _, family := range []string{"IPv4", "IPv6"} {
@@ -154,7 +168,7 @@ func TestHealthz(t *testing.T) {
 						t.Errorf("%s: status of %s in %s", path, family, w.Body)
 					}
 				}
-				if tc.written && want == 503 && !body.LastUpdated.Equal(clock.Add(-Timeout)) {
+				if tc.written && tc.livez == 503 && !body.LastUpdated.Equal(clock.Add(-Timeout)) {
 					t.Errorf("%s: lastUpdated %v of a node that is stuck, want when it was last written", path, body.LastUpdated)
 				}
 				if want == 200 && !body.LastUpdated.Equal(*clock) {
@@ -166,6 +180,35 @@ func TestHealthz(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDaemonSetProbes: what the DaemonSet's probes ask for does not restart an agent that waits for the API server, and keeps a rollout
+// waiting for it.
+func TestDaemonSetProbes(t *testing.T) {
+	text, err := os.ReadFile("../../config/node-agent/daemonset.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var daemonSet appsv1.DaemonSet
+	if err := yaml.Unmarshal(text, &daemonSet); err != nil {
+		t.Fatal(err)
+	}
+	container := daemonSet.Spec.Template.Spec.Containers[0]
+	live, ready := container.LivenessProbe.HTTPGet, container.ReadinessProbe.HTTPGet
+	h, _ := newHealth(t)
+	expect := func(when string, probe *corev1.HTTPGetAction, code int) {
+		t.Helper()
+		if w := get(t, h.Handler(), probe.Path); w.Code != code || probe.Port.IntValue() != 10256 {
+			t.Errorf("%s: %s of port %s answers %d, want %d", when, probe.Path, probe.Port.String(), w.Code, code)
+		}
+	}
+	expect("before the first write", live, 200)
+	expect("before the first write", ready, 503)
+	h.Synced(dpsync.Result{Err: errors.New("no")})
+	expect("after a failed write", ready, 503)
+	h.Synced(dpsync.Result{Wrote: true, Full: true})
+	expect("after a write", live, 200)
+	expect("after a write", ready, 200)
 }
 
 // loopback is the handler of the metrics server.
@@ -202,8 +245,11 @@ func TestMetrics(t *testing.T) {
 	h.Synced(dpsync.Result{Err: errors.New("no")})
 	expect("after a failure", "kubeproxy_sync_proxy_rules_endpoint_changes_pending 2",
 		`kubeproxy_sync_proxy_rules_nftables_sync_failures_total{ip_family="IPv6"} 1`)
+	if strings.Contains(metrics(), "\nkubeproxy_sync_proxy_rules_last_timestamp_seconds{") {
+		t.Error("a failure has the time of a success")
+	}
 	h.Synced(dpsync.Result{Wrote: true, Full: true, Took: 3 * time.Millisecond,
-		Latencies: map[uint8][]time.Duration{4: {300 * time.Millisecond, 90 * time.Second}},
+		Latencies: map[uint8][]time.Duration{4: {300 * time.Millisecond, 90 * time.Second}, 6: {time.Minute}},
 		Unserved:  map[uint8]model.Unserved{4: {Internal: 1, External: 2}}})
 	h.Synced(dpsync.Result{Wrote: true, Took: 3 * time.Millisecond})
 	h.Synced(dpsync.Result{})
@@ -219,6 +265,8 @@ func TestMetrics(t *testing.T) {
 		`kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv6"} 1.7672256e+09`,
 		`kubeproxy_network_programming_duration_seconds_bucket{ip_family="IPv4",le="0.5"} 1`,
 		`kubeproxy_network_programming_duration_seconds_bucket{ip_family="IPv4",le="90"} 2`,
+		`kubeproxy_network_programming_duration_seconds_bucket{ip_family="IPv6",le="0.5"} 0`,
+		`kubeproxy_network_programming_duration_seconds_count{ip_family="IPv6"} 1`,
 		`kubeproxy_proxy_healthz_total{code="200"} 1`, `kubeproxy_proxy_healthz_total{code="503"} 1`, `kubeproxy_proxy_livez_total{code="200"} 1`)
 	h.Synced(dpsync.Result{Unserved: map[uint8]model.Unserved{4: {Internal: 1, External: 2}}})
 	expect("unserved ports",

@@ -1,9 +1,11 @@
 package health
 
 import (
+	"crypto/rand"
 	"errors"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	clientmetrics "k8s.io/client-go/tools/metrics"
 
 	"github.com/fairlead/fairlead/dataplane/conntrack"
 	"github.com/fairlead/fairlead/dataplane/model"
@@ -161,6 +164,24 @@ func TestHardFail(t *testing.T) {
 	for _, want := range []string{listener.Addr().String(), "ss -ltnp", "healthzBindAddress"} {
 		if err == nil || strings.Count(err.Error(), want) != 1 {
 			t.Errorf("error %v does not say %s, once", err, want)
+		}
+	}
+}
+
+// TestRequestMetrics: what client-go tells of its requests is counted.
+func TestRequestMetrics(t *testing.T) {
+	h, _ := newHealth(t)
+	host := rand.Text() // the counters outlive the test
+	clientmetrics.RequestResult.Increment(t.Context(), "200", "GET", host)
+	clientmetrics.RequestLatency.Observe(t.Context(), "LIST", url.URL{Host: host}, 3*time.Second)
+	text := get(t, loopback(t, h, Loopback{}), "/metrics").Body.String()
+	for _, line := range []string{
+		`rest_client_requests_total{code="200",host="` + host + `",method="GET"} 1`,
+		`rest_client_request_duration_seconds_bucket{host="` + host + `",verb="LIST",le="2"} 0`,
+		`rest_client_request_duration_seconds_bucket{host="` + host + `",verb="LIST",le="4"} 1`,
+	} {
+		if !strings.Contains(text, "\n"+line+"\n") {
+			t.Errorf("no line %s", line)
 		}
 	}
 }

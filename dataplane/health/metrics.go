@@ -144,12 +144,4 @@ func (m *metrics) synced(now time.Time, r dpsync.Result) {
 	}
 }
 
-func (m *metrics) probed(healthz bool, code string) {
-	if healthz {
-		m.healthz.WithLabelValues(code).Inc()
-	} else {
-		m.livez.WithLabelValues(code).Inc()
-	}
-}
-
 func seconds(t time.Time) float64 { return float64(t.UnixNano()) / 1e9 }

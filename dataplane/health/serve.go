@@ -14,8 +14,8 @@ import (
 	"github.com/go-logr/logr"
 )
 
-// listenAgain is the pause before an address in use is tried again: another proxy may be on its way out.
-const listenAgain = 5 * time.Second
+// listenAgain is the pause before an address in use is tried again: another proxy may be on its way out. Tests have less time.
+var listenAgain = 5 * time.Second
 
 // Server answers on an address.
 type Server struct {

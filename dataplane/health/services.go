@@ -90,9 +90,7 @@ func (s *serviceServers) listenAll() {
 		s.retry = time.AfterFunc(listenAgain, func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			if !s.closed {
-				s.listenAll()
-			}
+			s.listenAll()
 		})
 	}
 }
@@ -141,7 +139,6 @@ func (s *serviceServers) listen(at netip.AddrPort, server *serviceServer) bool {
 		}
 		return false
 	}
-	server.failed = ""
 	server.server = &http.Server{
 		Handler:           server.handler(s.healthy),
 		ReadHeaderTimeout: 10 * time.Second,

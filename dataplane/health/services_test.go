@@ -9,17 +9,26 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fairlead/fairlead/dataplane/model"
 	dpsync "github.com/fairlead/fairlead/dataplane/sync"
 )
+
+func TestMain(m *testing.M) {
+	listenAgain = 20 * time.Millisecond
+	os.Exit(m.Run())
+}
 
 // freePort is one that nobody listens on just now.
 func freePort(t *testing.T) uint16 {
@@ -60,7 +69,7 @@ func fetch(port uint16) (answer, error) {
 // eventually polls until the port answers 200.
 func eventually(t *testing.T, port uint16) {
 	t.Helper()
-	deadline := time.Now().Add(4 * listenAgain)
+	deadline := time.Now().Add(20 * time.Second)
 	for {
 		if got, err := fetch(port); err == nil && got.code == http.StatusOK {
 			return
@@ -109,6 +118,11 @@ func TestServiceHealth(t *testing.T) {
 	report()
 	if _, err := fetch(port); err == nil {
 		t.Error("still answering after the Service is gone")
+	}
+	h.Close()
+	report(check("web", port, 2))
+	if _, err := fetch(port); err == nil {
+		t.Error("answering after the end")
 	}
 }
 
@@ -160,15 +174,47 @@ func TestServiceHealthPortTaken(t *testing.T) {
 	}
 	taken := listener.Addr().(*net.TCPAddr).AddrPort().Port()
 	free := freePort(t)
-	h, _ := newHealth(t)
-	h.Synced(dpsync.Result{HealthChecks: []model.HealthCheck{check("a", taken, 1), check("b", free, 1)}, NodePorts: onLoopback})
+	var log lines
+	h := New(log.logger(), 0)
+	t.Cleanup(h.Close)
+	report := func(checks ...model.HealthCheck) {
+		h.Synced(dpsync.Result{HealthChecks: checks, NodePorts: onLoopback})
+	}
+	for range 3 {
+		report(check("a", taken, 1), check("b", free, 1))
+	}
 	if got, err := fetch(free); err != nil || got.code != 200 {
 		t.Errorf("the other Service suffers: %+v, %v", got, err)
 	}
+	if told := log.get(); len(told) != 1 || !strings.Contains(told[0], `"a"`) {
+		t.Errorf("told %q, want one line that names the Service", told)
+	}
+	report(check("b", free, 1))
+	report(check("a", taken, 1), check("b", free, 1))
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, taken)
+}
+
+// lines is a log.
+type lines struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (l *lines) logger() logr.Logger {
+	return funcr.New(func(_, line string) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.all = append(l.all, line)
+	}, funcr.Options{})
+}
+
+func (l *lines) get() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.all)
 }
 
 func TestListenAddresses(t *testing.T) {
@@ -218,5 +264,23 @@ func TestServe(t *testing.T) {
 	case <-done:
 	case <-time.After(10 * time.Second):
 		t.Fatal("does not end with its context")
+	}
+}
+
+// TestServeTaken: an address that stays in use is told of once.
+func TestServeTaken(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*listenAgain)
+	defer cancel()
+	var log lines
+	if err := (Server{Address: listener.Addr().String(), Handler: http.NotFoundHandler()}).Serve(ctx, log.logger()); err != nil {
+		t.Error(err)
+	}
+	if told := log.get(); len(told) != 1 || !strings.Contains(told[0], listener.Addr().String()) {
+		t.Errorf("told %q, want one line that names the address", told)
 	}
 }

@@ -255,7 +255,7 @@ func TestPacketsAgentKilledWhileWriting(t *testing.T) {
 			time.Sleep(time.Duration(random.Int64N(int64(moments))))
 			kill(t, node, agent)
 		}
-		eventually(t, 30*time.Second, "a healthy agent on "+node, func() error { return healthy(node) })
+		eventually(t, 30*time.Second, "a ready agent on "+node, func() error { return agentReady(node) })
 		if _, err := ask(conn); err != nil {
 			t.Errorf("an established connection, after kill %d, of the agent of %s: %v", n, node, err)
 		}

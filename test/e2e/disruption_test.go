@@ -267,7 +267,7 @@ func TestPacketsAgentRestart(t *testing.T) {
 			if err != nil || len(pids) != 1 || pids[0] == old {
 				return fmt.Errorf("agents %v, error %w", pids, err)
 			}
-			return healthy(node)
+			return agentReady(node)
 		})
 		if _, err := ask(conn); err != nil {
 			t.Errorf("an established connection, after the agent of %s restarted: %v", node, err)
@@ -277,12 +277,12 @@ func TestPacketsAgentRestart(t *testing.T) {
 	lost(t, l, 200, before, all)
 }
 
-// healthy asks an agent's /healthz.
-func healthy(node string) error {
+// agentReady says whether an agent has written its rules.
+func agentReady(node string) error {
 	return network.Enter(nodeNS(node), func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		return httpOK(ctx, "http://127.0.0.1:10256/healthz")
+		return httpOK(ctx, "http://127.0.0.1:10256/readyz")
 	})
 }
 
@@ -319,7 +319,7 @@ func TestPacketsServerAway(t *testing.T) {
 		_, err := endpoints(t.Context(), ns, "rolling")
 		return err
 	})
-	eventually(t, 60*time.Second, "the agent of n2 back", func() error { return healthy("n2") })
+	eventually(t, 60*time.Second, "the agent of n2 back", func() error { return agentReady("n2") })
 }
 
 // TestPacketsForeignRules: nft reads our table on every node, and --cleanup removes it and nothing else, and tells of an

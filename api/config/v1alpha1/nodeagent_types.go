@@ -42,7 +42,7 @@ type NodeAgentConfiguration struct {
 	// Conntrack is about the kernel's table of connections.
 	Conntrack Conntrack `json:"conntrack,omitempty"`
 
-	// HealthzBindAddress serves /healthz and /livez, :10256 by default; "" turns it off.
+	// HealthzBindAddress serves /healthz, /livez and /readyz, :10256 by default; "" turns it off.
 	HealthzBindAddress *string `json:"healthzBindAddress,omitempty"`
 	// MetricsBindAddress serves /metrics, /proxyMode, /configz and /nodeports, 127.0.0.1:10249 by default; "" turns it off.
 	MetricsBindAddress *string `json:"metricsBindAddress,omitempty"`

@@ -200,7 +200,7 @@ func (c *Cluster) AwaitFairlead(ctx context.Context) error {
 	type endpoint struct{ what, namespace, url string }
 	endpoints := []endpoint{{"the manager", network.RootName, "http://" + managerHealth + "/readyz"}}
 	for _, n := range c.Nodes {
-		endpoints = append(endpoints, endpoint{"the node agent of " + n.Name, n.Namespace(), "http://" + agentHealth + "/healthz"})
+		endpoints = append(endpoints, endpoint{"the node agent of " + n.Name, n.Namespace(), "http://" + agentHealth + "/readyz"})
 	}
 	for _, e := range endpoints {
 		err := c.Programs.await(ctx, e.what, func(ctx context.Context) (bool, error) {
