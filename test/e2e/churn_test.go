@@ -20,6 +20,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -285,7 +286,8 @@ func kill(t *testing.T, node string, agent int) {
 }
 
 // TestPacketsLocalReplacement: all Pods behind a Local node port are replaced, twice, under 200 new connections a second
-// from a balancer that goes by the health checks; none is lost, and the clients' addresses are kept.
+// from a balancer that goes by the health checks; none is lost, and the clients' addresses are kept. Established ones last as long as
+// their Pods.
 func TestPacketsLocalReplacement(t *testing.T) {
 	ns := namespace(t)
 	sample, err := os.ReadFile(filepath.Join(samples, "webapp-lb-local.yaml"))
@@ -311,6 +313,7 @@ func TestPacketsLocalReplacement(t *testing.T) {
 	before := retransmitted(t, all)
 	l := begin(220, all...)
 	for range 2 {
+		outlived := outlive(t, ns, all[0])
 		if out, err := kubectl("rollout", "restart", "-n", ns, "deployment/webapp-local"); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
@@ -333,9 +336,46 @@ func TestPacketsLocalReplacement(t *testing.T) {
 			}
 			return nil
 		})
+		if err := <-outlived; err != nil {
+			t.Error(err)
+		}
 	}
 	lost(t, l, 200, before, all)
 	if len(names) != 9 || len(l.pods) != 9 {
 		t.Errorf("%d Pods there were, and %d of them served: want 9", len(names), len(l.pods))
 	}
+}
+
+// outlive keeps a connection to a Pod of webapp-lb-local until it ends, and says whether that was before the Pod had served for as long
+// as it does when it is told to end.
+func outlive(t *testing.T, ns string, from source) <-chan error {
+	t.Helper()
+	const lasts = 5 * time.Second // its preStop
+	conn := established(t, from)
+	ended := make(chan error, 1)
+	go func() {
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		var pod corev1.Pod
+		for {
+			answer, broken := ask(conn)
+			if broken == nil {
+				pod.Name = answer.Pod
+				<-tick.C
+				continue
+			}
+			err := cluster.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: pod.Name}, &pod)
+			switch {
+			case apierrors.IsNotFound(err):
+				err = nil
+			case err == nil && (pod.DeletionTimestamp == nil ||
+				// The API server tells seconds.
+				time.Since(pod.DeletionTimestamp.Add(-time.Duration(*pod.DeletionGracePeriodSeconds)*time.Second)) < lasts-time.Second):
+				err = fmt.Errorf("an established connection, to %s, which still serves: %w", pod.Name, broken)
+			}
+			ended <- err
+			return
+		}
+	}()
+	return ended
 }
