@@ -34,9 +34,11 @@ type binding struct {
 //  4. The configuration's provider.
 //
 // In coexist mode another controller serves Services without a class, so that 3 and 4 are left out. A Service that is
-// not of the type is bound only by its record or by its finalizer: something of it may still stand in the cloud. It names
-// no class any more, so that where we served it and the record is lost it is bound only if there is no choice: what looked
-// into the wrong cloud would find nothing there, and let it go.
+// not of the type is bound only by its record or by its finalizer: something of it may still stand in the cloud.
+//
+// Where the record is lost the Service's own annotation says who served it (v1alpha1.AnnotationServedBy). That counts for
+// what is to go, since a look into the wrong cloud would find nothing there and let it go. It gives a Service no class, or
+// whoever can annotate one could have any.
 func bind(svc *corev1.Service, record *v1alpha1.LoadBalancerRecord, classes []v1alpha1.LoadBalancerClass, coexist bool, defaultProvider string) *binding {
 	named := ""
 	if svc.Spec.LoadBalancerClass != nil {
@@ -44,7 +46,7 @@ func bind(svc *corev1.Service, record *v1alpha1.LoadBalancerRecord, classes []v1
 	}
 	isBalancer := svc.Spec.Type == corev1.ServiceTypeLoadBalancer
 	if record != nil && record.Status.Provider != "" {
-		b := bound(record, classes)
+		b := bound(&record.Status, classes)
 		if named != "" && named == record.Status.ServiceClass && b.class != nil && b.class.ClassName != named {
 			b.refusal = fmt.Sprintf("LoadBalancerClass %q is for %q now: make one for %q; the balancer is left as it is",
 				b.className, b.class.ClassName, named)
@@ -59,42 +61,39 @@ func bind(svc *corev1.Service, record *v1alpha1.LoadBalancerRecord, classes []v1
 			return b
 		}
 	}
+	by := servedBy(svc)
 	switch {
 	case !isBalancer && !hasFinalizer(svc):
 		return nil
+	case by != nil && (!isBalancer || svc.DeletionTimestamp != nil):
+		b := bound(by, classes)
+		b.releaseOnly = true
+		return b
 	case !isBalancer && hasCondition(svc):
-		return onlyChoice(classes, coexist, defaultProvider)
+		return nil // nobody knows any more who served it
 	}
+	b := selected(svc, classes, coexist, defaultProvider)
+	if b != nil && by != nil && (b.className != by.LoadBalancerClass || b.provider != by.Provider) {
+		b.refusal = fmt.Sprintf("LoadBalancerClass %q (provider %q) served this Service, and the LoadBalancerRecord is gone: have it served by that one again, "+
+			"or remove the annotation %s once nothing is left in that cloud", by.LoadBalancerClass, by.Provider, v1alpha1.AnnotationServedBy)
+	}
+	return b
+}
+
+// selected returns the binding of a Service that nobody has served yet; nil: none.
+func selected(svc *corev1.Service, classes []v1alpha1.LoadBalancerClass, coexist bool, defaultProvider string) *binding {
 	if c := cloud.SelectClass(svc, classes, coexist); c != nil {
-		return boundTo(c)
+		return &binding{className: c.Name, class: &c.Spec, provider: c.Spec.Provider, policy: c.Spec.Policy}
 	}
-	if named == "" && !coexist && defaultProvider != "" {
+	if svc.Spec.LoadBalancerClass == nil && !coexist && defaultProvider != "" {
 		return &binding{provider: defaultProvider, policy: v1alpha1.PolicyApply}
 	}
 	return nil
 }
 
-func boundTo(c *v1alpha1.LoadBalancerClass) *binding {
-	return &binding{className: c.Name, class: &c.Spec, provider: c.Spec.Provider, policy: c.Spec.Policy}
-}
-
-// onlyChoice returns the only binding that a Service can have had; nil: there are several, or none.
-func onlyChoice(classes []v1alpha1.LoadBalancerClass, coexist bool, defaultProvider string) *binding {
-	var choices []*binding
-	for i := range classes {
-		choices = append(choices, boundTo(&classes[i]))
-	}
-	if !coexist && defaultProvider != "" {
-		choices = append(choices, &binding{provider: defaultProvider, policy: v1alpha1.PolicyApply})
-	}
-	if len(choices) != 1 {
-		return nil
-	}
-	return choices[0]
-}
-
-func bound(record *v1alpha1.LoadBalancerRecord, classes []v1alpha1.LoadBalancerClass) *binding {
-	b := &binding{className: record.Status.LoadBalancerClass, provider: record.Status.Provider, policy: record.Status.Policy}
+// bound is the binding to what served a Service, by the record's status.
+func bound(by *v1alpha1.LoadBalancerRecordStatus, classes []v1alpha1.LoadBalancerClass) *binding {
+	b := &binding{className: by.LoadBalancerClass, provider: by.Provider, policy: by.Policy}
 	if b.className == "" {
 		return b
 	}
@@ -110,6 +109,21 @@ func bound(record *v1alpha1.LoadBalancerRecord, classes []v1alpha1.LoadBalancerC
 		b.class = &classes[i].Spec
 	}
 	return b
+}
+
+// mark is what a Service carries as long as something of it may stand in a cloud: the value of AnnotationServedBy.
+func (b *binding) mark() string {
+	return fmt.Sprintf("provider=%s,class=%s,policy=%s", b.provider, b.className, b.policy)
+}
+
+// servedBy reads the mark of a Service that the finalizer holds, as a record would say it; nil: there is none.
+func servedBy(svc *corev1.Service) *v1alpha1.LoadBalancerRecordStatus {
+	var by map[string]string
+	cloud.NewAnnotations(svc.Annotations).Map(v1alpha1.AnnotationServedBy, &by)
+	if !hasFinalizer(svc) || by["provider"] == "" {
+		return nil
+	}
+	return &v1alpha1.LoadBalancerRecordStatus{Provider: by["provider"], LoadBalancerClass: by["class"], Policy: v1alpha1.Policy(by["policy"])}
 }
 
 func hasFinalizer(svc *corev1.Service) bool {

@@ -34,6 +34,14 @@ func TestBind(t *testing.T) {
 		svc.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionLoadBalancerReady}}
 		return svc
 	}
+	marked := func(svc *corev1.Service, class, provider string) *corev1.Service {
+		svc.Annotations = map[string]string{v1alpha1.AnnotationServedBy: (&binding{className: class, provider: provider, policy: v1alpha1.PolicyApply}).mark()}
+		return svc
+	}
+	deleted := func(svc *corev1.Service) *corev1.Service {
+		svc.DeletionTimestamp = &metav1.Time{Time: time.Unix(0, 0)}
+		return svc
+	}
 	record := func(className string) *v1alpha1.LoadBalancerRecord {
 		return &v1alpha1.LoadBalancerRecord{Status: v1alpha1.LoadBalancerRecordStatus{LoadBalancerClass: className, Provider: "fake"}}
 	}
@@ -91,13 +99,24 @@ func TestBind(t *testing.T) {
 			want: &want{Class: "old", Provider: "fake", ReleaseOnly: true}},
 		"FinalizerOnly":    {reason: "left by whoever we took over from", service: plain(v1alpha1.FinalizerLoadBalancer), defaultProvider: "fake", want: &want{Provider: "fake"}},
 		"FinalizerCoexist": {reason: "the other controller's finalizer", service: plain(v1alpha1.FinalizerLoadBalancer), classes: classes, coexist: true, defaultProvider: "fake"},
-		"RecordLost":       {reason: "any of the classes may have served it", service: served(), classes: classes, defaultProvider: "fake"},
-		"RecordLostNoChoice": {reason: "only one class can have served it", service: served(), classes: classes[1:2], coexist: true, defaultProvider: "aws",
-			want: &want{Class: "old", Provider: "fake"}},
-		"RecordLostConfigured":  {reason: "only the configuration can have served it", service: served(), defaultProvider: "fake", want: &want{Provider: "fake"}},
-		"RecordLostNobody":      {reason: "nobody is left who can have served it", service: served(), coexist: true, defaultProvider: "fake"},
-		"RecordLostTwoPossible": {reason: "the class or the configuration", service: served(), classes: classes[1:2], defaultProvider: "aws"},
-		"Plain":                 {reason: "nothing to do with balancers", service: plain(), classes: classes, defaultProvider: "fake"},
+		"RecordLost": {reason: "the Service says who served it", service: marked(served(), "young", "fake"), classes: classes, defaultProvider: "aws",
+			want: &want{Class: "young", Provider: "fake", ReleaseOnly: true}},
+		"RecordAndClassLost": {reason: "the provider can be asked all the same", service: marked(served(), "gone", "fake"), classes: classes,
+			want: &want{Class: "gone", Provider: "fake", ReleaseOnly: true, Refused: true}},
+		"RecordLostDeleted": {reason: "the Service says who served it", service: marked(deleted(balancer(nil, v1alpha1.FinalizerLoadBalancer)), "", "aws"), classes: classes,
+			want: &want{Provider: "aws", ReleaseOnly: true}},
+		"RecordLostServed": {reason: "the class that it names served it", service: marked(balancer(ptr.To("example.com/b"), v1alpha1.FinalizerLoadBalancer), "base", "fake"),
+			classes: classes, want: &want{Class: "base", Provider: "fake"}},
+		"RecordLostOtherDefault": {reason: "what another class made is neither left nor taken away", service: marked(balancer(nil, v1alpha1.FinalizerLoadBalancer), "old", "fake"),
+			classes: classes, want: &want{Class: "base", Provider: "fake", Refused: true}},
+		"MarkOfItsOwn": {reason: "a mark without the finalizer is not ours", service: marked(balancer(nil), "old", "fake"), classes: classes,
+			want: &want{Class: "base", Provider: "fake"}},
+		"MarkGivesNoClass":  {reason: "somebody else's class", service: marked(balancer(ptr.To("example.com/other"), v1alpha1.FinalizerLoadBalancer), "old", "fake"), classes: classes},
+		"MarkUnread":        {reason: "as without", service: marked(served(), "gone", ""), classes: classes},
+		"RecordAndMarkLost": {reason: "anything may have served it", service: served(), classes: classes[1:2], defaultProvider: "fake"},
+		"MarkAfterRecord": {reason: "the record says what is so", service: marked(plain(v1alpha1.FinalizerLoadBalancer), "young", "aws"), classes: classes, record: record("old"),
+			want: &want{Class: "old", Provider: "fake", ReleaseOnly: true}},
+		"Plain": {reason: "nothing to do with balancers", service: plain(), classes: classes, defaultProvider: "fake"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -155,13 +155,19 @@ func (w *world) alone(c client.Client, recorder events.EventRecorder) *Reconcile
 	return r
 }
 
+// emptyCloud is a provider whose cloud has nothing.
+const emptyCloud = "empty"
+
 type providers struct{ fake cloud.Provider }
 
 func (p providers) Get(name string) (cloud.Provider, error) {
-	if name != fake.Name {
-		return nil, fmt.Errorf("no provider is called %q: choose one of fake", name)
+	switch name {
+	case fake.Name:
+		return p.fake, nil
+	case emptyCloud:
+		return fake.NewProvider(fake.New(fake.Options{})), nil
 	}
-	return p.fake, nil
+	return nil, fmt.Errorf("no provider is called %q: choose one of fake", name)
 }
 
 // service makes a Service of the world's class.

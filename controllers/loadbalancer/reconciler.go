@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -192,17 +193,21 @@ func (r *Reconciler) observe(ctx context.Context, name types.NamespacedName) (*v
 	return v, err
 }
 
-// setFinalizer adds or removes our finalizer, and writes nothing where it is as it should be. NotFound: the Service is
-// gone.
-func (r *Reconciler) setFinalizer(ctx context.Context, svc *corev1.Service, present bool) error {
-	changed := svc.DeepCopy()
-	if present == hasFinalizer(svc) {
+// hold has our finalizer and the mark on the Service, or, without a mark, neither; it writes nothing where that is so.
+// NotFound: the Service is gone.
+func (r *Reconciler) hold(ctx context.Context, svc *corev1.Service, mark string) error {
+	if (mark != "") == hasFinalizer(svc) && svc.Annotations[v1alpha1.AnnotationServedBy] == mark {
 		return nil
 	}
-	if present {
-		changed.Finalizers = append(changed.Finalizers, v1alpha1.FinalizerLoadBalancer)
-	} else {
+	changed := svc.DeepCopy()
+	if mark == "" {
 		changed.Finalizers = withoutFinalizer(changed.Finalizers)
+		delete(changed.Annotations, v1alpha1.AnnotationServedBy)
+	} else {
+		metav1.SetMetaDataAnnotation(&changed.ObjectMeta, v1alpha1.AnnotationServedBy, mark)
+		if !hasFinalizer(svc) {
+			changed.Finalizers = append(changed.Finalizers, v1alpha1.FinalizerLoadBalancer)
+		}
 	}
 	patch := client.MergeFromWithOptions(svc, client.MergeFromWithOptimisticLock{})
 	if err := r.Client.Patch(ctx, changed, patch, client.FieldOwner(FieldManager)); err != nil {

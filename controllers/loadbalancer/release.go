@@ -125,7 +125,7 @@ func (r *Reconciler) retain(ctx context.Context, v *view) error {
 // is ours.
 func (r *Reconciler) letGo(ctx context.Context, v *view) error {
 	svc := v.service
-	if err := r.setFinalizer(ctx, svc, false); client.IgnoreNotFound(err) != nil {
+	if err := r.hold(ctx, svc, ""); client.IgnoreNotFound(err) != nil {
 		return err
 	}
 	if svc.DeletionTimestamp == nil {

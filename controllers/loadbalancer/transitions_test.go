@@ -296,22 +296,9 @@ func TestLongMistake(t *testing.T) {
 	w.reason(svc, v1alpha1.ReasonEnsured)
 }
 
-// TestNobodyKnowsWhere: class and record are gone when the Service is deleted. It is held, and says what to do.
-func TestNobodyKnowsWhere(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, fake.Options{}, nil)
-	svc := w.service("cart", nil)
-	w.reason(svc, v1alpha1.ReasonEnsured)
-	w.stop()
-	w.Must(w.Delete(t.Context(), w.class))
-	w.Must(w.Delete(t.Context(), w.record(svc)))
-	w.Must(w.Delete(t.Context(), svc))
-	w.start()
-	if c := w.reason(svc, v1alpha1.ReasonClassNotAccepted); c.Message != messageLost || !hasFinalizer(svc) || len(w.objects()) == 0 {
-		t.Errorf("the message is %q, the finalizers are %q", c.Message, svc.Finalizers)
-	}
-	w.makeClass(nil)
-	w.gone(svc)
+// unmark takes from a Service what says who served it.
+func unmark(w *world, svc *corev1.Service) {
+	apiserver.Change(w.World, svc, func(s *corev1.Service) { delete(s.Annotations, v1alpha1.AnnotationServedBy) })
 }
 
 // leave makes a Service one of the cluster alone.
@@ -319,54 +306,116 @@ func leave(w *world, svc *corev1.Service) {
 	apiserver.Change(w.World, svc, func(s *corev1.Service) { s.Spec.Type, s.Spec.LoadBalancerClass = corev1.ServiceTypeClusterIP, nil })
 }
 
-// TestNobodyKnowsTheClass: the record is lost while no manager runs, and the Service leaves the type, so that it names no class
-// any more. With several classes it is held, keeps its balancer and says what to do; doing that helps, as does one class less.
-func TestNobodyKnowsTheClass(t *testing.T) {
+// otherClass makes a class of another provider, which knows nothing of what w.class has.
+func otherClass(w *world) {
+	other := w.class.DeepCopy()
+	other.ObjectMeta = metav1.ObjectMeta{Name: w.class.Name + "-other", Labels: w.class.Labels}
+	other.Spec.ClassName += "-other"
+	other.Spec.Provider = emptyCloud
+	w.Make(other)
+	w.Cleanup(func() { w.Must(client.IgnoreNotFound(w.Delete(context.Background(), other))) })
+}
+
+// TestRecordLost: the record and the class are lost while no manager runs, another class is the only one, and the Service
+// leaves the type or is deleted. What the Service had goes, from the cloud that has it.
+func TestRecordLost(t *testing.T) {
 	t.Parallel()
-	for name, remedy := range map[string]func(w *world, svc *corev1.Service, other *v1alpha1.LoadBalancerClass){
-		"OfTheTypeAgain": func(w *world, svc *corev1.Service, _ *v1alpha1.LoadBalancerClass) {
+	for name, goes := range map[string]func(w *world, svc *corev1.Service){
+		"Leaves":  leave,
+		"Deleted": func(w *world, svc *corev1.Service) { w.Must(w.Delete(w.Context(), svc)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, fake.Options{}, nil)
+			svc := w.service("cart", nil)
+			w.reason(svc, v1alpha1.ReasonEnsured)
+			w.stop()
+			otherClass(w)
+			w.Must(w.Delete(t.Context(), w.class))
+			w.Must(w.Delete(t.Context(), w.record(svc)))
+			goes(w, svc)
+			w.start()
+			w.Eventually(func() error {
+				err := w.Get(w.Context(), client.ObjectKeyFromObject(svc), svc)
+				if left := w.objects(); len(left) > 0 || err == nil && (hasFinalizer(svc) || svc.Annotations[v1alpha1.AnnotationServedBy] != "") {
+					return fmt.Errorf("left: %d objects, finalizers %q, annotations %q", len(left), svc.Finalizers, svc.Annotations)
+				}
+				return client.IgnoreNotFound(err)
+			})
+		})
+	}
+}
+
+// TestNobodyKnows: class and record are lost, and so is what the Service itself says of them. It is held, keeps its balancer, and
+// says what to do; doing that helps.
+func TestNobodyKnows(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		goes    func(w *world, svc *corev1.Service)
+		message string
+		remedy  func(w *world, svc *corev1.Service)
+	}{
+		"Deleted": {func(w *world, svc *corev1.Service) { w.Must(w.Delete(w.Context(), svc)) }, messageLost,
+			func(*world, *corev1.Service) {}},
+		"Leaves": {leave, messageLostClass, func(w *world, svc *corev1.Service) {
 			apiserver.Change(w.World, svc, func(s *corev1.Service) {
 				s.Spec.Type, s.Spec.LoadBalancerClass = corev1.ServiceTypeLoadBalancer, &w.class.Spec.ClassName
 			})
 			w.reason(svc, v1alpha1.ReasonEnsured)
 			leave(w, svc)
-		},
-		"OneClassLeft": func(w *world, _ *corev1.Service, other *v1alpha1.LoadBalancerClass) {
-			w.Must(w.Delete(w.Context(), other))
-		},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, fake.Options{}, nil)
-			other := w.class.DeepCopy()
-			other.ObjectMeta = metav1.ObjectMeta{Name: w.class.Name + "-other", Labels: w.class.Labels}
-			other.Spec.ClassName += "-other"
-			w.Make(other)
-			w.Cleanup(func() { w.Must(client.IgnoreNotFound(w.Delete(context.Background(), other))) })
 			svc := w.service("cart", nil)
 			w.reason(svc, v1alpha1.ReasonEnsured)
 			before := w.objects()
 			w.stop()
+			otherClass(w)
+			w.Must(w.Delete(t.Context(), w.class))
 			w.Must(w.Delete(t.Context(), w.record(svc)))
-			leave(w, svc)
+			unmark(w, svc)
+			tc.goes(w, svc)
 			w.start()
-			if c := w.reason(svc, v1alpha1.ReasonClassNotAccepted); c.Message != messageLostClass || !hasFinalizer(svc) {
+			if c := w.reason(svc, v1alpha1.ReasonClassNotAccepted); c.Message != tc.message || !hasFinalizer(svc) {
 				t.Errorf("the message is %q, the finalizers are %q", c.Message, svc.Finalizers)
 			}
 			w.event(svc, EventDeleteFailed)
 			if diff := cmp.Diff(before, w.objects()); diff != "" {
 				t.Errorf("the balancer was changed (-before +after):\n%s", diff)
 			}
-			remedy(w, svc, other)
+			w.makeClass(nil)
+			tc.remedy(w, svc)
 			w.Eventually(func() error {
-				w.Must(w.Get(w.Context(), client.ObjectKeyFromObject(svc), svc))
-				if left := w.objects(); len(left) > 0 || hasFinalizer(svc) || hasCondition(svc) {
+				err := w.Get(w.Context(), client.ObjectKeyFromObject(svc), svc)
+				if left := w.objects(); len(left) > 0 || err == nil && (hasFinalizer(svc) || hasCondition(svc)) {
 					return fmt.Errorf("left: %d objects, %q, %+v", len(left), svc.Finalizers, svc.Status.Conditions)
 				}
-				return nil
+				return client.IgnoreNotFound(err)
 			})
 		})
 	}
+}
+
+// TestMarkIsKept: who takes off what says who served a Service gets it back.
+func TestMarkIsKept(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	svc := w.service("cart", nil)
+	w.reason(svc, v1alpha1.ReasonEnsured)
+	mark := "provider=fake,class=" + w.class.Name + ",policy=Apply"
+	if got := svc.Annotations[v1alpha1.AnnotationServedBy]; got != mark {
+		t.Errorf("the Service is marked with %q, want %q", got, mark)
+	}
+	unmark(w, svc)
+	w.Eventually(func() error {
+		w.Must(w.Get(w.Context(), client.ObjectKeyFromObject(svc), svc))
+		if got := svc.Annotations[v1alpha1.AnnotationServedBy]; got != mark {
+			return fmt.Errorf("the Service is marked with %q", got)
+		}
+		return nil
+	})
 }
 
 // TestCapitals: an address that the API server does not take as it is gets published all the same.

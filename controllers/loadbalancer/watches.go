@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -252,8 +253,17 @@ func serviceChanged(e event.UpdateEvent) bool {
 	}
 	return a.UID != b.UID || (a.DeletionTimestamp == nil) != (b.DeletionTimestamp == nil) ||
 		hasFinalizer(a) && !hasFinalizer(b) || hasCondition(a) && !hasCondition(b) ||
-		!equality.Semantic.DeepEqual(a.Spec, b.Spec) || !equality.Semantic.DeepEqual(a.Annotations, b.Annotations) ||
+		!equality.Semantic.DeepEqual(a.Spec, b.Spec) || annotationsChanged(a.Annotations, b.Annotations) ||
 		lost(a.Status.LoadBalancer.Ingress, b.Status.LoadBalancer.Ingress)
+}
+
+// annotationsChanged leaves out that a Service got our mark; somebody may have taken it off.
+func annotationsChanged(before, after map[string]string) bool {
+	if before[v1alpha1.AnnotationServedBy] == "" {
+		after = maps.Clone(after)
+		delete(after, v1alpha1.AnnotationServedBy)
+	}
+	return !maps.Equal(before, after)
 }
 
 // lost reports whether an address that was published is so no more.
