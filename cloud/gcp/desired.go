@@ -64,12 +64,11 @@ const (
 	timing = "8,1,1,3"
 )
 
-// Health checks come from these ranges.
-var healthRanges = map[string][]string{
-	schemeExternal + "/IPv4": {"130.211.0.0/22", "35.191.0.0/16", "209.85.152.0/22", "209.85.204.0/22"},
-	schemeInternal + "/IPv4": {"130.211.0.0/22", "35.191.0.0/16"},
-	schemeExternal + "/IPv6": {"2600:1901:8001::/48"},
-	schemeInternal + "/IPv6": {"2600:2d00:1:b029::/64"},
+// Health checks come from these ranges, of either scheme: a balancer that may not be replaced by one of the other scheme goes
+// on to be checked.
+var healthRanges = map[cloud.Family][]string{
+	cloud.IPv4: {"130.211.0.0/22", "35.191.0.0/16", "209.85.152.0/22", "209.85.204.0/22"},
+	cloud.IPv6: {"2600:1901:8001::/48", "2600:2d00:1:b029::/64"},
 }
 
 // Desired implements cloud.Provider.
@@ -185,7 +184,7 @@ func (p *Provider) familyResources(spec *cloud.Spec, s *settings, family cloud.F
 			Immutable: []string{attrFamily, attrNetwork, attrAddresses}})
 	}
 	check := healthCheck(spec)
-	firewall("health", "tcp:"+check.Attributes[attrPort], "", "", healthRanges[s.scheme+"/"+string(family)], nil)
+	firewall("health", "tcp:"+check.Attributes[attrPort], "", "", healthRanges[family], nil)
 	// Without a range of its family nobody may connect, and there is no rule.
 	if sources := sourceRanges(spec.SourceRanges, family); len(sources) > 0 {
 		firewall("nodes", allowed(spec.Ports), atBalancer, addresses, sources, address)

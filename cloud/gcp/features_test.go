@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/cloudtest"
 	"github.com/fairlead/fairlead/cloud/gcp"
@@ -46,7 +48,7 @@ func TestWhatIsMade(t *testing.T) {
 		"Internal": {internal, map[string][]string{
 			"/forwardingRules/": {`"loadBalancingScheme":"INTERNAL"`, `subnetworks/default"`},
 			"/addresses/":       {`"purpose":"SHARED_LOADBALANCER_VIP"`},
-		}, []string{"209.85.152.0/22", "EXTERNAL"}},
+		}, []string{"EXTERNAL"}},
 		"GlobalAccess": {annotate("networking.gke.io/load-balancer-type", "Internal", "networking.gke.io/internal-load-balancer-allow-global-access", "true"),
 			map[string][]string{"/forwardingRules/": {`"allowGlobalAccess":true`}}, nil},
 		"Standard": {annotate("cloud.google.com/network-tier", "Standard"), map[string][]string{
@@ -113,34 +115,44 @@ func local(s *cloud.Spec) {
 	}
 }
 
-// TestSchemeIsKept: another scheme is another address. It is done only where the user allows it.
+// TestSchemeIsKept: another scheme is another address. It is done only where the user allows it; until then nothing is changed of the
+// balancer that runs, firewalls included.
 func TestSchemeIsKept(t *testing.T) {
-	c := gcptest.New(gcptest.Options{})
-	p := c.Provider()
-	spec := service(0, 2)
-	pass(t, p, spec.Owner, spec)
-	before := c.Snapshot()
-	spec.Annotations = map[string]string{"networking.gke.io/load-balancer-type": "Internal"}
-	desired, err := p.Desired(*spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cloud.Converge(t.Context(), p, spec.Owner, desired, cloud.Options{})
-	if err != nil || len(out.Left.Blocked) == 0 || out.Left.Blocked[0].Reason != cloud.BlockReplacement {
-		t.Fatalf("left %+v (%v), want a block", out.Left, err)
-	}
-	for _, line := range before {
-		if name := strings.Fields(line)[0]; !strings.Contains(name, "firewalls") && !slices.Contains(c.Snapshot(), line) {
-			t.Errorf("it was changed: %s", name)
+	other := map[string]string{"External": "Internal", "Internal": "External"}
+	for _, from := range []string{"External", "Internal"} {
+		for name, families := range map[string][]cloud.Family{"IPv4": {cloud.IPv4}, "IPv6": {cloud.IPv6}, "Both": {cloud.IPv4, cloud.IPv6}} {
+			t.Run(from+name, func(t *testing.T) {
+				c := gcptest.New(gcptest.Options{})
+				p := c.Provider()
+				of := func(scheme string) *cloud.Spec {
+					spec := service(0, 2)
+					spec.Families, spec.Annotations = families, map[string]string{"networking.gke.io/load-balancer-type": scheme}
+					return spec
+				}
+				spec := of(from)
+				pass(t, p, spec.Owner, spec)
+				before := c.Snapshot()
+				desired, err := p.Desired(*of(other[from]))
+				if err != nil {
+					t.Fatal(err)
+				}
+				out, err := cloud.Converge(t.Context(), p, spec.Owner, desired, cloud.Options{})
+				if err != nil || len(out.Left.Blocked) == 0 || out.Left.Blocked[0].Reason != cloud.BlockReplacement {
+					t.Fatalf("left %+v (%v), want a block", out.Left, err)
+				}
+				if diff := cmp.Diff(before, c.Snapshot()); diff != "" {
+					t.Errorf("it was changed (-before +after):\n%s", diff)
+				}
+				for range 3 {
+					if out, err = cloud.Converge(t.Context(), p, spec.Owner, desired, cloud.Options{Replacement: "Recreate"}); err == nil && out.Left.Empty() {
+						break
+					}
+				}
+				if left := fmt.Sprint(c.Snapshot()); err != nil || !out.Left.Empty() || strings.Contains(left, `"`+strings.ToUpper(from)+`"`) {
+					t.Errorf("allowed, it leaves %+v (%v) and %s", out.Left, err, left)
+				}
+			})
 		}
-	}
-	for range 3 {
-		if out, err = cloud.Converge(t.Context(), p, spec.Owner, desired, cloud.Options{Replacement: "Recreate"}); err == nil && out.Left.Empty() {
-			break
-		}
-	}
-	if err != nil || !out.Left.Empty() || strings.Contains(fmt.Sprint(c.Snapshot()), `"EXTERNAL"`) {
-		t.Errorf("allowed, it leaves %+v (%v) and %q", out.Left, err, c.Snapshot())
 	}
 }
 
