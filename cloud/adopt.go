@@ -14,9 +14,10 @@ import (
 // that adds the owner's mark (see the package comment).
 type Adopter interface {
 	// Adoptable returns the balancer with the id, whoever's it is and in whatever state; none where there is none, or where
-	// the id is that of something else. With an empty id it returns the balancers that another controller made for this very
-	// owner, known by that controller's own marks: the Service's UID in a name or tag, or the cluster's name and the
-	// Service's name. Never by a name that anybody could have chosen.
+	// the id is that of something else. Where a cloud takes ids in any case of letters, it is returned with the one that
+	// Observe has. With an empty id it returns the balancers that another controller made for this very owner, known by that
+	// controller's own marks: the Service's UID in a name or tag, or the cluster's name and the Service's name. Never by a
+	// name that anybody could have chosen.
 	Adoptable(ctx context.Context, owner Owner, id string) ([]Adoptable, error)
 }
 
@@ -64,12 +65,16 @@ func (o Options) Adopts(caps Capabilities, owner Owner, desired, observed []Reso
 	}
 	id := owner.ID()
 	if o.Adopt != "" {
-		return !slices.ContainsFunc(observed, func(r Resource) bool { return r.ID == o.Adopt && slices.Contains(r.Owners, id) })
+		return !slices.ContainsFunc(observed, func(r Resource) bool { return o.asked(r.ID) && slices.Contains(r.Owners, id) })
 	}
 	return !slices.ContainsFunc(observed, func(r Resource) bool {
 		return slices.Contains(r.Owners, id) && !stray(owner, observed, &r)
 	})
 }
+
+// asked reports whether the id is the one that the Service names, in whatever case: which balancer that is decides the provider,
+// that found it.
+func (o Options) asked(id string) bool { return strings.EqualFold(id, o.Adopt) }
 
 // begun returns the id of the balancer that the owner has begun to take over; empty: there is none.
 func begun(owner Owner, observed []Resource) string {
@@ -109,7 +114,7 @@ func planAdoption(owner Owner, desired, observed []Resource, found []Adoptable, 
 		return adoption{} // it is gone
 	}
 	if options.Adopt != "" {
-		i := slices.IndexFunc(found, func(f Adoptable) bool { return f.ID == options.Adopt })
+		i := slices.IndexFunc(found, func(f Adoptable) bool { return options.asked(f.ID) })
 		if i < 0 {
 			return refuseAdoption(options.Adopt, "there is no balancer with this id: correct the annotation %s, or remove it",
 				v1alpha1.AnnotationAdopt)

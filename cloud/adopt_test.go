@@ -120,6 +120,11 @@ func TestPlanAdoption(t *testing.T) {
 			options: Options{Adopt: "x"}, found: found(nil),
 			want: []string{"L/80 adopted x lent", "A/1 adopted x lent"},
 		},
+		"AnotherCase": {
+			reason:  "some clouds take ids in any case",
+			options: Options{Adopt: "X"}, found: found(nil),
+			want: []string{"L/80 adopted x lent", "A/1 adopted x lent"},
+		},
 		"Resumed": {
 			reason:  "what is marked already is not marked again",
 			options: Options{Adopt: "x"}, observed: []Resource{have("L", "80", lent("x"))},
