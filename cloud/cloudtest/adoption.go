@@ -336,7 +336,7 @@ func testAdoptionCrashes(t *testing.T, factory func(t *testing.T) *Harness) {
 			return true
 		}
 		for _, step := range []func(n int, after bool) bool{stopped, stoppedDeleting} {
-			for _, after := range []bool{false, true} {
+			for _, after := range stops(reference.New()) {
 				n := 1
 				for ; n <= maxCalls && step(n, after); n++ {
 				}

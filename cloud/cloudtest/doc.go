@@ -10,8 +10,8 @@
 //	DesiredIsPure                 the same Spec gives the same resources, and is not changed
 //	ReplayIsIdempotent            every call that changes something can be made twice
 //	NoChangeNoWrite               a pass in which nothing differs makes no call that changes something
-//	CrashAnywhere                 stopped before or after any single call of creation, changes and deletion, it ends up
-//	                              as without the stop, and leaks nothing; also where the Service is deleted next
+//	CrashAnywhere                 stopped after any single call of creation, changes and deletion, it ends up as
+//	                              without the stop, and leaks nothing; also where the Service is deleted next
 //	ForeignIsUntouched            what is foreign stays as it is, also under the name that ours would have
 //	DeleteWhateverIsThere         a deletion finishes whatever part of the resources there is
 //	ThrottlingWithRetryAfter      nothing that changes something is sent before the time that the cloud named is over,
