@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/hex"
 	"net/netip"
@@ -48,9 +49,10 @@ func TestFailures(t *testing.T) {
 		work()
 		pauses = append(pauses, pause())
 	}
-	for i := range pauses[1:] {
-		if pauses[i+1] < pauses[i] || pauses[i+1] > maxPause {
-			t.Errorf("pauses %v", pauses)
+	for i, got := range pauses {
+		// The clock goes on between a pause's beginning and its being read.
+		if want := min(settlingTime<<(i+1), maxPause); got > want || got < want-time.Second {
+			t.Errorf("pauses %v, want %v after %d failures", pauses, want, i+1)
 		}
 	}
 	if n := log.count("error"); n != 1 {
@@ -149,6 +151,42 @@ func TestRest(t *testing.T) {
 	if pause := time.Until(c.next); pause > settlingTime {
 		t.Errorf("a pause of %v after a pass of nothing", pause)
 	}
+}
+
+// TestRestBetweenPasses: a pass begins no sooner after rules were written than what met the old ones has made its flow, and no sooner
+// after the last pass than the rest that this one asks for.
+func TestRestBetweenPasses(t *testing.T) {
+	const took = 30 * time.Millisecond
+	w := conntrackNode(t)
+	reports := make(chan time.Time, 10)
+	c, err := New(Options{Flows: true, NetNS: w.node.FD(), Observer: observer(func(r Report) {
+		if r.Family == 4 {
+			reports <- time.Now()
+		}
+	})})
+	check(t, err)
+	makeFlows(t, w.node, ownFlows(0, 1))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.Run(ctx, judge(func(*model.Suspects, model.Flow) bool {
+			for start := time.Now(); time.Since(start) < took; {
+			}
+			return false
+		}))
+	}()
+	last := time.Now()
+	for i, least := range []time.Duration{settlingTime, restFactor * took} {
+		c.Clean(suspectEndpoint(model.UDP, pod4, false))
+		now := <-reports
+		if after := now.Sub(last); after < least {
+			t.Errorf("pass %d ended after %v, want at least %v", i, after, least)
+		}
+		last = now
+	}
+	cancel()
+	<-done
 }
 
 // TestProbe: a kernel that lacks what is asked for is told from one that has it.

@@ -14,16 +14,18 @@ import (
 	"github.com/fairlead/fairlead/dataplane/nstest"
 )
 
-// refusing is a kernel that refuses to filter.
+// refusing is a kernel that refuses to filter, in one family or (0) in both.
 type refusing struct {
 	*socket
-	err   error
-	asked int
+	family uint8
+	err    error
+	asked  int
 }
 
 func (r *refusing) dump(request []byte, each func([]byte) error) error {
 	r.asked++
-	if plain := (&filter{family: 4}).request(true); len(request) > len(plain) {
+	plain := (&filter{family: 4}).request(true)
+	if family := request[unix.SizeofNlMsghdr]; len(request) > len(plain) && (r.family == 0 || r.family == family) {
 		return r.err
 	}
 	return r.socket.dump(request, each)
@@ -61,6 +63,22 @@ func TestFilterRefused(t *testing.T) {
 				t.Errorf("left %v after %d failures, want the flow of another endpoint", left, c.failures)
 			}
 		})
+	}
+}
+
+// TestOneFamilyRefused: what cannot be listed of one family keeps nothing of the other.
+func TestOneFamilyRefused(t *testing.T) {
+	w := conntrackNode(t)
+	makeFlows(t, w.node, []made{{protocol: model.UDP, client: client4, to: vip4, endpoint: pod4}, {protocol: model.UDP, client: client6, to: vip6, endpoint: pod6}})
+	c, err := New(Options{Flows: true, NetNS: w.node.FD()})
+	check(t, err)
+	defer c.close()
+	c.dumps = &refusing{socket: c.dumps.(*socket), family: unix.AF_INET, err: unix.ENOMEM}
+	s := suspectEndpoint(model.UDP, pod4, false)
+	s.Add(suspectEndpoint(model.UDP, pod6, false))
+	err = c.pass(t.Context(), s, judge(func(*model.Suspects, model.Flow) bool { return true }))
+	if left := w.flows(t); !errors.Is(err, unix.ENOMEM) || len(left) != 1 || left[0].original.src != client4 {
+		t.Errorf("error %v, left %v, want the flow of IPv4 alone", err, left)
 	}
 }
 

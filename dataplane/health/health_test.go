@@ -251,14 +251,14 @@ func TestMetrics(t *testing.T) {
 	h.Synced(dpsync.Result{Wrote: true, Full: true, Took: 3 * time.Millisecond,
 		Latencies: map[uint8][]time.Duration{4: {300 * time.Millisecond, 90 * time.Second}, 6: {time.Minute}},
 		Unserved:  map[uint8]model.Unserved{4: {Internal: 1, External: 2}}})
-	h.Synced(dpsync.Result{Wrote: true, Took: 3 * time.Millisecond})
+	h.Synced(dpsync.Result{Wrote: true, Took: 3 * time.Millisecond, Damage: 2})
 	h.Synced(dpsync.Result{})
 	get(t, h.Handler(), "/healthz")
 	h.Node(nil)
 	get(t, h.Handler(), "/healthz")
 	get(t, h.Handler(), "/livez")
 	expect("after a full and a partial write",
-		"kubeproxy_sync_proxy_rules_endpoint_changes_pending 0", "kubeproxy_sync_proxy_rules_service_changes_pending 0",
+		"fairlead_dataplane_foreign_changes_total 2", "kubeproxy_sync_proxy_rules_endpoint_changes_pending 0", "kubeproxy_sync_proxy_rules_service_changes_pending 0",
 		`kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family="IPv4"} 2`,
 		`kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family="IPv4"} 1`,
 		`kubeproxy_sync_partial_proxy_rules_duration_seconds_bucket{ip_family="IPv6",le="0.004"} 1`,

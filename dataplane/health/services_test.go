@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -22,12 +21,13 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fairlead/fairlead/dataplane/model"
+	"github.com/fairlead/fairlead/dataplane/nstest"
 	dpsync "github.com/fairlead/fairlead/dataplane/sync"
 )
 
 func TestMain(m *testing.M) {
 	listenAgain = 20 * time.Millisecond
-	os.Exit(m.Run())
+	nstest.Main(m)
 }
 
 // freePort is one that nobody listens on just now.
@@ -133,6 +133,25 @@ func TestServiceHealthPortOfTwo(t *testing.T) {
 	h.Synced(dpsync.Result{HealthChecks: []model.HealthCheck{check("a", port, 1), check("b", port, 0)}, NodePorts: onLoopback})
 	if got, err := fetch(port); err != nil || got.code != 200 || !strings.Contains(got.body, `"name": "a"`) {
 		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// TestServiceHealthBothFamilies: on all addresses, too, each family has the port for itself.
+func TestServiceHealthBothFamilies(t *testing.T) {
+	var log lines
+	h := New(log.logger(), 0)
+	t.Cleanup(h.Close)
+	four := check("web", 32000, 1)
+	six := four
+	six.Family = 6
+	if err := nstest.New(t, "node").Do(func() error {
+		h.Synced(dpsync.Result{HealthChecks: []model.HealthCheck{four, six}, NodePorts: model.NodePortAddresses{AllIPv4: true, AllIPv6: true}})
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if told := log.get(); len(told) > 0 {
+		t.Errorf("told %q", told)
 	}
 }
 
