@@ -1,6 +1,7 @@
 package gcp_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/cloudtest"
 	"github.com/fairlead/fairlead/cloud/gcp/gcptest"
 )
 
@@ -179,4 +181,72 @@ func TestStaleFingerprint(t *testing.T) {
 		t.Errorf("a patch of what changed meanwhile gives %v, want a Conflict", err)
 	}
 	pass(t, p, sticky.Owner, sticky)
+}
+
+// TestAttachingFailsLate replaces the machines of a group, of some or of all, and has the attaching of the new ones fail after it was
+// accepted, while other changes of the group succeed: the user reads it, once, and the group is never without a machine.
+func TestAttachingFailsLate(t *testing.T) {
+	for name, tc := range map[string]struct{ before, after []int }{
+		"Some":    {[]int{0, 2}, []int{2, 4}},
+		"All":     {[]int{0, 2}, []int{4, 6}},
+		"Smaller": {[]int{0, 2, 4}, []int{6}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := gcptest.New(gcptest.Options{Slow: 10 * time.Second})
+				p := c.Provider()
+				settle(t, p, service(0, 0).Owner, onMachines(tc.before))
+				c.Inject(gcptest.Fault{Method: "compute.networkEndpointGroups.attachNetworkEndpoints", Late: true,
+					Err: &gcptest.Refusal{Status: http.StatusForbidden, Reason: "QUOTA_EXCEEDED", Message: "Quota 'ENDPOINTS' exceeded."}})
+				c.SetHook(func(cloudtest.Call) error {
+					if all := groups(c); len(all) != 1 || strings.HasSuffix(all[0], "[]") {
+						t.Errorf("groups are %q", all)
+					}
+					return nil
+				})
+				told := settle(t, p, service(0, 0).Owner, onMachines(tc.after))
+				if len(told) != 1 || told[0].Class != cloud.Quota {
+					t.Errorf("the user was told %v, want what attaching failed with, once", told)
+				}
+				var want []string
+				for _, i := range tc.after {
+					want = append(want, gcptest.InstanceName(i))
+				}
+				if all := groups(c); len(all) != 1 || !strings.HasSuffix(all[0], fmt.Sprint(want)) {
+					t.Errorf("groups are %q, want %v", all, want)
+				}
+			})
+		})
+	}
+}
+
+// onMachines is a Service on those machines.
+func onMachines(numbers []int) *cloud.Spec {
+	spec := service(0, 8)
+	var nodes []cloud.Node
+	for _, i := range numbers {
+		nodes = append(nodes, spec.Nodes[i])
+	}
+	spec.Nodes = nodes
+	return spec
+}
+
+// TestGroupOutlivesWhoBeganIt: what attaching failed with is told to those that still want the group, when the Service that had it
+// begun is gone.
+func TestGroupOutlivesWhoBeganIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := gcptest.New(gcptest.Options{Slow: 10 * time.Second})
+		p, first, second := c.Provider(), service(0, 2), service(1, 2)
+		settle(t, p, first.Owner, first)
+		settle(t, p, second.Owner, second)
+		c.Inject(gcptest.Fault{Method: "compute.networkEndpointGroups.attachNetworkEndpoints", Late: true,
+			Err: &gcptest.Refusal{Status: http.StatusForbidden, Reason: "QUOTA_EXCEEDED", Message: "Quota 'ENDPOINTS' exceeded."}})
+		if _, err := try(t, p, first.Owner, service(0, 3)); err != nil && !cloud.IsClass(err, cloud.Pending) {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if told := settle(t, p, second.Owner, service(1, 3)); len(told) != 1 || told[0].Class != cloud.Quota {
+			t.Errorf("the other Service was told %v, want what attaching failed with, once", told)
+		}
+	})
 }

@@ -94,6 +94,36 @@ func TestGivenAddresses(t *testing.T) {
 	}
 }
 
+// TestAddressOfAnotherService: the address that was reserved for another Service is not to be had, by its name or by itself; or that
+// Service could not release it any more.
+func TestAddressOfAnotherService(t *testing.T) {
+	for _, families := range [][]cloud.Family{{cloud.IPv4}, {cloud.IPv6}} {
+		c := gcptest.New(gcptest.Options{})
+		p, theirs := c.Provider(), service(1, 2)
+		theirs.Families = families
+		out := pass(t, p, theirs.Owner, theirs)
+		i := slices.IndexFunc(out.Observed, func(r cloud.Resource) bool { return r.Kind == gcp.KindAddress })
+		named, literal := service(0, 2), service(0, 2)
+		named.Families, literal.Families = families, families
+		for _, spec := range []*cloud.Spec{named, literal} {
+			spec.Ports[0].Port = 8080
+		}
+		named.Annotations = map[string]string{"networking.gke.io/load-balancer-ip-addresses": strings.TrimPrefix(out.Observed[i].ID, "addresses/")}
+		literal.RequestedAddress = cloud.Ingresses(out.Observed)[0].IP
+		for _, spec := range []*cloud.Spec{named, literal} {
+			if _, err := try(t, p, spec.Owner, spec); !cloud.IsClass(err, cloud.UserError) || !strings.Contains(err.Error(), "another Service's own") {
+				t.Errorf("%v: it is taken: %v", families, err)
+			}
+			pass(t, p, theirs.Owner, theirs)
+			pass(t, p, spec.Owner, nil)
+		}
+		pass(t, p, theirs.Owner, nil)
+		if left := c.Snapshot(); len(left) > 0 {
+			t.Errorf("left: %q", left)
+		}
+	}
+}
+
 // TestPortsComeAndGo changes the ports of a Service, from any number to any other and to other ones, in place: an internal
 // address takes ten rules and no more, in the middle of a change, too.
 func TestPortsComeAndGo(t *testing.T) {

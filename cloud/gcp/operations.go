@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -35,7 +36,7 @@ func (p *Provider) Create(ctx context.Context, owner cloud.Owner, desired cloud.
 	case err != nil:
 		return cloud.Resource{}, err
 	}
-	done, err := p.late.began(owner.ID(), target, op)
+	done, err := p.late.began(whose(owner, made.Kind), target, op)
 	if !done {
 		made.State = cloud.StatePending
 	}
@@ -158,9 +159,18 @@ func (p *Provider) ruleBody(ctx context.Context, r *cloud.Resource) (*compute.Fo
 }
 
 // givenAddress is the address that the user asks for: the one that is reserved under one of the names and of the family, or
-// the literal one.
+// the literal one. Another Service's own is refused: it could not be released with that Service any more.
 func (p *Provider) givenAddress(ctx context.Context, r *cloud.Resource) (*compute.Address, string, error) {
 	if literal, ok := strings.CutPrefix(r.Attributes[attrAddresses], "ip:"); ok {
+		reserved, err := p.api.list(ctx, KindAddress, "")
+		if err != nil {
+			return nil, "", err
+		}
+		for i := range reserved {
+			if sameAddress(reserved[i].body.(*compute.Address).Address, literal) && another(&reserved[i], r) {
+				return nil, "", cloud.Errorf(cloud.UserError, "address %s is another Service's own: correct spec.loadBalancerIP", literal)
+			}
+		}
 		return nil, literal, nil
 	}
 	names := strings.TrimPrefix(r.Attributes[attrAddresses], "names:")
@@ -171,6 +181,9 @@ func (p *Provider) givenAddress(ctx context.Context, r *cloud.Resource) (*comput
 		} else if err != nil {
 			return nil, "", fmt.Errorf("reading address %s: %w", name, err)
 		}
+		if another(&f, r) {
+			return nil, "", cloud.Errorf(cloud.UserError, "address %s is another Service's own: correct %s", name, annotationAddresses)
+		}
 		a := f.body.(*compute.Address)
 		if familyOf(a.IpVersion) != r.Attributes[attrFamily] {
 			continue
@@ -178,6 +191,19 @@ func (p *Provider) givenAddress(ctx context.Context, r *cloud.Resource) (*comput
 		return a, a.Address, checkGiven(a, r)
 	}
 	return nil, "", cloud.Errorf(cloud.UserError, "none of the addresses %s is one of %s", names, r.Attributes[attrFamily])
+}
+
+// another reports whether something has the mark of another owner than those of r.
+func another(f *found, r *cloud.Resource) bool {
+	id := f.markedBy()
+	return id != "" && !slices.Contains(r.Owners, id)
+}
+
+// sameAddress compares addresses, in whatever form.
+func sameAddress(a, b string) bool {
+	x, errX := netip.ParseAddr(a)
+	y, errY := netip.ParseAddr(b)
+	return errX == nil && errY == nil && x == y
 }
 
 // checkGiven refuses a reserved address that the balancer cannot have. The API would, too, without saying what to change.
@@ -360,6 +386,6 @@ func (p *Provider) Delete(ctx context.Context, owner cloud.Owner, r cloud.Resour
 	} else if err != nil {
 		return err
 	}
-	_, err = p.late.began(owner.ID(), target, op)
+	_, err = p.late.began(whose(owner, r.Kind), target, op)
 	return err
 }

@@ -2,6 +2,7 @@ package gcp
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 
@@ -19,14 +20,26 @@ import (
 // late are the operations that this process began.
 type late struct {
 	mu sync.Mutex
-	// begun and failed are by the short link of what they change.
-	begun  map[string]begun
+	// begun and failed are by the short link of what they change: several can be on the way at once.
+	begun  map[string][]begun
 	failed map[string]error
 }
 
+// begun is one operation, of an owner; of what is shared, of anyone's.
 type begun struct {
 	owner cloud.OwnerID
 	op    *compute.Operation
+}
+
+// anyone is who looks after operations on what all Services use: whoever had them begun may be gone before they end.
+const anyone cloud.OwnerID = ""
+
+// whose operations those are that an owner has begun on something of the kind.
+func whose(owner cloud.Owner, kind string) cloud.OwnerID {
+	if kind == KindEndpointGroup {
+		return anyone
+	}
+	return owner.ID()
 }
 
 // began notes what became of a change. It returns what the operation failed with if it ended so at once, and whether it has
@@ -38,13 +51,13 @@ func (l *late) began(owner cloud.OwnerID, target string, op *compute.Operation) 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.begun == nil {
-		l.begun, l.failed = map[string]begun{}, map[string]error{}
+		l.begun, l.failed = map[string][]begun{}, map[string]error{}
 	}
-	l.begun[target] = begun{owner, op}
+	l.begun[target] = append(l.begun[target], begun{owner, op})
 	return false, nil
 }
 
-// take returns, once, what the last operation on the target failed with.
+// take returns, once, what operations on the target failed with: the first of them.
 func (l *late) take(target string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -53,33 +66,60 @@ func (l *late) take(target string) error {
 	return err
 }
 
-// settle looks at what became of the owner's operations that have ended by now.
+// settle looks at what became of the owner's operations, and of anyone's, that have ended by now.
 func (l *late) settle(ctx context.Context, a *api, owner cloud.OwnerID, unfinished map[string]*compute.Operation) error {
-	l.mu.Lock()
-	ended := map[string]begun{}
-	for target, b := range l.begun {
-		if b.owner == owner && unfinished[target] == nil {
-			ended[target] = b
-		}
-	}
-	l.mu.Unlock()
-	for target, b := range ended {
-		op, err := a.operation(ctx, b.op)
-		if err != nil && a.classOf(err) != cloud.NotFound {
-			return err
-		}
-		l.mu.Lock()
-		if op != nil && op.Status != "DONE" {
-			unfinished[target] = op // it has begun since the list was made
-		} else if l.begun[target].op == b.op {
-			delete(l.begun, target)
-			if op != nil && failure(op) != nil {
-				l.failed[target] = failure(op)
+	for target, all := range l.ended(owner, unfinished) {
+		for _, b := range all {
+			op, err := a.operation(ctx, b.op)
+			if err != nil && a.classOf(err) != cloud.NotFound {
+				return err
+			}
+			if err == nil && op.Status != "DONE" {
+				unfinished[target] = op // it has begun since the list was made
+				continue
+			}
+			l.forget(target, b.op)
+			if err == nil && failure(op) != nil {
+				l.fail(target, failure(op))
 			}
 		}
-		l.mu.Unlock()
 	}
 	return nil
+}
+
+// ended returns those operations, in the order in which they began, on whose targets nothing is worked any more.
+func (l *late) ended(owner cloud.OwnerID, unfinished map[string]*compute.Operation) map[string][]begun {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ended := map[string][]begun{}
+	for target, all := range l.begun {
+		if unfinished[target] != nil {
+			continue
+		}
+		for _, b := range all {
+			if b.owner == owner || b.owner == anyone {
+				ended[target] = append(ended[target], b)
+			}
+		}
+	}
+	return ended
+}
+
+func (l *late) forget(target string, op *compute.Operation) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.begun[target] = slices.DeleteFunc(l.begun[target], func(b begun) bool { return b.op == op })
+	if len(l.begun[target]) == 0 {
+		delete(l.begun, target)
+	}
+}
+
+func (l *late) fail(target string, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failed[target] == nil {
+		l.failed[target] = err
+	}
 }
 
 // byTarget returns operations by the short link of what they change.

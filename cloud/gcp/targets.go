@@ -11,9 +11,10 @@ import (
 
 // groupChange is what becomes of one endpoint group.
 type groupChange struct {
-	owner cloud.OwnerID // one of those that want it
 	// targets by name: those that come, and those that go.
 	targets map[string]bool
+	// stays: not all of the group's targets are new ones.
+	stays bool
 }
 
 // SyncTargets implements cloud.Provider: of each group, once for all Services, first what comes, then what goes, up to
@@ -26,10 +27,11 @@ func (p *Provider) SyncTargets(ctx context.Context, changes []cloud.TargetChange
 		c := &changes[i]
 		g := groups[c.Resource.ID]
 		if g == nil {
-			g = &groupChange{owner: c.Owner.ID(), targets: map[string]bool{}}
+			g = &groupChange{targets: map[string]bool{}}
 			groups[c.Resource.ID] = g
 			order = append(order, c.Resource.ID)
 		}
+		g.stays = g.stays || len(c.Resource.Targets) > len(c.Add)
 		for _, t := range c.Add {
 			g.targets[t.ID] = true
 		}
@@ -61,14 +63,18 @@ func (p *Provider) SyncTargets(ctx context.Context, changes []cloud.TargetChange
 	return errs
 }
 
+// syncGroup detaches only what the group can do without: where all of its targets are new ones, once they are known to be attached.
 func (p *Provider) syncGroup(ctx context.Context, id string, change *groupChange) error {
 	target := p.config.link(KindEndpointGroup, id)
 	if err := p.late.take(target); err != nil {
 		return err
 	}
+	settled := true
 	began := func(op *compute.Operation, err error) error {
 		if err == nil {
-			_, err = p.late.began(change.owner, target, op)
+			var done bool
+			done, err = p.late.began(anyone, target, op)
+			settled = settled && done
 		}
 		return err
 	}
@@ -77,7 +83,11 @@ func (p *Provider) syncGroup(ctx context.Context, id string, change *groupChange
 			return err
 		}
 	}
-	for part := range slices.Chunk(change.names(false), maxEndpointsPerCall) {
+	gone := change.names(false)
+	if !change.stays && !settled && len(gone) > 0 {
+		return cloud.Errorf(cloud.Pending, "what goes from %s waits until what comes is attached", id)
+	}
+	for part := range slices.Chunk(gone, maxEndpointsPerCall) {
 		err := began(p.api.detach(ctx, id, part))
 		if err != nil && p.Classify(err).Class == cloud.UserError {
 			err = p.detachRest(ctx, id, part, err, began)
