@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -128,11 +129,15 @@ func (p *Provider) adoptable(ctx context.Context, m *maker, balancers []found) (
 	if err != nil {
 		return nil, err
 	}
+	healing, err := p.api.autohealing(ctx)
+	if err != nil {
+		return nil, err
+	}
 	all := make([]cloud.Adoptable, len(balancers))
 	for i := range balancers {
 		f := &balancers[i]
 		all[i] = cloud.Adoptable{ID: f.id, AdoptableBy: consent(f.description), MadeBy: m.of(f),
-			Resources: p.keyed(things, unfinished, p.partsOf(f, things, m))}
+			Resources: p.keyed(things, unfinished, p.partsOf(f, things, healing, m))}
 	}
 	return all, nil
 }
@@ -159,9 +164,10 @@ func (p *Provider) around(ctx context.Context, m *maker, there bool) ([]found, e
 }
 
 // partsOf returns the keys of a balancer's parts by their links, itself included. An address or a health check that something
-// else uses, too, is none; nor is one of a controller's balancer that the controller did not make for it, such as a person's own
+// else uses, too, is none: above all not the check by which machines are made anew (healing), which would all be if it asked them
+// what we ask; nor is one of a controller's balancer that the controller did not make for it, such as a person's own
 // address, or the health check that all balancers of GKE have.
-func (p *Provider) partsOf(balancer *found, things []found, m *maker) map[string]string {
+func (p *Provider) partsOf(balancer *found, things []found, healing map[string]bool, m *maker) map[string]string {
 	me := p.config.link(KindBackendService, balancer.id)
 	keys, taken := map[string]string{}, map[string]bool{}
 	part := func(f *found, key string) {
@@ -173,7 +179,7 @@ func (p *Provider) partsOf(balancer *found, things []found, m *maker) map[string
 	part(balancer, keyMain)
 	by := m.of(balancer)
 	ofIts := func(f *found) bool { return m.of(f) == by }
-	mine, others := map[string]bool{}, map[string]bool{} // addresses and health checks, as they are pointed to
+	mine, others := map[string]bool{}, maps.Clone(healing) // addresses and health checks, as they are pointed to
 	for i := range things {
 		switch b := things[i].body.(type) {
 		case *compute.ForwardingRule:

@@ -156,3 +156,56 @@ func TestAddressOfAnotherBalancer(t *testing.T) {
 		t.Error("another balancer's address is taken over")
 	}
 }
+
+// TestCheckOfMachinesIsNotTaken: the health check by which a managed instance group makes its machines anew is not the balancer's
+// alone: it stays as it is, and the balancer has another one.
+func TestCheckOfMachinesIsNotTaken(t *testing.T) {
+	for name, madeFor := range map[string]bool{"ByHand": false, "ServiceController": true} {
+		t.Run(name, func(t *testing.T) {
+			c := gcptest.New(gcptest.Options{})
+			p, spec := c.Provider(), service(0, 2)
+			id, err := c.Harness().PlantBalancer(cloudtest.Plant{Spec: *spec, MadeFor: madeFor})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.AddAutohealing(gcptest.Zone(0), "web", id)
+			checks := func() (theirs string, others int) {
+				for _, line := range c.Snapshot() {
+					if path, _, _ := strings.Cut(line, " "); strings.HasSuffix(path, "/healthChecks/"+id) {
+						theirs = line
+					} else if strings.Contains(path, "/healthChecks/") {
+						others++
+					}
+				}
+				return theirs, others
+			}
+			before, _ := checks()
+			desired, err := p.Desired(*spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			options := cloud.Options{Adopt: id, Granted: true}
+			c.Deny("compute.instanceGroupManagers.list")
+			if _, err := cloud.Converge(t.Context(), p, spec.Owner, desired, options); !cloud.IsClass(err, cloud.RetryAfter) || !strings.Contains(err.Error(), "compute.instanceGroupManagers.list") {
+				t.Errorf("where it is not known whose the check is: %v", err)
+			}
+			c.Permit()
+			var out cloud.Outcome
+			for range 3 {
+				if out, err = cloud.Converge(t.Context(), p, spec.Owner, desired, options); err == nil && out.Left.Empty() {
+					break
+				}
+			}
+			if err != nil || !out.Left.Empty() {
+				t.Fatalf("adopting leaves %+v (%v)", out.Left, err)
+			}
+			if after, others := checks(); after != before || others != 1 {
+				t.Errorf("there are %d other checks, and theirs is\n%s, was\n%s", others, after, before)
+			}
+			pass(t, p, spec.Owner, nil)
+			if after, _ := checks(); after != before {
+				t.Errorf("after the Service their check is\n%s, was\n%s", after, before)
+			}
+		})
+	}
+}

@@ -153,6 +153,25 @@ func (a *api) instances(ctx context.Context, id string) ([]string, error) {
 	return all, tidy(err)
 }
 
+// autohealing returns the links of the health checks by which managed instance groups of the project make machines anew.
+func (a *api) autohealing(ctx context.Context) (map[string]bool, error) {
+	links := map[string]bool{}
+	err := a.svc.InstanceGroupManagers.AggregatedList(a.config.Project).Pages(ctx, func(page *compute.InstanceGroupManagerAggregatedList) error {
+		for _, list := range page.Items {
+			for _, manager := range list.InstanceGroupManagers {
+				for _, policy := range manager.AutoHealingPolicies {
+					links[shortLink(policy.HealthCheck)] = true
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing managed instance groups: %w", tidy(err))
+	}
+	return links, nil
+}
+
 func endpoints(instances []string) []*compute.NetworkEndpoint {
 	all := make([]*compute.NetworkEndpoint, len(instances))
 	for i, name := range instances {

@@ -32,6 +32,14 @@ func (c *Cloud) AddInstanceGroup(zone, name string) {
 	c.give("zones/"+zone+"/instanceGroups/"+name, map[string]any{})
 }
 
+// AddAutohealing adds a managed group of machines that are made anew where they fail the health check.
+func (c *Cloud) AddAutohealing(zone, name, check string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.give("zones/"+zone+"/instanceGroupManagers/"+name, map[string]any{
+		"autoHealingPolicies": []any{map[string]any{"healthCheck": host + "regions/" + Region + "/healthChecks/" + check, "initialDelaySec": 300}}})
+}
+
 // ReserveAddress reserves an external IPv4 address for somebody else.
 func (c *Cloud) ReserveAddress(name, address string) {
 	c.mu.Lock()

@@ -27,7 +27,8 @@ var permissions = map[string][]string{
 	"forwardingRules.patch":  {"forwardingRules.update"}, "forwardingRules.setLabels": {"forwardingRules.setLabels"}, "forwardingRules.delete": {"forwardingRules.delete"},
 	"firewalls.list": {"firewalls.list"}, "firewalls.get": {"firewalls.get"}, "firewalls.insert": {"firewalls.create", "networks.updatePolicy"},
 	"firewalls.patch": {"firewalls.update", "networks.updatePolicy"}, "firewalls.delete": {"firewalls.delete", "networks.updatePolicy"},
-	"operations.list": {"globalOperations.list"}, "operations.get": {"globalOperations.get"}, "regionOperations.get": {"regionOperations.get"},
+	"instanceGroupManagers.list": {"instanceGroupManagers.list"},
+	"operations.list":            {"globalOperations.list"}, "operations.get": {"globalOperations.get"}, "regionOperations.get": {"regionOperations.get"},
 }
 
 // allow refuses a call for which a permission is denied, and notes what is needed. With c.mu held.

@@ -78,9 +78,10 @@ var schemas map[string]*schema
 
 func init() {
 	schemas = map[string]*schema{
-		"networks":       {scope: "global", kind: "compute#network", given: true},
-		"subnetworks":    {scope: "regions", kind: "compute#subnetwork", given: true},
-		"instanceGroups": {scope: "zones", kind: "compute#instanceGroup", given: true},
+		"networks":              {scope: "global", kind: "compute#network", given: true},
+		"subnetworks":           {scope: "regions", kind: "compute#subnetwork", given: true},
+		"instanceGroups":        {scope: "zones", kind: "compute#instanceGroup", given: true},
+		"instanceGroupManagers": {scope: "zones", kind: "compute#instanceGroupManager", given: true},
 		"addresses": {scope: "regions", kind: "compute#address", make: func() any { return &compute.Address{} },
 			check: checkAddress, labels: true, quota: "STATIC_ADDRESSES"},
 		"healthChecks": {scope: "regions", kind: "compute#healthCheck", make: func() any { return &compute.HealthCheck{} }, check: checkHealthCheck,
@@ -344,6 +345,12 @@ func links(o *object) []string {
 	checks, _ := o.body["healthChecks"].([]any)
 	for _, check := range checks {
 		add(check)
+	}
+	policies, _ := o.body["autoHealingPolicies"].([]any)
+	for _, p := range policies {
+		if policy, ok := p.(map[string]any); ok {
+			add(policy["healthCheck"])
+		}
 	}
 	backends, _ := o.body["backends"].([]any)
 	for _, b := range backends {
