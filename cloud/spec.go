@@ -340,7 +340,7 @@ func requestedAddress(svc *corev1.Service, caps Capabilities) (string, error) {
 		return "", nil
 	}
 	if !caps.RequestedAddress {
-		return "", errors.New("spec.loadBalancerIP: the provider chooses the address itself: leave it out")
+		return "", errors.New("spec.loadBalancerIP: the provider chooses the address itself: leave it out, and ask by the provider's annotations if it has some for addresses")
 	}
 	address, err := netip.ParseAddr(text)
 	if err != nil {

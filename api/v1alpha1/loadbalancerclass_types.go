@@ -248,6 +248,10 @@ type FakeParameters struct {
 }
 
 // AWSParameters are those of network load balancers on AWS.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.disableSecurityGroups) || !self.disableSecurityGroups || !has(self.securityGroups) && !has(self.prefixLists) && (!has(self.manageNodeSecurityGroups) || !self.manageNodeSecurityGroups)",message="without security groups there are neither groups nor prefix lists, and nothing that nodes could let in",fieldPath=".disableSecurityGroups"
+// +kubebuilder:validation:XValidation:rule="!has(self.securityGroups) || !has(self.prefixLists)",message="security groups that are given are not changed: leave out one of them",fieldPath=".prefixLists"
+// +kubebuilder:validation:XValidation:rule="!has(self.capacityUnits) || !has(self.tls)",message="AWS reserves no capacity for balancers with TLS",fieldPath=".capacityUnits"
 type AWSParameters struct {
 	// region, omitted: that of the manager's configuration.
 	// +optional
@@ -261,6 +265,10 @@ type AWSParameters struct {
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:Pattern=`^subnet-[0-9a-f]+$`
 	Subnets []string `json:"subnets,omitempty"`
+	// ipAddressType of balancers. Omitted means DualStack for Services with IPv6, else IPv4.
+	// +optional
+	// +kubebuilder:validation:Enum=IPv4;DualStack
+	IPAddressType string `json:"ipAddressType,omitempty"`
 	// crossZone makes each zone's addresses send to the nodes of all zones.
 	// +optional
 	CrossZone *bool `json:"crossZone,omitempty"`
@@ -270,12 +278,55 @@ type AWSParameters struct {
 	// +kubebuilder:validation:MaxItems=5
 	// +kubebuilder:validation:items:Pattern=`^sg-[0-9a-f]+$`
 	SecurityGroups []string `json:"securityGroups,omitempty"`
+	// prefixLists by id, of clients that may connect, beside the source ranges of a Service.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:Pattern=`^pl-[0-9a-f]+$`
+	PrefixLists []string `json:"prefixLists,omitempty"`
+	// disableSecurityGroups makes balancers without security groups. They cannot have any later.
+	// +optional
+	DisableSecurityGroups bool `json:"disableSecurityGroups,omitempty"`
+	// manageNodeSecurityGroups lets balancers in to the nodes, by rules in the nodes' security groups, which are not changed otherwise.
+	// +optional
+	ManageNodeSecurityGroups bool `json:"manageNodeSecurityGroups,omitempty"`
+	// pathMTUDiscovery lets ICMP's "fragmentation needed" in, from where clients are.
+	// +optional
+	PathMTUDiscovery bool `json:"pathMTUDiscovery,omitempty"`
+	// nodeLabels that a node must have, all of them, to be a target. Omitted means all nodes.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=16
+	NodeLabels map[string]string `json:"nodeLabels,omitempty"`
+	// capacityUnits that are reserved for each balancer. Omitted means that none are, and that what is reserved otherwise is left alone.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	CapacityUnits int32 `json:"capacityUnits,omitempty"`
 	// deletionProtection is switched on where it is true, and never off: nothing deletes the balancer before somebody does.
 	// +optional
 	DeletionProtection bool `json:"deletionProtection,omitempty"`
 	// proxyProtocol has targets get the PROXY protocol, version 2.
 	// +optional
 	ProxyProtocol bool `json:"proxyProtocol,omitempty"`
+	// proxyProtocolPorts are ports of Services whose targets get the PROXY protocol, where not all do.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=50
+	ProxyProtocolPorts []int32 `json:"proxyProtocolPorts,omitempty"`
+	// tcpUDPListeners has ports of one number that are TCP and UDP have one listener for both. Omitted means true; without it such
+	// Services are refused.
+	// +optional
+	TCPUDPListeners *bool `json:"tcpUDPListeners,omitempty"`
+	// quicPorts are ports of protocol UDP whose listeners are QUIC. Only for Services that send to Pods, and with
+	// disableSecurityGroups.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=50
+	QUICPorts []int32 `json:"quicPorts,omitempty"`
+	// idleTimeoutSeconds after which listeners of TCP forget a connection. Omitted means 350.
+	// +optional
+	// +kubebuilder:validation:Minimum=60
+	// +kubebuilder:validation:Maximum=6000
+	IdleTimeoutSeconds int32 `json:"idleTimeoutSeconds,omitempty"`
 	// tls of listeners. Omitted means none.
 	// +optional
 	TLS *AWSTLS `json:"tls,omitempty"`
@@ -298,10 +349,17 @@ type AWSParameters struct {
 
 // AWSTLS is TLS on network load balancers.
 type AWSTLS struct {
-	// certificateARN is that of the certificate.
+	// certificateARN is that of the default certificate.
 	// +kubebuilder:validation:Pattern=`^arn:[a-z-]+:(acm|iam):`
 	// +kubebuilder:validation:MaxLength=2048
 	CertificateARN string `json:"certificateARN"`
+	// additionalCertificateARNs are those of certificates for clients that ask for their names (SNI).
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=25
+	// +kubebuilder:validation:items:Pattern=`^arn:[a-z-]+:(acm|iam):`
+	// +kubebuilder:validation:items:MaxLength=2048
+	AdditionalCertificateARNs []string `json:"additionalCertificateARNs,omitempty"`
 	// ports of the Service that are TLS. Omitted means all of protocol TCP.
 	// +optional
 	// +listType=set

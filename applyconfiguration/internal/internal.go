@@ -58,18 +58,59 @@ var schemaYAML = typed.YAMLObject(`types:
         map:
           elementType:
             scalar: string
+    - name: capacityUnits
+      type:
+        scalar: numeric
     - name: crossZone
       type:
         scalar: boolean
     - name: deletionProtection
       type:
         scalar: boolean
+    - name: disableSecurityGroups
+      type:
+        scalar: boolean
     - name: healthCheck
       type:
         namedType: com.github.fairlead.fairlead.api.v1alpha1.AWSHealthCheck
+    - name: idleTimeoutSeconds
+      type:
+        scalar: numeric
+    - name: ipAddressType
+      type:
+        scalar: string
+    - name: manageNodeSecurityGroups
+      type:
+        scalar: boolean
+    - name: nodeLabels
+      type:
+        map:
+          elementType:
+            scalar: string
+    - name: pathMTUDiscovery
+      type:
+        scalar: boolean
+    - name: prefixLists
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
     - name: proxyProtocol
       type:
         scalar: boolean
+    - name: proxyProtocolPorts
+      type:
+        list:
+          elementType:
+            scalar: numeric
+          elementRelationship: associative
+    - name: quicPorts
+      type:
+        list:
+          elementType:
+            scalar: numeric
+          elementRelationship: associative
     - name: region
       type:
         scalar: string
@@ -98,12 +139,21 @@ var schemaYAML = typed.YAMLObject(`types:
         map:
           elementType:
             scalar: string
+    - name: tcpUDPListeners
+      type:
+        scalar: boolean
     - name: tls
       type:
         namedType: com.github.fairlead.fairlead.api.v1alpha1.AWSTLS
 - name: com.github.fairlead.fairlead.api.v1alpha1.AWSTLS
   map:
     fields:
+    - name: additionalCertificateARNs
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
     - name: alpnPolicy
       type:
         scalar: string

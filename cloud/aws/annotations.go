@@ -1,6 +1,7 @@
 package aws
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -19,7 +20,11 @@ type annotation struct {
 func Annotations() []cloud.AnnotationDoc {
 	docs := make([]cloud.AnnotationDoc, 0, len(annotations)+2)
 	for _, a := range annotations {
-		docs = append(docs, cloud.AnnotationDoc{Key: AnnotationPrefix + a.name, Values: a.values, Default: a.standard, Meaning: a.meaning})
+		meaning := a.meaning
+		if parameter := parameters[a.name]; parameter != "" {
+			meaning += "; parameter `" + parameter + "`"
+		}
+		docs = append(docs, cloud.AnnotationDoc{Key: AnnotationPrefix + a.name, Values: a.values, Default: a.standard, Meaning: meaning})
 	}
 	return append(docs,
 		cloud.AnnotationDoc{Key: AnnotationPrefix + "target-group-attributes.PORT", Values: "`name=value,…`",
@@ -28,18 +33,25 @@ func Annotations() []cloud.AnnotationDoc {
 			Meaning: "attributes of the listener of one port, as in `listener-attributes.TCP-80`"})
 }
 
-// unsupported is an annotation that is known and cannot be had, and what there is in its place.
-func unsupported(name, instead string) annotation {
-	return annotation{name, "", "", "refused: " + instead, func(a *cloud.Annotations, s *settings, key string) {
-		var value string
-		if a.String(key, &value); value != "" {
-			s.wrong(key, "it is not supported, remove it: %s", strings.ReplaceAll(instead, "`", ""))
-		}
-	}}
-}
-
 func word(field func(*settings) *string) func(*cloud.Annotations, *settings, string) {
 	return func(a *cloud.Annotations, s *settings, key string) { a.String(key, field(s)) }
+}
+
+// parameters of a class by what says the same in annotations. Those that concern one Service alone have none: its name, its addresses,
+// and what is said of one of its ports.
+var parameters = map[string]string{
+	"scheme": "scheme", "internal": "scheme", "ip-address-type": "ipAddressType", "subnets": "subnets", "attributes": "attributes",
+	"target-group-attributes": "targetGroupAttributes", "additional-resource-tags": "tags", "cross-zone-load-balancing-enabled": "crossZone",
+	"access-log-enabled": "attributes", "access-log-s3-bucket-name": "attributes", "access-log-s3-bucket-prefix": "attributes",
+	"proxy-protocol": "proxyProtocol", "proxy-protocol-per-target-group": "proxyProtocolPorts",
+	"ssl-cert": "tls", "ssl-ports": "tls.ports", "ssl-negotiation-policy": "tls.policy", "backend-protocol": "tls.backend", "alpn-policy": "tls.alpnPolicy",
+	"healthcheck-protocol": "healthCheck.protocol", "healthcheck-port": "healthCheck.port", "healthcheck-path": "healthCheck.path",
+	"healthcheck-success-codes": "healthCheck.successCodes", "healthcheck-healthy-threshold": "healthCheck.healthyThreshold",
+	"healthcheck-unhealthy-threshold": "healthCheck.unhealthyThreshold", "healthcheck-timeout": "healthCheck.timeoutSeconds",
+	"healthcheck-interval": "healthCheck.intervalSeconds", "security-groups": "securityGroups", "security-group-prefix-lists": "prefixLists",
+	"disable-nlb-sg": "disableSecurityGroups", "manage-backend-security-group-rules": "manageNodeSecurityGroups",
+	"enable-icmp-for-path-mtu-discovery": "pathMTUDiscovery", "enable-tcp-udp-listener": "tcpUDPListeners", "target-node-labels": "nodeLabels",
+	"minimum-load-balancer-capacity": "capacityUnits", "quic-enabled-ports": "quicPorts",
 }
 
 func number(lowest, highest int, field func(*settings) *int) func(*cloud.Annotations, *settings, string) {
@@ -165,15 +177,14 @@ var annotations = []annotation{
 		}},
 	{"healthcheck-port", "`traffic-port`, or a number", "`traffic-port`; `healthCheckNodePort` with Local", "on which port",
 		func(a *cloud.Annotations, s *settings, key string) {
-			if a.String(key, &s.check.port); s.check.port == trafficPort {
-				return
-			}
-			if s.check.port != "" {
-				var number int
+			var given string
+			var number int
+			if a.String(key, &given); given != "" && given != trafficPort {
 				if a.Int(key, &number, 1, 65535); number == 0 {
-					s.check.port = ""
+					return
 				}
 			}
+			s.check.port = cmp.Or(given, s.check.port)
 		}},
 	{"healthcheck-path", "path", "`/`; `/healthz` with Local", "of HTTP and HTTPS", word(func(s *settings) *string { return &s.check.path })},
 	{"healthcheck-success-codes", "codes", "`200-399`", "of HTTP and HTTPS", word(func(s *settings) *string { return &s.check.codes })},
@@ -187,7 +198,7 @@ var annotations = []annotation{
 		}},
 	{"security-group-prefix-lists", "ids of prefix lists", "", "clients that may connect, beside the source ranges",
 		func(a *cloud.Annotations, s *settings, key string) {
-			ids(a, s, key, &s.prefixLists, prefixesForm, "the id of a prefix list")
+			ids(a, s, key, &s.PrefixLists, prefixesForm, "the id of a prefix list")
 		}},
 	{"disable-nlb-sg", "`true`, `false`", "`false`", "makes the balancer without security groups. It cannot have any later",
 		func(a *cloud.Annotations, s *settings, key string) { a.Bool(key, &s.noGroup) }},
@@ -198,9 +209,15 @@ var annotations = []annotation{
 	{"enable-tcp-udp-listener", "`true`, `false`", "`true`", "ports of one number that are TCP and UDP have one listener for both",
 		func(a *cloud.Annotations, s *settings, key string) { a.Bool(key, &s.tcpUDP) }},
 	{"target-node-labels", "`name=value,…`", "all nodes", "only nodes that have all of these labels are targets",
-		func(a *cloud.Annotations, s *settings, key string) { labels(a, s, key, &s.nodeLabels) }},
+		func(a *cloud.Annotations, s *settings, key string) { nodeLabels(a, s, key) }},
 	{"minimum-load-balancer-capacity", "`CapacityUnits=N`", "", "reserves capacity. What is reserved otherwise is left alone without it", capacityUnits},
 	{"quic-enabled-ports", "number or name of a port, or `*`", "", "the listener of this port of UDP is QUIC, which finds a connection's Pod by its id when the client's address changes. Needs `disable-nlb-sg` and targets that are Pods",
 		list(func(s *settings) *[]string { return &s.quicPorts })},
-	unsupported("multi-cluster-target-group", "a target group is one cluster's alone"),
+	{"multi-cluster-target-group", "`false`", "`false`", "a target group is one cluster's alone: `true` is refused",
+		func(a *cloud.Annotations, s *settings, key string) {
+			var several bool
+			if a.Bool(key, &several); several {
+				s.wrong(key, "a target group is one cluster's alone: remove it")
+			}
+		}},
 }

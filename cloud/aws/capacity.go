@@ -146,9 +146,9 @@ func capacityUnits(a *cloud.Annotations, s *settings, key string) {
 }
 
 // checkReservation refuses one that cannot be.
-func checkReservation(ports []listened) error {
+func checkReservation(s *settings, ports []listened) error {
 	if slices.ContainsFunc(ports, func(l listened) bool { return l.tls }) {
-		return fmt.Errorf("annotation %sminimum-load-balancer-capacity: AWS reserves none for balancers with TLS: remove it, or the certificate", AnnotationPrefix)
+		return fmt.Errorf("%s: AWS reserves none for balancers with TLS: remove it, or the certificate", s.from(AnnotationPrefix+"minimum-load-balancer-capacity"))
 	}
 	return nil
 }

@@ -65,6 +65,7 @@ const (
 	// pathMTU is ICMP's "fragmentation needed", and "packet too big" of ICMPv6.
 	pathMTU, pathMTU6 = "icmp 3-4", "icmpv6 2-0"
 	defaultTLSPolicy  = "ELBSecurityPolicy-2016-08"
+	defaultIdle       = 350
 )
 
 // listened is one listener: of one port, or of two of the same number that are TCP and UDP.
@@ -115,7 +116,7 @@ func (p *Provider) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
 		}
 	}
 	if s.capacity > 0 {
-		errs = append(errs, checkReservation(ports))
+		errs = append(errs, checkReservation(s, ports))
 		resources = append(resources, reservation(s.capacity, ports))
 	}
 	return resources, cloud.UserErrors(errs...)
@@ -173,13 +174,13 @@ func securityGroup(spec cloud.Spec, s *settings, ports []listened) cloud.Resourc
 	for _, r := range spec.SourceRanges {
 		sources = append(sources, r.String())
 	}
-	if len(sources) == 0 && len(s.prefixLists) == 0 {
+	if len(sources) == 0 && len(s.PrefixLists) == 0 {
 		sources = []string{"0.0.0.0/0"}
 		if isDouble(spec, s) {
 			sources = append(sources, "::/0")
 		}
 	}
-	sources = append(sources, s.prefixLists...)
+	sources = append(sources, s.PrefixLists...)
 	var all []string
 	for _, source := range sources {
 		for _, l := range ports {
@@ -286,7 +287,7 @@ func targetGroup(spec cloud.Spec, s *settings, l listened) (cloud.Resource, erro
 		Attributes: map[string]string{protocol: l.group, targetKind: kind, addressType: addressKind}}
 	prefixed(r.Attributes, attributes)
 	checkErr := checked(r.Attributes, spec, s.check, l)
-	if r.HasTargets = !s.nodesUnknown; r.HasTargets { // else those that there are stay
+	if r.HasTargets = spec.PodTargets || !s.nodesUnknown; r.HasTargets { // else those that there are stay
 		r.Targets = targets(spec, s.nodeLabels, l)
 	}
 	return r, cloud.UserErrors(wrong, checkErr)
@@ -335,7 +336,7 @@ func listener(s *settings, l listened) cloud.Resource {
 		r.Attributes[alpn] = cmp.Or(s.alpn, "None")
 	}
 	if l.protocol == "TCP" {
-		prefixed(r.Attributes, over(map[string]string{attributeIdle: "350"}, s.listenerAttributes[l.Port.Port]))
+		prefixed(r.Attributes, over(map[string]string{attributeIdle: strconv.Itoa(int(cmp.Or(s.IdleTimeoutSeconds, defaultIdle)))}, s.listenerAttributes[l.Port.Port]))
 	}
 	return r
 }

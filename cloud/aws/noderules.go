@@ -382,9 +382,9 @@ func checkNodeRules(spec cloud.Spec, s *settings) error {
 	const key = AnnotationPrefix + "manage-backend-security-group-rules"
 	switch {
 	case spec.PodTargets:
-		return fmt.Errorf("annotation %s: the Service sends to Pods, whose security groups are not managed: remove it", key)
+		return fmt.Errorf("%s: the Service sends to Pods, whose security groups are not managed: remove it", s.from(key))
 	case s.noGroup:
-		return fmt.Errorf("annotation %s: the balancer has no security group that could be let in: remove it, or disable-nlb-sg", key)
+		return fmt.Errorf("%s: the balancer has no security group that could be let in: remove it, or disable-nlb-sg", s.from(key))
 	}
 	return nil
 }

@@ -40,7 +40,7 @@ func enableQUIC(spec cloud.Spec, s *settings, ports []listened) error {
 	}
 	var errs []error
 	wrong := func(format string, args ...any) {
-		errs = append(errs, fmt.Errorf("annotation "+key+": "+format, args...))
+		errs = append(errs, fmt.Errorf("%s: "+format, append([]any{s.from(key)}, args...)...))
 	}
 	enabled, others := 0, 0
 	for i := range ports {

@@ -22,7 +22,6 @@ type settings struct {
 	// From annotations alone.
 	controller, targetType, name, addressType   string
 	elasticIPs, privateIPs, ipv6Addresses       []string
-	prefixLists                                 []string
 	groupAttributes, balancerAttributes         map[string]string
 	portAttributes, listenerAttributes          map[int32]map[string]string // by port
 	tcpUDP                                      bool
@@ -42,7 +41,8 @@ type settings struct {
 	nodeLabels   map[string]string
 	nodesUnknown bool
 
-	errs []error
+	given map[string]string // the Service's annotations
+	errs  []error
 }
 
 // check is a health check as annotations have it; what is empty, or 0, is not said.
@@ -51,8 +51,17 @@ type check struct {
 	healthy, unhealthy, timeout, interval int
 }
 
+// from says where the setting of an annotation is from: the annotation itself, or what says the same in the class.
+func (s *settings) from(key string) string {
+	parameter := parameters[strings.TrimPrefix(key, AnnotationPrefix)]
+	if _, given := s.given[key]; given || parameter == "" {
+		return "annotation " + key
+	}
+	return "parameter " + parameter + " of the class"
+}
+
 func (s *settings) wrong(key, format string, args ...any) {
-	s.errs = append(s.errs, fmt.Errorf("annotation %s: "+format, append([]any{key}, args...)...))
+	s.errs = append(s.errs, fmt.Errorf("%s: "+format, append([]any{s.from(key)}, args...)...))
 }
 
 // AnnotationPrefix of the provider's annotations, which are those of the controllers that Services come from.
@@ -103,17 +112,20 @@ func addressesOf(a *cloud.Annotations, s *settings, key string, into *[]string, 
 	*into = list
 }
 
-// labels reads labels of Kubernetes.
-func labels(a *cloud.Annotations, s *settings, key string, into *map[string]string) {
-	var all map[string]string
-	a.Map(key, &all)
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		if wrong := append(validation.IsQualifiedName(name), validation.IsValidLabelValue(all[name])...); len(wrong) > 0 {
-			s.wrong(key, "%q is no label: %s", name+"="+all[name], wrong[0])
+// nodeLabels reads labels of Kubernetes. What is no label has no nodes, and is taken for a mistake, which sends nothing to other nodes.
+func nodeLabels(a *cloud.Annotations, s *settings, key string) {
+	if _, given := s.given[key]; given {
+		s.nodeLabels = nil
+		a.Map(key, &s.nodeLabels)
+		s.nodesUnknown = s.nodeLabels == nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.nodeLabels)) {
+		if wrong := append(validation.IsQualifiedName(name), validation.IsValidLabelValue(s.nodeLabels[name])...); len(wrong) > 0 {
+			s.wrong(key, "%q is no label: %s", name+"="+s.nodeLabels[name], wrong[0])
+			s.nodesUnknown = true
 			return
 		}
 	}
-	*into = all
 }
 
 func truth(a *cloud.Annotations, key string, into **bool) {
@@ -128,7 +140,7 @@ func truth(a *cloud.Annotations, key string, into **bool) {
 
 // readSettings reads parameters and annotations. What is wrong with them is named together.
 func readSettings(spec cloud.Spec) (*settings, error) {
-	s := &settings{tcpUDP: true, portAttributes: map[int32]map[string]string{}, listenerAttributes: map[int32]map[string]string{}}
+	s := &settings{given: spec.Annotations, tcpUDP: true, portAttributes: map[int32]map[string]string{}, listenerAttributes: map[int32]map[string]string{}}
 	unread := cloud.DecodeParameters(spec.Parameters, &s.AWSParameters)
 	s.fromParameters()
 	a := cloud.NewAnnotations(spec.Annotations, AnnotationPrefix)
@@ -149,11 +161,18 @@ func readSettings(spec cloud.Spec) (*settings, error) {
 // fromParameters takes what has the same meaning as an annotation.
 func (s *settings) fromParameters() {
 	s.balancerAttributes, s.groupAttributes, s.tags = maps.Clone(s.Attributes), maps.Clone(s.TargetGroupAttributes), maps.Clone(s.Tags)
+	s.noGroup, s.manageNodes, s.nodeLabels, s.capacity = s.DisableSecurityGroups, s.ManageNodeSecurityGroups, s.NodeLabels, int(s.CapacityUnits)
+	s.addressType = map[string]string{"IPv4": addressTypeFour, "DualStack": addressTypeDouble}[s.IPAddressType]
+	s.proxyPorts, s.quicPorts = numbers(s.ProxyProtocolPorts), numbers(s.QUICPorts)
+	if s.PathMTUDiscovery {
+		s.pathMTU = on
+	}
+	if s.TCPUDPListeners != nil {
+		s.tcpUDP = *s.TCPUDPListeners
+	}
 	if t := s.TLS; t != nil {
-		s.certificates, s.tlsPolicy, s.alpn = []string{t.CertificateARN}, t.Policy, t.ALPNPolicy
-		for _, port := range t.Ports {
-			s.tlsPorts = append(s.tlsPorts, strconv.Itoa(int(port)))
-		}
+		s.certificates, s.tlsPolicy, s.alpn = append([]string{t.CertificateARN}, t.AdditionalCertificateARNs...), t.Policy, t.ALPNPolicy
+		s.tlsPorts = numbers(t.Ports)
 		if t.Backend {
 			s.backendProtocol = "tls"
 		}
@@ -168,6 +187,15 @@ func (s *settings) fromParameters() {
 			s.check.port = strconv.Itoa(int(c.Port))
 		}
 	}
+}
+
+// numbers are ports as annotations have them.
+func numbers(ports []int32) []string {
+	var all []string
+	for _, port := range ports {
+		all = append(all, strconv.Itoa(int(port)))
+	}
+	return all
 }
 
 // derive makes one setting of several that mean the same, and looks for those that contradict one another.
@@ -216,11 +244,8 @@ func (s *settings) derive(spec cloud.Spec) {
 	if s.addressType == addressTypeFour && slices.Contains(spec.Families, cloud.IPv6) {
 		s.wrong(key("ip-address-type"), "the Service asks for IPv6: set it to %s", addressTypeDouble)
 	}
-	if _, given := spec.Annotations[key("target-node-labels")]; given {
-		s.nodesUnknown = s.nodeLabels == nil
-		if spec.PodTargets {
-			s.wrong(key("target-node-labels"), "the Service sends to Pods, on whichever node: remove it")
-		}
+	if _, given := spec.Annotations[key("target-node-labels")]; given && spec.PodTargets {
+		s.wrong(key("target-node-labels"), "the Service sends to Pods, on whichever node: remove it")
 	}
 	s.deriveAddresses(spec, key)
 	s.checkPorts(spec, key("ssl-ports"), s.tlsPorts, "TCP")
@@ -228,10 +253,10 @@ func (s *settings) derive(spec cloud.Spec) {
 	s.checkPorts(spec, key("quic-enabled-ports"), s.quicPorts, "UDP")
 	s.checkAttributes()
 	s.checkTags()
-	if s.noGroup && len(spec.SourceRanges)+len(s.SecurityGroups)+len(s.prefixLists) > 0 {
+	if s.noGroup && len(spec.SourceRanges)+len(s.SecurityGroups)+len(s.PrefixLists) > 0 {
 		s.wrong(key("disable-nlb-sg"), "ranges and groups of clients need security groups")
 	}
-	if len(s.SecurityGroups) > 0 && len(spec.SourceRanges)+len(s.prefixLists) > 0 {
+	if len(s.SecurityGroups) > 0 && len(spec.SourceRanges)+len(s.PrefixLists) > 0 {
 		s.wrong(key("security-groups"), "groups that are given are not changed: leave out ranges of clients, or the groups")
 	}
 	if len(s.certificates) == 0 && (len(s.tlsPorts) > 0 || s.tlsPolicy != "" || s.alpn != "") {

@@ -16,14 +16,38 @@ type AWSParametersApplyConfiguration struct {
 	Scheme *apiv1alpha1.Scheme `json:"scheme,omitempty"`
 	// subnets by id. Omitted means those tagged for balancers of the scheme.
 	Subnets []string `json:"subnets,omitempty"`
+	// ipAddressType of balancers. Omitted means DualStack for Services with IPv6, else IPv4.
+	IPAddressType *string `json:"ipAddressType,omitempty"`
 	// crossZone makes each zone's addresses send to the nodes of all zones.
 	CrossZone *bool `json:"crossZone,omitempty"`
 	// securityGroups by id, which are not changed. Omitted means one that is made.
 	SecurityGroups []string `json:"securityGroups,omitempty"`
+	// prefixLists by id, of clients that may connect, beside the source ranges of a Service.
+	PrefixLists []string `json:"prefixLists,omitempty"`
+	// disableSecurityGroups makes balancers without security groups. They cannot have any later.
+	DisableSecurityGroups *bool `json:"disableSecurityGroups,omitempty"`
+	// manageNodeSecurityGroups lets balancers in to the nodes, by rules in the nodes' security groups, which are not changed otherwise.
+	ManageNodeSecurityGroups *bool `json:"manageNodeSecurityGroups,omitempty"`
+	// pathMTUDiscovery lets ICMP's "fragmentation needed" in, from where clients are.
+	PathMTUDiscovery *bool `json:"pathMTUDiscovery,omitempty"`
+	// nodeLabels that a node must have, all of them, to be a target. Omitted means all nodes.
+	NodeLabels map[string]string `json:"nodeLabels,omitempty"`
+	// capacityUnits that are reserved for each balancer. Omitted means that none are, and that what is reserved otherwise is left alone.
+	CapacityUnits *int32 `json:"capacityUnits,omitempty"`
 	// deletionProtection is switched on where it is true, and never off: nothing deletes the balancer before somebody does.
 	DeletionProtection *bool `json:"deletionProtection,omitempty"`
 	// proxyProtocol has targets get the PROXY protocol, version 2.
 	ProxyProtocol *bool `json:"proxyProtocol,omitempty"`
+	// proxyProtocolPorts are ports of Services whose targets get the PROXY protocol, where not all do.
+	ProxyProtocolPorts []int32 `json:"proxyProtocolPorts,omitempty"`
+	// tcpUDPListeners has ports of one number that are TCP and UDP have one listener for both. Omitted means true; without it such
+	// Services are refused.
+	TCPUDPListeners *bool `json:"tcpUDPListeners,omitempty"`
+	// quicPorts are ports of protocol UDP whose listeners are QUIC. Only for Services that send to Pods, and with
+	// disableSecurityGroups.
+	QUICPorts []int32 `json:"quicPorts,omitempty"`
+	// idleTimeoutSeconds after which listeners of TCP forget a connection. Omitted means 350.
+	IdleTimeoutSeconds *int32 `json:"idleTimeoutSeconds,omitempty"`
 	// tls of listeners. Omitted means none.
 	TLS *AWSTLSApplyConfiguration `json:"tls,omitempty"`
 	// healthCheck of targets. What it leaves out has the defaults of the provider.
@@ -68,6 +92,14 @@ func (b *AWSParametersApplyConfiguration) WithSubnets(values ...string) *AWSPara
 	return b
 }
 
+// WithIPAddressType sets the IPAddressType field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the IPAddressType field is set to the value of the last call.
+func (b *AWSParametersApplyConfiguration) WithIPAddressType(value string) *AWSParametersApplyConfiguration {
+	b.IPAddressType = &value
+	return b
+}
+
 // WithCrossZone sets the CrossZone field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the CrossZone field is set to the value of the last call.
@@ -86,6 +118,62 @@ func (b *AWSParametersApplyConfiguration) WithSecurityGroups(values ...string) *
 	return b
 }
 
+// WithPrefixLists adds the given value to the PrefixLists field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the PrefixLists field.
+func (b *AWSParametersApplyConfiguration) WithPrefixLists(values ...string) *AWSParametersApplyConfiguration {
+	for i := range values {
+		b.PrefixLists = append(b.PrefixLists, values[i])
+	}
+	return b
+}
+
+// WithDisableSecurityGroups sets the DisableSecurityGroups field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the DisableSecurityGroups field is set to the value of the last call.
+func (b *AWSParametersApplyConfiguration) WithDisableSecurityGroups(value bool) *AWSParametersApplyConfiguration {
+	b.DisableSecurityGroups = &value
+	return b
+}
+
+// WithManageNodeSecurityGroups sets the ManageNodeSecurityGroups field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ManageNodeSecurityGroups field is set to the value of the last call.
+func (b *AWSParametersApplyConfiguration) WithManageNodeSecurityGroups(value bool) *AWSParametersApplyConfiguration {
+	b.ManageNodeSecurityGroups = &value
+	return b
+}
+
+// WithPathMTUDiscovery sets the PathMTUDiscovery field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PathMTUDiscovery field is set to the value of the last call.
+func (b *AWSParametersApplyConfiguration) WithPathMTUDiscovery(value bool) *AWSParametersApplyConfiguration {
+	b.PathMTUDiscovery = &value
+	return b
+}
+
+// WithNodeLabels puts the entries into the NodeLabels field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, the entries provided by each call will be put on the NodeLabels field,
+// overwriting an existing map entries in NodeLabels field with the same key.
+func (b *AWSParametersApplyConfiguration) WithNodeLabels(entries map[string]string) *AWSParametersApplyConfiguration {
+	if b.NodeLabels == nil && len(entries) > 0 {
+		b.NodeLabels = make(map[string]string, len(entries))
+	}
+	for k, v := range entries {
+		b.NodeLabels[k] = v
+	}
+	return b
+}
+
+// WithCapacityUnits sets the CapacityUnits field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the CapacityUnits field is set to the value of the last call.
+func (b *AWSParametersApplyConfiguration) WithCapacityUnits(value int32) *AWSParametersApplyConfiguration {
+	b.CapacityUnits = &value
+	return b
+}
+
 // WithDeletionProtection sets the DeletionProtection field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the DeletionProtection field is set to the value of the last call.
@@ -99,6 +187,42 @@ func (b *AWSParametersApplyConfiguration) WithDeletionProtection(value bool) *AW
 // If called multiple times, the ProxyProtocol field is set to the value of the last call.
 func (b *AWSParametersApplyConfiguration) WithProxyProtocol(value bool) *AWSParametersApplyConfiguration {
 	b.ProxyProtocol = &value
+	return b
+}
+
+// WithProxyProtocolPorts adds the given value to the ProxyProtocolPorts field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the ProxyProtocolPorts field.
+func (b *AWSParametersApplyConfiguration) WithProxyProtocolPorts(values ...int32) *AWSParametersApplyConfiguration {
+	for i := range values {
+		b.ProxyProtocolPorts = append(b.ProxyProtocolPorts, values[i])
+	}
+	return b
+}
+
+// WithTCPUDPListeners sets the TCPUDPListeners field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the TCPUDPListeners field is set to the value of the last call.
+func (b *AWSParametersApplyConfiguration) WithTCPUDPListeners(value bool) *AWSParametersApplyConfiguration {
+	b.TCPUDPListeners = &value
+	return b
+}
+
+// WithQUICPorts adds the given value to the QUICPorts field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the QUICPorts field.
+func (b *AWSParametersApplyConfiguration) WithQUICPorts(values ...int32) *AWSParametersApplyConfiguration {
+	for i := range values {
+		b.QUICPorts = append(b.QUICPorts, values[i])
+	}
+	return b
+}
+
+// WithIdleTimeoutSeconds sets the IdleTimeoutSeconds field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the IdleTimeoutSeconds field is set to the value of the last call.
+func (b *AWSParametersApplyConfiguration) WithIdleTimeoutSeconds(value int32) *AWSParametersApplyConfiguration {
+	b.IdleTimeoutSeconds = &value
 	return b
 }
 

@@ -7,8 +7,10 @@ package v1alpha1
 //
 // AWSTLS is TLS on network load balancers.
 type AWSTLSApplyConfiguration struct {
-	// certificateARN is that of the certificate.
+	// certificateARN is that of the default certificate.
 	CertificateARN *string `json:"certificateARN,omitempty"`
+	// additionalCertificateARNs are those of certificates for clients that ask for their names (SNI).
+	AdditionalCertificateARNs []string `json:"additionalCertificateARNs,omitempty"`
 	// ports of the Service that are TLS. Omitted means all of protocol TCP.
 	Ports []int32 `json:"ports,omitempty"`
 	// policy names the protocols and ciphers. Omitted means AWS's default.
@@ -30,6 +32,16 @@ func AWSTLS() *AWSTLSApplyConfiguration {
 // If called multiple times, the CertificateARN field is set to the value of the last call.
 func (b *AWSTLSApplyConfiguration) WithCertificateARN(value string) *AWSTLSApplyConfiguration {
 	b.CertificateARN = &value
+	return b
+}
+
+// WithAdditionalCertificateARNs adds the given value to the AdditionalCertificateARNs field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the AdditionalCertificateARNs field.
+func (b *AWSTLSApplyConfiguration) WithAdditionalCertificateARNs(values ...string) *AWSTLSApplyConfiguration {
+	for i := range values {
+		b.AdditionalCertificateARNs = append(b.AdditionalCertificateARNs, values[i])
+	}
 	return b
 }
 
