@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/xml"
 	"reflect"
-	"slices"
 	"strings"
 
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
@@ -13,31 +12,31 @@ import (
 // operation is one action of a service.
 type operation struct {
 	input, output reflect.Type
-	// members of the input that are heeded; those with a ! must be there. Others are refused.
-	members []string
+	// members of the input that are heeded, and whether they must be there. Others are refused.
+	members map[string]bool
 	do      func(s *Server, input any) (any, error)
 }
 
-// on makes an operation of a method.
+// on makes an operation of a method. Members that must be there have a !.
 func on[In, Out any](members string, do func(s *Server, in *In) (*Out, error)) operation {
-	return operation{input: reflect.TypeFor[In](), output: reflect.TypeFor[Out](), members: strings.Fields(members), do: func(s *Server, input any) (any, error) {
+	heeded := map[string]bool{}
+	for name := range strings.FieldsSeq(members) {
+		heeded[strings.TrimSuffix(name, "!")] = strings.HasSuffix(name, "!")
+	}
+	return operation{input: reflect.TypeFor[In](), output: reflect.TypeFor[Out](), members: heeded, do: func(s *Server, input any) (any, error) {
 		return do(s, input.(*In))
 	}}
 }
 
 // check refuses an input that lacks a member, or has one that is not heeded here.
-func (o *operation) check(input reflect.Value) error {
-	for i := range input.NumField() {
-		field := input.Type().Field(i)
-		if !field.IsExported() {
-			continue
-		}
-		given := !input.Field(i).IsZero()
-		switch {
-		case !given && slices.Contains(o.members, field.Name+"!"):
-			return refuse("ValidationError", "%s: %s is required", input.Type().Name(), field.Name)
-		case given && !slices.Contains(o.members, field.Name) && !slices.Contains(o.members, field.Name+"!"):
-			return refuse("UnsupportedOperation", "%s: %s is not supported here", input.Type().Name(), field.Name)
+func (o *operation) check(d *dialect, input reflect.Value) error {
+	for _, m := range d.members(o.input) {
+		given := !input.Field(m.index).IsZero()
+		switch required, heeded := o.members[m.name]; {
+		case !given && required:
+			return refuse("ValidationError", "%s: %s is required", o.input.Name(), m.name)
+		case given && !heeded:
+			return refuse("UnsupportedOperation", "%s: %s is not supported here", o.input.Name(), m.name)
 		}
 	}
 	return nil

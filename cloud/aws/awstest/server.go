@@ -228,7 +228,7 @@ func (s *Server) do(call Call, op operation, d *dialect, r *http.Request) ([]byt
 	if err := d.decode(r.PostForm, input.Interface()); err != nil {
 		return nil, refuse("ValidationError", "%v", err)
 	}
-	if err := op.check(input.Elem()); err != nil {
+	if err := op.check(d, input.Elem()); err != nil {
 		return nil, err
 	}
 	if err := s.permit(call.Action, input.Elem()); err != nil {

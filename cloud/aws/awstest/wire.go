@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -22,6 +23,38 @@ type dialect struct {
 	in, out map[string]string
 	// name is what becomes of a member's name in an answer that out does not name.
 	name func(string) string
+	// known are the members of types that were seen already: a test sends hundreds of thousands of requests.
+	known sync.Map
+}
+
+// member is one of a type of the SDK's, with its names on the wire.
+type member struct {
+	index         int
+	name, in, out string
+}
+
+// members are those of a type that have a place on the wire.
+func (d *dialect) members(t reflect.Type) []member {
+	if known, ok := d.known.Load(t); ok {
+		return known.([]member)
+	}
+	var all []member
+	for i := range t.NumField() {
+		field := t.Field(i)
+		if !field.IsExported() || field.Name == "ResultMetadata" {
+			continue
+		}
+		m := member{index: i, name: field.Name, in: field.Name, out: d.name(field.Name)}
+		if name, ok := renamed(d.in, t, field.Name); ok {
+			m.in = name
+		}
+		if name, ok := renamed(d.out, t, field.Name); ok {
+			m.out = name
+		}
+		all = append(all, m)
+	}
+	d.known.Store(t, all)
+	return all
 }
 
 var balancing = dialect{listIn: ".member.", listOut: "member", name: func(s string) string { return s }}
@@ -81,16 +114,8 @@ func (d *dialect) decode(form url.Values, into any) error {
 }
 
 func (d *dialect) read(form url.Values, prefix string, v reflect.Value, used map[string]bool) error {
-	for i := range v.NumField() {
-		field := v.Type().Field(i)
-		if !field.IsExported() || field.Name == "ResultMetadata" {
-			continue
-		}
-		name, ok := renamed(d.in, v.Type(), field.Name)
-		if !ok {
-			name = field.Name
-		}
-		if err := d.readValue(form, prefix+name, v.Field(i), used); err != nil {
+	for _, m := range d.members(v.Type()) {
+		if err := d.readValue(form, prefix+m.in, v.Field(m.index), used); err != nil {
 			return err
 		}
 	}
@@ -100,7 +125,7 @@ func (d *dialect) read(form url.Values, prefix string, v reflect.Value, used map
 func (d *dialect) readValue(form url.Values, name string, v reflect.Value, used map[string]bool) error {
 	switch v.Kind() {
 	case reflect.Pointer:
-		if !has(form, name) {
+		if !has(form, name, v.Type().Elem()) {
 			return nil
 		}
 		made := reflect.New(v.Type().Elem())
@@ -110,7 +135,7 @@ func (d *dialect) readValue(form url.Values, name string, v reflect.Value, used 
 		return d.read(form, name+".", v, used)
 	case reflect.Slice:
 		used[name] = true // a list without items may be given as an empty string
-		for n := 1; has(form, name+d.listIn+strconv.Itoa(n)); n++ {
+		for n := 1; has(form, name+d.listIn+strconv.Itoa(n), v.Type().Elem()); n++ {
 			item := reflect.New(v.Type().Elem()).Elem()
 			if err := d.readValue(form, name+d.listIn+strconv.Itoa(n), item, used); err != nil {
 				return err
@@ -148,13 +173,13 @@ func scalar(text, name string, v reflect.Value) error {
 	return nil
 }
 
-// has reports whether the form has the parameter, or something below it.
-func has(form url.Values, name string) bool {
-	if form.Has(name) {
-		return true
+// has reports whether the form has the parameter, or, where its type has something below it, that.
+func has(form url.Values, name string, t reflect.Type) bool {
+	if form.Has(name) || t.Kind() != reflect.Struct && t.Kind() != reflect.Slice {
+		return form.Has(name)
 	}
 	for key := range form {
-		if strings.HasPrefix(key, name+".") {
+		if rest, ok := strings.CutPrefix(key, name); ok && strings.HasPrefix(rest, ".") {
 			return true
 		}
 	}
@@ -177,23 +202,19 @@ func (d *dialect) write(b *bytes.Buffer, v reflect.Value) {
 			b.WriteString(at.UTC().Format("2006-01-02T15:04:05.000Z"))
 			return
 		}
-		for i := range v.NumField() {
-			field := v.Type().Field(i)
-			if !field.IsExported() || field.Name == "ResultMetadata" || empty(v.Field(i)) {
-				continue
+		for _, m := range d.members(v.Type()) {
+			if field := v.Field(m.index); !empty(field) {
+				element(b, m.out, func() { d.write(b, field) })
 			}
-			name, ok := renamed(d.out, v.Type(), field.Name)
-			if !ok {
-				name = d.name(field.Name)
-			}
-			element(b, name, func() { d.write(b, v.Field(i)) })
 		}
 	case reflect.Slice:
 		for i := range v.Len() {
 			element(b, d.listOut, func() { d.write(b, v.Index(i)) })
 		}
+	case reflect.String:
+		_ = xml.EscapeText(b, []byte(v.String())) // a buffer does not fail
 	default:
-		_ = xml.EscapeText(b, fmt.Append(nil, v.Interface())) // a buffer does not fail
+		_, _ = fmt.Fprint(b, v.Interface()) // a number or a boolean
 	}
 }
 
@@ -208,7 +229,11 @@ func empty(v reflect.Value) bool {
 }
 
 func element(b *bytes.Buffer, name string, body func()) {
-	b.WriteString("<" + name + ">")
+	b.WriteByte('<')
+	b.WriteString(name)
+	b.WriteByte('>')
 	body()
-	b.WriteString("</" + name + ">")
+	b.WriteString("</")
+	b.WriteString(name)
+	b.WriteByte('>')
 }

@@ -5,7 +5,6 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"reflect"
-	"strings"
 	"testing"
 	"time"
 
@@ -53,8 +52,8 @@ func fill(v reflect.Value, depth int) {
 
 // fillKnown sets the members of an input that are heeded.
 func fillKnown(op operation, input reflect.Value) {
-	for _, member := range op.members {
-		fill(input.FieldByName(strings.TrimSuffix(member, "!")), 3)
+	for name := range op.members {
+		fill(input.FieldByName(name), 3)
 	}
 }
 
