@@ -36,21 +36,30 @@ func (p *Provider) Adoptable(ctx context.Context, owner cloud.Owner, id string) 
 	if err != nil {
 		return nil, err
 	}
-	made := p.madeFor(v, owner)
-	if id == "" || slices.ContainsFunc(made, func(f cloud.Adoptable) bool { return f.ID == id }) {
+	made, err := v.madeFor(owner)
+	if err != nil {
+		return nil, err
+	}
+	if id == "" || slices.ContainsFunc(made, func(f cloud.Adoptable) bool { return same(f.ID, id) }) {
 		return made, nil
 	}
-	if r := v.find(KindRules, id); r != nil && !strings.Contains(id, frontendPath) { // ours
-		return []cloud.Adoptable{{ID: id, Resources: []cloud.Resource{*r}}}, nil
+	if r := v.find(KindRules, id); r != nil && p.config.locate(id).frontend == "" { // ours
+		return []cloud.Adoptable{{ID: r.ID, Resources: []cloud.Resource{*r}}}, nil
 	}
 	at := p.config.locate(id)
-	lb := v.balancers[at.balancer]
+	lb := v.balancers[folded(at.balancer)]
 	if lb == nil || at.frontend == "" || tag(lb.Tags, tagCluster) != "" {
 		return nil, nil
 	}
-	found := cloud.Adoptable{ID: id, AdoptableBy: tag(lb.Tags, TagConsent)}
-	for _, f := range together(v, lb, at.frontend) {
-		found.Resources = append(found.Resources, p.heldPart(v, lb, f, owner, familyOf(v, f), false)...)
+	if err := fit(lb); err != nil {
+		return nil, err
+	}
+	found := cloud.Adoptable{AdoptableBy: tag(lb.Tags, TagConsent)}
+	for _, f := range bothFamilies(v, lb, at.frontend) {
+		if same(value(f.Name), at.frontend) {
+			found.ID = p.config.frontendID(value(lb.Name), value(f.Name)) // as the cloud writes it
+		}
+		found.Resources = append(found.Resources, v.heldPart(lb, f, owner, familyOf(v, f), false)...)
 	}
 	cloud.SortResources(found.Resources)
 	if len(found.Resources) == 0 {
@@ -59,13 +68,13 @@ func (p *Provider) Adoptable(ctx context.Context, owner cloud.Owner, id string) 
 	return []cloud.Adoptable{found}, nil
 }
 
-// together are the frontend and, where both are the only ones of their families, the balancer's other one.
-func together(v *view, lb *armnetwork.LoadBalancer, name string) []*armnetwork.FrontendIPConfiguration {
+// bothFamilies are the frontend and, where both are the only ones of their families, the balancer's other one.
+func bothFamilies(v *view, lb *armnetwork.LoadBalancer, name string) []*armnetwork.FrontendIPConfiguration {
 	byFamily := map[string][]*armnetwork.FrontendIPConfiguration{}
 	var named *armnetwork.FrontendIPConfiguration
 	for _, f := range lb.Properties.FrontendIPConfigurations {
 		byFamily[familyOf(v, f)] = append(byFamily[familyOf(v, f)], f)
-		if value(f.Name) == name {
+		if same(value(f.Name), name) {
 			named = f
 		}
 	}
@@ -79,29 +88,29 @@ func together(v *view, lb *armnetwork.LoadBalancer, name string) []*armnetwork.F
 }
 
 // heldPart is a frontend, and its public address where it is in the resource group, with the marks that they have.
-func (p *Provider) heldPart(v *view, lb *armnetwork.LoadBalancer, f *armnetwork.FrontendIPConfiguration, owner cloud.Owner, key string, whole bool) []cloud.Resource {
-	if r := v.find(KindRules, p.config.frontendID(value(lb.Name), value(f.Name))); r != nil {
+func (v *view) heldPart(lb *armnetwork.LoadBalancer, f *armnetwork.FrontendIPConfiguration, owner cloud.Owner, key string, whole bool) []cloud.Resource {
+	if r := v.find(KindRules, v.config.frontendID(value(lb.Name), value(f.Name))); r != nil {
 		// Somebody has it.
 		parts := []cloud.Resource{*r}
 		for _, dep := range r.DependsOn {
-			parts = append(parts, p.addressPart(v, dep.ID, dep.Key))
+			parts = append(parts, v.addressPart(dep.ID, dep.Key))
 		}
 		return parts
 	}
-	r, _ := p.frontendPart(v, lb, value(f.Name), owner, key, whole)
+	r, _ := v.frontendPart(lb, value(f.Name), owner, key, whole)
 	if stateOf(lb.Properties.ProvisioningState) == cloud.StatePending {
 		r.State = cloud.StatePending
 	}
 	parts := []cloud.Resource{r}
 	for _, dep := range r.DependsOn {
-		parts = append(parts, p.addressPart(v, dep.ID, dep.Key))
+		parts = append(parts, v.addressPart(dep.ID, dep.Key))
 	}
 	return parts
 }
 
 // addressPart is a public address as a part of what is adopted.
-func (p *Provider) addressPart(v *view, id, key string) cloud.Resource {
-	r := p.observedAddress(v.addresses[strings.ToLower(id)])
+func (v *view) addressPart(id, key string) cloud.Resource {
+	r := v.config.observedAddress(v.addresses[folded(id)])
 	if len(r.Owners) == 0 {
 		r.Key = key
 	}
@@ -112,10 +121,10 @@ func (p *Provider) addressPart(v *view, id, key string) cloud.Resource {
 }
 
 // madeFor is what the other controller made for the owner, as one balancer, known by the Service's UID in names.
-func (p *Provider) madeFor(v *view, owner cloud.Owner) []cloud.Adoptable {
+func (v *view) madeFor(owner cloud.Owner) ([]cloud.Adoptable, error) {
 	name := upstreamName(owner)
 	if len(name) < 32 {
-		return nil // that is no UID
+		return nil, nil // that is no UID
 	}
 	made := cloud.Adoptable{MadeBy: upstream}
 	given := map[string]bool{}
@@ -134,7 +143,10 @@ func (p *Provider) madeFor(v *view, owner cloud.Owner) []cloud.Adoptable {
 			if frontend != name && !strings.HasPrefix(frontend, name+"-") || f.Properties == nil || tag(lb.Tags, tagCluster) != "" {
 				continue
 			}
-			parts := p.heldPart(v, lb, f, owner, keyFor(familyOf(v, f), balancer+"-"+frontend), true)
+			if err := fit(lb); err != nil {
+				return nil, err
+			}
+			parts := v.heldPart(lb, f, owner, keyFor(familyOf(v, f), balancer+"-"+frontend), true)
 			for _, r := range parts {
 				used[r.ID] = true
 			}
@@ -149,17 +161,36 @@ func (p *Provider) madeFor(v *view, owner cloud.Owner) []cloud.Adoptable {
 		if used[value(ip.ID)] || tag(ip.Tags, tagUpstream) == "" || !strings.Contains(value(ip.Name)+"-", "-"+name+"-") {
 			continue
 		}
-		r := p.addressPart(v, id, keyFor(familyKey(cloud.Family(value(ip.Properties.PublicIPAddressVersion))), value(ip.Name)))
+		r := v.addressPart(id, keyFor(familyKey(cloud.Family(value(ip.Properties.PublicIPAddressVersion))), value(ip.Name)))
 		if made.ID == "" {
 			made.ID = r.ID
 		}
 		made.Resources = append(made.Resources, r)
 	}
 	if made.ID == "" {
-		return nil
+		return nil, nil
 	}
 	cloud.SortResources(made.Resources)
-	return []cloud.Adoptable{made}
+	return []cloud.Adoptable{made}, nil
+}
+
+// fit returns an error where a balancer is of a kind of which no Service can be: one that was made before there were others, which
+// has no pools of addresses, or one across regions, which has other balancers behind it. Whoever has it can change that, so it is
+// looked at again.
+func fit(lb *armnetwork.LoadBalancer) error {
+	sku := value(lb.SKU)
+	kind := string(value(sku.Name))
+	if kind == "" {
+		kind = string(armnetwork.LoadBalancerSKUNameBasic)
+	}
+	if tier := value(sku.Tier); tier == armnetwork.LoadBalancerSKUTierGlobal {
+		kind += " " + string(tier)
+	}
+	if kind == string(armnetwork.LoadBalancerSKUNameStandard) {
+		return nil
+	}
+	return cloud.Errorf(cloud.Conflict, "the load balancer %s has the SKU %s, and only those of the SKU Standard can be adopted: "+
+		"have it upgraded, or set the annotation %s to %s to have another one made", value(lb.Name), kind, v1alpha1.AnnotationAdopt, v1alpha1.AdoptNone)
 }
 
 func sortedNames[T any](m map[string]T) []string { return slices.Sorted(maps.Keys(m)) }

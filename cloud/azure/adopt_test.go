@@ -2,7 +2,6 @@ package azure_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -56,148 +55,14 @@ func rulesOf(c *azuretest.Cloud, balancer string) map[string]string {
 	return rules
 }
 
-// lend makes a balancer by hand that the Service may adopt, with ports 80 and 9443.
-func lend(t *testing.T, c *azuretest.Cloud, spec cloud.Spec) cloud.Options {
+// madeFor makes what cloud-provider-azure would have made for the Service, changed by somebody. The id is that of the frontend.
+func madeFor(t *testing.T, c *azuretest.Cloud, spec cloud.Spec, change func(lb *armnetwork.LoadBalancer, id string)) {
 	t.Helper()
-	planted := spec
-	planted.Ports = slices.Clone(spec.Ports)
-	other := planted.Ports[0]
-	other.Port, other.NodePort = 9443, 30943
-	planted.Ports = append(planted.Ports, other)
-	id, err := (&planter{cloud: c}).plant(cloudtest.Plant{Spec: planted, AdoptableBy: cloud.AdoptableBy(spec.Owner)})
+	id, err := (&planter{cloud: c}).plant(cloudtest.Plant{Spec: spec, MadeFor: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return cloud.Options{Adopt: id}
-}
-
-// TestLentPorts: of a balancer that was lent a port that the Service gives up sends nowhere, and stays; one that it added goes with
-// it; what was never its keeps its nodes.
-func TestLentPorts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := network(t, azuretest.Options{})
-		p, spec := provider(t, c), service(1, 2)
-		options := lend(t, c, spec)
-		nodes := "172.30.0.11,172.30.0.12"
-		want := func(when string, want map[string]string) {
-			t.Helper()
-			got := rulesOf(c, "byhand-1")
-			for name, addresses := range want {
-				if have, ok := got[name]; !ok || have != addresses {
-					t.Errorf("%s: rule %s sends to %q (there: %t), want %q", when, name, have, ok, addresses)
-				}
-			}
-			if len(got) != len(want) {
-				t.Errorf("%s: there are rules %q", when, got)
-			}
-		}
-		if _, err := convergeWith(t, p, spec, options); err != nil {
-			t.Fatal(err)
-		}
-		want("adopted", map[string]string{"web-TCP-80": nodes, "web-TCP-9443": nodes})
-		moved := service(1, 2)
-		moved.Ports[0].Port = 81
-		if _, err := convergeWith(t, p, moved, options); err != nil {
-			t.Fatal(err)
-		}
-		var own string
-		for name := range rulesOf(c, "byhand-1") {
-			if strings.HasPrefix(name, "fl-") {
-				own = name
-			}
-		}
-		want("moved", map[string]string{"web-TCP-80": "", "web-TCP-9443": nodes, own: nodes})
-		if _, err := converge(t, p, moved, true); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Minute)
-		want("let go", map[string]string{"web-TCP-80": "", "web-TCP-9443": nodes})
-	})
-}
-
-// TestLentLabel: the DNS label of an address that was lent is somebody's, until the Service asks for another.
-func TestLentLabel(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := network(t, azuretest.Options{})
-		p, spec := provider(t, c), service(1, 2)
-		options := lend(t, c, spec)
-		ip := publicIP()
-		ip.Properties.DNSSettings = &armnetwork.PublicIPAddressDNSSettings{DomainNameLabel: new("theirs")}
-		if err := c.Put("publicIPAddresses", "byhand-1-web", ip); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Minute)
-		for _, step := range []struct{ label, want string }{{"", "dns=theirs"}, {"ours", "dns=ours"}, {"", "dns= "}} {
-			asked := spec
-			if step.label != "" {
-				asked = with(spec, map[string]string{"dns-label-name": step.label})
-			}
-			if _, err := convergeWith(t, p, asked, options); err != nil {
-				t.Fatal(err)
-			}
-			for _, line := range c.Snapshot() {
-				if strings.HasPrefix(line, "byhand-1-web address") && !strings.Contains(line, step.want) {
-					t.Errorf("asked for label %q there is no %q in %s", step.label, step.want, line)
-				}
-			}
-		}
-	})
-}
-
-// TestNoTagLeft: where a balancer has no room for the mark, the Service is told, and nothing is changed but the address's mark.
-func TestNoTagLeft(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := network(t, azuretest.Options{})
-		p, spec := provider(t, c), service(1, 2)
-		options := lend(t, c, spec)
-		if err := c.Edit(func(lb *armnetwork.LoadBalancer) {
-			for n := len(lb.Tags); n < 50; n++ {
-				lb.Tags[fmt.Sprint("tag", n)] = new("a")
-			}
-		}); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Minute)
-		marked := func(line string) bool { return strings.HasPrefix(line, "byhand-1-web address") }
-		before := slices.DeleteFunc(c.Snapshot(), marked)
-		if _, err := convergeWith(t, p, spec, options); p.Classify(err).Class != cloud.Quota || !strings.Contains(err.Error(), "50 tags") {
-			t.Errorf("without room for a tag it says %v", err)
-		}
-		if diff := cmp.Diff(before, slices.DeleteFunc(c.Snapshot(), marked)); diff != "" {
-			t.Errorf("it is changed (-before +after):\n%s", diff)
-		}
-	})
-}
-
-// TestMarkRemovedByHand: what somebody takes the mark off is not the Service's any more, and left alone.
-func TestMarkRemovedByHand(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := network(t, azuretest.Options{})
-		p, spec := provider(t, c), service(1, 2)
-		if _, err := convergeWith(t, p, spec, lend(t, c, spec)); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Edit(func(lb *armnetwork.LoadBalancer) {
-			for name := range lb.Tags {
-				if name != "somebody" {
-					delete(lb.Tags, name)
-				}
-			}
-		}); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Minute)
-		ofTheirs := func() []string {
-			return slices.DeleteFunc(c.Snapshot(), func(line string) bool { return !strings.HasPrefix(line, "byhand-1 ") })
-		}
-		before := ofTheirs()
-		if _, err := converge(t, p, spec, true); err != nil {
-			t.Fatal(err)
-		}
-		if after := ofTheirs(); !slices.Equal(before, after) {
-			t.Errorf("it was changed from\n%s\nto\n%s", strings.Join(before, "\n"), strings.Join(after, "\n"))
-		}
-	})
+	edit(t, c, func(lb *armnetwork.LoadBalancer) { change(lb, id) })
 }
 
 // TestTakenOverWithoutAGap: at no moment of taking over does a rule send to nobody; and a frontend that somebody's outbound rule
@@ -206,19 +71,12 @@ func TestTakenOverWithoutAGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := network(t, azuretest.Options{})
 		p, spec := provider(t, c), service(1, 2)
-		id, err := (&planter{cloud: c}).plant(cloudtest.Plant{Spec: spec, MadeFor: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Edit(func(lb *armnetwork.LoadBalancer) {
+		madeFor(t, c, spec, func(lb *armnetwork.LoadBalancer, id string) {
 			lb.Properties.OutboundRules = []*armnetwork.OutboundRule{{Name: new("out"), Properties: &armnetwork.OutboundRulePropertiesFormat{
 				Protocol:                 new(armnetwork.LoadBalancerOutboundRuleProtocolAll),
 				BackendAddressPool:       &armnetwork.SubResource{ID: new(networkPath + "loadBalancers/kubernetes/backendAddressPools/nodesIPv4")},
 				FrontendIPConfigurations: []*armnetwork.SubResource{{ID: new(id)}}}}}
-		}); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Minute)
+		})
 		looks := 0
 		c.SetHook(func(call azuretest.Call) error {
 			if call.After && call.Write() {
@@ -255,51 +113,19 @@ func TestTakenOverWithoutAGap(t *testing.T) {
 	})
 }
 
-// TestLentAndFull: of a balancer that was lent and has no room for what the Service asks for, nothing changes.
-func TestLentAndFull(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := network(t, azuretest.Options{})
-		p, spec := provider(t, c), service(1, 2)
-		options := lend(t, c, spec)
-		if _, err := convergeWith(t, p, spec, options); err != nil {
-			t.Fatal(err)
-		}
-		before := rulesOf(c, "byhand-1")
-		moved := service(1, 2)
-		for n := range int32(250) { // and port 80 is given up
-			moved.Ports = append(moved.Ports, moved.Ports[0])
-			moved.Ports[n].Port, moved.Ports[n].NodePort = 1000+n, 30000+n
-		}
-		moved.Ports = moved.Ports[:250]
-		if _, err := convergeWith(t, p, moved, options); p.Classify(err).Class != cloud.Quota {
-			t.Errorf("without room it says %v", err)
-		}
-		if diff := cmp.Diff(before, rulesOf(c, "byhand-1")); diff != "" {
-			t.Errorf("its rules are changed (-before +after):\n%s", diff)
-		}
-	})
-}
-
 // TestOthersRulesOnAFrontend: where cloud-provider-azure has two Services use one address, taking over the one that it was made for
 // leaves the other's rules alone, and so does deleting it.
 func TestOthersRulesOnAFrontend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := network(t, azuretest.Options{})
 		p, spec := provider(t, c), service(1, 2)
-		id, err := (&planter{cloud: c}).plant(cloudtest.Plant{Spec: spec, MadeFor: true})
-		if err != nil {
-			t.Fatal(err)
-		}
 		const theirs = "a1111111122224333844455555555555-TCP-443"
-		if err := c.Edit(func(lb *armnetwork.LoadBalancer) {
+		madeFor(t, c, spec, func(lb *armnetwork.LoadBalancer, id string) {
 			lb.Properties.LoadBalancingRules = append(lb.Properties.LoadBalancingRules, &armnetwork.LoadBalancingRule{Name: new(theirs),
 				Properties: &armnetwork.LoadBalancingRulePropertiesFormat{Protocol: new(armnetwork.TransportProtocolTCP),
 					FrontendPort: new(int32(443)), BackendPort: new(int32(30443)), FrontendIPConfiguration: &armnetwork.SubResource{ID: new(id)},
 					BackendAddressPool: &armnetwork.SubResource{ID: new(networkPath + "loadBalancers/kubernetes/backendAddressPools/nodesIPv4")}}})
-		}); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Minute)
+		})
 		lines := func() []string {
 			return slices.DeleteFunc(c.Snapshot(), func(line string) bool { return !strings.Contains(line, theirs) })
 		}
@@ -335,4 +161,85 @@ func TestOthersRulesOnAFrontend(t *testing.T) {
 			t.Errorf("deleted, there are rules %q", rules)
 		}
 	})
+}
+
+// TestUnfit: a balancer of a kind that no Service can use is not adopted, and whoever can change that is told; nothing is changed.
+func TestUnfit(t *testing.T) {
+	for kind, sku := range map[string]armnetwork.LoadBalancerSKU{
+		"SKU Basic":           {Name: new(armnetwork.LoadBalancerSKUNameBasic)},
+		"SKU Standard Global": {Name: new(armnetwork.LoadBalancerSKUNameStandard), Tier: new(armnetwork.LoadBalancerSKUTierGlobal)},
+		"SKU Gateway":         {Name: new(armnetwork.LoadBalancerSKUNameGateway)},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := network(t, azuretest.Options{})
+				p, spec, other := provider(t, c), service(1, 2), service(2, 2)
+				options := lend(t, c, spec)
+				madeFor(t, c, other, func(*armnetwork.LoadBalancer, string) {})
+				for _, name := range c.Names("loadBalancers") {
+					c.SetSKU(name, sku)
+				}
+				time.Sleep(time.Minute)
+				before := c.Snapshot()
+				for _, try := range []struct {
+					spec    cloud.Spec
+					options cloud.Options
+				}{{spec, options}, {other, cloud.Options{TakeOver: true}}, {other, cloud.Options{}}} {
+					_, err := convergeWith(t, p, try.spec, try.options)
+					if p.Classify(err).Class != cloud.Conflict || !strings.Contains(err.Error(), kind) {
+						t.Errorf("with %+v it says %v", try.options, err)
+					}
+				}
+				if diff := cmp.Diff(before, c.Snapshot()); diff != "" {
+					t.Errorf("it is changed (-before +after):\n%s", diff)
+				}
+				if _, err := convergeWith(t, p, other, cloud.Options{Adopt: "None"}); err != nil {
+					t.Errorf("asked for another one: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// TestStrangers: what others have put on a balancer that was lent, or taken over, or is the cluster's, stays, though it looks like ours.
+func TestStrangers(t *testing.T) {
+	strange := []string{"frontend fl-theirs-ipv4-o123456 of own", "pool fl-theirs-ipv4 ", "pool fl-theirs-ipv4-idle "}
+	for name, begin := range map[string]func(t *testing.T, c *azuretest.Cloud, spec cloud.Spec) cloud.Options{
+		"Lent": lend,
+		"TakenOver": func(t *testing.T, c *azuretest.Cloud, spec cloud.Spec) cloud.Options {
+			madeFor(t, c, spec, func(*armnetwork.LoadBalancer, string) {})
+			return cloud.Options{TakeOver: true}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := network(t, azuretest.Options{})
+				p, spec := provider(t, c), service(1, 2)
+				options := begin(t, c, spec)
+				edit(t, c, func(lb *armnetwork.LoadBalancer) {
+					p := lb.Properties
+					p.FrontendIPConfigurations = append(p.FrontendIPConfigurations, &armnetwork.FrontendIPConfiguration{Name: new("fl-theirs-ipv4-o123456"),
+						Properties: &armnetwork.FrontendIPConfigurationPropertiesFormat{PublicIPAddress: &armnetwork.PublicIPAddress{ID: new(networkPath + "publicIPAddresses/own")}}})
+					p.BackendAddressPools = append(p.BackendAddressPools, &armnetwork.BackendAddressPool{Name: new("fl-theirs-ipv4")},
+						&armnetwork.BackendAddressPool{Name: new("fl-theirs-ipv4-idle")})
+				})
+				moved := service(1, 2)
+				moved.Ports[0].Port = 81
+				for _, spec := range []cloud.Spec{spec, moved} {
+					if _, err := convergeWith(t, p, spec, options); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if _, err := converge(t, p, moved, true); err != nil {
+					t.Fatal(err)
+				}
+				all := strings.Join(c.Snapshot(), "\n") + "\n"
+				for _, line := range strange {
+					if !strings.Contains(all, line) {
+						t.Errorf("gone is %s", line)
+					}
+				}
+			})
+		})
+	}
 }

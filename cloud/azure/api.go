@@ -20,12 +20,13 @@ type network interface {
 	Balancer(ctx context.Context, name string) (*armnetwork.LoadBalancer, error)
 	PutBalancer(ctx context.Context, lb *armnetwork.LoadBalancer, match string) (*armnetwork.LoadBalancer, outcome, error)
 	DeleteBalancer(ctx context.Context, name, match string) error
-	PutPool(ctx context.Context, balancer string, pool *armnetwork.BackendAddressPool) (*armnetwork.BackendAddressPool, error)
+	PutPool(ctx context.Context, balancer string, pool *armnetwork.BackendAddressPool, match string) (*armnetwork.BackendAddressPool, error)
 
 	PublicIPs(ctx context.Context) ([]*armnetwork.PublicIPAddress, error)
 	PublicIP(ctx context.Context, group, name string) (*armnetwork.PublicIPAddress, error)
 	PutPublicIP(ctx context.Context, ip *armnetwork.PublicIPAddress, match string) (*armnetwork.PublicIPAddress, error)
-	DeletePublicIP(ctx context.Context, name, match string) error
+	// DeletePublicIP reports whether it is gone, or else going.
+	DeletePublicIP(ctx context.Context, name, match string) (gone bool, err error)
 
 	SecurityGroup(ctx context.Context) (*armnetwork.SecurityGroup, error)
 	PutSecurityGroup(ctx context.Context, group *armnetwork.SecurityGroup, match string) (*armnetwork.SecurityGroup, outcome, error)
@@ -156,9 +157,9 @@ func (c *client) DeleteBalancer(ctx context.Context, name, match string) error {
 	return refused(err)
 }
 
-func (c *client) PutPool(ctx context.Context, balancer string, pool *armnetwork.BackendAddressPool) (*armnetwork.BackendAddressPool, error) {
+func (c *client) PutPool(ctx context.Context, balancer string, pool *armnetwork.BackendAddressPool, match string) (*armnetwork.BackendAddressPool, error) {
 	var raw *http.Response
-	_, err := c.pools.BeginCreateOrUpdate(policy.WithCaptureResponse(ctx, &raw), c.config.ResourceGroup, balancer, *pool.Name, *pool, nil)
+	_, err := c.pools.BeginCreateOrUpdate(policy.WithCaptureResponse(matching(ctx, match), &raw), c.config.ResourceGroup, balancer, *pool.Name, *pool, nil)
 	if err != nil {
 		return nil, refused(err)
 	}
@@ -188,9 +189,12 @@ func (c *client) PutPublicIP(ctx context.Context, ip *armnetwork.PublicIPAddress
 	return written[armnetwork.PublicIPAddress](raw)
 }
 
-func (c *client) DeletePublicIP(ctx context.Context, name, match string) error {
-	_, err := c.addresses.BeginDelete(matching(ctx, match), c.config.ResourceGroup, name, nil)
-	return refused(err)
+func (c *client) DeletePublicIP(ctx context.Context, name, match string) (gone bool, err error) {
+	poller, err := c.addresses.BeginDelete(matching(ctx, match), c.config.ResourceGroup, name, nil)
+	if err != nil {
+		return false, refused(err)
+	}
+	return poller.Done(), nil
 }
 
 func (c *client) SecurityGroup(ctx context.Context) (*armnetwork.SecurityGroup, error) {

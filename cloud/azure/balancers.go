@@ -18,9 +18,9 @@ func (p *Provider) balancerDocument(name string) document[armnetwork.LoadBalance
 	noted := func(lb *armnetwork.LoadBalancer) {
 		p.note(func(v *view) {
 			if lb == nil {
-				delete(v.balancers, name)
+				delete(v.balancers, folded(name))
 			} else {
-				v.balancers[name] = lb
+				v.balancers[folded(name)] = lb
 			}
 		})
 	}
@@ -99,17 +99,12 @@ func (p *Provider) createRules(ctx context.Context, v *view, owner cloud.Owner, 
 // choose returns the balancer that the part is in, or is to be made in; else that of its frontend, which others of the group
 // may have made; else the first that has room. What is gathered counts as if it were there.
 func (p *Provider) choose(v *view, owner cloud.Owner, pt *part) (string, error) {
-	for n := 1; ; n++ {
-		name := balancerName(owner.ClusterID, pt.source.internal, n)
-		lb := v.balancers[name]
-		gathered, coming := p.writer(name).gathering()
-		if lb == nil && len(gathered) == 0 {
-			break
-		}
-		id := partID(p.config.balancerID(name), pt.name)
-		if slices.ContainsFunc(gathered, func(r cloud.Resource) bool { return r.ID == id || r.Attributes["frontend"] == pt.frontend }) {
+	for _, name := range p.clusterBalancers(v, owner.ClusterID, pt.source.internal) {
+		coming, has := p.writer(name).coming(partID(p.config.balancerID(name), pt.name), pt.frontend)
+		if has {
 			return name, nil
 		}
+		lb := v.balancers[name]
 		if lb == nil {
 			continue
 		}
@@ -122,7 +117,7 @@ func (p *Provider) choose(v *view, owner cloud.Owner, pt *part) (string, error) 
 	}
 	for n := 1; ; n++ {
 		name := balancerName(owner.ClusterID, pt.source.internal, n)
-		_, coming := p.writer(name).gathering()
+		coming, _ := p.writer(name).coming("", pt.frontend)
 		lb := v.balancers[name]
 		if lb == nil {
 			if coming+len(pt.rules) <= maxRules {
@@ -139,6 +134,18 @@ func (p *Provider) choose(v *view, owner cloud.Owner, pt *part) (string, error) 
 	}
 }
 
+// clusterBalancers are the names of those that there are, or that something is to be made in, sorted. Not all numbers need be there.
+func (p *Provider) clusterBalancers(v *view, clusterID string, internal bool) []string {
+	start := strings.TrimSuffix(balancerName(clusterID, internal, 1), "1")
+	names := slices.Collect(maps.Keys(v.balancers))
+	p.mu.Lock()
+	names = slices.AppendSeq(names, maps.Keys(p.balancers))
+	p.mu.Unlock()
+	names = slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, start) })
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
 // full is the error of a part for which its balancer has no room. It cannot move: its address would be in two places.
 func full(balancer string, rules int) error {
 	return cloud.Errorf(cloud.Quota, "balancer %s is full: it would have %d rules, and can have %d: have the Service, or its group, ask for fewer ports, "+
@@ -146,7 +153,7 @@ func full(balancer string, rules int) error {
 }
 
 func hasFrontend(lb *armnetwork.LoadBalancer, name string) bool {
-	return slices.ContainsFunc(lb.Properties.FrontendIPConfigurations, func(f *armnetwork.FrontendIPConfiguration) bool { return value(f.Name) == name })
+	return slices.ContainsFunc(lb.Properties.FrontendIPConfigurations, func(f *armnetwork.FrontendIPConfiguration) bool { return same(value(f.Name), name) })
 }
 
 // submitRules asks for a Service's part to be as desired.
@@ -201,10 +208,16 @@ func (p *Provider) publicIP(v *view, pt *part, desired cloud.Resource) (string, 
 		return "", nil
 	case 'n':
 		group, name, _ := strings.Cut(pt.source.named, "/")
-		return p.config.publicIPID(group, name), nil
+		id := p.config.publicIPID(group, name)
+		if ip := v.addresses[folded(id)]; ip != nil && tag(ip.Tags, tagCluster) != "" {
+			// It goes with the Service that has it, and would be another's as soon as that one lets go of it.
+			return "", cloud.Errorf(cloud.Conflict, "annotation %spip-name: the public address %s is that of Service %s: name one of your own",
+				prefix, name, tag(ip.Tags, tagService))
+		}
+		return id, nil
 	case 'a':
 		for id, ip := range v.addresses {
-			if value(ip.Properties.IPAddress) == pt.source.address && tag(ip.Tags, tagCluster) == "" {
+			if canonical(value(ip.Properties.IPAddress)) == pt.source.address && tag(ip.Tags, tagCluster) == "" {
 				return p.config.publicIPID(strings.Split(id, "/")[4], value(ip.Name)), nil
 			}
 		}

@@ -49,31 +49,6 @@ func TestDeletedByHand(t *testing.T) {
 	})
 }
 
-// TestSomebodysFrontend: what somebody puts on a balancer of ours stays, also when the last of ours goes.
-func TestSomebodysFrontend(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := network(t, azuretest.Options{})
-		p := provider(t, c)
-		workers(t, p, 1, []cloud.Spec{service(1, 2)}, false)
-		if err := c.Edit(func(lb *armnetwork.LoadBalancer) {
-			lb.Properties.FrontendIPConfigurations = append(lb.Properties.FrontendIPConfigurations, &armnetwork.FrontendIPConfiguration{Name: new("somebodys"),
-				Properties: &armnetwork.FrontendIPConfigurationPropertiesFormat{PublicIPAddress: &armnetwork.PublicIPAddress{ID: new(networkPath + "publicIPAddresses/own")}}})
-		}); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Minute)
-		workers(t, p, 1, []cloud.Spec{service(1, 3), service(2, 3)}, false)
-		workers(t, p, 1, []cloud.Spec{service(1, 3), service(2, 3)}, true)
-		left := c.Snapshot()
-		if !slices.ContainsFunc(left, func(line string) bool { return strings.Contains(line, "frontend somebodys of own") }) {
-			t.Errorf("somebody's frontend is gone:\n%s", strings.Join(left, "\n"))
-		}
-		if slices.ContainsFunc(left, func(line string) bool { return strings.Contains(line, " rule ") || strings.Contains(line, " pool ") }) {
-			t.Errorf("something of ours is left:\n%s", strings.Join(left, "\n"))
-		}
-	})
-}
-
 // group changes the security group as somebody with a mouse would.
 func group(t *testing.T, c *azuretest.Cloud, change func(rules []*armnetwork.SecurityRule) []*armnetwork.SecurityRule) {
 	t.Helper()
@@ -86,7 +61,7 @@ func group(t *testing.T, c *azuretest.Cloud, change func(rules []*armnetwork.Sec
 
 // TestSecurityDrift: a rule that somebody changed so that it lets others in, or nobody, is put right.
 func TestSecurityDrift(t *testing.T) {
-	spec := with(internal(service(1, 2)), map[string]string{"allowed-ip-ranges": "10.1.0.0/16", "load-balancer-internal": "true"})
+	spec := with(internal(service(1, 2)), map[string]string{"allowed-ip-ranges": "10.1.0.0/16", "allowed-service-tags": "AzureCloud", "load-balancer-internal": "true"})
 	for name, change := range map[string]func(p *armnetwork.SecurityRulePropertiesFormat){
 		"Outbound": func(p *armnetwork.SecurityRulePropertiesFormat) {
 			p.Direction = new(armnetwork.SecurityRuleDirectionOutbound)
@@ -97,6 +72,7 @@ func TestSecurityDrift(t *testing.T) {
 		"Source":        func(p *armnetwork.SecurityRulePropertiesFormat) { p.SourceAddressPrefix = new("10.9.0.0/16") },
 		"Destination":   func(p *armnetwork.SecurityRulePropertiesFormat) { p.DestinationAddressPrefix = new("10.9.0.0/16") },
 		"DeniedFirst":   nil,
+		"TagGone":       nil,
 		"PriorityTaken": nil,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -105,6 +81,9 @@ func TestSecurityDrift(t *testing.T) {
 				p := provider(t, c)
 				workers(t, p, 1, []cloud.Spec{spec}, false)
 				want := c.Snapshot()
+				if !strings.Contains(strings.Join(want, "\n"), `"sourceAddressPrefix":"AzureCloud"`) {
+					t.Fatalf("the service tag has no rule of its own:\n%s", strings.Join(want, "\n"))
+				}
 				group(t, c, func(rules []*armnetwork.SecurityRule) []*armnetwork.SecurityRule {
 					for _, rule := range rules {
 						switch {
@@ -117,8 +96,11 @@ func TestSecurityDrift(t *testing.T) {
 							rule.Properties.Priority = new(int32(300))
 						}
 					}
-					if name == "PriorityTaken" { // and ours is gone
+					switch name {
+					case "PriorityTaken": // and ours is gone
 						return []*armnetwork.SecurityRule{somebodysRule("theirs")}
+					case "TagGone":
+						return slices.DeleteFunc(rules, func(rule *armnetwork.SecurityRule) bool { return strings.HasSuffix(*rule.Name, "-tcp-2") })
 					}
 					return rules
 				})
@@ -160,34 +142,6 @@ func TestNoPriorityLeft(t *testing.T) {
 		}
 		if out, err := converge(t, p, service(1, 2), false); err != nil || len(out.Done) > 0 {
 			t.Errorf("the one before does %+v (%v)", out.Done, err)
-		}
-	})
-}
-
-// TestOthersKeepWriting: somebody changes the balancer before each of our writes, for a while.
-func TestOthersKeepWriting(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := network(t, azuretest.Options{})
-		p := provider(t, c)
-		if _, err := converge(t, p, service(1, 2), false); err != nil {
-			t.Fatal(err)
-		}
-		storm := 10
-		c.SetHook(func(call azuretest.Call) error {
-			if call.After || call.Method != http.MethodPut || call.Type != "loadBalancers" || storm == 0 {
-				return nil
-			}
-			storm--
-			return c.Edit(func(lb *armnetwork.LoadBalancer) { lb.Tags["storm"] = new(fmt.Sprint(storm)) })
-		})
-		if _, err := converge(t, p, service(2, 2), false); err != nil {
-			t.Fatal(err)
-		}
-		if _, rules := c.Count("loadBalancers"); rules != 2 || storm > 0 {
-			t.Errorf("after the storm, of which %d were left, there are %d rules", storm, rules)
-		}
-		if !strings.Contains(strings.Join(c.Snapshot(), "\n"), "storm=0") {
-			t.Error("what somebody wrote is gone")
 		}
 	})
 }
@@ -274,6 +228,42 @@ func TestFull(t *testing.T) {
 		}
 		if _, err := converge(t, p, ports(service(2, 2), 50), false); err != nil {
 			t.Errorf("up to the last rule: %v", err)
+		}
+	})
+}
+
+// TestGroupBehindAGap: a Service that joins a group goes to the group's balancer, though one with a smaller number is gone meanwhile.
+func TestGroupBehindAGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := network(t, azuretest.Options{})
+		p := provider(t, c)
+		large := service(1, 2)
+		first := large.Ports[0]
+		large.Ports = nil
+		for i := range int32(250) {
+			port := first
+			port.Port, port.NodePort = 1000+i, 30000+i
+			large.Ports = append(large.Ports, port)
+		}
+		member := func(n int) cloud.Spec {
+			spec := service(n, 2)
+			spec.Owner.Group, spec.Ports[0].Port = "web", int32(80+n)
+			return spec
+		}
+		for _, spec := range []cloud.Spec{large, member(2)} {
+			if _, err := converge(t, p, spec, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := converge(t, p, large, true); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if _, err := converge(t, p, member(3), false); err != nil {
+			t.Errorf("joining the group: %v", err)
+		}
+		if names := c.Names("loadBalancers"); len(names) != 1 || !strings.HasSuffix(names[0], "-2") {
+			t.Errorf("there are balancers %q", names)
 		}
 	})
 }

@@ -35,7 +35,7 @@ func (p *Provider) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
 		rules.Attributes["ports"] = cloud.List(ports)
 		if from.mode() == 'o' {
 			address := cloud.Resource{Kind: KindPublicIP, Key: key, Fixed: true, Shared: group != "",
-				Attributes: map[string]string{"family": string(family), "prefix": strings.ToLower(s.prefixes[family]), "group": group,
+				Attributes: map[string]string{"family": string(family), "prefix": folded(s.prefixes[family]), "group": group,
 					"dns": s.dnsLabel, "tags": pairs(s.tags)},
 				Immutable: []string{"family", "prefix", "group"}}
 			rules.DependsOn = []cloud.Ref{{Kind: KindPublicIP, Key: key}}
@@ -145,6 +145,9 @@ func wantedSecurity(spec cloud.Spec, s settings, family cloud.Family) (cloud.Res
 		}
 		ports[what], every = append(ports[what], number), append(every, number)
 	}
+	if restricted && s.internal && destination == "nodes" && len(sources) > 0 {
+		sources = append(sources, "AzureLoadBalancer") // its probes come to the same ports, and would be denied with the others
+	}
 	r.Attributes = map[string]string{"sources": cloud.List(sources), "destination": destination, "deny": "", "provisioned": "true"}
 	for _, what := range []string{"tcp", "udp", "all"} {
 		r.Attributes[what] = ""
@@ -170,7 +173,7 @@ func pairs(tags map[string]string) string {
 func wantedLink(s settings) cloud.Resource {
 	return cloud.Resource{Kind: KindLinkService, Key: "ipv4", Immutable: []string{"name"}, Fixed: true,
 		DependsOn: []cloud.Ref{{Kind: KindRules, Key: "ipv4"}},
-		Attributes: map[string]string{"name": s.link.name, "subnet": s.link.subnet, "count": strconv.Itoa(s.link.count), "addresses": cloud.List(s.link.addresses),
+		Attributes: map[string]string{"name": s.link.name, "subnet": folded(s.link.subnet), "count": strconv.Itoa(s.link.count), "addresses": cloud.List(s.link.addresses),
 			"fqdns": cloud.List(s.link.fqdns), "visibility": cloud.List(s.link.visibility), "autoApproval": cloud.List(s.link.autoApproval),
 			"proxyProtocol": strconv.FormatBool(s.link.proxyProtocol)}}
 }

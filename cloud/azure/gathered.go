@@ -1,7 +1,6 @@
 package azure
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -16,7 +15,14 @@ func (w *writer[D]) overlay(observed []cloud.Resource, match func(cloud.OwnerID)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	working, due, now := w.works(w.known()), w.due(), time.Now()
-	for _, key := range slices.Sorted(maps.Keys(w.changes)) {
+	var theirs []string
+	for key, c := range w.changes {
+		if match(c.owner) || !c.offered.IsZero() {
+			theirs = append(theirs, key)
+		}
+	}
+	slices.Sort(theirs)
+	for _, key := range theirs {
 		c := w.changes[key]
 		switch {
 		case !c.offered.IsZero() && now.Sub(c.offered) > forgotten:
@@ -62,17 +68,18 @@ func (w *writer[D]) withdraw(key string) bool {
 	return true
 }
 
-// gathering returns the parts that are still to be made.
-func (w *writer[D]) gathering() (parts []cloud.Resource, rules int) {
+// coming returns how many rules parts have that are still to be made, and whether one of the parts is the one with the id, or has
+// the frontend.
+func (w *writer[D]) coming(id, frontend string) (rules int, has bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, key := range slices.Sorted(maps.Keys(w.changes)) {
-		if c := w.changes[key]; !c.gone && c.phase != settling {
-			parts = append(parts, c.want)
+	for _, c := range w.changes {
+		if !c.gone && c.phase != settling {
 			rules += c.rules
+			has = has || same(c.want.ID, id) || c.want.Attributes["frontend"] == frontend
 		}
 	}
-	return parts, rules
+	return rules, has
 }
 
 // wants reports whether something is gathered or under way for the part, or is to be told of it.

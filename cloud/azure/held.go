@@ -1,8 +1,6 @@
 package azure
 
 import (
-	"context"
-	"maps"
 	"slices"
 	"strings"
 
@@ -72,7 +70,7 @@ func (h holding) mark(r *cloud.Resource, anchor string) {
 }
 
 // observedHeld are the parts of a balancer that are held.
-func (p *Provider) observedHeld(v *view, lb *armnetwork.LoadBalancer) []cloud.Resource {
+func (v *view) observedHeld(lb *armnetwork.LoadBalancer) []cloud.Resource {
 	var all []cloud.Resource
 	for name, text := range lb.Tags {
 		frontend, ok := strings.CutPrefix(name, tagPart)
@@ -80,7 +78,7 @@ func (p *Provider) observedHeld(v *view, lb *armnetwork.LoadBalancer) []cloud.Re
 		if !ok || !read {
 			continue
 		}
-		if r, there := p.frontendPart(v, lb, frontend, h.owner(), h.key, h.how != lent); there {
+		if r, there := v.frontendPart(lb, frontend, h.owner(), h.key, h.how != lent); there {
 			h.mark(&r, r.ID)
 			all = append(all, r)
 		}
@@ -90,13 +88,13 @@ func (p *Provider) observedHeld(v *view, lb *armnetwork.LoadBalancer) []cloud.Re
 
 // frontendPart is a frontend of somebody else's balancer as the part of an owner, with all rules that were made for the owner, or
 // else with those that send to the owner's pool; false: there is no such frontend.
-func (p *Provider) frontendPart(v *view, lb *armnetwork.LoadBalancer, frontend string, owner cloud.Owner, key string, whole bool) (cloud.Resource, bool) {
-	i := slices.IndexFunc(lb.Properties.FrontendIPConfigurations, func(f *armnetwork.FrontendIPConfiguration) bool { return value(f.Name) == frontend })
+func (v *view) frontendPart(lb *armnetwork.LoadBalancer, frontend string, owner cloud.Owner, key string, whole bool) (cloud.Resource, bool) {
+	i := slices.IndexFunc(lb.Properties.FrontendIPConfigurations, func(f *armnetwork.FrontendIPConfiguration) bool { return same(value(f.Name), frontend) })
 	if i < 0 || lb.Properties.FrontendIPConfigurations[i].Properties == nil {
 		return cloud.Resource{}, false
 	}
 	pool := heldPool(owner, key)
-	r := cloud.Resource{Kind: KindRules, Key: key, ID: p.config.frontendID(value(lb.Name), frontend), HasTargets: true,
+	r := cloud.Resource{Kind: KindRules, Key: key, ID: v.config.frontendID(value(lb.Name), frontend), HasTargets: true,
 		Targets: poolTargets(lb, pool), State: cloud.StateReady, Attributes: map[string]string{"provisioned": "true"}}
 	switch state := stateOf(lb.Properties.ProvisioningState); state {
 	case cloud.StateDeleting:
@@ -104,15 +102,16 @@ func (p *Provider) frontendPart(v *view, lb *armnetwork.LoadBalancer, frontend s
 	case cloud.StateFailed:
 		r.Attributes["provisioned"] = "false"
 	}
+	probes := probesOf(lb)
 	var ports []string
 	for _, rule := range lb.Properties.LoadBalancingRules {
-		own := lastOf(rule.Properties.BackendAddressPool) == pool
-		if lastOf(rule.Properties.FrontendIPConfiguration) != frontend || !own && (!whole || !isNamedFor(owner, rule)) {
+		own := refers(rule.Properties.BackendAddressPool, pool)
+		if !refers(rule.Properties.FrontendIPConfiguration, frontend) || !own && (!whole || !isNamedFor(owner, rule)) {
 			continue
 		}
 		port := heldKey(rule)
 		ports = append(ports, port)
-		r.Attributes[port] = observedRule(lb, port, rule)
+		r.Attributes[port] = observedRule(probes, port, rule)
 		if !own {
 			r.Attributes[port] += " elsewhere"
 		}
@@ -133,7 +132,7 @@ func (v *view) heldSource(r *cloud.Resource, f *armnetwork.FrontendIPConfigurati
 		return s
 	}
 	id := value(f.PublicIPAddress.ID)
-	ip := v.addresses[strings.ToLower(id)]
+	ip := v.addresses[folded(id)]
 	switch {
 	case ip == nil:
 		if parts := strings.Split(id, "/"); len(parts) == 9 {
@@ -143,7 +142,7 @@ func (v *view) heldSource(r *cloud.Resource, f *armnetwork.FrontendIPConfigurati
 	case whole && tag(ip.Tags, tagCluster) == "" && tag(ip.Tags, tagUpstream) == "":
 		// The other controller did not make it: the Service asked for one of somebody's.
 		r.Ingress = []cloud.Ingress{{IP: value(ip.Properties.IPAddress)}}
-		return source{address: value(ip.Properties.IPAddress)}
+		return source{address: canonical(value(ip.Properties.IPAddress))}
 	}
 	r.DependsOn = []cloud.Ref{{Kind: KindPublicIP, Key: r.Key, ID: value(ip.ID)}}
 	return source{}
@@ -154,7 +153,7 @@ func familyOf(v *view, f *armnetwork.FrontendIPConfiguration) string {
 	version := value(f.Properties.PrivateIPAddressVersion)
 	if f.Properties.PublicIPAddress != nil {
 		version = ""
-		if ip := v.addresses[strings.ToLower(value(f.Properties.PublicIPAddress.ID))]; ip != nil {
+		if ip := v.addresses[folded(value(f.Properties.PublicIPAddress.ID))]; ip != nil {
 			version = value(ip.Properties.PublicIPAddressVersion)
 		}
 	}
@@ -181,94 +180,6 @@ func heldKey(r *armnetwork.LoadBalancingRule) string {
 	return strings.ToLower(string(value(r.Properties.Protocol))) + "-" + itoa(value(r.Properties.FrontendPort))
 }
 
-// submitHeld asks for a part that is held, or is to be, to be as desired: marked, changed, or let go.
-func (p *Provider) submitHeld(ctx context.Context, v *view, owner cloud.Owner, observed, desired cloud.Resource) error {
-	at := p.config.locate(desired.ID)
-	w := p.writer(at.balancer)
-	key := changeKey(desired)
-	adopts := slices.Contains(desired.Owners, owner.ID()) && !slices.Contains(observed.Owners, owner.ID())
-	have := v.find(KindRules, desired.ID)
-	marked := have != nil && slices.Contains(have.Owners, owner.ID())
-	if !adopts && !marked && w.holds(key) {
-		cloud.Unsent(ctx)
-		return waiting(desired.Name()) // a mark that is still to be written is not to be replaced by what needs it
-	}
-	mine := slices.Contains(desired.Owners, owner.ID())
-	done := mine && has(have, owner, desired) && have.Adopted == desired.Adopted && have.Lent == desired.Lent ||
-		!mine && !marked
-	if done && !w.wants(key) {
-		cloud.Unsent(ctx)
-		return nil
-	}
-	content := mine && !maps.Equal(observed.Attributes, desired.Attributes)
-	pt := &part{} // what is marked or let go may have rules that no Service can ask for
-	if content {
-		var err error
-		if pt, err = partOf(owner, desired); err != nil {
-			return cloud.Errorf(cloud.UserError, "%w", err)
-		}
-	}
-	pt.hold(owner, desired, at)
-	return w.submit(ctx, &change[armnetwork.LoadBalancer]{key: key, owner: owner.ID(), want: desired, rules: len(pt.rules), marks: adopts,
-		apply: func(lb *armnetwork.LoadBalancer) (bool, error) {
-			before, there := parseHolding(tag(lb.Tags, tagPart+at.frontend))
-			switch own := there && before.owner().ID() == owner.ID(); {
-			case !mine && !own:
-				return false, nil
-			case !mine:
-				delete(lb.Tags, tagPart+at.frontend)
-				pt.letGo(lb)
-				return true, nil
-			case there && !own:
-				return false, cloud.Errorf(cloud.Conflict, "the frontend %s is another Service's meanwhile", desired.ID)
-			case !there && !adopts:
-				return false, cloud.Errorf(cloud.Conflict, "the frontend %s is not this Service's any more", desired.ID)
-			case !slices.ContainsFunc(lb.Properties.FrontendIPConfigurations, func(f *armnetwork.FrontendIPConfiguration) bool { return value(f.Name) == at.frontend }):
-				return false, cloud.Errorf(cloud.Conflict, "the frontend %s is gone", desired.ID)
-			case !there && len(lb.Tags) >= maxTags:
-				return false, cloud.Errorf(cloud.Quota, "balancer %s has %d tags, which is all that it can have, and each frontend that is adopted takes one: remove some", at.balancer, maxTags)
-			}
-			if content {
-				if err := pt.putHeld(p.config, lb); err != nil {
-					return false, err
-				}
-			}
-			if lb.Tags == nil {
-				lb.Tags = map[string]*string{}
-			}
-			lb.Tags[tagPart+at.frontend] = new(holdingOf(owner, desired).String())
-			return true, nil
-		}})
-}
-
-func (p *Provider) deleteHeld(ctx context.Context, v *view, owner cloud.Owner, observed cloud.Resource) error {
-	at := p.config.locate(observed.ID)
-	w := p.writer(at.balancer)
-	if have := v.find(KindRules, observed.ID); have == nil || !slices.Contains(have.Owners, owner.ID()) {
-		if w.wants(changeKey(observed)) && !w.withdraw(changeKey(observed)) {
-			return waiting(observed.Name())
-		}
-		cloud.Unsent(ctx)
-		return nil
-	}
-	pt := &part{}
-	pt.hold(owner, observed, at)
-	return w.submit(ctx, &change[armnetwork.LoadBalancer]{key: changeKey(observed), owner: owner.ID(), want: observed, gone: true,
-		apply: func(lb *armnetwork.LoadBalancer) (bool, error) {
-			h, there := parseHolding(tag(lb.Tags, tagPart+at.frontend))
-			if !there || h.owner().ID() != owner.ID() || h.how == lent {
-				return false, nil
-			}
-			delete(lb.Tags, tagPart+at.frontend)
-			pt.rules, pt.probes = nil, nil
-			if err := pt.putHeld(p.config, lb); err != nil {
-				return false, err
-			}
-			pt.dropFrontend(lb)
-			return true, nil
-		}})
-}
-
 // addressHolding is how a public address is held, and with which frontend; empty: it is not.
 func (c Config) addressHolding(ip *armnetwork.PublicIPAddress) (how, anchor string) {
 	how, where, _ := strings.Cut(tag(ip.Tags, tagAdopted), " ")
@@ -276,32 +187,4 @@ func (c Config) addressHolding(ip *armnetwork.PublicIPAddress) (how, anchor stri
 		anchor = c.frontendID(balancer, frontend)
 	}
 	return how, anchor
-}
-
-// holdAddress marks an address for a Service, or as nobody's of ours.
-func (p *Provider) holdAddress(ip *armnetwork.PublicIPAddress, owner cloud.Owner, observed, desired cloud.Resource) error {
-	for _, id := range ownersOf(ip.Tags) {
-		if id != owner.ID() {
-			return cloud.Errorf(cloud.Conflict, "the public address %s is another's meanwhile", value(ip.Name))
-		}
-	}
-	if len(desired.Owners) == 0 {
-		for _, name := range []string{tagCluster, tagKey, tagService, tagAdopted, tagTags, tagLabel, tagOwner + owner.ServiceUID} {
-			delete(ip.Tags, name)
-		}
-		return nil
-	}
-	if len(observed.Owners) > 0 && len(ownersOf(ip.Tags)) == 0 {
-		return cloud.Errorf(cloud.Conflict, "the public address %s is nobody's of ours any more", value(ip.Name))
-	}
-	ip.Tags[tagCluster], ip.Tags[tagKey] = new(owner.ClusterID), new(desired.Key)
-	ip.Tags[tagService], ip.Tags[tagOwner+owner.ServiceUID] = new(owner.Namespace+"/"+owner.Name), new(owner.ClusterID)
-	at := p.config.locate(desired.Adopted)
-	ip.Tags[tagAdopted] = new(holdingOf(owner, desired).how + " " + at.balancer + "/" + at.frontend)
-	return nil
-}
-
-// isHeld reports whether a resource is, was or is to be somebody else's, which an Update says.
-func isHeld(observed, desired cloud.Resource) bool {
-	return !desired.Shared && (observed.Adopted != desired.Adopted || observed.Lent != desired.Lent || len(observed.Owners) == 0 || len(desired.Owners) == 0)
 }

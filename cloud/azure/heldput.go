@@ -10,7 +10,8 @@ import (
 	"github.com/fairlead/fairlead/cloud"
 )
 
-// This file is how a part that is held is written into a balancer that somebody else made.
+// This file is how a part that is held is written into a balancer that somebody else made. Of that nothing goes by its looks: only
+// what carries the Service's UID and is of the part's own frontend, and the two pools.
 
 // held is where such a part is.
 type held struct {
@@ -21,9 +22,9 @@ type held struct {
 	targets    []cloud.Target // that the pool begins with, so that a rule that comes over sends to somebody
 }
 
-// hold makes pt a part that is held.
+// hold makes pt a part that is held. Its rules are named after the frontend, which has its name for as long as it lives.
 func (pt *part) hold(owner cloud.Owner, r cloud.Resource, at location) {
-	pt.name = partName(owner, r.Key, r.Attributes["frontend"])
+	pt.name = partName(owner, r.Key, folded(at.frontend))
 	pt.held = held{owner: owner, frontend: at.frontend, pool: heldPool(owner, r.Key), idle: idlePool(owner, r.Key), lent: r.Lent, targets: r.Targets}
 }
 
@@ -42,9 +43,9 @@ func (pt *part) putHeld(config Config, lb *armnetwork.LoadBalancer) error {
 	for _, r := range p.LoadBalancingRules {
 		key, own := heldKey(r), strings.HasPrefix(value(r.Name), pt.name+"-")
 		switch {
-		case lastOf(r.Properties.FrontendIPConfiguration) != pt.held.frontend:
+		case !refers(r.Properties.FrontendIPConfiguration, pt.held.frontend):
 			kept = append(kept, r)
-		case !pt.held.lent && lastOf(r.Properties.BackendAddressPool) != pt.held.pool && !isNamedFor(pt.held.owner, r):
+		case !pt.held.lent && !refers(r.Properties.BackendAddressPool, pt.held.pool) && !isNamedFor(pt.held.owner, r):
 			if wanted[key] {
 				return cloud.Errorf(cloud.Conflict, "rule %s of the same frontend has %s, and is not this Service's: ask for another port, or remove the rule",
 					value(r.Name), key)
@@ -52,10 +53,10 @@ func (pt *part) putHeld(config Config, lb *armnetwork.LoadBalancer) error {
 			kept = append(kept, r)
 		case wanted[key]:
 			names[key], loose[lastOf(r.Properties.Probe)] = value(r.Name), !pt.held.lent
-		case !pt.held.lent || own && lastOf(r.Properties.BackendAddressPool) == pt.held.pool:
+		case !pt.held.lent || own && refers(r.Properties.BackendAddressPool, pt.held.pool):
 			loose[lastOf(r.Properties.Probe)] = true
 		default:
-			if lastOf(r.Properties.BackendAddressPool) == pt.held.pool {
+			if refers(r.Properties.BackendAddressPool, pt.held.pool) {
 				idle = append(idle, r)
 			}
 			kept = append(kept, r)
@@ -73,7 +74,7 @@ func (pt *part) putHeld(config Config, lb *armnetwork.LoadBalancer) error {
 	for _, r := range kept {
 		used[lastOf(r.Properties.Probe)] = true
 	}
-	p.Probes = slices.DeleteFunc(p.Probes, func(b *armnetwork.Probe) bool { return isOf(value(b.Name), pt.name) && !used[value(b.Name)] })
+	p.Probes = slices.DeleteFunc(p.Probes, func(b *armnetwork.Probe) bool { return isOf(value(b.Name), pt.name) && !used[folded(value(b.Name))] })
 	if len(pt.rules) > 0 {
 		pt.addPool(config, p, pt.held.pool, pt.held.targets)
 	}
@@ -84,13 +85,13 @@ func (pt *part) putHeld(config Config, lb *armnetwork.LoadBalancer) error {
 		p.LoadBalancingRules = append(p.LoadBalancingRules, made)
 	}
 	dropProbes(p, loose)
-	prune(p)
+	pt.dropPools(p)
 	return nil
 }
 
 // addPool adds a pool where there is none of the name.
 func (pt *part) addPool(config Config, p *armnetwork.LoadBalancerPropertiesFormat, name string, targets []cloud.Target) {
-	if slices.ContainsFunc(p.BackendAddressPools, func(b *armnetwork.BackendAddressPool) bool { return value(b.Name) == name }) {
+	if slices.ContainsFunc(p.BackendAddressPools, func(b *armnetwork.BackendAddressPool) bool { return same(value(b.Name), name) }) {
 		return
 	}
 	p.BackendAddressPools = append(p.BackendAddressPools, config.pool(name, targets))
@@ -101,7 +102,7 @@ func dropProbes(p *armnetwork.LoadBalancerPropertiesFormat, loose map[string]boo
 	for _, r := range p.LoadBalancingRules {
 		delete(loose, lastOf(r.Properties.Probe))
 	}
-	p.Probes = slices.DeleteFunc(p.Probes, func(b *armnetwork.Probe) bool { return loose[value(b.Name)] })
+	p.Probes = slices.DeleteFunc(p.Probes, func(b *armnetwork.Probe) bool { return loose[folded(value(b.Name))] })
 }
 
 // letGo takes away the rules that the Service added to a frontend that was lent. The others stay, with no node to send to.
@@ -115,30 +116,22 @@ func (pt *part) letGo(lb *armnetwork.LoadBalancer) {
 		return own
 	})
 	dropProbes(lb.Properties, loose)
-	prune(lb.Properties)
+	pt.dropPools(lb.Properties)
+}
+
+// dropPools takes away the part's pools, unless a rule uses them.
+func (pt *part) dropPools(p *armnetwork.LoadBalancerPropertiesFormat) {
+	dropPool(p, pt.held.pool)
+	dropPool(p, pt.held.idle)
 }
 
 // dropFrontend takes the frontend away, unless something that no Service knows of uses it.
 func (pt *part) dropFrontend(lb *armnetwork.LoadBalancer) {
 	p := lb.Properties
-	for _, r := range p.LoadBalancingRules {
-		if lastOf(r.Properties.FrontendIPConfiguration) == pt.held.frontend {
-			return
-		}
-	}
-	for _, r := range p.OutboundRules {
-		for _, f := range r.Properties.FrontendIPConfigurations {
-			if lastOf(f) == pt.held.frontend {
-				return
-			}
-		}
-	}
-	for _, r := range p.InboundNatRules {
-		if lastOf(r.Properties.FrontendIPConfiguration) == pt.held.frontend {
-			return
-		}
+	if used, _ := users(p); used[folded(pt.held.frontend)] {
+		return
 	}
 	p.FrontendIPConfigurations = slices.DeleteFunc(p.FrontendIPConfigurations, func(f *armnetwork.FrontendIPConfiguration) bool {
-		return value(f.Name) == pt.held.frontend
+		return same(value(f.Name), pt.held.frontend)
 	})
 }

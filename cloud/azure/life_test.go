@@ -77,6 +77,12 @@ var lives = map[string]struct {
 	"Restricted": {"others of the network do not reach it", func() cloud.Spec {
 		return with(internal(service(1, 2)), map[string]string{"allowed-ip-ranges": "10.1.0.0/16"})
 	}, []string{`"access":"Deny"`, `"sourceAddressPrefix":"10.1.0.0/16"`}},
+	"Tags": {"each service tag has a rule of its own", func() cloud.Spec {
+		return with(service(1, 2), map[string]string{"allowed-service-tags": "AzureCloud,Storage", "allowed-ip-ranges": "192.0.2.0/24,198.51.100.0/24"})
+	}, []string{`"sourceAddressPrefix":"AzureCloud"`, `"sourceAddressPrefix":"Storage"`, `"sourceAddressPrefixes":["192.0.2.0/24","198.51.100.0/24"]`}},
+	"RestrictedNodePorts": {"others of the network do not reach node ports, but probes do", func() cloud.Spec {
+		return with(internal(service(1, 2)), map[string]string{"allowed-ip-ranges": "10.1.0.0/16", "disable-load-balancer-floating-ip": "true"})
+	}, []string{`"access":"Deny"`, `"destinationPortRange":"30080"`, `"sourceAddressPrefix":"AzureLoadBalancer"`}},
 	"Label": {"a name for the address", func() cloud.Spec {
 		return with(service(1, 2), map[string]string{"dns-label-name": "cart", "pip-tags": "team=shop"})
 	}, []string{"dns=cart", "team=shop"}},

@@ -6,22 +6,21 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
 
 	"github.com/fairlead/fairlead/cloud"
 )
 
-// observedLink is a private link service of ours.
-func (v *view) observedLink(link *armnetwork.PrivateLinkService, others []cloud.Resource) cloud.Resource {
+// observedLink is a private link service of ours, of the parts of balancers that are there already.
+func (v *view) observedLink(link *armnetwork.PrivateLinkService) cloud.Resource {
 	p := link.Properties
 	r := cloud.Resource{Kind: KindLinkService, Key: tag(link.Tags, tagKey), ID: value(link.ID), State: stateOf(p.ProvisioningState),
 		Owners: ownersOf(link.Tags), Attributes: map[string]string{"name": tag(link.Tags, tagLink), "subnet": "", "addresses": "",
 			"count": strconv.Itoa(len(p.IPConfigurations)), "fqdns": cloud.List(either(nil, p.Fqdns)), "visibility": "", "autoApproval": "",
 			"proxyProtocol": strconv.FormatBool(value(p.EnableProxyProtocol))}}
 	if len(p.IPConfigurations) > 0 && p.IPConfigurations[0].Properties.Subnet != nil {
-		r.Attributes["subnet"] = lastPart(value(p.IPConfigurations[0].Properties.Subnet.ID))
+		r.Attributes["subnet"] = folded(lastPart(value(p.IPConfigurations[0].Properties.Subnet.ID)))
 	}
 	var static []string
 	for _, ip := range p.IPConfigurations {
@@ -36,10 +35,10 @@ func (v *view) observedLink(link *armnetwork.PrivateLinkService, others []cloud.
 	if p.AutoApproval != nil {
 		r.Attributes["autoApproval"] = cloud.List(either(nil, p.AutoApproval.Subscriptions))
 	}
-	for _, f := range p.LoadBalancerFrontendIPConfigurations {
-		for i := range others {
-			rules := &others[i]
-			if rules.Kind == KindRules && strings.EqualFold(frontendOf(rules), value(f.ID)) {
+	for _, owner := range r.Owners {
+		for _, n := range v.index.byOwner[owner] {
+			rules := &v.index.all[n]
+			if rules.Kind == KindRules && slices.ContainsFunc(p.LoadBalancerFrontendIPConfigurations, func(f *armnetwork.FrontendIPConfiguration) bool { return same(frontendOf(rules), value(f.ID)) }) {
 				r.DependsOn = []cloud.Ref{{Kind: KindRules, Key: rules.Key, ID: rules.ID}}
 			}
 		}
@@ -49,10 +48,12 @@ func (v *view) observedLink(link *armnetwork.PrivateLinkService, others []cloud.
 
 // writeLink makes or changes a private link service, over the one that has the ETag.
 func (p *Provider) writeLink(ctx context.Context, v *view, owner cloud.Owner, desired cloud.Resource, match string) (*armnetwork.PrivateLinkService, error) {
-	i := slices.IndexFunc(v.resources, func(r cloud.Resource) bool {
-		return r.Kind == KindRules && len(desired.DependsOn) > 0 && r.ID == desired.DependsOn[0].ID
-	})
-	if i < 0 {
+	var rules *cloud.Resource
+	if len(desired.DependsOn) > 0 {
+		rules = v.find(KindRules, desired.DependsOn[0].ID)
+	}
+	if rules == nil || p.writer(p.config.locate(rules.ID).balancer).wants(changeKey(*rules)) {
+		// Should this be refused, nobody would come again to write what is gathered.
 		return nil, waiting(desired.Name())
 	}
 	link := &armnetwork.PrivateLinkService{Name: new(linkName(owner, desired)), Location: new(p.config.Location),
@@ -61,7 +62,7 @@ func (p *Provider) writeLink(ctx context.Context, v *view, owner cloud.Owner, de
 		Properties: &armnetwork.PrivateLinkServiceProperties{EnableProxyProtocol: new(desired.Attributes["proxyProtocol"] == "true"),
 			Fqdns: pointers(cloud.SplitList(desired.Attributes["fqdns"])),
 			LoadBalancerFrontendIPConfigurations: []*armnetwork.FrontendIPConfiguration{
-				{ID: new(frontendOf(&v.resources[i]))}}}}
+				{ID: new(frontendOf(rules))}}}}
 	if list := cloud.SplitList(desired.Attributes["visibility"]); len(list) > 0 {
 		link.Properties.Visibility = &armnetwork.PrivateLinkServicePropertiesVisibility{Subscriptions: pointers(list)}
 	}
@@ -88,7 +89,7 @@ func (p *Provider) writeLink(ctx context.Context, v *view, owner cloud.Owner, de
 		p.forget()
 		return nil, err
 	}
-	p.note(func(v *view) { v.links[value(after.Name)] = after })
+	p.note(func(v *view) { v.links[folded(value(after.Name))] = after })
 	return after, nil
 }
 
@@ -98,11 +99,11 @@ func linkName(owner cloud.Owner, r cloud.Resource) string {
 
 // createLink makes one. Of one of its name that is there the owner is verified.
 func (p *Provider) createLink(ctx context.Context, v *view, owner cloud.Owner, desired cloud.Resource) (cloud.Resource, error) {
-	if have := v.links[linkName(owner, desired)]; have != nil {
+	if have := v.links[folded(linkName(owner, desired))]; have != nil {
 		if tag(have.Tags, tagOwner+owner.ServiceUID) != owner.ClusterID {
 			return cloud.Resource{}, cloud.Errorf(cloud.Conflict, "the private link service %s is not this Service's", value(have.Name))
 		}
-		return v.observedLink(have, v.resources), nil
+		return v.observedLink(have), nil
 	}
 	made, err := p.writeLink(ctx, v, owner, desired, absent)
 	if hasStatus(err, http.StatusPreconditionFailed) {
@@ -111,11 +112,11 @@ func (p *Provider) createLink(ctx context.Context, v *view, owner cloud.Owner, d
 	if err != nil {
 		return cloud.Resource{}, err
 	}
-	return v.observedLink(made, v.resources), nil
+	return v.observedLink(made), nil
 }
 
 func (p *Provider) updateLink(ctx context.Context, v *view, owner cloud.Owner, observed, desired cloud.Resource) error {
-	have := v.links[lastPart(observed.ID)]
+	have := v.links[folded(lastPart(observed.ID))]
 	if have == nil || tag(have.Tags, tagOwner+owner.ServiceUID) != owner.ClusterID {
 		return cloud.Errorf(cloud.NotFound, "the private link service %s is gone", lastPart(observed.ID))
 	}
@@ -125,7 +126,7 @@ func (p *Provider) updateLink(ctx context.Context, v *view, owner cloud.Owner, o
 
 func (p *Provider) deleteLink(ctx context.Context, v *view, owner cloud.Owner, observed cloud.Resource) error {
 	name := lastPart(observed.ID)
-	have := v.links[name]
+	have := v.links[folded(name)]
 	if have == nil {
 		return nil
 	}
@@ -136,7 +137,7 @@ func (p *Provider) deleteLink(ctx context.Context, v *view, owner cloud.Owner, o
 		p.forget()
 		return err
 	}
-	p.note(func(v *view) { delete(v.links, name) })
+	p.note(func(v *view) { delete(v.links, folded(name)) })
 	p.forget()
 	return nil
 }

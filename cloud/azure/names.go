@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"strconv"
 	"strings"
@@ -42,10 +43,27 @@ var (
 	tagsPattern   = regexp.MustCompile(`^[A-Z][.A-Za-z0-9]*$`) // service tags
 )
 
+// maxTagValue is the most characters of the value of a tag.
+const maxTagValue = 256
+
 // maxName is the most characters of a name of what a network has.
 const maxName = 80
 
 func itoa(n int32) string { return strconv.Itoa(int(n)) }
+
+// Ids and names are of one thing in Azure whatever the case of their letters, and come back in other cases than they were written
+// in. So they are compared by same, and maps have them folded.
+func same(a, b string) bool { return strings.EqualFold(a, b) }
+
+func folded(id string) string { return strings.ToLower(id) }
+
+// canonical is the one way to write an address. What is none stays as it is.
+func canonical(address string) string {
+	if parsed, err := netip.ParseAddr(address); err == nil {
+		return parsed.String()
+	}
+	return address
+}
 
 // hash of texts, in n hexadecimal digits.
 func hash(n int, texts ...string) string {
@@ -70,12 +88,12 @@ func balancerName(clusterID string, internal bool, n int) string {
 //	pool          fl-FAMILY
 //	rule, probe   fl-UID-FAMILY-HASH-PROTOCOL-PORT, where the hash is of the frontend's name
 //
-// and those of a security group, which may be several clusters', fl-HASH-UID-FAMILY-WHAT, where the hash is of the cluster's id.
+// and those of a security group, which may be several clusters', fl-HASH-UID-FAMILY-WHAT, where the hash is of the cluster's id, with a
+// number from 2 on behind where one thing takes several rules.
 var (
 	frontendPattern = regexp.MustCompile(`^fl-.+-(ipv4|ipv6)-([onai])[0-9a-f]{6}$`)
 	rulePattern     = regexp.MustCompile(`^(fl-(.+)-(ipv4|ipv6)-[0-9a-f]{6})-((?:tcp|udp|all)-[0-9]+)$`)
-	poolPattern     = regexp.MustCompile(`^fl-(.+-)?(ipv4|ipv6)(-idle)?$`)
-	securityPattern = regexp.MustCompile(`^(fl-[0-9a-f]{6}-(.+)-(ipv4|ipv6))-(tcp|udp|all|deny)$`)
+	securityPattern = regexp.MustCompile(`^(fl-[0-9a-f]{6}-(.+)-(ipv4|ipv6))-(tcp|udp|all|deny)(?:-[0-9]+)?$`)
 )
 
 // frontendName also says, by a letter, what the frontend is made of, since that cannot be told of one by itself.
@@ -114,12 +132,13 @@ type location struct{ balancer, part, frontend string }
 
 // locate reads the id of a part.
 func (c Config) locate(id string) location {
-	rest, ok := strings.CutPrefix(id, c.balancerID(""))
-	if !ok {
+	start := c.balancerID("")
+	if len(id) < len(start) || !same(id[:len(start)], start) {
 		return location{}
 	}
-	if balancer, frontend, ok := strings.Cut(rest, frontendPath); ok {
-		return location{balancer: balancer, frontend: frontend}
+	rest := id[len(start):]
+	if i := strings.Index(folded(rest), folded(frontendPath)); i >= 0 {
+		return location{balancer: rest[:i], frontend: rest[i+len(frontendPath):]}
 	}
 	if balancer, part, ok := strings.Cut(rest, "#"); ok {
 		return location{balancer: balancer, part: part}
@@ -164,13 +183,13 @@ func (s source) mode() rune {
 func (s source) String() string {
 	text := "public"
 	if s.internal {
-		text = "internal subnet=" + s.subnet
+		text = "internal subnet=" + folded(s.subnet)
 	}
 	if s.address != "" {
 		text += " address=" + s.address
 	}
 	if s.named != "" {
-		text += " name=" + strings.ToLower(s.named)
+		text += " name=" + folded(s.named)
 	}
 	return text
 }

@@ -2,7 +2,6 @@ package azure
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -27,7 +26,7 @@ type Provider struct {
 
 	mu        sync.Mutex
 	memory    memory
-	balancers map[string]*writer[armnetwork.LoadBalancer] // by name
+	balancers map[string]*writer[armnetwork.LoadBalancer] // by folded name
 	group     *writer[armnetwork.SecurityGroup]
 }
 
@@ -35,7 +34,7 @@ var _ cloud.Provider = (*Provider)(nil)
 
 // New makes a provider for a network.
 func New(config Config, network network) *Provider {
-	p := &Provider{config: config, network: network, memory: memory{reading: make(chan struct{}, 1)},
+	p := &Provider{config: config, network: network, memory: memory{looking: make(chan struct{}, 1)},
 		balancers: map[string]*writer[armnetwork.LoadBalancer]{}}
 	p.group = newWriter(p.groupDocument())
 	return p
@@ -68,13 +67,17 @@ func (p *Provider) Observe(ctx context.Context, owner cloud.Owner) ([]cloud.Reso
 	if err != nil {
 		return nil, err
 	}
-	id, group := owner.ID(), owner.GroupID()
-	var observed []cloud.Resource
-	for _, r := range v.resources {
-		if slices.Contains(r.Owners, id) || group != "" && r.Shared && r.Attributes["group"] == group {
-			observed = append(observed, r)
-		}
+	id := owner.ID()
+	of := v.resources()
+	there := of.byOwner[id]
+	if group := owner.GroupID(); group != "" {
+		there = slices.Concat(there, of.byGroup[group])
 	}
+	var observed []cloud.Resource
+	for _, n := range slices.Compact(slices.Sorted(slices.Values(there))) {
+		observed = append(observed, of.all[n])
+	}
+	cloud.SortResources(observed)
 	return p.overlay(observed, func(other cloud.OwnerID) bool { return other == id }, true), nil
 }
 
@@ -86,11 +89,12 @@ func (p *Provider) List(ctx context.Context, clusterID string) ([]cloud.Resource
 	}
 	of := func(id cloud.OwnerID) bool { return strings.HasPrefix(string(id), clusterID+"/") }
 	var listed []cloud.Resource
-	for _, r := range v.resources {
+	for _, r := range v.resources().all {
 		if slices.ContainsFunc(r.Owners, of) || len(r.Owners) == 0 && strings.HasPrefix(r.Attributes["group"], clusterID+"/") {
 			listed = append(listed, r)
 		}
 	}
+	cloud.SortResources(listed)
 	return p.overlay(listed, of, false), nil
 }
 
@@ -114,10 +118,10 @@ func (p *Provider) writers() []*writer[armnetwork.LoadBalancer] {
 func (p *Provider) writer(balancer string) *writer[armnetwork.LoadBalancer] {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	w := p.balancers[balancer]
+	w := p.balancers[folded(balancer)]
 	if w == nil {
 		w = newWriter(p.balancerDocument(balancer))
-		p.balancers[balancer] = w
+		p.balancers[folded(balancer)] = w
 	}
 	return w
 }
@@ -213,15 +217,6 @@ func (p *Provider) noGroup() error {
 		p.config.SecurityGroupName, p.config.SecurityGroupResourceGroup)
 }
 
-// find returns what is observed with the id; nil: nothing is.
-func (v *view) find(kind, id string) *cloud.Resource {
-	i := slices.IndexFunc(v.resources, func(r cloud.Resource) bool { return r.Kind == kind && r.ID == id })
-	if i < 0 {
-		return nil
-	}
-	return &v.resources[i]
-}
-
 // has reports whether a resource is the owner's, and as it is to be.
 func has(have *cloud.Resource, owner cloud.Owner, want cloud.Resource) bool {
 	if have == nil || !slices.Contains(have.Owners, owner.ID()) {
@@ -233,11 +228,11 @@ func has(have *cloud.Resource, owner cloud.Owner, want cloud.Resource) bool {
 		}
 	}
 	for _, dep := range want.DependsOn {
-		if !slices.ContainsFunc(have.DependsOn, func(d cloud.Ref) bool { return d.Kind == dep.Kind && d.ID == dep.ID }) {
+		if !slices.ContainsFunc(have.DependsOn, func(d cloud.Ref) bool { return d.Kind == dep.Kind && same(d.ID, dep.ID) }) {
 			return false
 		}
 	}
 	return len(have.DependsOn) == len(want.DependsOn)
 }
 
-func changeKey(r cloud.Resource) string { return fmt.Sprintf("%s %s", r.Kind, r.ID) }
+func changeKey(r cloud.Resource) string { return r.Kind + " " + folded(r.ID) }

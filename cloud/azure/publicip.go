@@ -13,17 +13,18 @@ import (
 )
 
 // observedAddress is a public address of ours.
-func (p *Provider) observedAddress(ip *armnetwork.PublicIPAddress) cloud.Resource {
+func (c Config) observedAddress(ip *armnetwork.PublicIPAddress) cloud.Resource {
 	r := cloud.Resource{Kind: KindPublicIP, Key: tag(ip.Tags, tagKey), ID: value(ip.ID), State: stateOf(ip.Properties.ProvisioningState),
 		Owners: ownersOf(ip.Tags), Shared: tag(ip.Tags, tagGroup) != "",
 		Attributes: map[string]string{"family": string(value(ip.Properties.PublicIPAddressVersion)), "prefix": "",
 			"group": tag(ip.Tags, tagGroup), "dns": "", "tags": ""}}
 	if ip.Properties.PublicIPPrefix != nil {
-		r.Attributes["prefix"] = strings.ToLower(value(ip.Properties.PublicIPPrefix.ID))
+		r.Attributes["prefix"] = folded(value(ip.Properties.PublicIPPrefix.ID))
 	}
 	if ip.Properties.DNSSettings != nil {
 		r.Attributes["dns"] = value(ip.Properties.DNSSettings.DomainNameLabel)
 	}
+	how, anchor := c.addressHolding(ip)
 	asked := map[string]string{}
 	for _, name := range cloud.SplitList(tag(ip.Tags, tagTags)) {
 		if text, ok := ip.Tags[name]; ok {
@@ -31,9 +32,9 @@ func (p *Provider) observedAddress(ip *armnetwork.PublicIPAddress) cloud.Resourc
 		}
 	}
 	r.Attributes["tags"] = pairs(asked)
-	switch how, anchor := p.config.addressHolding(ip); how {
+	switch how {
 	case lent:
-		r.Lent, r.Adopted = true, anchor
+		r.Lent, r.Adopted, r.Attributes["tags"] = true, anchor, tag(ip.Tags, tagTags)
 		if tag(ip.Tags, tagLabel) == "" {
 			r.Attributes["dns"] = "" // it is somebody else's
 		}
@@ -66,12 +67,14 @@ func (p *Provider) createAddress(ctx context.Context, owner cloud.Owner, desired
 	if group := owner.GroupID(); desired.Shared {
 		ip.Tags[tagGroup] = new(group)
 	}
-	p.settle(ip, desired)
+	if err := p.settle(ip, desired); err != nil {
+		return cloud.Resource{}, err
+	}
 	ip.Tags[tagOwner+owner.ServiceUID] = new(owner.ClusterID)
 	made, err := p.network.PutPublicIP(ctx, ip, absent)
 	if err == nil {
 		p.noteAddress(made)
-		return p.observedAddress(made), nil
+		return p.config.observedAddress(made), nil
 	}
 	if !hasStatus(err, http.StatusPreconditionFailed) {
 		return cloud.Resource{}, err
@@ -86,19 +89,20 @@ func (p *Provider) createAddress(ctx context.Context, owner cloud.Owner, desired
 	p.noteAddress(have)
 	switch {
 	case tag(have.Tags, tagOwner+owner.ServiceUID) == owner.ClusterID:
-		return p.observedAddress(have), nil
+		return p.config.observedAddress(have), nil
 	case desired.Shared && tag(have.Tags, tagGroup) == owner.GroupID():
 		err := p.writeAddress(ctx, have, func(ip *armnetwork.PublicIPAddress) error {
 			ip.Tags[tagOwner+owner.ServiceUID] = new(owner.ClusterID)
 			return nil
 		})
-		return p.observedAddress(have), err
+		return p.config.observedAddress(have), err
 	}
 	return cloud.Resource{}, cloud.Errorf(cloud.Conflict, "the public address %s is not this Service's", name)
 }
 
-// settle writes what can change in place.
-func (p *Provider) settle(ip *armnetwork.PublicIPAddress, desired cloud.Resource) {
+// settle writes what can change in place. Of an address that was lent, tags are its owner's: what a Service asks for is noted, so that
+// it is not asked for again, and not done.
+func (p *Provider) settle(ip *armnetwork.PublicIPAddress, desired cloud.Resource) error {
 	how, _ := p.config.addressHolding(ip)
 	switch label := desired.Attributes["dns"]; {
 	case label != "":
@@ -109,6 +113,16 @@ func (p *Provider) settle(ip *armnetwork.PublicIPAddress, desired cloud.Resource
 	case how != lent || tag(ip.Tags, tagLabel) != "":
 		ip.Properties.DNSSettings = nil
 		delete(ip.Tags, tagLabel)
+	}
+	if how == lent {
+		if len(desired.Attributes["tags"]) > maxTagValue {
+			return cloud.Errorf(cloud.UserError, "annotation %spip-tags: the public address %s was adopted, and its tags are its owner's: remove the annotation",
+				prefix, value(ip.Name))
+		}
+		if ip.Tags[tagTags] = new(desired.Attributes["tags"]); desired.Attributes["tags"] == "" {
+			delete(ip.Tags, tagTags)
+		}
+		return nil
 	}
 	for _, name := range cloud.SplitList(tag(ip.Tags, tagTags)) {
 		delete(ip.Tags, name)
@@ -123,6 +137,7 @@ func (p *Provider) settle(ip *armnetwork.PublicIPAddress, desired cloud.Resource
 	if len(names) > 0 {
 		ip.Tags[tagTags] = new(cloud.List(names))
 	}
+	return nil
 }
 
 func (p *Provider) updateAddress(ctx context.Context, owner cloud.Owner, observed, desired cloud.Resource) error {
@@ -134,8 +149,8 @@ func (p *Provider) updateAddress(ctx context.Context, owner cloud.Owner, observe
 		if isHeld(observed, desired) {
 			return p.holdAddress(ip, owner, observed, desired)
 		}
-		if len(ownersOf(ip.Tags)) == 0 && tag(ip.Tags, tagGroup) == "" {
-			return cloud.Errorf(cloud.Conflict, "the public address %s is nobody's of ours any more", value(ip.Name))
+		if !slices.Contains(ownersOf(ip.Tags), owner.ID()) && (owner.GroupID() == "" || tag(ip.Tags, tagGroup) != owner.GroupID()) {
+			return cloud.Errorf(cloud.Conflict, "the public address %s is not this Service's any more", value(ip.Name))
 		}
 		for name := range ip.Tags {
 			if uid, ok := strings.CutPrefix(name, tagOwner); ok {
@@ -151,10 +166,10 @@ func (p *Provider) updateAddress(ctx context.Context, owner cloud.Owner, observe
 				ip.Tags[tagOwner+uid] = new(clusterID)
 			}
 		}
-		if !maps.Equal(observed.Attributes, desired.Attributes) {
-			p.settle(ip, desired)
+		if maps.Equal(observed.Attributes, desired.Attributes) {
+			return nil
 		}
-		return nil
+		return p.settle(ip, desired)
 	})
 }
 
@@ -186,7 +201,7 @@ func (p *Provider) writeAddress(ctx context.Context, have *armnetwork.PublicIPAd
 }
 
 func (p *Provider) noteAddress(ip *armnetwork.PublicIPAddress) {
-	p.note(func(v *view) { v.addresses[strings.ToLower(value(ip.ID))] = ip })
+	p.note(func(v *view) { v.addresses[folded(value(ip.ID))] = ip })
 }
 
 // deleteAddress deletes what still carries the owner's mark, or nobody's but the group's, and no other's. The ETag says that
@@ -195,7 +210,7 @@ func (p *Provider) deleteAddress(ctx context.Context, owner cloud.Owner, observe
 	name := lastPart(observed.ID)
 	have, err := p.network.PublicIP(ctx, p.config.ResourceGroup, name)
 	if hasStatus(err, http.StatusNotFound) {
-		p.note(func(v *view) { delete(v.addresses, strings.ToLower(observed.ID)) })
+		p.note(func(v *view) { delete(v.addresses, folded(observed.ID)) })
 		return nil
 	}
 	if err != nil {
@@ -207,14 +222,21 @@ func (p *Provider) deleteAddress(ctx context.Context, owner cloud.Owner, observe
 		p.noteAddress(have)
 		return cloud.Errorf(cloud.Conflict, "the public address %s is another's by now", name)
 	}
-	if err := p.network.DeletePublicIP(ctx, name, value(have.Etag)); err != nil {
+	gone, err := p.network.DeletePublicIP(ctx, name, value(have.Etag))
+	if err != nil {
 		p.forget()
 		if hasStatus(err, http.StatusPreconditionFailed) {
 			return cloud.Errorf(cloud.Pending, "the public address %s was changed meanwhile, or goes already", name)
 		}
 		return err
 	}
-	p.note(func(v *view) { delete(v.addresses, strings.ToLower(observed.ID)) })
-	p.forget()
+	p.note(func(v *view) {
+		if delete(v.addresses, folded(observed.ID)); !gone {
+			left, properties := *have, *have.Properties
+			properties.ProvisioningState = new(armnetwork.ProvisioningStateDeleting)
+			left.Properties = &properties
+			v.addresses[folded(observed.ID)] = &left // until it is seen to be gone
+		}
+	})
 	return nil
 }

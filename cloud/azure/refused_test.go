@@ -1,7 +1,9 @@
 package azure_test
 
 import (
+	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,36 +44,49 @@ func told(t *testing.T, p cloud.Provider, specs []cloud.Spec) map[int]error {
 	return nil
 }
 
-// TestRefusedTogether: of a write for many Services that Azure refuses because of one of them, only that one is told.
+// TestRefusedTogether: of a write for many Services that Azure refuses because of one of them, only that one is told: one that asks
+// for what is not there, or for something in a place where the manager has no rights.
 func TestRefusedTogether(t *testing.T) {
-	for _, slow := range []time.Duration{0, 2 * time.Second} {
-		synctest.Test(t, func(t *testing.T) {
-			c := network(t, azuretest.Options{Slow: slow})
-			p := provider(t, c)
-			writes := 0
-			c.SetHook(func(call azuretest.Call) error {
-				if !call.After && call.Method == http.MethodPut && call.Type == "loadBalancers" {
-					writes++
+	const bad = 4
+	for name, tc := range map[string]struct {
+		asks  map[string]string
+		class cloud.Class
+	}{
+		"Subnet": {map[string]string{"load-balancer-internal": "true", "load-balancer-internal-subnet": "nowhere"}, cloud.Conflict},
+		"Group":  {map[string]string{"pip-name": "theirs", "load-balancer-resource-group": "theirs"}, cloud.Retry},
+	} {
+		for _, slow := range []time.Duration{0, 2 * time.Second} {
+			synctest.Test(t, func(t *testing.T) {
+				c := network(t, azuretest.Options{Slow: slow})
+				p := provider(t, c)
+				writes := 0
+				c.SetHook(func(call azuretest.Call) error {
+					if !call.After && call.Method == http.MethodPut && call.Type == "loadBalancers" {
+						writes++
+					}
+					return nil
+				})
+				var specs []cloud.Spec
+				for n := range 9 {
+					spec := service(n, 2)
+					if tc.asks["load-balancer-internal"] != "" {
+						spec = internal(spec)
+					}
+					specs = append(specs, spec)
 				}
-				return nil
+				specs[bad] = with(specs[bad], tc.asks)
+				said := told(t, p, specs)
+				if said[bad] == nil || p.Classify(said[bad]).Class != tc.class || len(said) != 1 {
+					t.Errorf("%s, each call taking %v: Services are told %v, want that number %d is, of class %s", name, slow, said, bad, tc.class)
+				}
+				if _, rules := c.Count("loadBalancers"); rules != len(specs)-1 {
+					t.Errorf("%s, each call taking %v: there are %d rules, want %d", name, slow, rules, len(specs)-1)
+				}
+				if writes > 12 {
+					t.Errorf("%s, each call taking %v: it took %d writes", name, slow, writes)
+				}
 			})
-			const bad = 4
-			var specs []cloud.Spec
-			for n := range 9 {
-				specs = append(specs, internal(service(n, 2)))
-			}
-			specs[bad].Annotations["service.beta.kubernetes.io/azure-load-balancer-internal-subnet"] = "nowhere"
-			said := told(t, p, specs)
-			if !cloud.IsClass(said[bad], cloud.Conflict) || len(said) != 1 {
-				t.Errorf("each call taking %v, Services are told %v, want that number %d is, of class Conflict", slow, said, bad)
-			}
-			if _, rules := c.Count("loadBalancers"); rules != len(specs)-1 {
-				t.Errorf("each call taking %v, there are %d rules, want %d", slow, rules, len(specs)-1)
-			}
-			if writes > 20 {
-				t.Errorf("each call taking %v, it took %d writes", slow, writes)
-			}
-		})
+		}
 	}
 }
 
@@ -94,6 +109,27 @@ func TestAddressBeingChanged(t *testing.T) {
 		said := told(t, p, []cloud.Spec{with(service(1, 2), map[string]string{"pip-name": "own"})})
 		if len(said) > 0 || writes < 2 {
 			t.Errorf("after %d writes it is told %v, want nothing after some that were refused", writes, said)
+		}
+	})
+}
+
+// TestLinkRefused: Azure has no private link services for balancers with pools of addresses. A Service that asks for one is told, and
+// what else it asks for goes on.
+func TestLinkRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := network(t, azuretest.Options{})
+		p := provider(t, c)
+		spec := with(internal(service(1, 2)), map[string]string{"pls-create": "true", "load-balancer-internal": "true"})
+		for n := range 2 {
+			c.Inject(azuretest.Fault{Method: http.MethodPut, Kind: "privateLinkServices", Err: &azuretest.Refusal{Status: http.StatusBadRequest,
+				Code: "PrivateLinkServiceIsNotSupportedForIPBasedLoadBalancer", Message: "it has backend addresses"}})
+			spec.Ports[0].Port = int32(80 + n)
+			if _, err := converge(t, p, spec, false); p.Classify(err).Class != cloud.UserError || !strings.Contains(err.Error(), "PrivateLinkServiceIsNotSupported") {
+				t.Errorf("it is told %v", err)
+			}
+			if all := strings.Join(c.Snapshot(), "\n"); !strings.Contains(all, fmt.Sprintf(`"frontendPort":%d`, 80+n)) {
+				t.Errorf("port %d is not served:\n%s", 80+n, all)
+			}
 		}
 	})
 }

@@ -131,7 +131,7 @@ func (pt *part) put(config Config, lb *armnetwork.LoadBalancer) {
 	dropRules(p, pt.name)
 	id := config.balancerID(*lb.Name)
 	frontend := pt.wantedFrontend(config)
-	i := slices.IndexFunc(p.FrontendIPConfigurations, func(f *armnetwork.FrontendIPConfiguration) bool { return value(f.Name) == pt.frontend })
+	i := slices.IndexFunc(p.FrontendIPConfigurations, func(f *armnetwork.FrontendIPConfiguration) bool { return same(value(f.Name), pt.frontend) })
 	switch {
 	case i < 0:
 		p.FrontendIPConfigurations = append(p.FrontendIPConfigurations, frontend)
@@ -206,16 +206,16 @@ func sameFrontend(have, want *armnetwork.FrontendIPConfiguration) bool {
 		if ip == nil {
 			return ""
 		}
-		return strings.ToLower(value(ip.ID))
+		return folded(value(ip.ID))
 	}
 	subnet := func(s *armnetwork.Subnet) string {
 		if s == nil {
 			return ""
 		}
-		return strings.ToLower(value(s.ID))
+		return folded(value(s.ID))
 	}
 	return h != nil && id(h.PublicIPAddress) == id(w.PublicIPAddress) && subnet(h.Subnet) == subnet(w.Subnet) &&
-		(w.PrivateIPAddress == nil || value(h.PrivateIPAddress) == *w.PrivateIPAddress)
+		(w.PrivateIPAddress == nil || canonical(value(h.PrivateIPAddress)) == *w.PrivateIPAddress)
 }
 
 // drop takes a part out of a balancer, and reports whether there was anything of it.
@@ -234,34 +234,58 @@ func dropRules(p *armnetwork.LoadBalancerPropertiesFormat, name string) bool {
 	return len(p.LoadBalancingRules)+len(p.Probes) != before
 }
 
-// prune takes away frontends and pools of ours that no rule uses any more.
+// prune takes away frontends and pools of ours, in a balancer of ours, that no rule uses any more.
 func prune(p *armnetwork.LoadBalancerPropertiesFormat) {
-	used, pools := map[string]bool{}, map[string]bool{}
+	used, _ := users(p)
+	p.FrontendIPConfigurations = slices.DeleteFunc(p.FrontendIPConfigurations, func(f *armnetwork.FrontendIPConfiguration) bool {
+		return frontendPattern.MatchString(value(f.Name)) && !used[folded(value(f.Name))]
+	})
+	for _, family := range families {
+		dropPool(p, poolName(familyKey(family)))
+	}
+}
+
+// dropPool takes away the pool of that name, unless something uses it.
+func dropPool(p *armnetwork.LoadBalancerPropertiesFormat, name string) {
+	_, used := users(p)
+	p.BackendAddressPools = slices.DeleteFunc(p.BackendAddressPools, func(b *armnetwork.BackendAddressPool) bool {
+		return same(value(b.Name), name) && !used[folded(name)]
+	})
+}
+
+// users are the frontends and pools, by folded names, that rules of whatever kind use, whoever's they are.
+func users(p *armnetwork.LoadBalancerPropertiesFormat) (frontends, pools map[string]bool) {
+	frontends, pools = map[string]bool{}, map[string]bool{}
 	for _, r := range p.LoadBalancingRules {
-		used[lastOf(r.Properties.FrontendIPConfiguration)] = true
+		frontends[lastOf(r.Properties.FrontendIPConfiguration)] = true
 		pools[lastOf(r.Properties.BackendAddressPool)] = true
 	}
 	for _, r := range p.OutboundRules {
 		pools[lastOf(r.Properties.BackendAddressPool)] = true
 		for _, f := range r.Properties.FrontendIPConfigurations {
-			used[lastOf(f)] = true
+			frontends[lastOf(f)] = true
 		}
 	}
-	p.FrontendIPConfigurations = slices.DeleteFunc(p.FrontendIPConfigurations, func(f *armnetwork.FrontendIPConfiguration) bool {
-		return frontendPattern.MatchString(value(f.Name)) && !used[value(f.Name)]
-	})
-	p.BackendAddressPools = slices.DeleteFunc(p.BackendAddressPools, func(b *armnetwork.BackendAddressPool) bool {
-		return poolPattern.MatchString(value(b.Name)) && !pools[value(b.Name)]
-	})
+	for _, r := range p.InboundNatRules {
+		frontends[lastOf(r.Properties.FrontendIPConfiguration)] = true
+		pools[lastOf(r.Properties.BackendAddressPool)] = true
+	}
+	for _, r := range p.InboundNatPools {
+		frontends[lastOf(r.Properties.FrontendIPConfiguration)] = true
+	}
+	return frontends, pools
 }
 
-// lastOf is the name at the end of a reference.
+// lastOf is the name at the end of a reference, folded.
 func lastOf(ref *armnetwork.SubResource) string {
 	if ref == nil {
 		return ""
 	}
-	return lastPart(value(ref.ID))
+	return folded(lastPart(value(ref.ID)))
 }
+
+// refers reports whether a reference is to what has the name.
+func refers(ref *armnetwork.SubResource, name string) bool { return lastOf(ref) == folded(name) }
 
 func lastPart(id string) string { return id[strings.LastIndex(id, "/")+1:] }
 

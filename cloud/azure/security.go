@@ -2,8 +2,10 @@ package azure
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
@@ -37,11 +39,12 @@ func securityID(group *armnetwork.SecurityGroup, part string) string {
 }
 
 // observedSecurity are the Services' parts of the security group.
-func (v *view) observedSecurity(others []cloud.Resource) []cloud.Resource {
+func (v *view) observedSecurity() []cloud.Resource {
 	if v.group == nil || v.group.Properties == nil {
 		return nil
 	}
 	byID := map[string]*cloud.Resource{}
+	sources := map[string]map[string][]string{} // of each part, by what they are allowed
 	var order []string
 	for _, rule := range v.group.Properties.SecurityRules {
 		m := securityPattern.FindStringSubmatch(value(rule.Name))
@@ -58,10 +61,12 @@ func (v *view) observedSecurity(others []cloud.Resource) []cloud.Resource {
 			if stateOf(v.group.Properties.ProvisioningState) == cloud.StateFailed {
 				r.Attributes["provisioned"] = "false" // it is written anew
 			}
-			byID[id] = r
+			byID[id], sources[id] = r, map[string][]string{}
 			order = append(order, id)
 		}
-		observeSecurityRule(r, rule, m[4])
+		if observeSecurityRule(r, rule, m[4]); m[4] != "deny" {
+			sources[id][m[4]] = append(sources[id][m[4]], either(rule.Properties.SourceAddressPrefix, rule.Properties.SourceAddressPrefixes)...)
+		}
 	}
 	for part := range deniedFirst(v.group) {
 		if r := byID[securityID(v.group, part)]; r != nil {
@@ -71,7 +76,10 @@ func (v *view) observedSecurity(others []cloud.Resource) []cloud.Resource {
 	var all []cloud.Resource
 	for _, id := range order {
 		r := byID[id]
-		v.pointSecurity(r, others)
+		for _, what := range slices.Sorted(maps.Keys(sources[id])) {
+			agree(r, "sources", cloud.List(sources[id][what]))
+		}
+		v.pointSecurity(r)
 		all = append(all, *r)
 	}
 	return all
@@ -98,20 +106,14 @@ func deniedFirst(group *armnetwork.SecurityGroup) map[string]bool {
 	return first
 }
 
-// observeSecurityRule adds one rule. Where the rules of one part do not agree, as ours do, both values are shown.
+// observeSecurityRule adds one rule, but for its sources.
 func observeSecurityRule(r *cloud.Resource, rule *armnetwork.SecurityRule, what string) {
 	p := rule.Properties
-	add := func(name, text string) {
-		if have := r.Attributes[name]; have != "" && have != text {
-			text = have + " or " + text
-		}
-		r.Attributes[name] = text
-	}
 	ports := cloud.List(either(p.DestinationPortRange, p.DestinationPortRanges))
 	if value(p.Direction) != armnetwork.SecurityRuleDirectionInbound || cloud.List(either(p.SourcePortRange, p.SourcePortRanges)) != "*" {
 		ports = "changed"
 	}
-	add("destination", cloud.List(either(p.DestinationAddressPrefix, p.DestinationAddressPrefixes)))
+	agree(r, "destination", cloud.List(either(p.DestinationAddressPrefix, p.DestinationAddressPrefixes)))
 	if what == "deny" {
 		r.Attributes["deny"] = ports
 		if value(p.Access) != armnetwork.SecurityRuleAccessDeny || cloud.List(either(p.SourceAddressPrefix, p.SourceAddressPrefixes)) != "*" {
@@ -122,8 +124,15 @@ func observeSecurityRule(r *cloud.Resource, rule *armnetwork.SecurityRule, what 
 	if value(p.Access) != armnetwork.SecurityRuleAccessAllow || !strings.EqualFold(string(value(p.Protocol)), securityProtocol(what)) {
 		ports = "changed"
 	}
-	r.Attributes[what] = ports
-	add("sources", cloud.List(either(p.SourceAddressPrefix, p.SourceAddressPrefixes)))
+	agree(r, what, ports)
+}
+
+// agree notes what rules of one part are to have in common, as ours do. Where they do not, all is shown.
+func agree(r *cloud.Resource, name, text string) {
+	if have := r.Attributes[name]; have != "" && have != text {
+		text = have + " or " + text
+	}
+	r.Attributes[name] = text
 }
 
 // securityProtocol is Azure's word.
@@ -148,12 +157,13 @@ func either(one *string, many []*string) []string {
 	return texts
 }
 
-// pointSecurity finds the part of a balancer that the rules are for, and says so rather than its address.
-func (v *view) pointSecurity(r *cloud.Resource, others []cloud.Resource) {
+// pointSecurity finds the part of a balancer that the rules are for, among those that are there already, and says so rather than
+// its address.
+func (v *view) pointSecurity(r *cloud.Resource) {
 	var loose *cloud.Resource
-	for i := range others {
-		rules := &others[i]
-		if rules.Kind != KindRules || rules.Key != r.Key || !slices.Equal(rules.Owners, r.Owners) {
+	for _, n := range v.index.byOwner[r.Owners[0]] {
+		rules := &v.index.all[n]
+		if rules.Kind != KindRules || rules.Key != r.Key {
 			continue
 		}
 		address := ""
@@ -161,7 +171,7 @@ func (v *view) pointSecurity(r *cloud.Resource, others []cloud.Resource) {
 			address = rules.Ingress[0].IP
 		}
 		for _, dep := range rules.DependsOn {
-			if ip := v.addresses[strings.ToLower(dep.ID)]; ip != nil {
+			if ip := v.addresses[folded(dep.ID)]; ip != nil {
 				address = value(ip.Properties.IPAddress)
 			}
 		}
@@ -200,10 +210,15 @@ func putSecurity(group *armnetwork.SecurityGroup, owner cloud.Owner, want cloud.
 		if len(ports) == 0 {
 			continue
 		}
-		rule := securityRule(owner, part+"-"+what, armnetwork.SecurityRuleAccessAllow, securityProtocol(what),
-			cloud.SplitList(want.Attributes["sources"]), destination, ports)
-		if err := place(group, rule, priorities, lowestPriority, 1); err != nil {
-			return err
+		for i, sources := range together(cloud.SplitList(want.Attributes["sources"])) {
+			name := part + "-" + what
+			if i > 0 {
+				name += "-" + strconv.Itoa(i+1)
+			}
+			rule := securityRule(owner, name, armnetwork.SecurityRuleAccessAllow, securityProtocol(what), sources, destination, ports)
+			if err := place(group, rule, priorities, lowestPriority, 1); err != nil {
+				return err
+			}
 		}
 	}
 	denied := cloud.SplitList(want.Attributes["deny"])
@@ -212,6 +227,23 @@ func putSecurity(group *armnetwork.SecurityGroup, owner cloud.Owner, want cloud.
 	}
 	rule := securityRule(owner, part+"-deny", armnetwork.SecurityRuleAccessDeny, "*", []string{"*"}, destination, denied)
 	return place(group, rule, priorities, highestPriority, -1)
+}
+
+// together are the sources that one rule can have: all prefixes, but of service tags one each.
+func together(sources []string) [][]string {
+	var prefixes []string
+	var lists [][]string
+	for _, source := range sources {
+		if _, err := netip.ParsePrefix(source); err == nil {
+			prefixes = append(prefixes, source)
+		} else {
+			lists = append(lists, []string{source})
+		}
+	}
+	if len(prefixes) > 0 {
+		lists = slices.Insert(lists, 0, prefixes)
+	}
+	return lists
 }
 
 func securityPart(owner cloud.Owner, family string) string {

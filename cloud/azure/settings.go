@@ -89,6 +89,9 @@ func readSettings(config Config, spec cloud.Spec) (settings, error) {
 	s.names = byFamily(a, prefix+"pip-name", prefix+"pip-name-ipv6")
 	s.prefixes = byFamily(a, prefix+"pip-prefix-id", prefix+"pip-prefix-id-ipv6")
 	s.addresses = byFamily(a, prefix+"load-balancer-ipv4", prefix+"load-balancer-ipv6")
+	for family, address := range s.addresses {
+		s.addresses[family] = canonical(address)
+	}
 	a.List(prefix+"allowed-service-tags", &s.serviceTags)
 	var ranges []netip.Prefix
 	a.Prefixes(prefix+"allowed-ip-ranges", &ranges)
@@ -199,7 +202,8 @@ func (s *settings) check(config Config, spec cloud.Spec) []error {
 	wrong(s.allPorts && !s.internal, "annotation %sload-balancer-enable-high-availability-ports: only an internal balancer can have it", prefix)
 	wrong(s.allPorts && !s.floatingIP, "annotation %sload-balancer-enable-high-availability-ports: it needs floating IP: remove %sdisable-load-balancer-floating-ip", prefix, prefix)
 	wrong(s.allPorts && spec.Owner.Group != "", "annotation %sload-balancer-enable-high-availability-ports: the frontend cannot be shared", prefix)
-	wrong(!strings.EqualFold(s.resourceGroup, config.ResourceGroup) && len(s.names) == 0,
+	_, placed := spec.Annotations[prefix+"load-balancer-resource-group"]
+	wrong(placed && !same(s.resourceGroup, config.ResourceGroup) && len(s.names) == 0,
 		"annotation %sload-balancer-resource-group: it says where the public address of %spip-name is, which is missing", prefix, prefix)
 	wrong(s.link.create && !s.internal, "annotation %spls-create: only an internal balancer can have a private link service", prefix)
 	wrong(s.link.create && spec.Owner.Group != "", "annotation %spls-create: the frontend cannot be shared", prefix)
@@ -214,9 +218,10 @@ func (s *settings) check(config Config, spec cloud.Spec) []error {
 		"annotations %spls-…: they need %spls-create", prefix, prefix)
 	for _, name := range slices.Sorted(maps.Keys(s.tags)) {
 		wrong(strings.HasPrefix(strings.ToLower(name), tagPrefix), "annotation %spip-tags: names that begin with %s are the manager's own", prefix, tagPrefix)
-		wrong(len(name) > 512 || len(s.tags[name]) > 256 || strings.ContainsAny(name, `<>%&\?/`), "annotation %spip-tags: Azure has no tag %q: at most 512 "+
+		wrong(len(name) > 512 || len(s.tags[name]) > maxTagValue || strings.ContainsAny(name, `<>%&\?/`), "annotation %spip-tags: Azure has no tag %q: at most 512 "+
 			"characters, none of them <>%%&\\?/, and 256 of the value", prefix, name)
 	}
+	wrong(len(cloud.List(slices.Collect(maps.Keys(s.tags)))) > maxTagValue, "annotation %spip-tags: the names together have more than %d characters, with which they are noted", prefix, maxTagValue)
 	rules := 0
 	for _, port := range spec.Ports {
 		if !s.noRule[port.Key()] {

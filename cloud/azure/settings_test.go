@@ -114,6 +114,8 @@ func TestSettingsCount(t *testing.T) {
 		"NoProbe":      {[]string{portPrefix + "80_no_probe_rule", "true"}, []string{"probe=none"}},
 		"Sources":      {[]string{prefix + "allowed-ip-ranges", "192.0.2.0/24", prefix + "allowed-service-tags", "AzureCloud"}, []string{"sources=192.0.2.0/24,AzureCloud"}},
 		"DeniedInside": {append(internal, prefix+"allowed-ip-ranges", "192.0.2.0/24"), []string{"deny=80", "sources=192.0.2.0/24"}},
+		"Probed":       {append(internal, prefix+"allowed-ip-ranges", "192.0.2.0/24", prefix+"disable-load-balancer-floating-ip", "true"), []string{"deny=30080", "sources=192.0.2.0/24,AzureLoadBalancer"}},
+		"OtherForm":    {append(internal, prefix+"load-balancer-ipv4", "10.0.0.9", prefix+"load-balancer-ipv6", "FD00:0::9", prefix+"load-balancer-internal-subnet", "Nodes"), []string{"source=internal subnet=nodes address=10.0.0.9"}},
 		"Link":         {append(internal, prefix+"pls-create", "true", prefix+"pls-ip-configuration-ip-address-count", "2", prefix+"pls-visibility", "b a"), []string{"count=2", "visibility=a,b", "subnet=nodes"}},
 	} {
 		desired, err := New(testConfig(t), nil).Desired(specWith(tc.annotations...))
@@ -146,6 +148,15 @@ func TestClassAndService(t *testing.T) {
 	spec.Annotations[prefix+"load-balancer-tcp-idle-timeout"] = "5"
 	if s, err = readSettings(testConfig(t), spec); err != nil || s.internal || s.idleMinutes != 5 {
 		t.Errorf("of the class and the Service there is %+v (%v)", s, err)
+	}
+	spec.Parameters = []byte(`{"resourceGroup":"addresses"}`) // for those that name an address
+	if _, err = readSettings(testConfig(t), specWith()); err != nil {
+		t.Errorf("without an address of its own it says %v", err)
+	}
+	named := specWith(prefix+"pip-name", "mine")
+	named.Parameters = spec.Parameters
+	if s, err = readSettings(testConfig(t), named); err != nil || s.resourceGroup != "addresses" {
+		t.Errorf("of the class's resource group there is %+v (%v)", s, err)
 	}
 	spec.Parameters = []byte(`{"color":"blue"}`)
 	if _, err = readSettings(testConfig(t), spec); !cloud.IsClass(err, cloud.UserError) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -182,6 +183,7 @@ const suiteEnv = "FAIRLEAD_SUITE"
 // TestSuite is what TestProvider runs in a process of its own, since cases of it are skipped. By itself it tests nothing.
 func TestSuite(t *testing.T) {
 	if name := os.Getenv(suiteEnv); name != "" {
+		debug.SetGCPercent(400) // it makes much garbage, and keeps little
 		cloudtest.Run(t, suites[name].factory)
 	}
 }

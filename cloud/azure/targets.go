@@ -2,6 +2,7 @@ package azure
 
 import (
 	"context"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -59,34 +60,56 @@ func (p *Provider) SyncTargets(ctx context.Context, changes []cloud.TargetChange
 }
 
 // putPool writes the list of a pool, unless it is what the pool was last seen to have: whoever wants it changed has not seen
-// anything newer.
+// anything newer. It never makes a pool: one that is gone had the last of its rules taken away meanwhile, or is still to be written
+// with them.
 func (p *Provider) putPool(ctx context.Context, balancer, name string, targets []cloud.Target) error {
-	pool := p.config.pool(name, targets)
-	if lb := p.knownBalancer(balancer); lb != nil {
-		if slices.Equal(poolTargets(lb, *pool.Name), targets) {
+	lb := p.knownBalancer(balancer)
+	for range 4 {
+		if lb != nil && slices.Equal(poolTargets(lb, name), targets) {
 			return nil
 		}
-		if p.works(lb) {
+		if lb == nil || p.works(lb) {
 			// With the pool of the other family, mostly. Azure would refuse this one.
-			lb, err := p.writer(balancer).load(ctx)
-			if err != nil {
+			var err error
+			if lb, err = p.writer(balancer).load(ctx); err != nil {
 				return err
 			}
 			if p.works(lb) {
 				return cloud.Errorf(cloud.Pending, "the balancer %s is being written", balancer)
 			}
 		}
+		there := poolOf(lb, name)
+		if there == nil {
+			return cloud.Errorf(cloud.Pending, "the balancer %s has no pool %s yet, or any more", balancer, name)
+		}
+		pool := p.config.pool(name, targets)
+		after, err := p.network.PutPool(ctx, balancer, pool, value(there.Etag))
+		if err == nil {
+			p.note(func(v *view) {
+				if lb := v.balancers[folded(balancer)]; lb != nil {
+					v.balancers[folded(balancer)] = withPool(lb, pool, after)
+				}
+			})
+		}
+		p.forget() // it may be worked on now
+		if !hasStatus(err, http.StatusPreconditionFailed) {
+			return err
+		}
+		lb = nil
 	}
-	after, err := p.network.PutPool(ctx, balancer, pool)
-	if err == nil {
-		p.note(func(v *view) {
-			if lb := v.balancers[balancer]; lb != nil {
-				v.balancers[balancer] = withPool(lb, pool, after)
-			}
-		})
+	return cloud.Errorf(cloud.Pending, "others keep writing the balancer %s", balancer)
+}
+
+// poolOf is the pool of that name; nil: there is none.
+func poolOf(lb *armnetwork.LoadBalancer, name string) *armnetwork.BackendAddressPool {
+	if lb == nil {
+		return nil
 	}
-	p.forget() // it may be worked on now
-	return err
+	i := slices.IndexFunc(lb.Properties.BackendAddressPools, func(b *armnetwork.BackendAddressPool) bool { return same(value(b.Name), name) })
+	if i < 0 {
+		return nil
+	}
+	return lb.Properties.BackendAddressPools[i]
 }
 
 func (p *Provider) works(lb *armnetwork.LoadBalancer) bool {
@@ -104,20 +127,22 @@ func (c Config) pool(name string, targets []cloud.Target) *armnetwork.BackendAdd
 	return pool
 }
 
-// withPool returns a copy of the balancer with another pool, of which Azure answered after, and without an ETag, which it has
-// another one of now.
+// withPool returns a copy of the balancer with another pool, of which Azure answered after. The balancer has another ETag now, which
+// is not known, and that of its pools is taken to be the answer's: Azure changes them together. Should it not, it refuses what is
+// written over that, and is asked.
 func withPool(lb *armnetwork.LoadBalancer, pool, after *armnetwork.BackendAddressPool) *armnetwork.LoadBalancer {
 	next, properties := *lb, *lb.Properties
-	next.Properties, next.Etag = &properties, nil
-	properties.BackendAddressPools = slices.Clone(properties.BackendAddressPools)
+	next.Properties, next.Etag, properties.BackendAddressPools = &properties, nil, nil
 	if after.Properties != nil && after.Properties.ProvisioningState != nil {
 		properties.ProvisioningState = after.Properties.ProvisioningState
 	}
-	i := slices.IndexFunc(properties.BackendAddressPools, func(have *armnetwork.BackendAddressPool) bool { return value(have.Name) == *pool.Name })
-	if i < 0 {
-		properties.BackendAddressPools = append(properties.BackendAddressPools, pool)
-	} else {
-		properties.BackendAddressPools[i] = pool
+	for _, have := range lb.Properties.BackendAddressPools {
+		of := *have
+		if same(value(have.Name), *pool.Name) {
+			of = *pool
+		}
+		of.Etag = after.Etag
+		properties.BackendAddressPools = append(properties.BackendAddressPools, &of)
 	}
 	return &next
 }
@@ -128,5 +153,5 @@ func (p *Provider) knownBalancer(name string) *armnetwork.LoadBalancer {
 	if p.memory.current == nil {
 		return nil
 	}
-	return p.memory.current.balancers[name]
+	return p.memory.current.balancers[folded(name)]
 }

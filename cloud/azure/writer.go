@@ -121,7 +121,7 @@ func (w *writer[D]) submit(ctx context.Context, c *change[D]) error {
 	w.busy = true
 	w.mu.Unlock()
 
-	results, after, err := w.write(ctx, batch)
+	results, after, err := w.write(ctx, batch, false)
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -185,10 +185,11 @@ type result[D any] struct {
 	ended outcome
 }
 
-// write writes a batch. An error in the map is of that change alone; the other one is of all that are not in the map.
-func (w *writer[D]) write(ctx context.Context, batch []*change[D]) (map[string]error, result[D], error) {
+// write writes a batch over what is known, which is fresh where it was read a moment ago. An error in the map is of that change alone;
+// the other one is of all that are not in the map.
+func (w *writer[D]) write(ctx context.Context, batch []*change[D], fresh bool) (map[string]error, result[D], error) {
 	results := map[string]error{}
-	doc, fresh := w.known(), false
+	doc := w.known()
 	if w.stale(doc) {
 		var err error
 		if doc, err = w.load(ctx); err != nil {
@@ -258,7 +259,7 @@ func (w *writer[D]) apart(ctx context.Context, batch []*change[D], results map[s
 			}
 			continue
 		}
-		of, after, err := w.write(ctx, half)
+		of, after, err := w.write(ctx, half, true)
 		maps.Copy(results, of)
 		if err != nil {
 			for _, c := range half {
@@ -272,11 +273,15 @@ func (w *writer[D]) apart(ctx context.Context, batch []*change[D], results map[s
 	return results, end
 }
 
-// individual reports whether an error may be due to one change of several.
+// individual reports whether an error may be due to one change of several. What one refers to may also be where the manager has no
+// rights: somebody else's resource group that a Service names.
 func individual(err error) bool {
 	r, ok := errors.AsType[*refusal](err)
 	if !ok {
 		return false
+	}
+	if r.code == "LinkedAuthorizationFailed" {
+		return true
 	}
 	switch r.class() {
 	case cloud.UserError, cloud.Quota, cloud.Conflict, cloud.NotFound:

@@ -2,6 +2,7 @@ package azuretest
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -57,8 +58,9 @@ func acceptBalancer(c *Cloud, t, before *thing) *Refusal {
 			return r
 		}
 	}
+	users := c.users()
 	for _, f := range p.FrontendIPConfigurations {
-		if r := c.checkFrontend(t, before, f); r != nil {
+		if r := c.checkFrontend(t, before, f, users); r != nil {
 			return r
 		}
 	}
@@ -99,14 +101,18 @@ func (c *Cloud) keepLinked(t, before *thing) *Refusal {
 
 func childID(t *thing, list, name string) string { return t.path.id() + "/" + list + "/" + name }
 
-// checkFrontend also gives out a private address.
-func (c *Cloud) checkFrontend(t, before *thing, f *armnetwork.FrontendIPConfiguration) *Refusal {
+// checkFrontend also gives out a private address. users are who has which public address.
+func (c *Cloud) checkFrontend(t, before *thing, f *armnetwork.FrontendIPConfiguration, users map[string]string) *Refusal {
 	p := f.Properties
 	id := childID(t, "frontendIPConfigurations", value(f.Name))
 	switch {
 	case p == nil || (p.PublicIPAddress == nil) == (p.Subnet == nil):
 		return bad("InvalidFrontendIPConfiguration", "frontend %s must reference either a public IP address or a subnet", id)
 	case p.PublicIPAddress != nil:
+		if there, ok := parsePath(value(p.PublicIPAddress.ID)); ok && !strings.EqualFold(there.group, ResourceGroup) {
+			return refuse(403, "LinkedAuthorizationFailed", "the client does not have permission to perform action "+
+				"'Microsoft.Network/publicIPAddresses/join/action' on the linked scope '%s', or the linked scope is invalid", value(p.PublicIPAddress.ID))
+		}
 		ip := c.find(publicIPs, value(p.PublicIPAddress.ID))
 		if ip == nil {
 			return bad("InvalidResourceReference", "resource %s referenced by %s was not found", value(p.PublicIPAddress.ID), id)
@@ -114,7 +120,7 @@ func (c *Cloud) checkFrontend(t, before *thing, f *armnetwork.FrontendIPConfigur
 		if ip.state != armnetwork.ProvisioningStateSucceeded {
 			return refuse(429, "ReferencedResourceNotProvisioned", "%s cannot be used by %s, since its provisioning state is %s", ip.path.id(), id, ip.state)
 		}
-		if user := c.user(ip.path.id()); user != "" && key(user) != key(id) && !movedWithin(t, user) {
+		if user := users[key(ip.path.id())]; user != "" && key(user) != key(id) && !movedWithin(t, user) {
 			return bad("PublicIPAddressInUse", "resource %s is referencing public IP address %s that is already allocated to resource %s", id, ip.path.id(), user)
 		}
 		p.PublicIPAddress = &armnetwork.PublicIPAddress{ID: p.PublicIPAddress.ID}
@@ -262,6 +268,9 @@ func checkRules(t *thing, p *armnetwork.LoadBalancerPropertiesFormat) *Refusal {
 	for _, b := range p.Probes {
 		has[key(childID(t, "probes", value(b.Name)))] = true
 	}
+	if r := checkOtherRules(t, p, has); r != nil {
+		return r
+	}
 	taken := map[string]string{}
 	for _, rule := range p.LoadBalancingRules {
 		r := rule.Properties
@@ -286,6 +295,31 @@ func checkRules(t *thing, p *armnetwork.LoadBalancerPropertiesFormat) *Refusal {
 			return bad("RulesUseSameFrontendPortAndProtocol", "rules %s and %s use the same frontend port and protocol", other, id)
 		}
 		taken[port] = id
+	}
+	return nil
+}
+
+// checkOtherRules refuses outbound rules and inbound NAT rules of what is not there.
+func checkOtherRules(t *thing, p *armnetwork.LoadBalancerPropertiesFormat, has map[string]bool) *Refusal {
+	refs := map[string]string{} // and who has them
+	for _, rule := range p.OutboundRules {
+		id := childID(t, "outboundRules", value(rule.Name))
+		refs[subID(rule.Properties.BackendAddressPool)] = id
+		for _, f := range rule.Properties.FrontendIPConfigurations {
+			refs[subID(f)] = id
+		}
+	}
+	for _, rule := range p.InboundNatRules {
+		id := childID(t, "inboundNatRules", value(rule.Name))
+		refs[subID(rule.Properties.FrontendIPConfiguration)] = id
+		if rule.Properties.BackendAddressPool != nil {
+			refs[subID(rule.Properties.BackendAddressPool)] = id
+		}
+	}
+	for _, ref := range slices.Sorted(maps.Keys(refs)) {
+		if !has[ref] {
+			return bad("InvalidResourceReference", "resource '%s' referenced by %s was not found", ref, refs[ref])
+		}
 	}
 	return nil
 }

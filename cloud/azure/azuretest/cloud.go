@@ -31,6 +31,8 @@ type Options struct {
 	// Limits of the subscription: what exceeds them is answered with 429, with Retry-After unless NoRetryAfter.
 	Limits       cloud.Limits
 	NoRetryAfter bool
+	// Capitals has ids come back with the resource group in capitals, however it was written, as Azure's do in places.
+	Capitals bool
 	// MaxRules of a balancer; 0: 250.
 	MaxRules int
 	// MaxPublicIPs of the subscription; 0: 1000.
@@ -69,6 +71,7 @@ type Cloud struct {
 
 	mu          sync.Mutex
 	things      map[string]*thing // by path in lower case; replaced, never changed
+	working     map[string]bool   // what is Updating or Deleting, by the same
 	past        faults.Past[thing]
 	operations  map[string]*operation
 	faults      faults.Script[*Refusal]
@@ -90,7 +93,7 @@ func New(options Options) *Cloud {
 	if options.MaxSecurityRules == 0 {
 		options.MaxSecurityRules = 1000
 	}
-	return &Cloud{options: options, things: map[string]*thing{}, operations: map[string]*operation{}, actions: map[string]bool{},
+	return &Cloud{options: options, things: map[string]*thing{}, working: map[string]bool{}, operations: map[string]*operation{}, actions: map[string]bool{},
 		past: faults.NewPast[thing](options.ReadLag), allowance: faults.NewAllowance(options.Limits)}
 }
 
@@ -180,6 +183,9 @@ func (c *Cloud) answer(request *http.Request) (*answer, *Refusal) {
 	}
 	if !strings.EqualFold(p.group, ResourceGroup) {
 		return nil, refuse(http.StatusNotFound, "ResourceGroupNotFound", "resource group '%s' could not be found", p.group)
+	}
+	if c.options.Capitals {
+		p.group = strings.ToUpper(p.group)
 	}
 	call := Call{Method: request.Method, Type: p.typ(), Name: p.name}
 	if r := c.permit(call.Action(), "AuthorizationFailed"); r != nil {

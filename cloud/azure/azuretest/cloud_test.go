@@ -73,6 +73,10 @@ func TestRefusals(t *testing.T) {
 		"Priority twice":     {"networkSecurityGroups", "g", group(aSecurityRule("a", 500, anybody), aSecurityRule("b", 500, anybody)), "SecurityRuleConflict"},
 		"Priority":           {"networkSecurityGroups", "g", group(aSecurityRule("a", 4097, anybody)), "SecurityRuleInvalidPriority"},
 		"Both sources":       {"networkSecurityGroups", "g", group(aSecurityRule("a", 500, anybody+`,"sourceAddressPrefixes":["10.0.0.0/8"]`)), "SecurityRuleParameterConflict"},
+		"Tags together":      {"networkSecurityGroups", "g", group(aSecurityRule("a", 500, `,"sourceAddressPrefixes":["Internet","AzureCloud"]`)), "SecurityRuleParameterContainsUnsupportedValue"},
+		"Group":              {"loadBalancers", "lb", fmt.Sprintf(aBalancer, `{"frontendIPConfigurations":[{"name":"f","properties":{"publicIPAddress":{"id":"`+path{subscription: Subscription, group: "other", kind: "publicIPAddresses", name: "a"}.id()+`"}}}]}`), "LinkedAuthorizationFailed"},
+		"NAT rule":           {"loadBalancers", "lb", fmt.Sprintf(aBalancer, `{"inboundNatRules":[{"name":"n","properties":{"frontendIPConfiguration":{"id":"/a"}}}]}`), "InvalidResourceReference"},
+		"Outbound rule":      {"loadBalancers", "lb", fmt.Sprintf(aBalancer, `{"outboundRules":[{"name":"o","properties":{"backendAddressPool":{"id":"/a"}}}]}`), "InvalidResourceReference"},
 		"Mixed versions":     {"networkSecurityGroups", "g", group(aSecurityRule("a", 500, `,"sourceAddressPrefixes":["10.0.0.0/8","fd00::/8"]`)), "SecurityRuleMixedIPVersions"},
 	} {
 		status, text, _ := ask(New(Options{}), http.MethodPut, at(tc.kind, tc.resource), tc.body)
@@ -171,5 +175,58 @@ func TestInUse(t *testing.T) {
 	}
 	if status, text, _ := ask(c, http.MethodDelete, at("publicIPAddresses", "a"), ""); status != http.StatusOK {
 		t.Errorf("the deletion of one that is free is answered with %d %s", status, text)
+	}
+}
+
+// TestLimits: what there is no room for, or what somebody has, is refused, with its code.
+func TestLimits(t *testing.T) {
+	twice := strings.Replace(aRule("a", `"protocol":"Tcp","frontendPort":80,"backendPort":80`), `"loadBalancingRules":[`,
+		`"loadBalancingRules":[`+strings.TrimSuffix(strings.SplitAfterN(aRule("b", `"protocol":"Tcp","frontendPort":80,"backendPort":80`), `"loadBalancingRules":[`, 2)[1], "]}")+",", 1)
+	labelled := strings.Replace(anAddress, `"publicIPAllocationMethod"`, `"dnsSettings":{"domainNameLabel":"cart"},"publicIPAllocationMethod"`, 1)
+	rules := `{"location":"westeurope","properties":{"securityRules":[` + aSecurityRule("a", 500, `,"sourceAddressPrefix":"*"`) + `,` + aSecurityRule("b", 501, `,"sourceAddressPrefix":"*"`) + `]}}`
+	link := func(name string) string {
+		return fmt.Sprintf(`{"location":"westeurope","properties":{"loadBalancerFrontendIpConfigurations":[{"id":"%s/frontendIPConfigurations/f"}],
+			"ipConfigurations":[{"name":"%s","properties":{"subnet":{"id":"/a/subnets/b"},"privateIPAllocationMethod":"Dynamic"}}]}}`,
+			path{subscription: Subscription, group: ResourceGroup, kind: "loadBalancers", name: "lb"}.id(), name)
+	}
+	for name, tc := range map[string]struct {
+		options Options
+		// before is put first, kind, name and body, and is taken.
+		before               [][3]string
+		kind, resource, body string
+		code                 string
+	}{
+		"Same port":      {Options{}, nil, "loadBalancers", "lb", fmt.Sprintf(aBalancer, twice), "RulesUseSameFrontendPortAndProtocol"},
+		"Same name":      {Options{}, nil, "loadBalancers", "lb", fmt.Sprintf(aBalancer, `{"backendAddressPools":[{"name":"p"},{"name":"P"}]}`), "DuplicateResourceName"},
+		"Rules":          {Options{MaxRules: 1}, nil, "loadBalancers", "lb", fmt.Sprintf(aBalancer, twice), "LoadBalancingRulesCountLimitReached"},
+		"Security rules": {Options{MaxSecurityRules: 1}, nil, "networkSecurityGroups", "g", rules, "SecurityRuleCountLimitReached"},
+		"Addresses":      {Options{MaxPublicIPs: 1}, [][3]string{{"publicIPAddresses", "a", anAddress}}, "publicIPAddresses", "b", anAddress, "PublicIPCountLimitReached"},
+		"Label":          {Options{}, [][3]string{{"publicIPAddresses", "a", labelled}}, "publicIPAddresses", "b", labelled, "DnsRecordInUse"},
+		"Link": {Options{}, [][3]string{{"loadBalancers", "lb", fmt.Sprintf(aBalancer, aRule("a", `"protocol":"Tcp","frontendPort":80,"backendPort":80`))}, {"privateLinkServices", "a", link("a")}},
+			"privateLinkServices", "b", link("b"), "FrontendIPConfigInUseByPrivateLinkService"},
+		"Linked balancer": {Options{}, [][3]string{{"loadBalancers", "lb", fmt.Sprintf(aBalancer, aRule("a", `"protocol":"Tcp","frontendPort":80,"backendPort":80`))}, {"privateLinkServices", "a", link("a")}},
+			"loadBalancers", "lb", fmt.Sprintf(aBalancer, "{}"), "FrontendIPConfigInUseByPrivateLinkService"},
+	} {
+		c := New(tc.options)
+		for _, b := range tc.before {
+			if status, text, _ := ask(c, http.MethodPut, at(b[0], b[1]), b[2]); status != http.StatusCreated {
+				t.Fatalf("%s: before it there is %d %s", name, status, text)
+			}
+		}
+		status, text, _ := ask(c, http.MethodPut, at(tc.kind, tc.resource), tc.body)
+		if status < http.StatusBadRequest || !strings.Contains(text, `"code":"`+tc.code+`"`) {
+			t.Errorf("%s: the answer is %d %s, want %s", name, status, text, tc.code)
+		}
+	}
+}
+
+// TestCapitals: ids are told in another case than they were written in, and found in any.
+func TestCapitals(t *testing.T) {
+	c := New(Options{Capitals: true})
+	if status, text, _ := ask(c, http.MethodPut, at("publicIPAddresses", "a"), anAddress); status != http.StatusCreated || !strings.Contains(text, "/resourceGroups/CLUSTER/") {
+		t.Errorf("made, it is %d %s", status, text)
+	}
+	if status, text, _ := ask(c, http.MethodGet, at("publicIPAddresses", "A"), ""); status != http.StatusOK {
+		t.Errorf("asked for in another case, it is %d %s", status, text)
 	}
 }

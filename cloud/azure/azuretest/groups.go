@@ -79,6 +79,10 @@ func checkSecurityRule(rule *armnetwork.SecurityRule) *Refusal {
 		}
 		family := 0
 		for _, text := range all {
+			if len(side.many) > 0 && isServiceTag(value(text)) {
+				return bad("SecurityRuleParameterContainsUnsupportedValue", "security rule parameter %s for rule %s cannot specify system tags; unsupported value used: %s",
+					side.property, name, value(text))
+			}
 			if !side.valid(value(text)) || len(side.many) > 0 && value(text) == "*" {
 				return bad("SecurityRuleInvalid"+side.property, "security rule %s has the value '%s' of %s", name, value(text), side.property)
 			}
@@ -107,7 +111,11 @@ func isPrefix(text string) bool {
 	if _, err := netip.ParseAddr(text); err == nil {
 		return true
 	}
-	// A service tag, such as Internet or AzureCloud.westeurope.
+	return isServiceTag(text)
+}
+
+// isServiceTag reports whether it is one, such as Internet or AzureCloud.westeurope.
+func isServiceTag(text string) bool {
 	return text != "" && text[0] >= 'A' && text[0] <= 'Z' && !strings.ContainsAny(text, " ,/:")
 }
 

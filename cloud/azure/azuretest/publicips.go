@@ -197,20 +197,21 @@ func (c *Cloud) takeAddress(v6 bool) string {
 	}
 }
 
-// user returns the id of the frontend that has the address; empty: none.
-func (c *Cloud) user(id string) string {
+// users are the ids of the frontends that have public addresses, by those.
+func (c *Cloud) users() map[string]string {
+	users := map[string]string{}
 	for _, t := range c.things {
 		lb, ok := t.body.(*armnetwork.LoadBalancer)
 		if !ok {
 			continue
 		}
 		for _, f := range lb.Properties.FrontendIPConfigurations {
-			if p := f.Properties.PublicIPAddress; p != nil && key(value(p.ID)) == key(id) {
-				return t.path.id() + "/frontendIPConfigurations/" + value(f.Name)
+			if p := f.Properties.PublicIPAddress; p != nil {
+				users[key(value(p.ID))] = t.path.id() + "/frontendIPConfigurations/" + value(f.Name)
 			}
 		}
 	}
-	return ""
+	return users
 }
 
 func stampPublicIP(t *thing) any {
@@ -221,7 +222,7 @@ func stampPublicIP(t *thing) any {
 }
 
 func freePublicIP(c *Cloud, t *thing) *Refusal {
-	if user := c.user(t.path.id()); user != "" {
+	if user := c.users()[key(t.path.id())]; user != "" {
 		return bad("PublicIPAddressCannotBeDeleted", "public IP address %s can not be deleted since it is still allocated to resource %s", t.path.id(), user)
 	}
 	return nil

@@ -40,6 +40,18 @@ func (c *Cloud) ask(method, typ, name string, text []byte) error {
 	return nil
 }
 
+// SetSKU has a balancer be of another kind: one from before those were no longer made, or one across regions.
+func (c *Cloud) SetSKU(name string, sku armnetwork.LoadBalancerSKU) {
+	t := c.thing(balancers, name)
+	lb := deepcopy.Of(t.body.(*armnetwork.LoadBalancer))
+	lb.SKU = &sku
+	next := *t
+	next.body, next.text = lb, nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.things[key(t.path.id())] = &next
+}
+
 // Names of what there is of a type, sorted.
 func (c *Cloud) Names(typ string) []string {
 	c.mu.Lock()

@@ -72,6 +72,10 @@ func key(id string) string { return strings.ToLower(id) }
 // set puts a thing in its place, or with nil takes it away.
 func (c *Cloud) set(id string, t *thing, at time.Time) {
 	c.past.Note(at, key(id), c.things[key(id)])
+	delete(c.working, key(id))
+	if t != nil && !t.until.IsZero() {
+		c.working[key(id)] = true
+	}
 	if t == nil {
 		delete(c.things, key(id))
 		return
@@ -85,9 +89,9 @@ func (c *Cloud) seen() map[string]*thing { return c.past.Seen(time.Now(), c.thin
 // settle ends what is over by now.
 func (c *Cloud) settle() {
 	now := time.Now()
-	for _, id := range slices.Sorted(maps.Keys(c.things)) {
+	for _, id := range slices.Sorted(maps.Keys(c.working)) {
 		t := c.things[id]
-		if t.until.IsZero() || t.until.After(now) {
+		if t.until.After(now) {
 			continue
 		}
 		if o := c.operations[t.operation]; o != nil {
