@@ -5,11 +5,13 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/azure/azuretest"
@@ -144,6 +146,47 @@ func TestAddressOfAnotherService(t *testing.T) {
 		}
 		if names := c.Names("publicIPAddresses"); len(names) != 1 {
 			t.Errorf("left are addresses %q", names)
+		}
+	})
+}
+
+// TestTwoManagers: where two managers write at once, as when one takes over from another that does not know it yet, nothing of either
+// is lost, nor left.
+func TestTwoManagers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := network(t, azuretest.Options{Slow: 2 * time.Second})
+		before := c.Snapshot()
+		managers := []cloud.Provider{provider(t, c), provider(t, c)}
+		specs := make([][]cloud.Spec, len(managers))
+		for n := range 12 {
+			specs[n%2] = append(specs[n%2], service(n, 2))
+		}
+		both := func(gone bool) {
+			var wg sync.WaitGroup
+			for i, p := range managers {
+				wg.Go(func() { workers(t, p, 4, specs[i], gone) })
+			}
+			wg.Wait()
+		}
+		both(false)
+		if balancers, rules := c.Count("loadBalancers"); balancers != 1 || rules != 12 {
+			t.Errorf("there are %d balancers, of which one has %d rules", balancers, rules)
+		}
+		if _, rules := c.Count("networkSecurityGroups"); rules != 12 {
+			t.Errorf("there are %d security rules", rules)
+		}
+		time.Sleep(time.Minute)
+		for i, p := range managers { // each sees what the other has done, too
+			for _, spec := range specs[1-i] {
+				if out, err := converge(t, p, spec, false); err != nil || len(out.Done) > 0 {
+					t.Errorf("manager %d does %+v for the other one's Service (%v)", i, out.Done, err)
+				}
+			}
+		}
+		both(true)
+		time.Sleep(time.Minute)
+		if diff := cmp.Diff(before, c.Snapshot()); diff != "" {
+			t.Errorf("left (-want +got):\n%s", diff)
 		}
 	})
 }
