@@ -26,6 +26,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.AWSParametersApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("AWSTLS"):
 		return &apiv1alpha1.AWSTLSApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("AzureHealthProbe"):
+		return &apiv1alpha1.AzureHealthProbeApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("AzureParameters"):
 		return &apiv1alpha1.AzureParametersApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Drift"):

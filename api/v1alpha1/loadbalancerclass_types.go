@@ -490,7 +490,7 @@ type GCPParameters struct {
 
 // AzureParameters are those of standard load balancers on Azure.
 type AzureParameters struct {
-	// resourceGroup, omitted: that of the manager's configuration.
+	// resourceGroup of public addresses that Services name. Omitted means that of the manager's configuration.
 	// +optional
 	// +kubebuilder:validation:MaxLength=90
 	ResourceGroup string `json:"resourceGroup,omitempty"`
@@ -505,6 +505,50 @@ type AzureParameters struct {
 	// +kubebuilder:validation:Minimum=4
 	// +kubebuilder:validation:Maximum=100
 	IdleTimeoutMinutes *int32 `json:"idleTimeoutMinutes,omitempty"`
+	// tcpReset, where false, has idle connections dropped without a reset. Omitted means true.
+	// +optional
+	TCPReset *bool `json:"tcpReset,omitempty"`
+	// floatingIP, where false, has balancers send to node ports, rather than to their own address and port on the node.
+	// Omitted means true.
+	// +optional
+	FloatingIP *bool `json:"floatingIP,omitempty"`
+	// publicIPPrefix that IPv4 addresses are taken from, by id, where a Service names none. Omitted means Azure's own.
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	PublicIPPrefix string `json:"publicIPPrefix,omitempty"`
+	// publicIPPrefixIPv6 is the same for IPv6.
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	PublicIPPrefixIPv6 string `json:"publicIPPrefixIPv6,omitempty"`
+	// tags of the public addresses that are made.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	Tags map[string]string `json:"tags,omitempty"`
+	// healthProbe of nodes. What it leaves out has the defaults of the provider.
+	// +optional
+	HealthProbe *AzureHealthProbe `json:"healthProbe,omitempty"`
+}
+
+// AzureHealthProbe is how nodes are probed.
+type AzureHealthProbe struct {
+	// protocol of the probe. Omitted means as the Service's traffic policy says.
+	// +optional
+	// +kubebuilder:validation:Enum=TCP;HTTP;HTTPS
+	Protocol string `json:"protocol,omitempty"`
+	// path that is asked for, of HTTP and HTTPS. Omitted means /, or /healthz where externalTrafficPolicy is Local.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Path string `json:"path,omitempty"`
+	// intervalSeconds between two probes. Omitted means 5.
+	// +optional
+	// +kubebuilder:validation:Minimum=5
+	// +kubebuilder:validation:Maximum=120
+	IntervalSeconds int32 `json:"intervalSeconds,omitempty"`
+	// threshold is how many probes in a row take a node out, or bring it back. Omitted means 2.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=20
+	Threshold int32 `json:"threshold,omitempty"`
 }
 
 // LoadBalancerClassStatus is what the manager made of a class.

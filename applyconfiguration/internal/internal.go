@@ -203,12 +203,39 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: namespace
       type:
         scalar: string
+- name: com.github.fairlead.fairlead.api.v1alpha1.AzureHealthProbe
+  map:
+    fields:
+    - name: intervalSeconds
+      type:
+        scalar: numeric
+    - name: path
+      type:
+        scalar: string
+    - name: protocol
+      type:
+        scalar: string
+    - name: threshold
+      type:
+        scalar: numeric
 - name: com.github.fairlead.fairlead.api.v1alpha1.AzureParameters
   map:
     fields:
+    - name: floatingIP
+      type:
+        scalar: boolean
+    - name: healthProbe
+      type:
+        namedType: com.github.fairlead.fairlead.api.v1alpha1.AzureHealthProbe
     - name: idleTimeoutMinutes
       type:
         scalar: numeric
+    - name: publicIPPrefix
+      type:
+        scalar: string
+    - name: publicIPPrefixIPv6
+      type:
+        scalar: string
     - name: resourceGroup
       type:
         scalar: string
@@ -218,6 +245,14 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: subnet
       type:
         scalar: string
+    - name: tags
+      type:
+        map:
+          elementType:
+            scalar: string
+    - name: tcpReset
+      type:
+        scalar: boolean
 - name: com.github.fairlead.fairlead.api.v1alpha1.Drift
   map:
     fields:

@@ -14,10 +14,21 @@ import (
 
 // parameters are the class's.
 type parameters struct {
-	ResourceGroup      string `json:"resourceGroup"`
-	Scheme             string `json:"scheme"`
-	Subnet             string `json:"subnet"`
-	IdleTimeoutMinutes int    `json:"idleTimeoutMinutes"`
+	ResourceGroup      string            `json:"resourceGroup"`
+	Scheme             string            `json:"scheme"`
+	Subnet             string            `json:"subnet"`
+	IdleTimeoutMinutes int               `json:"idleTimeoutMinutes"`
+	TCPReset           bool              `json:"tcpReset"`
+	FloatingIP         bool              `json:"floatingIP"`
+	PublicIPPrefix     string            `json:"publicIPPrefix"`
+	PublicIPPrefixIPv6 string            `json:"publicIPPrefixIPv6"`
+	Tags               map[string]string `json:"tags"`
+	HealthProbe        struct {
+		Protocol        string `json:"protocol"`
+		Path            string `json:"path"`
+		IntervalSeconds int    `json:"intervalSeconds"`
+		Threshold       int    `json:"threshold"`
+	} `json:"healthProbe"`
 }
 
 // probeSettings are what annotations say of probes. Zero values: nothing.
@@ -69,13 +80,16 @@ var families = []cloud.Family{cloud.IPv4, cloud.IPv6}
 
 // readSettings reads the Spec. Its error, a UserError, names everything that is wrong.
 func readSettings(config Config, spec cloud.Spec) (settings, error) {
-	p := parameters{ResourceGroup: config.ResourceGroup, Scheme: schemeExternal, Subnet: config.SubnetName, IdleTimeoutMinutes: 4}
+	p := parameters{ResourceGroup: config.ResourceGroup, Scheme: schemeExternal, Subnet: config.SubnetName, IdleTimeoutMinutes: 4,
+		TCPReset: true, FloatingIP: true}
+	p.HealthProbe.IntervalSeconds, p.HealthProbe.Threshold = 5, 2
 	unread := cloud.DecodeParameters(spec.Parameters, &p)
 	s := settings{internal: p.Scheme == schemeInternal, subnet: p.Subnet, resourceGroup: p.ResourceGroup, idleMinutes: p.IdleTimeoutMinutes,
-		tcpReset: true, floatingIP: true, sources: spec.SourceRanges, probe: probeSettings{interval: 5, count: 2},
+		sources: spec.SourceRanges, tags: p.Tags, probe: probeSettings{protocol: strings.ToLower(p.HealthProbe.Protocol),
+			path: p.HealthProbe.Path, interval: p.HealthProbe.IntervalSeconds, count: p.HealthProbe.Threshold},
 		ports: map[string]probeSettings{}, noRule: map[string]bool{}, link: linkSettings{count: 1}}
 	a := cloud.NewAnnotations(spec.Annotations, prefix, portPrefix)
-	var noReset, noFloating bool
+	noReset, noFloating := !p.TCPReset, !p.FloatingIP
 	a.Bool(prefix+"load-balancer-internal", &s.internal)
 	a.String(prefix+"load-balancer-internal-subnet", &s.subnet)
 	a.String(prefix+"load-balancer-resource-group", &s.resourceGroup)
@@ -105,6 +119,12 @@ func readSettings(config Config, spec cloud.Spec) (settings, error) {
 		}
 		if s.addresses[family] == "" {
 			s.addresses[family] = requested.String()
+		}
+	}
+	for i, id := range []string{p.PublicIPPrefix, p.PublicIPPrefixIPv6} {
+		// Only for addresses that are made.
+		if family := families[i]; id != "" && s.prefixes[family] == "" && s.names[family] == "" && s.addresses[family] == "" && !s.internal {
+			s.prefixes[family] = id
 		}
 	}
 	return s, cloud.UserErrors(append(s.check(config, spec), unread, a.Err())...)

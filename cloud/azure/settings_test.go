@@ -158,6 +158,36 @@ func TestClassAndService(t *testing.T) {
 	if s, err = readSettings(testConfig(t), named); err != nil || s.resourceGroup != "addresses" {
 		t.Errorf("of the class's resource group there is %+v (%v)", s, err)
 	}
+	const v4, v6 = "/subscriptions/a/resourceGroups/b/providers/Microsoft.Network/publicIPPrefixes/v4", "/subscriptions/a/resourceGroups/b/providers/Microsoft.Network/publicIPPrefixes/v6"
+	class := []byte(`{"tcpReset":false,"floatingIP":false,"publicIPPrefix":"` + v4 + `","publicIPPrefixIPv6":"` + v6 + `","tags":{"team":"shop"},
+		"healthProbe":{"protocol":"HTTP","path":"/up","intervalSeconds":7,"threshold":3}}`)
+	for name, tc := range map[string]struct {
+		annotations []string
+		want        settings
+	}{
+		"Class": {nil, settings{prefixes: map[cloud.Family]string{cloud.IPv4: v4, cloud.IPv6: v6}, tags: map[string]string{"team": "shop"},
+			probe: probeSettings{protocol: "http", path: "/up", interval: 7, count: 3}}},
+		"Service": {[]string{prefix + "load-balancer-disable-tcp-reset", "false", prefix + "disable-load-balancer-floating-ip", "false", prefix + "pip-prefix-id", v6,
+			prefix + "pip-tags", "a=b", prefix + "load-balancer-health-probe-protocol", "https", prefix + "load-balancer-health-probe-request-path", "/on",
+			prefix + "load-balancer-health-probe-interval", "9", prefix + "load-balancer-health-probe-num-of-probe", "4"},
+			settings{tcpReset: true, floatingIP: true, prefixes: map[cloud.Family]string{cloud.IPv4: v6, cloud.IPv6: v6}, tags: map[string]string{"a": "b"},
+				probe: probeSettings{protocol: "https", path: "/on", interval: 9, count: 4}}},
+		"Internal": {[]string{prefix + "load-balancer-internal", "true"}, settings{prefixes: map[cloud.Family]string{}, tags: map[string]string{"team": "shop"},
+			probe: probeSettings{protocol: "http", path: "/up", interval: 7, count: 3}}},
+		"Named": {[]string{prefix + "pip-name", "mine", prefix + "load-balancer-ipv6", "2001:db8::1"}, settings{prefixes: map[cloud.Family]string{}, tags: map[string]string{"team": "shop"},
+			probe: probeSettings{protocol: "http", path: "/up", interval: 7, count: 3}}},
+	} {
+		spec := specWith(tc.annotations...)
+		spec.Parameters = class
+		s, err := readSettings(testConfig(t), spec)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		got := settings{tcpReset: s.tcpReset, floatingIP: s.floatingIP, prefixes: s.prefixes, tags: s.tags, probe: s.probe}
+		if diff := cmp.Diff(tc.want, got, cmp.AllowUnexported(settings{}, probeSettings{}, linkSettings{})); diff != "" {
+			t.Errorf("%s: other settings (-want +got):\n%s", name, diff)
+		}
+	}
 	spec.Parameters = []byte(`{"color":"blue"}`)
 	if _, err = readSettings(testConfig(t), spec); !cloud.IsClass(err, cloud.UserError) {
 		t.Errorf("a parameter that nobody knows is read: %v", err)

@@ -11,13 +11,26 @@ import (
 //
 // AzureParameters are those of standard load balancers on Azure.
 type AzureParametersApplyConfiguration struct {
-	// resourceGroup, omitted: that of the manager's configuration.
+	// resourceGroup of public addresses that Services name. Omitted means that of the manager's configuration.
 	ResourceGroup *string             `json:"resourceGroup,omitempty"`
 	Scheme        *apiv1alpha1.Scheme `json:"scheme,omitempty"`
 	// subnet that an internal address comes from.
 	Subnet *string `json:"subnet,omitempty"`
 	// idleTimeoutMinutes after which an idle connection is dropped.
 	IdleTimeoutMinutes *int32 `json:"idleTimeoutMinutes,omitempty"`
+	// tcpReset, where false, has idle connections dropped without a reset. Omitted means true.
+	TCPReset *bool `json:"tcpReset,omitempty"`
+	// floatingIP, where false, has balancers send to node ports, rather than to their own address and port on the node.
+	// Omitted means true.
+	FloatingIP *bool `json:"floatingIP,omitempty"`
+	// publicIPPrefix that IPv4 addresses are taken from, by id, where a Service names none. Omitted means Azure's own.
+	PublicIPPrefix *string `json:"publicIPPrefix,omitempty"`
+	// publicIPPrefixIPv6 is the same for IPv6.
+	PublicIPPrefixIPv6 *string `json:"publicIPPrefixIPv6,omitempty"`
+	// tags of the public addresses that are made.
+	Tags map[string]string `json:"tags,omitempty"`
+	// healthProbe of nodes. What it leaves out has the defaults of the provider.
+	HealthProbe *AzureHealthProbeApplyConfiguration `json:"healthProbe,omitempty"`
 }
 
 // AzureParametersApplyConfiguration constructs a declarative configuration of the AzureParameters type for use with
@@ -55,5 +68,59 @@ func (b *AzureParametersApplyConfiguration) WithSubnet(value string) *AzureParam
 // If called multiple times, the IdleTimeoutMinutes field is set to the value of the last call.
 func (b *AzureParametersApplyConfiguration) WithIdleTimeoutMinutes(value int32) *AzureParametersApplyConfiguration {
 	b.IdleTimeoutMinutes = &value
+	return b
+}
+
+// WithTCPReset sets the TCPReset field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the TCPReset field is set to the value of the last call.
+func (b *AzureParametersApplyConfiguration) WithTCPReset(value bool) *AzureParametersApplyConfiguration {
+	b.TCPReset = &value
+	return b
+}
+
+// WithFloatingIP sets the FloatingIP field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the FloatingIP field is set to the value of the last call.
+func (b *AzureParametersApplyConfiguration) WithFloatingIP(value bool) *AzureParametersApplyConfiguration {
+	b.FloatingIP = &value
+	return b
+}
+
+// WithPublicIPPrefix sets the PublicIPPrefix field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PublicIPPrefix field is set to the value of the last call.
+func (b *AzureParametersApplyConfiguration) WithPublicIPPrefix(value string) *AzureParametersApplyConfiguration {
+	b.PublicIPPrefix = &value
+	return b
+}
+
+// WithPublicIPPrefixIPv6 sets the PublicIPPrefixIPv6 field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PublicIPPrefixIPv6 field is set to the value of the last call.
+func (b *AzureParametersApplyConfiguration) WithPublicIPPrefixIPv6(value string) *AzureParametersApplyConfiguration {
+	b.PublicIPPrefixIPv6 = &value
+	return b
+}
+
+// WithTags puts the entries into the Tags field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, the entries provided by each call will be put on the Tags field,
+// overwriting an existing map entries in Tags field with the same key.
+func (b *AzureParametersApplyConfiguration) WithTags(entries map[string]string) *AzureParametersApplyConfiguration {
+	if b.Tags == nil && len(entries) > 0 {
+		b.Tags = make(map[string]string, len(entries))
+	}
+	for k, v := range entries {
+		b.Tags[k] = v
+	}
+	return b
+}
+
+// WithHealthProbe sets the HealthProbe field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the HealthProbe field is set to the value of the last call.
+func (b *AzureParametersApplyConfiguration) WithHealthProbe(value *AzureHealthProbeApplyConfiguration) *AzureParametersApplyConfiguration {
+	b.HealthProbe = value
 	return b
 }
