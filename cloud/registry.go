@@ -23,6 +23,17 @@ type Config struct {
 	Memory Memory
 }
 
+// flat is an error on a single line, since its text goes into conditions: a factory's can be of several, from errors.Join.
+type flat struct{ error }
+
+func (f flat) Error() string {
+	return strings.Join(strings.FieldsFunc(f.error.Error(), isLineBreak), "; ")
+}
+
+func (f flat) Unwrap() error { return f.error }
+
+func isLineBreak(r rune) bool { return r == '\n' || r == '\r' }
+
 // Factory makes a provider. Its error says what in the Config to change.
 type Factory func(Config) (Provider, error)
 
@@ -106,7 +117,7 @@ func (p *Providers) Get(name string) (Provider, error) {
 		s.own = config.Limits
 		if s.provider, err = factory(config); err != nil {
 			s.provider = nil
-			return nil, fmt.Errorf("starting provider %q: %w", name, err)
+			return nil, fmt.Errorf("starting provider %q: %w", name, flat{err})
 		}
 	}
 	// A plugin that was restarted may have another account.

@@ -50,7 +50,7 @@ func TestProvidersStartApart(t *testing.T) {
 	}
 }
 
-// TestProvidersStartAgain: a failed start keeps its class and is tried again; a started one is the same until it states
+// TestProvidersStartAgain: a failed start keeps its class, is told on one line and is tried again; a started one is the same until it states
 // other limits.
 func TestProvidersStartAgain(t *testing.T) {
 	tries := 0
@@ -58,7 +58,8 @@ func TestProvidersStartAgain(t *testing.T) {
 	providers := cloud.NewProviders(func(string) (cloud.Config, error) { return cloud.Config{}, nil }, map[string]cloud.Factory{
 		"rack": func(cloud.Config) (cloud.Provider, error) {
 			if tries++; tries == 1 {
-				return nil, &cloud.Error{Class: cloud.RetryAfter, After: time.Second, Err: errors.New("not yet")}
+				return nil, &cloud.Error{Class: cloud.RetryAfter, After: time.Second,
+					Err: errors.Join(errors.New("not yet"), errors.New("nor there"))}
 			}
 			return stated{limits: &limits}, nil
 		},
@@ -66,8 +67,12 @@ func TestProvidersStartAgain(t *testing.T) {
 	if _, err := providers.Get("moon"); err == nil || !strings.Contains(err.Error(), "rack") || cloud.IsClass(err, cloud.RetryAfter) {
 		t.Errorf("an unknown one: %v", err)
 	}
-	if _, err := providers.Get("rack"); !cloud.IsClass(err, cloud.RetryAfter) {
+	_, err := providers.Get("rack")
+	if !cloud.IsClass(err, cloud.RetryAfter) {
 		t.Errorf("a failed start: %v", err)
+	}
+	if text := err.Error(); strings.Contains(text, "\n") || !strings.Contains(text, "not yet; nor there") {
+		t.Errorf("a failed start for two reasons is told on one line, not as %q", text)
 	}
 	first, err := providers.Get("rack")
 	if err != nil {
