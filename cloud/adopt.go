@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -28,6 +29,9 @@ type Adoptable struct {
 	// AdoptableBy is the value of the tag fairlead.dev/adoptable-by on the balancer; where the cloud has no tags, what
 	// stands for it in the description. Empty: it is on none.
 	AdoptableBy string `json:"adoptableBy,omitempty"`
+	// Consent is what its owner does in this cloud to let a Service adopt it, as in "tag it fairlead.dev/adoptable-by", which
+	// empty means: for people, who are told the value after it, behind an equals sign.
+	Consent string `json:"consent,omitempty"`
 	// MadeBy names the controller that made it for this very owner; empty: it was not made for this owner by any that the
 	// provider knows.
 	MadeBy string `json:"madeBy,omitempty"`
@@ -46,6 +50,8 @@ func AdoptableBy(owner Owner) string {
 type adoption struct {
 	// operations that mark; empty: nothing is adopted.
 	operations []Operation
+	// parts of the balancer. They say of each what it points to, which Observe cannot say of what is marked before that is.
+	parts []Resource
 	// blocked and waiting: nothing else is done, either, but for targets.
 	blocked []Block
 	waiting []string
@@ -165,8 +171,8 @@ func adopt(owner Owner, desired, observed []Resource, f *Adoptable, options Opti
 	case anchor == nil:
 		return refuseAdoption(f.ID, "the provider does not say what it is")
 	case f.MadeBy == "" && f.AdoptableBy != AdoptableBy(owner) && !options.Granted:
-		return refuseAdoption(f.ID, "its owner does not consent: they tag it %s=%s, or the LoadBalancerClass grants it in spec.adoption",
-			v1alpha1.TagAdoptableBy, AdoptableBy(owner))
+		return refuseAdoption(f.ID, "its owner does not consent: they %s=%s, or the LoadBalancerClass grants it in spec.adoption",
+			cmp.Or(f.Consent, "tag it "+v1alpha1.TagAdoptableBy), AdoptableBy(owner))
 	case takenBy(owner, anchor):
 		return refuseAdoption(f.ID, "it belongs to another Service already, of this cluster or another one")
 	}
@@ -191,7 +197,7 @@ func lend(owner Owner, desired []Resource, f *Adoptable) adoption {
 	for i := range desired {
 		wanted[desired[i].ref()] = true
 	}
-	var a adoption
+	a := adoption{parts: f.Resources}
 	for _, r := range f.anchorLast() {
 		switch {
 		case slices.Contains(r.Owners, owner.ID()), r.ID != f.ID && !wanted[r.ref()]:
@@ -211,7 +217,7 @@ func lend(owner Owner, desired []Resource, f *Adoptable) adoption {
 func takeOver(owner Owner, f *Adoptable) adoption {
 	parts := f.anchorLast()
 	anchor := parts[len(parts)-1]
-	var a adoption
+	a := adoption{parts: f.Resources}
 	if !slices.Contains(anchor.Owners, owner.ID()) {
 		a.mark(owner, anchor, f.ID, false)
 	}
@@ -260,9 +266,27 @@ func (a adoption) ready() adoption {
 	return a
 }
 
+// compare is Compare of what is there once the operations are done.
+func (a *adoption) compare(owner Owner, desired, observed []Resource, options Options) (Outcome, error) {
+	if len(a.blocked)+len(a.waiting) > 0 {
+		options.TargetsOnly = true
+	}
+	return Compare(owner, desired, a.adopting(observed), options)
+}
+
+// lends reports whether what is marked stays somebody else's.
+func (a *adoption) lends() bool {
+	return slices.ContainsFunc(a.operations, func(op Operation) bool { return op.Resource.Lent })
+}
+
 // adopting returns what is observed once the operations are done. The argument is not changed.
 func (a *adoption) adopting(observed []Resource) []Resource {
 	after := slices.Clone(observed)
+	for _, part := range a.parts {
+		if i := slices.IndexFunc(after, func(r Resource) bool { return r.Kind == part.Kind && r.ID == part.ID }); i >= 0 {
+			after[i] = part
+		}
+	}
 	for _, op := range a.operations {
 		after = slices.DeleteFunc(after, func(r Resource) bool { return r.Kind == op.Resource.Kind && r.ID == op.Resource.ID })
 		after = append(after, op.Resource)

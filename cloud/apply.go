@@ -96,13 +96,14 @@ func plan(ctx context.Context, p Provider, owner Owner, desired, observed []Reso
 }
 
 // compareAdopting is Compare where something may have to be adopted first. What is refused, offered, or waited for leaves
-// everything as it is, but for targets.
+// everything as it is, but for targets; and what is lent and could not become what the Service asks for is not adopted.
 func compareAdopting(owner Owner, desired, observed []Resource, found []Adoptable, options Options) (Outcome, error) {
 	a := planAdoption(owner, desired, observed, found, options)
-	if len(a.blocked)+len(a.waiting) > 0 {
-		options.TargetsOnly = true
+	out, err := a.compare(owner, desired, observed, options)
+	if err == nil && out.Left.held() && a.lends() {
+		a = refuseAdoption(options.Adopt, "%s", messages(out.Left.Blocked))
+		out, err = a.compare(owner, desired, observed, options)
 	}
-	out, err := Compare(owner, desired, a.adopting(observed), options)
 	if err != nil {
 		return out, err
 	}
@@ -120,9 +121,8 @@ func Compare(owner Owner, desired, observed []Resource, options Options) (Outcom
 		return Outcome{}, Errorf(UserError, "planning: %w", err)
 	}
 	if options.TargetsOnly {
-		plan = Plan{IDs: plan.IDs, Operations: slices.DeleteFunc(plan.Operations, func(op Operation) bool {
-			return op.Action != ActionSyncTargets || op.Resource.ID == ""
-		})}
+		plan = Plan{IDs: plan.IDs, Operations: plan.Operations}
+		plan.keepTargets()
 	}
 	return Outcome{Left: plan, Observed: owned(owner, observed)}, nil
 }

@@ -20,8 +20,10 @@ import (
 //  4. What was taken is updated where mutable attributes, references or owners differ; then targets are synchronised.
 //     The attributes of what is shared are those that the first of its owners wants, or they would change for ever.
 //  5. What is the owner's and was not taken is deleted, dependents first; but not what is being replaced, as long as
-//     the cloud still works on the replacement, nor what something uses that may not be replaced, nor before the cloud
-//     is done deleting what points to it.
+//     the cloud still works on the replacement, nor before the cloud is done deleting what points to it.
+//
+// Where something would have to be replaced that may not be, everything stays as it is, but for the targets of what there
+// is: what runs goes on to run, with all that it needs, until somebody decides.
 //
 // What is Lent is neither replaced nor deleted in any of these: it stays, with what cannot be changed, or is let go, with
 // what it points to. What was marked by an adoption that did not come to its end is let go, too.
@@ -51,7 +53,11 @@ func Diff(owner Owner, desired, observed []Resource, replacement v1alpha1.Replac
 		d.plan.Operations = append(d.plan.Operations, d.targets...)
 		d.targets = nil
 	}
-	d.removeRest()
+	if !d.plan.held() {
+		d.removeRest()
+	} else {
+		d.plan.keepTargets()
+	}
 	slices.Sort(d.plan.Waiting)
 	d.plan.Waiting = slices.Compact(d.plan.Waiting)
 	return d.plan, nil
@@ -125,7 +131,6 @@ func (d *differ) place(want *Resource) {
 	case have == nil && len(found) > 0 && (d.stays(want, found) || found[0].Lent):
 		have = found[0]
 		d.blockReplacement(want, have)
-		d.keepBelow(have)
 	case have == nil && deleting:
 		d.plan.Waiting = append(d.plan.Waiting, want.Name())
 		d.leave(want, found)
@@ -165,26 +170,10 @@ func (d *differ) blockReplacement(want, have *Resource) {
 	remedy := fmt.Sprintf("set the annotation %s to %s to replace it, which changes the address",
 		v1alpha1.AnnotationReplacement, v1alpha1.ReplacementRecreate)
 	if have.Lent {
-		remedy = "it was adopted and is never replaced: have the Service ask for what it has: " + settings(want, have)
+		remedy = "what is adopted is never replaced: have the Service ask for what it has: " + settings(want, have)
 	}
 	d.plan.Blocked = append(d.plan.Blocked, Block{Resource: want.Name(), Reason: BlockReplacement, Message: fmt.Sprintf(
-		"%s cannot change %s in place: %s", want.Name(), strings.Join(differentImmutable(want, have), ", "), remedy)})
-}
-
-// keepBelow has what have points to stay for as long as it does: have is not replaced, and is nothing without it.
-func (d *differ) keepBelow(have *Resource) {
-	for i := range d.observed {
-		if r := &d.observed[i]; pointsTo(have, r) && !r.HasTargets {
-			d.taken[identity(r)] = true
-		}
-	}
-}
-
-// keeps reports whether have goes on to point to dep though want would not, since it is not replaced. Targets follow the nodes
-// whatever else may not change.
-func (d *differ) keeps(want, have *Resource, dep Ref) bool {
-	return !sameImmutable(want, have) &&
-		slices.ContainsFunc(d.observed, func(r Resource) bool { return r.Kind == dep.Kind && r.ID == dep.ID && !r.HasTargets })
+		"%s cannot change %s in place, and nothing else is changed before that: %s", want.Name(), strings.Join(differentImmutable(want, have), ", "), remedy)})
 }
 
 // settings tells what have has of what cannot be changed to what want asks for.
@@ -263,7 +252,7 @@ func (d *differ) update(want, have *Resource) {
 	reasons = append(reasons, missing...)
 	for _, dep := range extra {
 		// Others may need what this one does not, such as an address of another family.
-		if d.others(have) || d.keeps(want, have, dep) {
+		if d.others(have) {
 			made.DependsOn = append(slices.Clone(made.DependsOn), dep)
 		} else {
 			reasons = append(reasons, dep.Kind+"/"+dep.Key)

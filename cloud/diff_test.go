@@ -158,17 +158,18 @@ func TestDiff(t *testing.T) {
 			want:     []string{"Create A/1", "Create B/1", "Delete B/1 b-1", "Delete A/1 a-1"},
 		},
 		"Fixed": {
-			reason:   "the address is not given up, and the rest goes on",
-			desired:  []Resource{want("A", "1", fixed, attribute("shape", "square"), attribute("size", "2")), want("B", "1", on("A", "1", false), attribute("size", "3"))},
-			observed: []Resource{have("A", "1"), have("B", "1", on("A", "1", false))},
-			want:     []string{"Update A/1 a-1: changing size", "Update B/1 b-1: changing size", "blocked A/1 Replacement"},
+			reason: "the address is not given up, and nothing else changes, is made or goes, whatever its place in the order",
+			desired: []Resource{want("A", "1", fixed, attribute("shape", "square"), attribute("size", "2")), want("B", "1", on("A", "1", false), attribute("size", "3")),
+				want("0", "new"), want("C", "new")},
+			observed: []Resource{have("A", "1"), have("B", "1", on("A", "1", false)), have("0", "old"), have("C", "old")},
+			want:     []string{"blocked A/1 Replacement"},
 		},
-		"FixedKeepsWhatItUses": {
-			reason:  "what it points to is not taken from under it, though another one in its place would not want it; targets follow the nodes",
-			desired: []Resource{want("A", "1", fixed, attribute("shape", "square"))},
-			observed: []Resource{have("A", "1", on("B", "1", false), on("S", "1", false)), have("B", "1"), have("C", "1"),
-				have("S", "1", targets("x"))},
-			want: []string{"Update A/1 a-1: changing S/1", "Delete C/1 c-1", "Delete S/1 s-1", "blocked A/1 Replacement"},
+		"FixedFollowsNodes": {
+			reason: "targets of what is there follow the nodes; what is broken is not made anew before the rest is",
+			desired: []Resource{want("A", "1", fixed, attribute("shape", "square")), want("S", "1", targets("y")), want("S", "2", targets("y")),
+				want("S", "3", targets("y"))},
+			observed: []Resource{have("A", "1", on("S", "1", false)), have("S", "1", targets("x")), have("S", "3", in(StateFailed))},
+			want:     []string{"SyncTargets S/1: targets +1 -1", "blocked A/1 Replacement"},
 		},
 		"FixedRecreate": {
 			reason:      "with consent it is deleted first, with what depends on it",
@@ -275,7 +276,7 @@ func TestDiff(t *testing.T) {
 			reason:   "nor is one that nobody has any more joined without consent",
 			desired:  []Resource{want("A", "1", fixed, shared, attribute("shape", "group"))},
 			observed: []Resource{have("A", "1"), have("A", "1", shared, of(), attribute("shape", "group"), id("a-group"))},
-			want:     []string{"Delete A/1 a-group", "blocked A/1 Replacement"},
+			want:     []string{"blocked A/1 Replacement"},
 		},
 		"SharedFixedJoinRecreate": {
 			reason:      "with consent it joins first, then gives up its own",

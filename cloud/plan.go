@@ -1,6 +1,9 @@
 package cloud
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Action is what an Operation does.
 type Action string
@@ -34,7 +37,8 @@ type BlockReason string
 const (
 	// BlockForeign: something that is not the owner's stands in its place.
 	BlockForeign BlockReason = "Foreign"
-	// BlockReplacement: it would have to be replaced, and clients would lose their address.
+	// BlockReplacement: it would have to be replaced, and clients would lose their address. Nothing else is changed, either,
+	// but for targets.
 	BlockReplacement BlockReason = "Replacement"
 	// BlockShared: others share it, and it is not this one's to change.
 	BlockShared BlockReason = "Shared"
@@ -49,6 +53,15 @@ type Block struct {
 	Resource string // kind/key, or the id of the balancer that is not adopted
 	Reason   BlockReason
 	Message  string
+}
+
+// messages joins those of blocks.
+func messages(blocked []Block) string {
+	texts := make([]string, len(blocked))
+	for i, b := range blocked {
+		texts[i] = b.Message
+	}
+	return strings.Join(texts, "; ")
 }
 
 // Plan is what leads from the observed resources to the desired ones.
@@ -70,6 +83,18 @@ func (p *Plan) Empty() bool {
 // TargetsOnly reports whether there is nothing to do but to change targets of resources that exist.
 func (p *Plan) TargetsOnly() bool {
 	return !slices.ContainsFunc(p.Operations, func(op Operation) bool {
+		return op.Action != ActionSyncTargets || op.Resource.ID == ""
+	})
+}
+
+// held reports whether nothing may change but targets, since something would have to be replaced that may not be.
+func (p *Plan) held() bool {
+	return slices.ContainsFunc(p.Blocked, func(b Block) bool { return b.Reason == BlockReplacement })
+}
+
+// keepTargets leaves of the operations those that change targets of resources that exist.
+func (p *Plan) keepTargets() {
+	p.Operations = slices.DeleteFunc(p.Operations, func(op Operation) bool {
 		return op.Action != ActionSyncTargets || op.Resource.ID == ""
 	})
 }

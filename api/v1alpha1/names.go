@@ -150,7 +150,8 @@ const (
 	// ReasonInvalidService: the Service asks for something that the provider cannot do, or an annotation is wrong. The
 	// balancer that runs is left as it is.
 	ReasonInvalidService = "InvalidService"
-	// ReasonReplacementNeeded: only a new balancer, with a new address, could do it, and replacement is Never.
+	// ReasonReplacementNeeded: only a new balancer, with a new address, could do it, and replacement is Never. Nothing else of
+	// the balancer is changed, either, but its targets.
 	ReasonReplacementNeeded = "ReplacementNeeded"
 	// ReasonConflict: something foreign stands in the way, which is never changed, or the Services that share a balancer
 	// ask for different things.
