@@ -2,9 +2,17 @@ package gcp_test
 
 import (
 	"errors"
+	"io"
+	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/gcp"
@@ -90,5 +98,87 @@ func TestWithoutFirewalls(t *testing.T) {
 	pass(t, p, spec.Owner, nil)
 	if left := c.Snapshot(); len(left) > 0 {
 		t.Errorf("left: %q", left)
+	}
+}
+
+// shared sends what concerns a network that is another project's, host, to the only project that the emulator has. It notes what was
+// sent to the other one.
+type shared struct {
+	next http.RoundTripper
+	host string
+	seen map[string]bool // collections
+}
+
+func (s *shared) RoundTrip(request *http.Request) (*http.Response, error) {
+	mine, theirs := "projects/"+gcptest.Project+"/", "projects/"+s.host+"/"
+	if _, path, ok := strings.Cut(request.URL.Path, theirs); ok {
+		s.seen[strings.Split(path, "/")[1]] = true
+	}
+	sent := request.Clone(request.Context())
+	sent.URL.Path = strings.Replace(request.URL.Path, theirs, mine, 1)
+	if request.Body != nil {
+		body, err := io.ReadAll(request.Body)
+		if err != nil {
+			return nil, err
+		}
+		sent.Body = io.NopCloser(strings.NewReader(strings.ReplaceAll(string(body), theirs, mine)))
+	}
+	answer, err := s.next.RoundTrip(sent)
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(answer.Body)
+	text := string(body)
+	for _, collection := range []string{"global/networks/", "regions/" + gcptest.Region + "/subnetworks/", "global/firewalls/", "global/operations/"} {
+		text = strings.ReplaceAll(text, mine+collection, theirs+collection)
+	}
+	answer.Body, answer.ContentLength = io.NopCloser(strings.NewReader(text)), int64(len(text))
+	return answer, err
+}
+
+// TestSharedNetwork: where the network is another project's, firewall rules are made there, and nothing else.
+func TestSharedNetwork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := gcptest.New(gcptest.Options{Slow: 4 * time.Second})
+		config := gcptest.Config()
+		config.NetworkProject = "host-project"
+		transport := &shared{next: c.Client().Transport, host: config.NetworkProject, seen: map[string]bool{}}
+		p, err := gcp.NewProvider(t.Context(), config, &http.Client{Transport: transport})
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec := service(0, 2)
+		spec.Annotations = map[string]string{"networking.gke.io/load-balancer-type": "Internal"}
+		settle(t, p, spec.Owner, spec)
+		c.Inject(gcptest.Fault{Method: "compute.firewalls.delete", Late: true,
+			Err: &gcptest.Refusal{Status: http.StatusForbidden, Reason: "QUOTA_EXCEEDED", Message: "Quota 'THINGS' exceeded."}})
+		if told := settle(t, p, spec.Owner, nil); len(told) != 1 {
+			t.Errorf("told is %v, want what an operation of the other project failed with", told)
+		}
+		if left := c.Snapshot(); len(left) > 0 {
+			t.Errorf("left: %q", left)
+		}
+		if diff := cmp.Diff(map[string]bool{"firewalls": true, "operations": true}, transport.seen); diff != "" {
+			t.Errorf("the other project is asked for (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestOverlay: the file of the overlay is one that can be read, with what it has as comments, too.
+func TestOverlay(t *testing.T) {
+	defer gcp.SetPlace(gcptest.Project, gcptest.Region, nil)()
+	file, err := os.ReadFile("../../config/overlays/gcp/gcp.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	commented := regexp.MustCompile(`(?m)^# (\w+: )`)
+	whole := commented.ReplaceAll(file, []byte("$1"))
+	if string(whole) == string(file) {
+		t.Error("there is nothing in its comments")
+	}
+	for _, text := range [][]byte{file, whole} {
+		if _, err := start(cloud.Config{ClusterID: "cluster-a", Endpoint: "http://127.0.0.1:1/", File: text}); err != nil {
+			t.Errorf("%s\n%v", text, err)
+		}
 	}
 }

@@ -26,8 +26,8 @@ func try(t *testing.T, p cloud.Provider, owner cloud.Owner, spec *cloud.Spec) (c
 	return cloud.Converge(t.Context(), p, owner, desired, cloud.Options{})
 }
 
-// settle passes, with time in between, until nothing is left; it returns the errors that a user would have read, but for
-// those that say that the cloud is still at it.
+// settle passes, with time in between, until nothing is left, and expects that nothing is ever in the way; it returns the errors that
+// a user would have read, but for those that say that the cloud is still at it.
 func settle(t *testing.T, p cloud.Provider, owner cloud.Owner, spec *cloud.Spec) []*cloud.Error {
 	t.Helper()
 	var told []*cloud.Error
@@ -35,6 +35,9 @@ func settle(t *testing.T, p cloud.Provider, owner cloud.Owner, spec *cloud.Spec)
 		out, err := try(t, p, owner, spec)
 		if err == nil && out.Left.Empty() {
 			return told
+		}
+		if len(out.Left.Blocked) > 0 {
+			t.Errorf("blocked: %+v", out.Left.Blocked)
 		}
 		if err != nil && !cloud.IsClass(err, cloud.Pending) {
 			told = append(told, cloud.Classify(err))
@@ -249,4 +252,46 @@ func TestGroupOutlivesWhoBeganIt(t *testing.T) {
 			t.Errorf("the other Service was told %v, want what attaching failed with, once", told)
 		}
 	})
+}
+
+// TestDeletedOnce: what the API is deleting already is waited for, and not deleted again, however long that takes. A first try can come
+// while what points to it still is.
+func TestDeletedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := gcptest.New(gcptest.Options{Slow: 20 * time.Second})
+		p, spec := c.Provider(), service(0, 2)
+		settle(t, p, spec.Owner, spec)
+		times := map[string]int{}
+		c.SetHook(func(call cloudtest.Call) error {
+			if strings.HasPrefix(call.Name, http.MethodDelete) && !call.After {
+				times[call.Name]++
+			}
+			return nil
+		})
+		settle(t, p, spec.Owner, nil)
+		for name, n := range times {
+			if n > 2 {
+				t.Errorf("%s is sent %d times", name, n)
+			}
+		}
+		if len(times) < 7 || len(c.Snapshot()) > 0 {
+			t.Errorf("deleted are %v, left are %q", times, c.Snapshot())
+		}
+	})
+}
+
+// TestGroupVanishes: an endpoint group that goes between being listed and being looked into stands in nobody's way.
+func TestGroupVanishes(t *testing.T) {
+	c := gcptest.New(gcptest.Options{})
+	p, spec := c.Provider(), service(0, 2)
+	pass(t, p, spec.Owner, spec)
+	c.SetHook(func(call cloudtest.Call) error {
+		if strings.HasSuffix(call.Name, "/listNetworkEndpoints") {
+			return &gcptest.Refusal{Status: http.StatusNotFound, Reason: "notFound", Message: "It was not found"}
+		}
+		return nil
+	})
+	if observed, err := p.Observe(t.Context(), spec.Owner); err != nil || len(observed) < 8 {
+		t.Errorf("observed are %d things (%v)", len(observed), err)
+	}
 }
