@@ -2,6 +2,8 @@ package aws
 
 import (
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -57,6 +59,26 @@ func TestFileIsTyped(t *testing.T) {
 	} {
 		if _, err := New(cloud.Config{File: []byte(text)}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: the error is %v, want one about %q", text, err, want)
+		}
+	}
+}
+
+// TestOverlay: the file of the overlay is one that can be read, with what it has as comments, too.
+func TestOverlay(t *testing.T) {
+	noMetadata(t)
+	t.Setenv("AWS_REGION", "eu-north-1")
+	file, err := os.ReadFile("../../config/overlays/aws/aws.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	commented := regexp.MustCompile(`(?m)^# (\w+: )`)
+	whole := commented.ReplaceAll(file, []byte("$1"))
+	if string(whole) == string(file) {
+		t.Error("there is nothing in its comments")
+	}
+	for _, text := range [][]byte{file, whole} {
+		if _, err := New(cloud.Config{ClusterID: "cluster-a", File: text}); err != nil {
+			t.Errorf("%s\n%v", text, err)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -248,6 +249,7 @@ var notDeclared = []string{
 // TestSuite is what TestProvider runs in a process of its own, since cases of it are skipped. By itself it tests nothing.
 func TestSuite(t *testing.T) {
 	if name := os.Getenv(suiteEnv); name != "" {
+		debug.SetGCPercent(400) // thousands of small clouds come and go
 		cloudtest.Run(t, suites[name].factory)
 	}
 }
