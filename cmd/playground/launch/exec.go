@@ -76,16 +76,30 @@ func Namespaces(dir string) ([]control.Namespace, error) {
 	return r.Namespaces, err
 }
 
-// Exec runs a command in a namespace of the playground in dir. A terminal becomes the command's own.
-func Exec(dir, namespace string, args []string, assets, bin string, signals <-chan os.Signal) (int, error) {
-	path, err := exec.LookPath(args[0])
-	for _, folder := range []string{bin, assets} {
-		if err != nil && !strings.Contains(args[0], "/") {
-			path, err = exec.LookPath(filepath.Join(folder, args[0]))
+// findCommand looks for a command of this machine in PATH and then in the folders. nft and ip are often where PATH leads root
+// alone.
+func findCommand(name string, folders ...string) (string, error) {
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return path, nil
+	}
+	if strings.Contains(name, "/") {
+		folders = nil
+	}
+	for _, folder := range folders {
+		if path, err := exec.LookPath(filepath.Join(folder, name)); err == nil {
+			return path, nil
 		}
 	}
+	// The first error is told: the others name files that nobody asked for.
+	return "", fmt.Errorf("finding the command: %w", err)
+}
+
+// Exec runs a command in a namespace of the playground in dir. A terminal becomes the command's own.
+func Exec(dir, namespace string, args []string, assets, bin string, signals <-chan os.Signal) (int, error) {
+	path, err := findCommand(args[0], bin, assets, "/usr/sbin", "/sbin")
 	if err != nil {
-		return 127, fmt.Errorf("finding the command: %w", err)
+		return 127, err
 	}
 	e := control.Exec{
 		Namespace: namespace, Args: append([]string{path}, args[1:]...), Env: Environment(dir, assets, bin),
