@@ -159,7 +159,7 @@ func BuildSpec(in Input) (Spec, Options, error) {
 	if seconds := affinitySeconds(svc); seconds > 0 && in.Capabilities.SessionAffinity {
 		spec.AffinitySeconds = seconds
 	}
-	spec.RequestedAddress, err = requestedAddress(svc, in.Capabilities)
+	spec.RequestedAddress, err = requestedAddress(svc, spec.Families, in.Capabilities)
 	errs = append(errs, err)
 
 	err = joinUserErrors(errs)
@@ -334,17 +334,26 @@ func affinitySeconds(svc *corev1.Service) int32 {
 	return corev1.DefaultClientIPServiceAffinitySeconds
 }
 
-func requestedAddress(svc *corev1.Service, caps Capabilities) (string, error) {
+// requestedAddress reads spec.loadBalancerIP, which has to be of one of the Service's families: else nothing would have it.
+func requestedAddress(svc *corev1.Service, families []Family, caps Capabilities) (string, error) {
 	text := svc.Spec.LoadBalancerIP
 	if text == "" {
 		return "", nil
 	}
 	if !caps.RequestedAddress {
-		return "", errors.New("spec.loadBalancerIP: the provider chooses the address itself: leave it out, and ask by the provider's annotations if it has some for addresses")
+		return "", errors.New("spec.loadBalancerIP: the provider takes no address from there: leave it out; if it can have addresses of yours, " +
+			"its own annotations name them")
 	}
 	address, err := netip.ParseAddr(text)
 	if err != nil {
 		return "", fmt.Errorf("spec.loadBalancerIP: %q is not an IP address", text)
+	}
+	family := IPv6
+	if address.Is4() {
+		family = IPv4
+	}
+	if !slices.Contains(families, family) {
+		return "", fmt.Errorf("spec.loadBalancerIP: %s is of %s, which the Service does not have: leave it out or change spec.ipFamilies", address, family)
 	}
 	return address.String(), nil
 }

@@ -54,7 +54,7 @@ func (p *Provider) Adoptable(ctx context.Context, owner cloud.Owner, id string) 
 	if err := fit(lb); err != nil {
 		return nil, err
 	}
-	found := cloud.Adoptable{AdoptableBy: tag(lb.Tags, TagConsent)}
+	found := cloud.Adoptable{AdoptableBy: tag(lb.Tags, TagConsent), Consent: "tag it " + TagConsent}
 	for _, f := range bothFamilies(v, lb, at.frontend) {
 		if same(value(f.Name), at.frontend) {
 			found.ID = p.config.frontendID(value(lb.Name), value(f.Name)) // as the cloud writes it

@@ -136,7 +136,7 @@ func (p *Provider) adoptable(ctx context.Context, m *maker, balancers []found) (
 	all := make([]cloud.Adoptable, len(balancers))
 	for i := range balancers {
 		f := &balancers[i]
-		all[i] = cloud.Adoptable{ID: f.id, AdoptableBy: consent(f.description), MadeBy: m.of(f),
+		all[i] = cloud.Adoptable{ID: f.id, AdoptableBy: consent(f.description), Consent: consenting, MadeBy: m.of(f),
 			Resources: p.keyed(things, unfinished, p.partsOf(f, things, healing, m))}
 	}
 	return all, nil

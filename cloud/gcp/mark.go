@@ -96,6 +96,9 @@ func described(description string) (m mark, rest []string) {
 	return m, rest
 }
 
+// consenting is what somebody does who lets a Service adopt a balancer: to put the word that consent finds there.
+const consenting = "add to its description the word " + v1alpha1.TagAdoptableBy
+
 // consent is the word in a description by which the owner of a balancer lets a Service adopt it.
 func consent(description string) string {
 	for word := range strings.FieldsSeq(description) {

@@ -198,11 +198,12 @@ func fromHealth(h *pluginv1alpha1.TargetHealth) cloud.TargetHealth {
 }
 
 func toAdoptable(a cloud.Adoptable) *pluginv1alpha1.Adoptable {
-	return &pluginv1alpha1.Adoptable{Id: a.ID, AdoptableBy: a.AdoptableBy, MadeBy: a.MadeBy, Resources: each(a.Resources, toResource)}
+	return &pluginv1alpha1.Adoptable{Id: a.ID, AdoptableBy: a.AdoptableBy, MadeBy: a.MadeBy, Consent: a.Consent, Resources: each(a.Resources, toResource)}
 }
 
 func fromAdoptable(a *pluginv1alpha1.Adoptable) cloud.Adoptable {
-	return cloud.Adoptable{ID: a.GetId(), AdoptableBy: a.GetAdoptableBy(), MadeBy: a.GetMadeBy(), Resources: each(a.GetResources(), fromResource)}
+	return cloud.Adoptable{ID: a.GetId(), AdoptableBy: a.GetAdoptableBy(), MadeBy: a.GetMadeBy(), Consent: a.GetConsent(),
+		Resources: each(a.GetResources(), fromResource)}
 }
 
 func toCapabilities(c cloud.Capabilities) *pluginv1alpha1.Capabilities {

@@ -1146,11 +1146,13 @@ func (x *AdoptableResponse) GetError() *Error {
 }
 
 type Adoptable struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	AdoptableBy   string                 `protobuf:"bytes,2,opt,name=adoptable_by,json=adoptableBy,proto3" json:"adoptable_by,omitempty"`
-	MadeBy        string                 `protobuf:"bytes,3,opt,name=made_by,json=madeBy,proto3" json:"made_by,omitempty"`
-	Resources     []*Resource            `protobuf:"bytes,4,rep,name=resources,proto3" json:"resources,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Id          string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	AdoptableBy string                 `protobuf:"bytes,2,opt,name=adoptable_by,json=adoptableBy,proto3" json:"adoptable_by,omitempty"`
+	MadeBy      string                 `protobuf:"bytes,3,opt,name=made_by,json=madeBy,proto3" json:"made_by,omitempty"`
+	Resources   []*Resource            `protobuf:"bytes,4,rep,name=resources,proto3" json:"resources,omitempty"`
+	// consent: what its owner does in this cloud to let a Service adopt it; see cloud.Adoptable.
+	Consent       string `protobuf:"bytes,5,opt,name=consent,proto3" json:"consent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1211,6 +1213,13 @@ func (x *Adoptable) GetResources() []*Resource {
 		return x.Resources
 	}
 	return nil
+}
+
+func (x *Adoptable) GetConsent() string {
+	if x != nil {
+		return x.Consent
+	}
+	return ""
 }
 
 // Error is what the cloud, or the plugin in its name, says no with.
@@ -2586,12 +2595,13 @@ const file_provider_proto_rawDesc = "" +
 	"\bpriority\x18\x03 \x01(\x0e2!.fairlead.cloud.v1alpha1.PriorityR\bpriority\"\x8b\x01\n" +
 	"\x11AdoptableResponse\x12@\n" +
 	"\tbalancers\x18\x01 \x03(\v2\".fairlead.cloud.v1alpha1.AdoptableR\tbalancers\x124\n" +
-	"\x05error\x18\x02 \x01(\v2\x1e.fairlead.cloud.v1alpha1.ErrorR\x05error\"\x98\x01\n" +
+	"\x05error\x18\x02 \x01(\v2\x1e.fairlead.cloud.v1alpha1.ErrorR\x05error\"\xb2\x01\n" +
 	"\tAdoptable\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fadoptable_by\x18\x02 \x01(\tR\vadoptableBy\x12\x17\n" +
 	"\amade_by\x18\x03 \x01(\tR\x06madeBy\x12?\n" +
-	"\tresources\x18\x04 \x03(\v2!.fairlead.cloud.v1alpha1.ResourceR\tresources\"\x91\x01\n" +
+	"\tresources\x18\x04 \x03(\v2!.fairlead.cloud.v1alpha1.ResourceR\tresources\x12\x18\n" +
+	"\aconsent\x18\x05 \x01(\tR\aconsent\"\x91\x01\n" +
 	"\x05Error\x12\x14\n" +
 	"\x05class\x18\x01 \x01(\tR\x05class\x12/\n" +
 	"\x05after\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05after\x12\x18\n" +
