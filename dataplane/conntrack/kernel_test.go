@@ -30,7 +30,9 @@ type made struct {
 	client, to netip.AddrPort
 	endpoint   netip.AddrPort // as to: not translated
 	zone       uint16
-	unanswered bool
+	// originalZone is that of the direction from the client alone.
+	originalZone uint16
+	unanswered   bool
 }
 
 // create encodes the request for a flow.
@@ -48,6 +50,9 @@ func (m made) create() []byte {
 				r.port(attrSrcPort, src.Port())
 				r.port(attrDstPort, dst.Port())
 			})
+			if kind == attrOriginal && m.originalZone != 0 {
+				r.add(attrTupleZone, binary.BigEndian.AppendUint16(nil, m.originalZone))
+			}
 		})
 	}
 	direction(attrOriginal, m.client, m.to)
@@ -129,7 +134,8 @@ func TestDump(t *testing.T) {
 				made{protocol: p, client: other(a[0], 40002), to: other(a[1], 81), endpoint: a[2]},
 				made{protocol: p, client: other(a[0], 40003), to: a[1], endpoint: a[1]},
 				made{protocol: p, client: other(a[0], 40004), to: a[1], endpoint: a[2], zone: 7},
-				made{protocol: p, client: other(a[0], 40005), to: a[1], endpoint: a[2], unanswered: true})
+				made{protocol: p, client: other(a[0], 40005), to: a[1], endpoint: a[2], unanswered: true},
+				made{protocol: p, client: other(a[0], 40006), to: a[1], endpoint: a[2], originalZone: 7})
 		}
 	}
 	makeFlows(t, w.node, flows)
@@ -156,7 +162,7 @@ func TestDump(t *testing.T) {
 					want, got := map[netip.AddrPort]model.Flow{}, map[netip.AddrPort]model.Flow{}
 					for _, m := range flows {
 						asked := setUp(m, &f)
-						if asked && m.protocol == p && familyOf(m.to.Addr().Is4()) == family && m.zone == 0 {
+						if asked && m.protocol == p && familyOf(m.to.Addr().Is4()) == family && m.zone == 0 && m.originalZone == 0 {
 							want[m.client] = model.Flow{Protocol: p, To: m.to, Endpoint: m.endpoint,
 								Translated: m.endpoint != m.to, Answered: !m.unanswered}
 						}

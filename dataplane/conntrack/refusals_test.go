@@ -31,8 +31,8 @@ func (r *refusing) dump(request []byte, each func([]byte) error) error {
 	return r.socket.dump(request, each)
 }
 
-// TestFilterRefused: a kernel that knows no filters, or not these, is asked for all flows, of which ours alone are looked at. One that is
-// out of memory is not asked for more, but again.
+// TestFilterRefused: a kernel that knows no filters, or not these, is asked for all flows, of which ours alone are looked
+// at. One that is out of memory is not asked for more, but again.
 func TestFilterRefused(t *testing.T) {
 	for err, asked := range map[unix.Errno]int{unix.EOPNOTSUPP: 2, unix.EINVAL: 2, unix.ENOMEM: 1, unix.ENOBUFS: 1} {
 		t.Run(err.Error(), func(t *testing.T) {
@@ -69,7 +69,10 @@ func TestFilterRefused(t *testing.T) {
 // TestOneFamilyRefused: what cannot be listed of one family keeps nothing of the other.
 func TestOneFamilyRefused(t *testing.T) {
 	w := conntrackNode(t)
-	makeFlows(t, w.node, []made{{protocol: model.UDP, client: client4, to: vip4, endpoint: pod4}, {protocol: model.UDP, client: client6, to: vip6, endpoint: pod6}})
+	makeFlows(t, w.node, []made{
+		{protocol: model.UDP, client: client4, to: vip4, endpoint: pod4},
+		{protocol: model.UDP, client: client6, to: vip6, endpoint: pod6},
+	})
 	c, err := New(Options{Flows: true, NetNS: w.node.FD()})
 	check(t, err)
 	defer c.close()
@@ -122,8 +125,8 @@ func TestLateAnswer(t *testing.T) {
 	}
 }
 
-// TestResetTableTaken: while another program has the table for itself, its connections are neither forgotten silently nor is
-// anything of that program's touched; afterwards everything is as ever.
+// TestResetTableTaken: that another program has the table for itself is an error each time, and afterwards everything is as
+// ever.
 func TestResetTableTaken(t *testing.T) {
 	w := conntrackNode(t)
 	other, err := nftables.New(nftables.WithNetNSFd(w.node.FD()), nftables.AsLasting())

@@ -137,8 +137,8 @@ type probe struct {
 }
 
 // Handler serves /livez; /healthz, which is 503 also when the node is about to go; and /readyz, which is 503 also until this
-// process has written all rules. kube-proxy has no such thing. Until then rules of a former run may serve, so that load balancers, who
-// ask /healthz, have no reason to leave; a rollout has one to stop. The handler is meant for port 10256.
+// process has written all rules, and which kube-proxy does not have. Until then rules of a former run may serve, so that
+// load balancers, who ask /healthz, have no reason to leave; a rollout has one to stop. The handler is meant for port 10256.
 func (h *Health) Handler() http.Handler {
 	mux := http.NewServeMux()
 	for path, p := range map[string]probe{
@@ -156,7 +156,9 @@ func (h *Health) answer(w http.ResponseWriter, p probe) {
 	eligible := h.eligible
 	r := report{LastUpdated: h.updated, CurrentTime: h.now(), Healthy: h.healthy()}
 	h.mu.Unlock()
-	r.Healthy = r.Healthy && !(p.written && r.LastUpdated.IsZero())
+	if p.written && r.LastUpdated.IsZero() {
+		r.Healthy = false
+	}
 	if !r.LastUpdated.IsZero() {
 		// One write serves both families.
 		r.Status = map[string]familyReport{}

@@ -182,8 +182,8 @@ func TestHealthz(t *testing.T) {
 	}
 }
 
-// TestDaemonSetProbes: what the DaemonSet's probes ask for does not restart an agent that waits for the API server, and keeps a rollout
-// waiting for it.
+// TestDaemonSetProbes: what the DaemonSet's probes ask for does not restart an agent that waits for the API server, and keeps
+// a rollout waiting for it.
 func TestDaemonSetProbes(t *testing.T) {
 	text, err := os.ReadFile("../../config/node-agent/daemonset.yaml")
 	if err != nil {

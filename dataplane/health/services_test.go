@@ -145,7 +145,8 @@ func TestServiceHealthBothFamilies(t *testing.T) {
 	six := four
 	six.Family = 6
 	if err := nstest.New(t, "node").Do(func() error {
-		h.Synced(dpsync.Result{HealthChecks: []model.HealthCheck{four, six}, NodePorts: model.NodePortAddresses{AllIPv4: true, AllIPv6: true}})
+		all := model.NodePortAddresses{AllIPv4: true, AllIPv6: true}
+		h.Synced(dpsync.Result{HealthChecks: []model.HealthCheck{four, six}, NodePorts: all})
 		return nil
 	}); err != nil {
 		t.Fatal(err)

@@ -78,8 +78,8 @@ func consistent(t *testing.T, b *Backend, steady map[string]service) {
 	}
 }
 
-// TestSourceRangesChangeAtOnce: whoever may use a Service before and after its source ranges change may do so all the while, also where
-// the change takes several transactions: what fits into one is not spread over two.
+// TestSourceRangesChangeAtOnce: whoever may use a Service before and after its source ranges change may do so all the while,
+// also where the change takes several transactions: what fits into one is not spread over two.
 func TestSourceRangesChangeAtOnce(t *testing.T) {
 	const limit = 4 << 10
 	w := &network{node: nstest.New(t, "node")}

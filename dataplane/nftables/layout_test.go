@@ -79,7 +79,8 @@ func FuzzRanges(f *testing.F) {
 	})
 }
 
-// TestFatesInUse: what frontends have in the kernel keeps its number until the changes are sent, since packets follow it until then.
+// TestFatesInUse: what frontends have in the kernel keeps its number until the changes are sent, since packets follow it
+// until then.
 func TestFatesInUse(t *testing.T) {
 	table := newTable(families[0], Options{}.withDefaults())
 	frontend := func(n uint32) string {

@@ -68,11 +68,8 @@ func try(conn *connection, t *table, hook *nftables.ChainHook, priority *nftable
 }
 
 func explain(err error, f *family, needs string) error {
-	if err == nil {
-		return nil
-	}
-	if told := withRemedy(err); told != err {
-		return told
+	if err == nil || remedy(err) != "" {
+		return withRemedy(err)
 	}
 	return fmt.Errorf("programming nftables for IPv%d: the kernel lacks %s: %w", f.number, needs, err)
 }

@@ -38,14 +38,15 @@ func TestRefusedProgram(t *testing.T) {
 			t.Fatal(err)
 		}
 		err = probe(&connection{Conn: conn}, Options{}.withDefaults())
-		if !errors.Is(err, answer) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "lacks") != strings.Contains(want, "lacks") {
+		if !errors.Is(err, answer) || !strings.Contains(err.Error(), want) ||
+			strings.Contains(err.Error(), "lacks") != strings.Contains(want, "lacks") {
 			t.Errorf("%v: the error is %v, want one that says %q", answer, err, want)
 		}
 	}
 }
 
-// TestRefusedWrite: a write that the kernel refuses changes nothing, its error says what to change, and once that is done the next one makes
-// up for it.
+// TestRefusedWrite: a write that the kernel refuses changes nothing, its error says what to change, and once that is done
+// the next one makes up for it.
 func TestRefusedWrite(t *testing.T) {
 	// What refuses returns takes the refusal back.
 	for name, tc := range map[string]struct {

@@ -286,8 +286,8 @@ func kill(t *testing.T, node string, agent int) {
 }
 
 // TestPacketsLocalReplacement: all Pods behind a Local node port are replaced, twice, under 200 new connections a second
-// from a balancer that goes by the health checks; none is lost, and the clients' addresses are kept. Established ones last as long as
-// their Pods.
+// from a balancer that goes by the health checks; none is lost, and the clients' addresses are kept. Established ones last as
+// long as their Pods.
 func TestPacketsLocalReplacement(t *testing.T) {
 	ns := namespace(t)
 	sample, err := os.ReadFile(filepath.Join(samples, "webapp-lb-local.yaml"))
@@ -346,8 +346,8 @@ func TestPacketsLocalReplacement(t *testing.T) {
 	}
 }
 
-// outlive keeps a connection to a Pod of webapp-lb-local until it ends, and says whether that was before the Pod had served for as long
-// as it does when it is told to end.
+// outlive keeps a connection to a Pod of webapp-lb-local until it ends, and says whether that was before the Pod had served
+// for as long as it does when it is told to end.
 func outlive(t *testing.T, ns string, from source) <-chan error {
 	t.Helper()
 	const lasts = 5 * time.Second // its preStop
@@ -368,9 +368,7 @@ func outlive(t *testing.T, ns string, from source) <-chan error {
 			switch {
 			case apierrors.IsNotFound(err):
 				err = nil
-			case err == nil && (pod.DeletionTimestamp == nil ||
-				// The API server tells seconds.
-				time.Since(pod.DeletionTimestamp.Add(-time.Duration(*pod.DeletionGracePeriodSeconds)*time.Second)) < lasts-time.Second):
+			case err == nil && (pod.DeletionTimestamp == nil || time.Since(told(&pod)) < lasts-time.Second): // it tells seconds
 				err = fmt.Errorf("an established connection, to %s, which still serves: %w", pod.Name, broken)
 			}
 			ended <- err
@@ -378,4 +376,9 @@ func outlive(t *testing.T, ns string, from source) <-chan error {
 		}
 	}()
 	return ended
+}
+
+// told is when a Pod that terminates was told to.
+func told(pod *corev1.Pod) time.Time {
+	return pod.DeletionTimestamp.Add(-time.Duration(*pod.DeletionGracePeriodSeconds) * time.Second)
 }
