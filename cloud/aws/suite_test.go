@@ -79,7 +79,8 @@ func harness(options awstest.Options, edits ...func(*cloud.Capabilities)) func(t
 					return hook(cloudtest.Call{Name: c.Action, Write: c.Write(), After: c.After})
 				})
 			},
-			Snapshot: s.Snapshot,
+			Replacements: map[string]map[string]string{"another scheme": {AnnotationPrefix + "scheme": "internet-facing"}},
+			Snapshot:     s.Snapshot,
 			PlantForeign: func(owner cloud.Owner, r cloud.Resource) error {
 				defer time.Sleep(options.ReadLag) // or our own marks would still be to be seen
 				return plantForeign(s, owner, r)

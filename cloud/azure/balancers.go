@@ -54,8 +54,8 @@ func (p *Provider) balancerDocument(name string) document[armnetwork.LoadBalance
 				if err := p.network.DeleteBalancer(ctx, name, match); err != nil {
 					return nil, nil, err
 				}
-				left := *next
-				state := *next.Properties
+				left := *was // with what was in it, which is there as long as it is
+				state := *was.Properties
 				state.ProvisioningState = new(armnetwork.ProvisioningStateDeleting)
 				left.Properties = &state
 				noted(&left) // until it is seen to be gone

@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -91,6 +92,7 @@ func harness(options azuretest.Options, adapt func(cloud.Spec) cloud.Spec, edit 
 		planter := &planter{cloud: c, slow: options.Slow}
 		return &cloudtest.Harness{
 			PlantBalancer: planter.plant,
+			Replacements:  map[string]map[string]string{"an address of the other kind": {internalAnnotation: strconv.FormatBool(adapt == nil)}},
 			New:           func() cloud.Provider { return limited{provider(t, c), edit} },
 			SetHook: func(hook func(cloudtest.Call) error) {
 				if hook == nil {
@@ -128,8 +130,10 @@ func harness(options azuretest.Options, adapt func(cloud.Spec) cloud.Spec, edit 
 	}
 }
 
+const internalAnnotation = "service.beta.kubernetes.io/azure-load-balancer-internal"
+
 func internal(spec cloud.Spec) cloud.Spec {
-	spec.Annotations = map[string]string{"service.beta.kubernetes.io/azure-load-balancer-internal": "true"}
+	spec.Annotations = map[string]string{internalAnnotation: "true"}
 	if strings.Contains(spec.RequestedAddress, ownAddress) {
 		spec.RequestedAddress = "10.224.0.99"
 	}

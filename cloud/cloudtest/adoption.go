@@ -174,7 +174,7 @@ func (h *Harness) adopted(t *testing.T, spec *cloud.Spec, options cloud.Options,
 }
 
 func testRefusal(t *testing.T, factory func(t *testing.T) *Harness) {
-	for name, prepare := range map[string]func(h *Harness, spec *cloud.Spec) cloud.Options{
+	cases := map[string]func(h *Harness, spec *cloud.Spec) cloud.Options{
 		"no consent": func(h *Harness, spec *cloud.Spec) cloud.Options {
 			return cloud.Options{Adopt: h.plant(t, Plant{Spec: byHand(h, 5)})}
 		},
@@ -216,7 +216,14 @@ func testRefusal(t *testing.T, factory func(t *testing.T) *Harness) {
 			settle(t, h.restart(), spec.Owner, spec)
 			return cloud.Options{Adopt: h.plant(t, Plant{Spec: byHand(h, 5)}), Granted: true}
 		},
-	} {
+	}
+	for name, edit := range factory(t).edits() {
+		cases["asks for "+name] = func(h *Harness, spec *cloud.Spec) cloud.Options {
+			edit(spec)
+			return cloud.Options{Adopt: h.plant(t, Plant{Spec: byHand(h, 5)}), Granted: true}
+		}
+	}
+	for name, prepare := range cases {
 		h := factory(t)
 		spec := steps(h)[0].spec
 		options := prepare(h, spec)

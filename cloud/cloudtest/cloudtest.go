@@ -36,6 +36,10 @@ type Harness struct {
 	Address string
 	// SetAnswering has a target answer health checks, or not. At first all do. Needed for a provider with TargetHealth.
 	SetAnswering func(target cloud.Target, answering bool)
+	// Replacements are annotations, by a name for each set of them, that ask for another of what is Fixed, such as another
+	// scheme. Beside them the suite asks for another address where the provider has RequestedAddress. Needed where it has not,
+	// and something is Fixed.
+	Replacements map[string]map[string]string
 	// Adapt makes a Spec of the suite fit: parameters or annotations that the provider cannot do without. Nil leaves
 	// it.
 	Adapt func(cloud.Spec) cloud.Spec
@@ -103,6 +107,7 @@ func run(t *testing.T, factory func(t *testing.T) *Harness, virtual bool) {
 	} else {
 		without("EveryCallIsCounted", "it takes virtual time: the emulator must be in the test's process (Run)")
 	}
+	in("BlockedChangesNothing", testBlocked)
 	in("NodesAreCheap", testNodes)
 	in("FailedTargetsAreTold", testTargetsFail)
 	in("TargetsAreAddedFirst", testAddedFirst)

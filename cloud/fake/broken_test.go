@@ -40,6 +40,9 @@ var defects = map[string]struct {
 	"greedy":       {"takes everything for its own", "ForeignIsUntouched"},
 	"strict":       {"fails to delete what is gone", "DeleteWhateverIsThere"},
 	"amnesic":      {"shows what it made since it was started, and no more", "DeleteWhateverIsThere"},
+	"lavish":       {"lets everything be replaced", "BlockedChangesNothing"},
+	"meddling":     {"brings all that is desired together with the targets", "BlockedChangesNothing"},
+	"lenient":      {"passes over what it does not know", "BlockedChangesNothing"},
 	"mute":         {"tells of no target that was refused", "FailedTargetsAreTold"},
 	"crosswise":    {"tells the failures of targets of others", "FailedTargetsAreTold"},
 	"hasty":        {"takes the old targets away before it adds the new", "TargetsAreAddedFirst"},
@@ -82,7 +85,16 @@ func (b broken) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
 			spec.Endpoints[i].Ports = spec.Endpoints[0].Ports
 		}
 	}
+	switch b.defect {
+	case "lenient":
+		spec.Annotations = nil
+	case "meddling":
+		b.made.Store("address", spec.RequestedAddress)
+	}
 	resources, err := b.Provider.Desired(spec)
+	for i := range resources {
+		resources[i].Fixed = resources[i].Fixed && !b.is("lavish")
+	}
 	if b.is("impure") && len(resources) > 0 {
 		resources[0].Attributes["pool"] = fmt.Sprint(calls.Add(1))
 	}
@@ -255,6 +267,15 @@ func (b broken) Delete(ctx context.Context, owner cloud.Owner, r cloud.Resource)
 func (b broken) SyncTargets(ctx context.Context, changes []cloud.TargetChange) []error {
 	switch b.defect {
 	case "chatty", "retelling":
+	case "meddling":
+		for _, change := range changes {
+			address, _ := b.made.Load("address")
+			tags := map[string]string{"address": fmt.Sprint(address)}
+			if _, err := b.cloud.Update(ctx, fake.Object{ID: change.Resource.ID, Kind: change.Resource.Kind, Tags: tags}); err != nil {
+				return []error{err}
+			}
+		}
+		return b.Provider.SyncTargets(ctx, changes)
 	case "mute":
 		_ = b.Provider.SyncTargets(ctx, changes)
 		return nil

@@ -22,6 +22,7 @@ import (
 // Pools of every cloud.
 var Pools = []fake.Pool{
 	{Name: "default", Prefix: netip.MustParsePrefix("198.51.100.0/24")},
+	{Name: "other", Prefix: netip.MustParsePrefix("203.0.113.0/24")},
 	{Name: "six", Prefix: netip.MustParsePrefix("2001:db8:51::/120")},
 }
 
@@ -77,6 +78,7 @@ func (c *Cloud) Harness(provider func() cloud.Provider) *cloudtest.Harness {
 				return hook(cloudtest.Call{Name: call.Method + " " + call.Kind, Write: call.Write(), After: call.After})
 			})
 		},
+		Replacements:  map[string]map[string]string{"another pool": {fake.AnnotationPrefix + "pool": "other"}},
 		Snapshot:      c.Snapshot,
 		PlantForeign:  c.plantForeign,
 		PlantBalancer: c.plantBalancer,

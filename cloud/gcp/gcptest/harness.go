@@ -40,6 +40,7 @@ func (c *Cloud) Harness(edits ...func(*cloud.Capabilities)) *cloudtest.Harness {
 		Snapshot:      c.Snapshot,
 		PlantForeign:  c.plantForeign,
 		PlantBalancer: c.plantBalancer,
+		Replacements:  map[string]map[string]string{"another scheme": {"networking.gke.io/load-balancer-type": "Internal"}},
 		Throttled:     func(after time.Duration) error { return Throttled(after) },
 		Address:       UserAddress,
 		Adapt:         Adapt,
