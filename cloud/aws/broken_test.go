@@ -159,3 +159,24 @@ func TestLimits(t *testing.T) {
 		}
 	}
 }
+
+// TestEmulatorRefuses: what the provider never tries the account would refuse.
+func TestEmulatorRefuses(t *testing.T) {
+	server := awstest.New(awstest.Options{SecurityGroups: []awstest.SecurityGroup{{ID: "sg-0f", Name: "other"}}})
+	p := testProvider(server, unlimited)
+	client := elb.NewFromConfig(sdk(server))
+	s := spec("uid-1", 1)
+	s.Annotations = map[string]string{AnnotationPrefix + "disable-nlb-sg": "true"}
+	for _, r := range settled(t, p, s.Owner, &s).Observed {
+		switch r.Kind {
+		case KindTargetGroup:
+			if _, err := client.DeleteTargetGroup(t.Context(), &elb.DeleteTargetGroupInput{TargetGroupArn: aws.String(r.ID)}); err == nil || !strings.Contains(err.Error(), "ResourceInUse") {
+				t.Errorf("deleting a target group that a listener uses: %v", err)
+			}
+		case KindLoadBalancer:
+			if _, err := client.SetSecurityGroups(t.Context(), &elb.SetSecurityGroupsInput{LoadBalancerArn: aws.String(r.ID), SecurityGroups: []string{"sg-0f"}}); err == nil {
+				t.Error("a balancer that was made without security groups gets some")
+			}
+		}
+	}
+}

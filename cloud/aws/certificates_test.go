@@ -8,6 +8,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fairlead/fairlead/cloud"
@@ -130,6 +131,32 @@ func TestCertificatesAreCheap(t *testing.T) {
 		return nil
 	})
 	settled(t, p, withCertificates().Owner, withCertificates("a"))
+}
+
+// TestWithoutALPN: a listener that has no policy of ALPN, since whoever made it named none, has what nobody asked for, and is left.
+func TestWithoutALPN(t *testing.T) {
+	server := awstest.New(awstest.Options{})
+	p := testProvider(server, unlimited)
+	s := withCertificates("a")
+	observed := settled(t, p, s.Owner, s).Observed
+	is := observed[slices.IndexFunc(observed, func(r cloud.Resource) bool { return r.Kind == KindListener && r.Attributes[protocol] == "TLS" })]
+	client := elb.NewFromConfig(sdk(server))
+	if _, err := client.DeleteListener(t.Context(), &elb.DeleteListenerInput{ListenerArn: aws.String(is.ID)}); err != nil {
+		t.Fatal(err)
+	}
+	in := &elb.CreateListenerInput{Port: aws.Int32(int32(atoi(is.Key))), Protocol: types.ProtocolEnumTls, Tags: elbTags(marksOf(s.Owner, is))}
+	in.LoadBalancerArn, in.DefaultActions = forwarding(is)
+	in.Certificates, in.SslPolicy, _ = tlsOf(is)
+	if _, err := client.CreateListener(t.Context(), in); err != nil {
+		t.Fatal(err)
+	}
+	server.SetHook(func(call awstest.Call) error {
+		if call.Write() {
+			t.Errorf("%s is called", call.Action)
+		}
+		return nil
+	})
+	settled(t, p, s.Owner, s)
 }
 
 // TestCertificatesByHand: what somebody took away or put there is put right.

@@ -333,6 +333,55 @@ func TestParametersAreAnnotations(t *testing.T) {
 	}
 }
 
+// TestLocalChecks: under Local nodes are asked for the Service's own Pods, and more is asked of them than of others, as people have it.
+func TestLocalChecks(t *testing.T) {
+	s := spec("uid-1", 1)
+	s.LocalOnly = true
+	for i := range s.Ports {
+		s.Ports[i].HealthCheck = cloud.HealthCheck{Protocol: "HTTP", Port: 32000, Path: cloud.HealthzPath}
+	}
+	p := testProvider(awstest.New(awstest.Options{}), unlimited)
+	for _, r := range settled(t, p, s.Owner, &s).Observed {
+		if r.Kind != KindTargetGroup {
+			continue
+		}
+		got := []string{}
+		for _, name := range []string{checkProtocol, checkPort, checkPath, checkInterval, checkTimeout, checkHealthy, checkUnhealthy} {
+			got = append(got, r.Attributes[name])
+		}
+		if diff := cmp.Diff([]string{"HTTP", "32000", "/healthz", "10", "6", "2", "2"}, got); diff != "" {
+			t.Errorf("%s is checked otherwise (-want +got):\n%s", r.Name(), diff)
+		}
+	}
+}
+
+// TestWrongForService: what a Service's annotations say is held to what else it asks for.
+func TestWrongForService(t *testing.T) {
+	p := testProvider(awstest.New(awstest.Options{}))
+	for name, c := range map[string]struct {
+		edit func(*cloud.Spec)
+		// annotation's name and value, and what is to be said of it.
+		annotation, value, want string
+	}{
+		"IPv6":         {func(s *cloud.Spec) { s.Families = []cloud.Family{cloud.IPv6} }, "ip-address-type", "ipv4", "the Service asks for IPv6: set it to dualstack"},
+		"both":         {func(s *cloud.Spec) { s.Families = []cloud.Family{cloud.IPv4, cloud.IPv6} }, "ip-address-type", "ipv4", "the Service asks for IPv6: set it to dualstack"},
+		"Pods":         {func(s *cloud.Spec) { s.PodTargets, s.Nodes = true, nil }, "nlb-target-type", "instance", "the Service sends to Pods"},
+		"Pods' nodes":  {func(s *cloud.Spec) { s.PodTargets, s.Nodes = true, nil }, "target-node-labels", "a=b", "the Service sends to Pods"},
+		"ranges":       {func(s *cloud.Spec) { s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} }, "security-groups", "sg-01", "leave out ranges of clients"},
+		"range, group": {func(s *cloud.Spec) { s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} }, "disable-nlb-sg", "true", "need security groups"},
+	} {
+		s := spec("uid-1", 1)
+		c.edit(&s)
+		if _, err := p.Desired(s); err != nil {
+			t.Fatalf("%s: without the annotation: %v", name, err)
+		}
+		s.Annotations = map[string]string{AnnotationPrefix + c.annotation: c.value}
+		if _, err := p.Desired(s); !cloud.IsClass(err, cloud.UserError) || !strings.Contains(err.Error(), c.annotation+": ") || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: the error is %v", name, err)
+		}
+	}
+}
+
 // TestWrongInClass: what is wrong with a class, or not for the Service, is said of the class.
 func TestWrongInClass(t *testing.T) {
 	p := testProvider(awstest.New(awstest.Options{}))

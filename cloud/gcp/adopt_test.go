@@ -209,3 +209,53 @@ func TestCheckOfMachinesIsNotTaken(t *testing.T) {
 		})
 	}
 }
+
+// TestConsentStays: the word by which a balancer's owner consents is on it after the Service, which can adopt it again.
+func TestConsentStays(t *testing.T) {
+	c := gcptest.New(gcptest.Options{})
+	p, spec := c.Provider(), service(0, 2)
+	consent := cloud.AdoptableBy(spec.Owner)
+	id, err := c.Harness().PlantBalancer(cloudtest.Plant{Spec: *spec, AdoptableBy: consent})
+	if err != nil {
+		t.Fatal(err)
+	}
+	desired, err := p.Desired(*spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if out, err := cloud.Converge(t.Context(), p, spec.Owner, desired, cloud.Options{Adopt: id}); err != nil || !out.Left.Empty() {
+			t.Fatalf("adopting leaves %+v (%v)", out.Left, err)
+		}
+		pass(t, p, spec.Owner, nil)
+		if text := strings.Join(c.Snapshot(), "\n"); !strings.Contains(text, "made by hand, in test fairlead.dev/adoptable-by="+consent+`"`) {
+			t.Errorf("let go, it is\n%s", text)
+		}
+	}
+}
+
+// TestNameIsTaken: what has the name that we would give to something, and not our mark, is named, and stays as it is.
+func TestNameIsTaken(t *testing.T) {
+	spec := service(0, 2)
+	desired, err := gcptest.New(gcptest.Options{}).Provider().Desired(*spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range desired {
+		c := gcptest.New(gcptest.Options{})
+		p := c.Provider()
+		if err := c.Harness().PlantForeign(spec.Owner, r); err != nil {
+			t.Fatal(err)
+		}
+		before := c.Snapshot()
+		if _, err := try(t, p, spec.Owner, spec); !cloud.IsClass(err, cloud.Conflict) || !strings.Contains(err.Error(), r.Kind) || !strings.Contains(err.Error(), "not this Service's") {
+			t.Errorf("%s: the error is %v", r.Name(), err)
+		}
+		if _, err := try(t, p, spec.Owner, nil); err != nil {
+			t.Errorf("%s: deleting: %v", r.Name(), err)
+		}
+		if after := c.Snapshot(); !slices.Equal(before, after) {
+			t.Errorf("%s: there is %q, was %q", r.Name(), after, before)
+		}
+	}
+}
