@@ -40,6 +40,20 @@ func (c *Cloud) ask(method, typ, name string, text []byte) error {
 	return nil
 }
 
+// EditAddress changes a public address.
+func (c *Cloud) EditAddress(name string, change func(ip *armnetwork.PublicIPAddress)) error {
+	ip := deepcopy.Of(c.thing(publicIPs, name).body.(*armnetwork.PublicIPAddress))
+	change(ip)
+	return c.Put(publicIPs.name, name, ip)
+}
+
+// EditLink changes a private link service.
+func (c *Cloud) EditLink(name string, change func(service *armnetwork.PrivateLinkService)) error {
+	service := deepcopy.Of(c.thing(linkServices, name).body.(*armnetwork.PrivateLinkService))
+	change(service)
+	return c.Put(linkServices.name, name, service)
+}
+
 // SetSKU has a balancer be of another kind: one from before those were no longer made, or one across regions.
 func (c *Cloud) SetSKU(name string, sku armnetwork.LoadBalancerSKU) {
 	t := c.thing(balancers, name)
