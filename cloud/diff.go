@@ -169,7 +169,10 @@ func (d *differ) stays(want *Resource, found []*Resource) bool {
 func (d *differ) blockReplacement(want, have *Resource) {
 	remedy := fmt.Sprintf("set the annotation %s to %s to replace it, which changes the address",
 		v1alpha1.AnnotationReplacement, v1alpha1.ReplacementRecreate)
-	if have.Lent {
+	switch {
+	case want.Shared && d.others(have):
+		remedy = "other Services share it: have this one ask for what it has, or leave the group: " + settings(want, have)
+	case have.Lent:
 		remedy = "what is adopted is never replaced: have the Service ask for what it has: " + settings(want, have)
 	}
 	d.plan.Blocked = append(d.plan.Blocked, Block{Resource: want.Name(), Reason: BlockReplacement, Message: fmt.Sprintf(

@@ -399,3 +399,21 @@ func TestLeavingGivesUpWhatIsItsOwn(t *testing.T) {
 		t.Error("the argument was changed")
 	}
 }
+
+// TestRemedies: what somebody is told to do about what may not be replaced is what would help.
+func TestRemedies(t *testing.T) {
+	for name, tc := range map[string]struct {
+		want, have Resource
+		remedy     string
+	}{
+		"Own":    {want("A", "1", fixed, attribute("shape", "square")), have("A", "1"), v1alpha1.AnnotationReplacement},
+		"Shared": {want("A", "1", fixed, shared, attribute("shape", "square")), have("A", "1", shared, of(us, them)), "leave the group"},
+		"Others": {want("A", "1", fixed, shared, attribute("shape", "square")), have("A", "1", shared, of(them)), "leave the group"},
+		"Lent":   {want("A", "1", fixed, attribute("shape", "square")), have("A", "1", lent("a-1")), "ask for what it has"},
+	} {
+		plan, err := Diff(us, []Resource{tc.want}, []Resource{tc.have}, v1alpha1.ReplacementNever)
+		if err != nil || len(plan.Operations) > 0 || len(plan.Blocked) != 1 || !strings.Contains(plan.Blocked[0].Message, tc.remedy) {
+			t.Errorf("%s: %+v (%v), want to hear of %q", name, plan, err, tc.remedy)
+		}
+	}
+}

@@ -194,8 +194,10 @@ func published(svc *corev1.Service, out cloud.Outcome) []corev1.LoadBalancerIngr
 		}
 		observed = append(observed, ingress)
 	}
-	complete := len(out.Left.Operations)+len(out.Left.Waiting) == 0 &&
-		!slices.ContainsFunc(out.Left.Blocked, func(b cloud.Block) bool { return b.Reason == cloud.BlockForeign })
+	// What is blocked by a replacement may have been half made when it was: nothing tells.
+	complete := len(out.Left.Operations)+len(out.Left.Waiting) == 0 && !slices.ContainsFunc(out.Left.Blocked, func(b cloud.Block) bool {
+		return b.Reason == cloud.BlockForeign || b.Reason == cloud.BlockReplacement
+	})
 	if complete {
 		return observed
 	}

@@ -426,6 +426,20 @@ func TestCapitals(t *testing.T) {
 	}
 }
 
+// TestBlockedHalfMade: a balancer that is not to be finished is not published, and one that is stays so.
+func TestBlockedHalfMade(t *testing.T) {
+	out := cloud.Outcome{Observed: []cloud.Resource{{Ingress: []cloud.Ingress{{IP: "198.51.100.1"}}}},
+		Left: cloud.Plan{Blocked: []cloud.Block{{Reason: cloud.BlockReplacement}}}}
+	svc := &corev1.Service{}
+	if got := published(svc, out); len(got) > 0 {
+		t.Errorf("published: %+v", got)
+	}
+	svc.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "198.51.100.1"}}
+	if got := published(svc, out); len(got) != 1 {
+		t.Errorf("published: %+v", got)
+	}
+}
+
 // TestRepetitions: what a provider names twice stands once in the record, whose lists are sets to the API server.
 func TestRepetitions(t *testing.T) {
 	owner := cloud.Owner{ClusterID: "test", ServiceUID: "u"}
