@@ -164,11 +164,6 @@ func (p *Provider) submitRules(ctx context.Context, v *view, owner cloud.Owner, 
 	}
 	w := p.writer(balancer)
 	have := v.find(KindRules, desired.ID)
-	if have != nil && desired.Attributes["frontend"] != frontendName(owner, desired.Key, parseSource(desired.Attributes["source"])) {
-		// Another frontend is wanted, and may not replace this one, which stays what it is made of.
-		desired.Attributes = maps.Clone(desired.Attributes)
-		desired.Attributes["source"], desired.DependsOn = have.Attributes["source"], have.DependsOn
-	}
 	if has(have, owner, desired) && !w.wants(changeKey(desired)) {
 		cloud.Unsent(ctx)
 		return nil
