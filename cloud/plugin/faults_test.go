@@ -230,7 +230,7 @@ func TestHuge(t *testing.T) {
 		t.Errorf("got %d resources and %v", len(resources), err)
 	}
 	endless = true
-	plugin.BoundAnswers(client, 64<<20)
+	plugin.BoundAnswers(client, 1<<20)
 	if _, err := client.Observe(context.Background(), cloud.Owner{}); !cloud.IsClass(err, cloud.Retry) || !strings.Contains(err.Error(), "MiB") {
 		t.Errorf("got %v", err)
 	}
