@@ -22,8 +22,8 @@ import (
 //  5. What is the owner's and was not taken is deleted, dependents first; but not what is being replaced, as long as
 //     the cloud still works on the replacement, nor before the cloud is done deleting what points to it.
 //
-// Where something would have to be replaced that may not be, everything stays as it is, but for the targets of what there
-// is: what runs goes on to run, with all that it needs, until somebody decides.
+// Where something would have to be replaced that may not be, everything stays as it is, but for what follows the cluster
+// (see hold): what runs goes on to run, with all that it needs, until somebody decides.
 //
 // What is Lent is neither replaced nor deleted in any of these: it stays, with what cannot be changed, or is let go, with
 // what it points to. What was marked by an adoption that did not come to its end is let go, too.
@@ -53,10 +53,10 @@ func Diff(owner Owner, desired, observed []Resource, replacement v1alpha1.Replac
 		d.plan.Operations = append(d.plan.Operations, d.targets...)
 		d.targets = nil
 	}
-	if !d.plan.held() {
-		d.removeRest()
+	if d.plan.held() {
+		d.hold(desired)
 	} else {
-		d.plan.keepTargets()
+		d.removeRest()
 	}
 	slices.Sort(d.plan.Waiting)
 	d.plan.Waiting = slices.Compact(d.plan.Waiting)
@@ -147,7 +147,7 @@ func (d *differ) place(want *Resource) {
 	d.taken[identity(have)] = true
 	if have.State == StateFailed { // only what is Lent: everything else was deleted first
 		d.plan.Blocked = append(d.plan.Blocked, Block{Resource: want.Name(), Reason: BlockReplacement, Message: fmt.Sprintf(
-			"%s has failed; it was adopted and is never replaced: put it right in the cloud", want.Name())})
+			"%s has failed; it was adopted and is never replaced, and nothing else is changed before that: put it right in the cloud", want.Name())})
 		d.leave(want, found)
 		return
 	}
@@ -175,8 +175,58 @@ func (d *differ) blockReplacement(want, have *Resource) {
 	case have.Lent:
 		remedy = "what is adopted is never replaced: have the Service ask for what it has: " + settings(want, have)
 	}
+	what := cmp.Or(strings.Join(differentImmutable(want, have), ", "), "what it is part of")
 	d.plan.Blocked = append(d.plan.Blocked, Block{Resource: want.Name(), Reason: BlockReplacement, Message: fmt.Sprintf(
-		"%s cannot change %s in place, and nothing else is changed before that: %s", want.Name(), strings.Join(differentImmutable(want, have), ", "), remedy)})
+		"%s cannot change %s in place, and nothing else is changed before that: %s", want.Name(), what, remedy)})
+}
+
+// hold leaves of the operations those that follow the cluster: targets of what there is, the sets of targets that all Services
+// have together, what points to these, and attributes that follow.
+func (d *differ) hold(desired []Resource) {
+	sets := map[Ref]bool{}
+	for i := range desired {
+		if r := &desired[i]; r.Shared && r.HasTargets && !r.Fixed {
+			sets[r.ref()] = true
+		}
+	}
+	var kept []Operation
+	for _, op := range d.plan.Operations {
+		set := sets[op.Resource.ref()]
+		switch {
+		case op.Action == ActionSyncTargets && (set || op.Resource.ID != ""), set && op.Action != ActionDelete:
+			kept = append(kept, op)
+		case op.Action == ActionUpdate && d.marked(op.Observed):
+			if op, ok := following(op, sets); ok {
+				kept = append(kept, op)
+			}
+		case op.Action == ActionCreate && op.Reason == reasonMissing:
+			d.plan.Lacking = true
+		}
+	}
+	d.plan.Operations = kept
+}
+
+// following leaves of an update what follows the cluster; false: that is nothing.
+func following(op Operation, sets map[Ref]bool) (Operation, bool) {
+	have := op.Observed
+	made := op.Resource
+	made.Attributes, made.DependsOn = maps.Clone(have.Attributes), slices.Clone(have.DependsOn)
+	var reasons []string
+	for _, name := range made.Follows {
+		if was, ok := have.Attributes[name]; ok && was != op.Resource.Attributes[name] {
+			made.Attributes[name] = op.Resource.Attributes[name]
+			reasons = append(reasons, name)
+		}
+	}
+	for _, dep := range op.Resource.DependsOn {
+		at := Ref{Kind: dep.Kind, Key: dep.Key}
+		if sets[at] && !slices.ContainsFunc(have.DependsOn, func(r Ref) bool { return r.Kind == dep.Kind && r.Key == dep.Key }) {
+			made.DependsOn = append(made.DependsOn, dep)
+			reasons = append(reasons, dep.Kind+"/"+dep.Key)
+		}
+	}
+	op.Resource, op.Reason = made, "changing "+strings.Join(reasons, ", ")
+	return op, len(reasons) > 0
 }
 
 // settings tells what have has of what cannot be changed to what want asks for.
@@ -224,9 +274,12 @@ func (d *differ) leave(want *Resource, found []*Resource) {
 	}
 }
 
+// reasonMissing is that of what is made where there is none.
+const reasonMissing = "missing"
+
 func (d *differ) create(want *Resource, replaces bool) {
 	made := withOwner(want, nil, d.owner.ID())
-	reason := "missing"
+	reason := reasonMissing
 	if replaces {
 		reason = "replacing one that cannot change in place"
 	}

@@ -60,7 +60,10 @@ func targets(ids ...string) func(*Resource) {
 	}
 }
 
-func in(state State) func(*Resource)     { return func(r *Resource) { r.State = state } }
+func in(state State) func(*Resource) { return func(r *Resource) { r.State = state } }
+func follows(names ...string) func(*Resource) {
+	return func(r *Resource) { r.Follows = names }
+}
 func id(id string) func(*Resource)       { return func(r *Resource) { r.ID = id } }
 func of(owners ...Owner) func(*Resource) { return func(r *Resource) { r.Owners = ownerIDs(owners) } }
 func fixed(r *Resource)                  { r.Fixed = true }
@@ -170,6 +173,21 @@ func TestDiff(t *testing.T) {
 				want("S", "3", targets("y"))},
 			observed: []Resource{have("A", "1", on("S", "1", false)), have("S", "1", targets("x")), have("S", "3", in(StateFailed))},
 			want:     []string{"SyncTargets S/1: targets +1 -1", "blocked A/1 Replacement"},
+		},
+		"FixedFollowsCluster": {
+			reason: "what has to follow the cluster does, also of what is blocked itself, and nothing else of the same resources",
+			desired: []Resource{want("A", "1", fixed, follows("probe"), attribute("shape", "square"), attribute("size", "2"), attribute("probe", "y")),
+				want("H", "1", follows("size", "none"), attribute("size", "2"), attribute("none", "1")), want("H", "2", follows("probe"), attribute("size", "2"))},
+			observed: []Resource{have("A", "1", attribute("probe", "x")), have("H", "1"), have("H", "2")},
+			want:     []string{"Update A/1 a-1: changing probe", "Update H/1 h-1: changing size", "blocked A/1 Replacement"},
+		},
+		"FixedFollowsZones": {
+			reason: "sets of nodes that are all Services' are made and pointed to, beside what was pointed to",
+			desired: []Resource{want("A", "1", fixed, attribute("shape", "square"), on("S", "1", false), on("S", "2", false), on("B", "2", false)),
+				want("S", "1", shared, targets("y")), want("S", "2", shared, targets("y")), want("B", "2")},
+			observed: []Resource{have("A", "1", on("S", "3", false)), have("S", "1", shared, of(them), targets("y")), have("S", "3", shared, targets("x"))},
+			want: []string{"Update S/1 s-1: changing owners", "Create S/2", "SyncTargets S/2: targets +1 -0", "Update A/1 a-1: changing S/1, S/2",
+				"blocked A/1 Replacement"},
 		},
 		"FixedRecreate": {
 			reason:      "with consent it is deleted first, with what depends on it",

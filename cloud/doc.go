@@ -26,7 +26,7 @@
 //     in the immutable attributes, and two of one key never collide. A resource that cannot be in two places, or whose
 //     replacement changes the address that clients use, is marked Fixed: it is replaced only where the user allows it,
 //     and deleted first then, or last where it is marked Beside. Where it would have to be replaced and may not be, the
-//     core changes nothing else of the Service, either, but targets.
+//     core changes nothing else of the Service, either, but targets and the attributes that Follow the cluster.
 //  4. Create marks what it makes with the owner (OwnerID fits in one tag) in the same call that makes it, or else a
 //     crash between the two leaves something that nobody owns. Where a kind has no tags use its description; where it
 //     has neither, it must be a child of something that has (Ref.Parent).

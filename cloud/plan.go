@@ -38,7 +38,7 @@ const (
 	// BlockForeign: something that is not the owner's stands in its place.
 	BlockForeign BlockReason = "Foreign"
 	// BlockReplacement: it would have to be replaced, and clients would lose their address. Nothing else is changed, either,
-	// but for targets.
+	// but for what follows the cluster.
 	BlockReplacement BlockReason = "Replacement"
 	// BlockShared: others share it, and it is not this one's to change.
 	BlockShared BlockReason = "Shared"
@@ -71,6 +71,8 @@ type Plan struct {
 	// Blocked resources, and Waiting ones, which the cloud still works on, by kind/key.
 	Blocked []Block
 	Waiting []string
+	// Lacking: something that is missing is not made, since something would have to be replaced that may not be.
+	Lacking bool
 	// IDs of the resources that stay, by what others call them. Apply fills them in.
 	IDs map[Ref]string
 }
@@ -87,7 +89,8 @@ func (p *Plan) TargetsOnly() bool {
 	})
 }
 
-// held reports whether nothing may change but targets, since something would have to be replaced that may not be.
+// held reports whether nothing may change but what follows the cluster, since something would have to be replaced that may not
+// be.
 func (p *Plan) held() bool {
 	return slices.ContainsFunc(p.Blocked, func(b Block) bool { return b.Reason == BlockReplacement })
 }

@@ -66,6 +66,9 @@ type Resource struct {
 	Attributes map[string]string `json:"attributes,omitempty"`
 	// Immutable names the attributes that cannot change in place. Set by Desired.
 	Immutable []string `json:"immutable,omitempty"`
+	// Follows names attributes that follow the cluster as targets do, such as where health is asked: they change in place also
+	// while nothing else may, since something would have to be replaced. Set by Desired.
+	Follows []string `json:"follows,omitempty"`
 	// Fixed: it cannot be in two places, or replacing it changes what clients connect to. Set by Desired.
 	Fixed bool `json:"fixed,omitempty"`
 	// Beside: though it is Fixed, another one of its key can stand beside it. Where replacement is allowed, it is made first,

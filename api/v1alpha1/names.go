@@ -151,7 +151,7 @@ const (
 	// balancer that runs is left as it is.
 	ReasonInvalidService = "InvalidService"
 	// ReasonReplacementNeeded: only a new balancer, with a new address, could do it, and replacement is Never. Nothing else of
-	// the balancer is changed, either, but its targets.
+	// the balancer is changed, either, but what follows the cluster, such as targets.
 	ReasonReplacementNeeded = "ReplacementNeeded"
 	// ReasonConflict: something foreign stands in the way, which is never changed, or the Services that share a balancer
 	// ask for different things.

@@ -284,6 +284,7 @@ func targetGroup(spec cloud.Spec, s *settings, l listened) (cloud.Resource, erro
 		wrong = fmt.Errorf("spec.sessionAffinity: QUIC has none but its connections' own (port %d)", l.Port.Port)
 	}
 	r := cloud.Resource{Kind: KindTargetGroup, Key: strconv.Itoa(int(l.Port.Port)), Immutable: []string{protocol, targetKind, addressType},
+		Follows:    []string{checkProtocol, checkPort, checkPath, checkCodes, checkInterval, checkTimeout, checkHealthy, checkUnhealthy},
 		Attributes: map[string]string{protocol: l.group, targetKind: kind, addressType: addressKind}}
 	prefixed(r.Attributes, attributes)
 	checkErr := checked(r.Attributes, spec, s.check, l)

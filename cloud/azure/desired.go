@@ -30,7 +30,8 @@ func (p *Provider) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
 		var ports []string
 		for _, rule := range wantedRules(spec, s, family) {
 			ports = append(ports, rule.key)
-			rules.Attributes[rule.key] = rule.String()
+			keepRule(rules.Attributes, rule.key, rule.String())
+			rules.Follows = append(rules.Follows, probeOf(rule.key))
 		}
 		rules.Attributes["ports"] = cloud.List(ports)
 		if from.mode() == 'o' {

@@ -111,9 +111,10 @@ func (v *view) frontendPart(lb *armnetwork.LoadBalancer, frontend string, owner 
 		}
 		port := heldKey(rule)
 		ports = append(ports, port)
-		r.Attributes[port] = observedRule(probes, port, rule)
+		keepRule(r.Attributes, port, observedRule(probes, port, rule))
 		if !own {
 			r.Attributes[port] += " elsewhere"
+			delete(r.Attributes, probeOf(port))
 		}
 	}
 	r.Attributes["ports"] = cloud.List(ports)

@@ -65,7 +65,7 @@ func (v *view) observedRules(lb *armnetwork.LoadBalancer, clusterID string) []cl
 			r.Attributes["provisioned"] = "false" // it is written anew
 		}
 		for i, rule := range list {
-			r.Attributes[ports[k][i]] = observedRule(probes, ports[k][i], rule)
+			keepRule(r.Attributes, ports[k][i], observedRule(probes, ports[k][i], rule))
 		}
 		r.Attributes["ports"] = cloud.List(ports[k])
 		v.observeFrontend(&r, lb, list)

@@ -1,6 +1,7 @@
 package azure_test
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -64,6 +65,55 @@ func TestFrontendStays(t *testing.T) {
 				}
 				if diff := cmp.Diff(fresh.Snapshot(), c.Snapshot()); diff != "" {
 					t.Errorf("replaced, it is not as one made anew (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+// TestBlockedFollowsCluster: a frontend whose replacement is blocked is asked for health where the Service's nodes answer, as if it
+// had not been asked to be another one.
+func TestBlockedFollowsCluster(t *testing.T) {
+	local := func(spec cloud.Spec) cloud.Spec {
+		spec.LocalOnly = true
+		spec.Ports = slices.Clone(spec.Ports)
+		for i := range spec.Ports {
+			spec.Ports[i].HealthCheck = cloud.HealthCheck{Protocol: "HTTP", Port: 32000, Path: cloud.HealthzPath}
+		}
+		return spec
+	}
+	as := func(spec cloud.Spec) cloud.Spec { return spec }
+	for name, tc := range map[string]struct{ before, asked, policy, after func(cloud.Spec) cloud.Spec }{
+		"PublicToLocal":   {as, internal, as, local},
+		"PublicToCluster": {as, internal, local, as},
+		"InternalToLocal": {internal, as, as, local},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				had, want := network(t, azuretest.Options{}), network(t, azuretest.Options{})
+				p, reference := provider(t, had), provider(t, want)
+				for _, r := range []cloud.Provider{p, reference} {
+					if _, err := converge(t, r, tc.before(tc.policy(service(1, 2))), false); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if _, err := converge(t, reference, tc.before(tc.after(service(1, 2))), false); err != nil {
+					t.Fatal(err)
+				}
+				asked := tc.asked(tc.after(service(1, 2)))
+				desired, err := p.Desired(asked)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for range 10 {
+					out, err := cloud.Converge(t.Context(), p, asked.Owner, desired, cloud.Options{})
+					if len(out.Left.Blocked) != 1 || err != nil && !cloud.IsClass(err, cloud.Pending) {
+						t.Fatalf("blocked is %+v (%v)", out.Left.Blocked, err)
+					}
+					time.Sleep(time.Second)
+				}
+				if diff := cmp.Diff(want.Snapshot(), had.Snapshot()); diff != "" {
+					t.Errorf("(-as if not asked for +blocked):\n%s", diff)
 				}
 			})
 		})

@@ -45,6 +45,22 @@ func parseRule(key, text string) (rule, error) {
 	return r, nil
 }
 
+// A rule is kept in two attributes, since its probe follows the cluster.
+
+// probeOf is the attribute of a rule's probe.
+func probeOf(key string) string { return key + ".probe" }
+
+const probeSeparator = " probe="
+
+// keepRule writes a rule's text into attributes.
+func keepRule(into map[string]string, key, text string) {
+	rest, probe, whole := strings.Cut(text, probeSeparator)
+	into[key] = rest
+	if whole {
+		into[probeOf(key)] = probe
+	}
+}
+
 // probe is a health check.
 type probe struct {
 	protocol        string // tcp, http, https
@@ -99,7 +115,7 @@ func partOf(owner cloud.Owner, desired cloud.Resource) (*part, error) {
 	pt := &part{family: desired.Key, frontend: desired.Attributes["frontend"], source: parseSource(desired.Attributes["source"])}
 	pt.name = partName(owner, desired.Key, pt.frontend)
 	for _, key := range cloud.SplitList(desired.Attributes["ports"]) {
-		r, err := parseRule(key, desired.Attributes[key])
+		r, err := parseRule(key, desired.Attributes[key]+probeSeparator+desired.Attributes[probeOf(key)])
 		if err != nil {
 			return nil, err
 		}

@@ -98,7 +98,7 @@ func TestSettingsCount(t *testing.T) {
 		annotations []string
 		want        []string
 	}{
-		"Defaults": {nil, []string{"source=public", "tcp-80=backend=80 floating=true reset=true idle=4 affinity=Default probe=tcp,30080,5,2,", "sources=Internet"}},
+		"Defaults": {nil, []string{"source=public", "tcp-80=backend=80 floating=true reset=true idle=4 affinity=Default", "tcp-80.probe=tcp,30080,5,2,", "sources=Internet"}},
 		"Internal": {internal, []string{"source=internal subnet=nodes"}},
 		"Subnet":   {append(internal, prefix+"load-balancer-internal-subnet", "apps"), []string{"source=internal subnet=apps"}},
 		"Address":  {append(internal, prefix+"load-balancer-ipv4", "10.0.0.9"), []string{"source=internal subnet=nodes address=10.0.0.9"}},

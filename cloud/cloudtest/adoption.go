@@ -293,7 +293,7 @@ func testTakeOver(t *testing.T, factory func(t *testing.T) *Harness) {
 	}
 }
 
-// testAdoptionCrashes stops the manager before and after each call of an adoption, and of the deletion after it, of what is
+// testAdoptionCrashes stops the manager at each call of an adoption, and of the deletion after it, of what is
 // lent and of what is taken over.
 func testAdoptionCrashes(t *testing.T, factory func(t *testing.T) *Harness) {
 	for _, lent := range []bool{true, false} {

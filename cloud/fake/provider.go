@@ -188,7 +188,7 @@ func portResources(spec cloud.Spec, s settings, port cloud.Port) []cloud.Resourc
 	if spec.PodTargets {
 		suffix = "-pods"
 	}
-	check := cloud.Resource{Kind: KindHealthCheck, Key: port.Key() + suffix, Immutable: []string{"protocol"},
+	check := cloud.Resource{Kind: KindHealthCheck, Key: port.Key() + suffix, Immutable: []string{"protocol"}, Follows: []string{"port", "path"},
 		Attributes: map[string]string{
 			"protocol":        port.HealthCheck.Protocol,
 			"port":            strconv.Itoa(int(port.HealthCheck.Port)),

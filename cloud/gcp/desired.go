@@ -110,7 +110,7 @@ func healthCheck(spec *cloud.Spec) cloud.Resource {
 	if spec.LocalOnly && len(spec.Ports) > 0 {
 		port, path = spec.Ports[0].HealthCheck.Port, spec.Ports[0].HealthCheck.Path
 	}
-	return cloud.Resource{Kind: KindHealthCheck, Key: keyMain,
+	return cloud.Resource{Kind: KindHealthCheck, Key: keyMain, Follows: []string{attrPort, attrPath},
 		Attributes: map[string]string{attrPort: strconv.Itoa(int(port)), attrPath: path, attrTiming: timing}}
 }
 
@@ -185,6 +185,7 @@ func (p *Provider) familyResources(spec *cloud.Spec, s *settings, family cloud.F
 	}
 	check := healthCheck(spec)
 	firewall("health", "tcp:"+check.Attributes[attrPort], "", "", healthRanges[family], nil)
+	resources[len(resources)-1].Follows = []string{attrAllowed}
 	// Without a range of its family nobody may connect, and there is no rule.
 	if sources := sourceRanges(spec.SourceRanges, family); len(sources) > 0 {
 		firewall("nodes", allowed(spec.Ports), atBalancer, addresses, sources, address)

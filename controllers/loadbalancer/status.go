@@ -194,10 +194,8 @@ func published(svc *corev1.Service, out cloud.Outcome) []corev1.LoadBalancerIngr
 		}
 		observed = append(observed, ingress)
 	}
-	// What is blocked by a replacement may have been half made when it was: nothing tells.
-	complete := len(out.Left.Operations)+len(out.Left.Waiting) == 0 && !slices.ContainsFunc(out.Left.Blocked, func(b cloud.Block) bool {
-		return b.Reason == cloud.BlockForeign || b.Reason == cloud.BlockReplacement
-	})
+	complete := len(out.Left.Operations)+len(out.Left.Waiting) == 0 && !out.Left.Lacking &&
+		!slices.ContainsFunc(out.Left.Blocked, func(b cloud.Block) bool { return b.Reason == cloud.BlockForeign })
 	if complete {
 		return observed
 	}

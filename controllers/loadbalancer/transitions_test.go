@@ -429,7 +429,7 @@ func TestCapitals(t *testing.T) {
 // TestBlockedHalfMade: a balancer that is not to be finished is not published, and one that is stays so.
 func TestBlockedHalfMade(t *testing.T) {
 	out := cloud.Outcome{Observed: []cloud.Resource{{Ingress: []cloud.Ingress{{IP: "198.51.100.1"}}}},
-		Left: cloud.Plan{Blocked: []cloud.Block{{Reason: cloud.BlockReplacement}}}}
+		Left: cloud.Plan{Lacking: true, Blocked: []cloud.Block{{Reason: cloud.BlockReplacement}}}}
 	svc := &corev1.Service{}
 	if got := published(svc, out); len(got) > 0 {
 		t.Errorf("published: %+v", got)

@@ -2180,11 +2180,13 @@ type Resource struct {
 	// state: Ready, also where it is left out, Pending, Deleting or Failed.
 	State string `protobuf:"bytes,11,opt,name=state,proto3" json:"state,omitempty"`
 	// owners as OwnerID: cluster_id, a slash, service_uid.
-	Owners        []string   `protobuf:"bytes,12,rep,name=owners,proto3" json:"owners,omitempty"`
-	Ingress       []*Ingress `protobuf:"bytes,13,rep,name=ingress,proto3" json:"ingress,omitempty"`
-	Adopted       string     `protobuf:"bytes,14,opt,name=adopted,proto3" json:"adopted,omitempty"`
-	Lent          bool       `protobuf:"varint,15,opt,name=lent,proto3" json:"lent,omitempty"`
-	Beside        bool       `protobuf:"varint,16,opt,name=beside,proto3" json:"beside,omitempty"`
+	Owners  []string   `protobuf:"bytes,12,rep,name=owners,proto3" json:"owners,omitempty"`
+	Ingress []*Ingress `protobuf:"bytes,13,rep,name=ingress,proto3" json:"ingress,omitempty"`
+	Adopted string     `protobuf:"bytes,14,opt,name=adopted,proto3" json:"adopted,omitempty"`
+	Lent    bool       `protobuf:"varint,15,opt,name=lent,proto3" json:"lent,omitempty"`
+	Beside  bool       `protobuf:"varint,16,opt,name=beside,proto3" json:"beside,omitempty"`
+	// follows names attributes that change also while others may not, since something would have to be replaced.
+	Follows       []string `protobuf:"bytes,17,rep,name=follows,proto3" json:"follows,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2329,6 +2331,13 @@ func (x *Resource) GetBeside() bool {
 		return x.Beside
 	}
 	return false
+}
+
+func (x *Resource) GetFollows() []string {
+	if x != nil {
+		return x.Follows
+	}
+	return nil
 }
 
 type Ref struct {
@@ -2703,7 +2712,7 @@ const file_provider_proto_rawDesc = "" +
 	"\x06labels\x18\x05 \x03(\v2).fairlead.cloud.v1alpha1.Node.LabelsEntryR\x06labels\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe7\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x81\x05\n" +
 	"\bResource\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x0e\n" +
@@ -2725,7 +2734,8 @@ const file_provider_proto_rawDesc = "" +
 	"\aingress\x18\r \x03(\v2 .fairlead.cloud.v1alpha1.IngressR\aingress\x12\x18\n" +
 	"\aadopted\x18\x0e \x01(\tR\aadopted\x12\x12\n" +
 	"\x04lent\x18\x0f \x01(\bR\x04lent\x12\x16\n" +
-	"\x06beside\x18\x10 \x01(\bR\x06beside\x1a=\n" +
+	"\x06beside\x18\x10 \x01(\bR\x06beside\x12\x18\n" +
+	"\afollows\x18\x11 \x03(\tR\afollows\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"S\n" +

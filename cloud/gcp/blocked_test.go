@@ -1,0 +1,56 @@
+package gcp_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/gcp/gcptest"
+)
+
+// TestBlockedFollowsCluster: a balancer whose change of scheme is blocked is asked for health where the Service's nodes answer, and
+// gets nodes of a new zone, as if the change had not been asked for.
+func TestBlockedFollowsCluster(t *testing.T) {
+	other := map[string]string{"External": "Internal", "Internal": "External"}
+	for _, scheme := range []string{"External", "Internal"} {
+		want, have := gcptest.New(gcptest.Options{}), gcptest.New(gcptest.Options{})
+		lives := func(p cloud.Provider, edits ...func(*cloud.Spec)) cloud.Outcome {
+			spec := service(0, 2)
+			spec.Annotations = map[string]string{"networking.gke.io/load-balancer-type": scheme}
+			for _, edit := range edits {
+				edit(spec)
+			}
+			out, err := try(t, p, spec.Owner, spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return out
+		}
+		grown := func(spec *cloud.Spec) {
+			late := spec.Nodes[0]
+			late.Name, late.Zone = "late", gcptest.Region+"-c"
+			late.ProviderID = "gce://" + gcptest.Project + "/" + late.Zone + "/late"
+			spec.Nodes = append(slices.Clone(spec.Nodes), late)
+		}
+		blocked := func(spec *cloud.Spec) {
+			spec.Annotations = map[string]string{"networking.gke.io/load-balancer-type": other[scheme]}
+		}
+		for _, c := range []*gcptest.Cloud{want, have} {
+			c.AddInstance(gcptest.Region+"-c", "late")
+		}
+		p := want.Provider()
+		lives(p)
+		lives(p, local, grown)
+		p = have.Provider()
+		lives(p)
+		out := lives(p, blocked, local, grown)
+		if len(out.Left.Blocked) == 0 || len(out.Left.Operations) > 0 {
+			t.Errorf("left: %+v", out.Left)
+		}
+		if diff := cmp.Diff(want.Snapshot(), have.Snapshot()); diff != "" {
+			t.Errorf("%s, (-as if not asked for +blocked):\n%s", scheme, diff)
+		}
+	}
+}
