@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -242,14 +243,61 @@ func TestGroupOutlivesWhoBeganIt(t *testing.T) {
 		p, first, second := c.Provider(), service(0, 2), service(1, 2)
 		settle(t, p, first.Owner, first)
 		settle(t, p, second.Owner, second)
-		c.Inject(gcptest.Fault{Method: "compute.networkEndpointGroups.attachNetworkEndpoints", Late: true,
-			Err: &gcptest.Refusal{Status: http.StatusForbidden, Reason: "QUOTA_EXCEEDED", Message: "Quota 'ENDPOINTS' exceeded."}})
-		if _, err := try(t, p, first.Owner, service(0, 3)); err != nil && !cloud.IsClass(err, cloud.Pending) {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Minute)
+		attachFails(t, c, p, 0)
 		if told := settle(t, p, second.Owner, service(1, 3)); len(told) != 1 || told[0].Class != cloud.Quota {
 			t.Errorf("the other Service was told %v, want what attaching failed with, once", told)
+		}
+	})
+}
+
+// attachFails has a Service attach a third machine, which fails after it was accepted, and waits until it has.
+func attachFails(t *testing.T, c *gcptest.Cloud, p cloud.Provider, i int) {
+	t.Helper()
+	c.Inject(gcptest.Fault{Method: "compute.networkEndpointGroups.attachNetworkEndpoints", Late: true,
+		Err: &gcptest.Refusal{Status: http.StatusForbidden, Reason: "QUOTA_EXCEEDED", Message: "Quota 'ENDPOINTS' exceeded."}})
+	if _, err := try(t, p, service(i, 3).Owner, service(i, 3)); err != nil && !cloud.IsClass(err, cloud.Pending) {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Minute)
+}
+
+// isZoneOperation reports whether a call reads an operation on an endpoint group.
+func isZoneOperation(call cloudtest.Call) bool {
+	return strings.Contains(call.Name, "/zones/") && strings.Contains(call.Name, "/operations/")
+}
+
+// TestFailureIsToldOnce: two Services look at what became of one operation at a time, and one of them is told what it failed with before
+// the other has its answer. That is no second failure.
+func TestFailureIsToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := gcptest.New(gcptest.Options{Slow: 10 * time.Second})
+		p, first, second := c.Provider(), service(0, 3), service(1, 3)
+		settle(t, p, first.Owner, service(0, 2))
+		settle(t, p, second.Owner, service(1, 2))
+		attachFails(t, c, p, 0)
+		asked, told, seen := make(chan bool), make(chan bool), make(chan error)
+		var waits atomic.Bool
+		c.SetHook(func(call cloudtest.Call) error {
+			if call.After && isZoneOperation(call) && waits.CompareAndSwap(false, true) {
+				close(asked)
+				<-told
+			}
+			return nil
+		})
+		go func() {
+			_, err := p.Observe(t.Context(), second.Owner)
+			seen <- err
+		}()
+		<-asked
+		if _, err := try(t, p, first.Owner, first); !cloud.IsClass(err, cloud.Quota) {
+			t.Errorf("the first Service was told %v, want what attaching failed with", err)
+		}
+		close(told)
+		if err := <-seen; err != nil {
+			t.Error(err)
+		}
+		if told := settle(t, p, second.Owner, second); len(told) > 0 {
+			t.Errorf("the second Service was told %v again", told)
 		}
 	})
 }

@@ -71,16 +71,15 @@ func (l *late) settle(ctx context.Context, a *api, owner cloud.OwnerID, unfinish
 	for target, all := range l.ended(owner, unfinished) {
 		for _, b := range all {
 			op, err := a.operation(ctx, b.op)
-			if err != nil && a.classOf(err) != cloud.NotFound {
+			switch {
+			case err != nil && a.classOf(err) == cloud.NotFound:
+				l.end(target, b.op, nil)
+			case err != nil:
 				return err
-			}
-			if err == nil && op.Status != "DONE" {
+			case op.Status != "DONE":
 				unfinished[target] = op // it has begun since the list was made
-				continue
-			}
-			l.forget(target, b.op)
-			if err == nil && failure(op) != nil {
-				l.fail(target, failure(op))
+			default:
+				l.end(target, b.op, failure(op))
 			}
 		}
 	}
@@ -105,20 +104,19 @@ func (l *late) ended(owner cloud.OwnerID, unfinished map[string]*compute.Operati
 	return ended
 }
 
-func (l *late) forget(target string, op *compute.Operation) {
+// end forgets an operation and notes what it failed with, if anything. Several Services look after anyone's at a time, and the
+// first may have had the failure told by now: whoever comes second does neither.
+func (l *late) end(target string, op *compute.Operation, failed error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	before := len(l.begun[target])
 	l.begun[target] = slices.DeleteFunc(l.begun[target], func(b begun) bool { return b.op == op })
+	first := len(l.begun[target]) < before
 	if len(l.begun[target]) == 0 {
 		delete(l.begun, target)
 	}
-}
-
-func (l *late) fail(target string, err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.failed[target] == nil {
-		l.failed[target] = err
+	if first && failed != nil && l.failed[target] == nil {
+		l.failed[target] = failed
 	}
 }
 
