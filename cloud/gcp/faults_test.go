@@ -302,6 +302,48 @@ func TestFailureIsToldOnce(t *testing.T) {
 	})
 }
 
+// TestUnreadableOperations: an operation of a Service's own that cannot be read stops that Service, and one on a shared group none; what
+// that one failed with is told when it can be read again.
+func TestUnreadableOperations(t *testing.T) {
+	for name, refusal := range map[string]*gcptest.Refusal{
+		"Denied": {Status: http.StatusForbidden, Reason: "forbidden", Message: "Required 'compute.zoneOperations.get' permission"},
+		"Down":   {Status: http.StatusServiceUnavailable, Reason: "backendError", Message: "Try again"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := gcptest.New(gcptest.Options{Slow: 10 * time.Second})
+				p, first, second, begins := c.Provider(), service(0, 2), service(1, 2), service(2, 2)
+				settle(t, p, first.Owner, first)
+				settle(t, p, second.Owner, second)
+				if _, err := try(t, p, begins.Owner, begins); err != nil && !cloud.IsClass(err, cloud.Pending) {
+					t.Fatal(err)
+				}
+				attachFails(t, c, p, 0)
+				refused := map[bool]int{}
+				c.SetHook(func(call cloudtest.Call) error {
+					if !strings.Contains(call.Name, "/operations/") {
+						return nil
+					}
+					refused[isZoneOperation(call)]++
+					return refusal
+				})
+				for _, spec := range []*cloud.Spec{first, second} {
+					if _, err := p.Observe(t.Context(), spec.Owner); err != nil {
+						t.Errorf("%s cannot be observed: %v", spec.Owner.Name, err)
+					}
+				}
+				if _, err := p.Observe(t.Context(), begins.Owner); err == nil || refused[true] == 0 || refused[false] == 0 {
+					t.Errorf("what became of its own operations is unknown, and the error is %v; refused were %v", err, refused)
+				}
+				c.SetHook(nil)
+				if told := settle(t, p, second.Owner, service(1, 3)); len(told) != 1 || told[0].Class != cloud.Quota {
+					t.Errorf("when operations can be read again, told is %v, want what attaching failed with, once", told)
+				}
+			})
+		})
+	}
+}
+
 // TestDeletedOnce: what the API is deleting already is waited for, and not deleted again, however long that takes. A first try can come
 // while what points to it still is.
 func TestDeletedOnce(t *testing.T) {

@@ -66,7 +66,8 @@ func (l *late) take(target string) error {
 	return err
 }
 
-// settle looks at what became of the owner's operations, and of anyone's, that have ended by now.
+// settle looks at what became of the owner's operations, and of anyone's, that have ended by now. One of anyone's that cannot be
+// read is looked at again the next time: an error would stop every Service of the cluster.
 func (l *late) settle(ctx context.Context, a *api, owner cloud.OwnerID, unfinished map[string]*compute.Operation) error {
 	for target, all := range l.ended(owner, unfinished) {
 		for _, b := range all {
@@ -74,6 +75,7 @@ func (l *late) settle(ctx context.Context, a *api, owner cloud.OwnerID, unfinish
 			switch {
 			case err != nil && a.classOf(err) == cloud.NotFound:
 				l.end(target, b.op, nil)
+			case err != nil && b.owner == anyone:
 			case err != nil:
 				return err
 			case op.Status != "DONE":
