@@ -364,3 +364,62 @@ func TestAddressStays(t *testing.T) {
 		})
 	}
 }
+
+// TestAsksForItsOwn: a Service that asks, with a replacement, for the address that it has already keeps it, for as long as it is there and
+// whether or not it goes on asking.
+func TestAsksForItsOwn(t *testing.T) {
+	for _, family := range []cloud.Family{cloud.IPv4, cloud.IPv6} {
+		for _, by := range []string{"Name", "Address"} {
+			t.Run(string(family)+"By"+by, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c := gcptest.New(gcptest.Options{Slow: 10 * time.Second})
+					p, spec := c.Provider(), service(0, 2)
+					spec.Families = []cloud.Family{family}
+					settle(t, p, spec.Owner, spec)
+					out := pass(t, p, spec.Owner, spec)
+					before, want := cloud.Ingresses(out.Observed), c.Snapshot()
+					asks := *spec
+					if by == "Address" {
+						asks.RequestedAddress = before[0].IP
+					} else {
+						i := slices.IndexFunc(out.Observed, func(r cloud.Resource) bool { return r.Kind == gcp.KindAddress })
+						asks.Annotations = map[string]string{"networking.gke.io/load-balancer-ip-addresses": strings.TrimPrefix(out.Observed[i].ID, "addresses/")}
+					}
+					for _, spec := range []*cloud.Spec{&asks, spec} {
+						out := replaced(t, p, spec)
+						if diff := cmp.Diff(before, cloud.Ingresses(out.Observed)); diff != "" {
+							t.Errorf("clients connect elsewhere (-want +got):\n%s", diff)
+						}
+					}
+					if diff := cmp.Diff(want, c.Snapshot()); diff != "" {
+						t.Errorf("when it does not ask any more it is not as before (-want +got):\n%s", diff)
+					}
+					replaced(t, p, &asks)
+					settle(t, p, spec.Owner, nil)
+					if left := c.Snapshot(); len(left) > 0 {
+						t.Errorf("left: %q", left)
+					}
+				})
+			})
+		}
+	}
+}
+
+// replaced passes with a replacement until nothing is left.
+func replaced(t *testing.T, p cloud.Provider, spec *cloud.Spec) cloud.Outcome {
+	t.Helper()
+	desired, err := p.Desired(*spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out cloud.Outcome
+	for range 50 {
+		out, err = cloud.Converge(t.Context(), p, spec.Owner, desired, cloud.Options{Replacement: v1alpha1.ReplacementRecreate})
+		if err == nil && out.Left.Empty() {
+			return out
+		}
+		time.Sleep(3 * time.Second)
+	}
+	t.Fatalf("it does not come to an end: %+v (%v)", out.Left, err)
+	return out
+}

@@ -147,8 +147,10 @@ func (p *Provider) ownedBy(id cloud.OwnerID, things []found, unfinished map[stri
 	for _, f := range things {
 		link, m := p.config.link(f.kind, f.id), f.mark()
 		if m.owner == id {
-			mine = append(mine, f)
 			seen[link] = true
+			if !askedFor(id, &f, &m, things) {
+				mine = append(mine, f)
+			}
 		}
 		if m.owner == id || m.cluster != "" {
 			keys[link] = m.key
@@ -167,6 +169,20 @@ func (p *Provider) ownedBy(id cloud.OwnerID, things []found, unfinished map[stri
 		resources = append(resources, r)
 	}
 	return resources
+}
+
+// askedFor reports whether f is an address of the owner's that its own rules have because the Service asked for it, such as the one
+// that it had already. Nobody desires it then, and nobody can delete it before those rules are gone: it shows again when they are.
+func askedFor(id cloud.OwnerID, f *found, m *mark, things []found) bool {
+	a, ok := f.body.(*compute.Address)
+	return ok && !m.lent && slices.ContainsFunc(things, func(other found) bool {
+		rule, ok := other.body.(*compute.ForwardingRule)
+		if !ok || addressRange(rule.IPAddress) != addressRange(a.Address) {
+			return false
+		}
+		told := other.mark()
+		return told.owner == id && told.addresses != ""
+	})
 }
 
 // view is what of one owner, or of one balancer, is looked at together.
