@@ -108,7 +108,7 @@ func (p *Provider) choose(v *view, owner cloud.Owner, pt *part) (string, error) 
 		if lb == nil {
 			continue
 		}
-		if hasFrontend(lb, pt.frontend) {
+		if p.config.frontendNamed(lb, pt.frontend) >= 0 {
 			if len(lb.Properties.LoadBalancingRules)+coming+len(pt.rules) > maxRules {
 				return "", full(name, len(lb.Properties.LoadBalancingRules)+coming+len(pt.rules))
 			}
@@ -152,13 +152,10 @@ func full(balancer string, rules int) error {
 		"or move some to another Service, which gets another balancer; deleted and made anew, this one does, too", balancer, rules, maxRules)
 }
 
-func hasFrontend(lb *armnetwork.LoadBalancer, name string) bool {
-	return slices.ContainsFunc(lb.Properties.FrontendIPConfigurations, func(f *armnetwork.FrontendIPConfiguration) bool { return same(value(f.Name), name) })
-}
-
 // submitRules asks for a Service's part to be as desired.
 func (p *Provider) submitRules(ctx context.Context, v *view, owner cloud.Owner, desired cloud.Resource) error {
-	balancer := p.config.locate(desired.ID).balancer
+	at := p.config.locate(desired.ID)
+	balancer := at.balancer
 	if balancer == "" {
 		return cloud.Errorf(cloud.NotFound, "%s is no part of a balancer", desired.ID)
 	}
@@ -172,6 +169,7 @@ func (p *Provider) submitRules(ctx context.Context, v *view, owner cloud.Owner, 
 	if err != nil {
 		return cloud.Errorf(cloud.UserError, "%w", err)
 	}
+	pt.name = at.part // which is of the frontend's name when it was made
 	if pt.publicIP, err = p.publicIP(v, pt, desired); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package azure_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -119,4 +120,85 @@ func TestAddressInAnotherForm(t *testing.T) {
 			t.Errorf("after a restart it does %+v (%v)", out.Done, err)
 		}
 	})
+}
+
+// TestFrontendOfAnEarlierVersion: names of frontends were made of what was asked for in the case in which that was written. One that
+// was made so stays as it is, also when it is written in another case, or another one of its group joins it.
+func TestFrontendOfAnEarlierVersion(t *testing.T) {
+	of := func(subnet string, c *azuretest.Cloud) *azure.Provider {
+		other := config
+		other.SubnetName = subnet
+		p, err := azure.NewForEmulator(other, endpoint, c.Transport())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	grouped := func(n int) cloud.Spec {
+		spec := internal(service(n, 2))
+		spec.Owner.Group = "shop"
+		spec.Ports[0].Port += int32(n)
+		return spec
+	}
+	for name, tc := range map[string]struct {
+		spec       cloud.Spec
+		now, then  string   // how the frontend's name ends
+		written    string   // in Azure
+		configured []string // as the subnet
+	}{
+		"Written":    {internal(service(1, 2)), "ie60d66", "ica5da3", "Nodes", []string{"Nodes", "nodes", "NODES"}},
+		"Configured": {internal(service(1, 2)), "ie60d66", "ica5da3", "nodes", []string{"Nodes"}},
+		"Grouped":    {grouped(1), "ie60d66", "ica5da3", "Nodes", []string{"nodes"}},
+		"Named":      {with(service(1, 2), map[string]string{"pip-name": "own"}), "nac8855", "nc5b72a", "Own", []string{"nodes"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := network(t, azuretest.Options{})
+				if _, err := converge(t, of("nodes", c), tc.spec, false); err != nil {
+					t.Fatal(err)
+				}
+				edit(t, c, func(lb *armnetwork.LoadBalancer) {
+					f, r := lb.Properties.FrontendIPConfigurations[0], lb.Properties.LoadBalancingRules[0]
+					for _, text := range []*string{f.Name, f.ID, r.Properties.FrontendIPConfiguration.ID} {
+						*text = strings.Replace(*text, tc.now, tc.then, 1)
+					}
+					if s := f.Properties.Subnet; s != nil {
+						s.ID = new(strings.TrimSuffix(*s.ID, "nodes") + tc.written)
+					} else {
+						f.Properties.PublicIPAddress.ID = new(strings.TrimSuffix(*f.Properties.PublicIPAddress.ID, "own") + tc.written)
+					}
+				})
+				for _, subnet := range tc.configured {
+					if out, err := converge(t, of(subnet, c), tc.spec, false); err != nil || len(out.Done) > 0 {
+						t.Errorf("with the subnet %s it does %+v (%v)", subnet, out.Done, err)
+					}
+				}
+				p, spec := of(tc.configured[0], c), tc.spec
+				spec.Ports = append(slices.Clone(spec.Ports), spec.Ports[0])
+				spec.Ports[1].Port, spec.Ports[1].NodePort = 90, 30090
+				specs := []cloud.Spec{spec}
+				if name == "Grouped" {
+					specs = append(specs, grouped(2))
+				}
+				for _, spec := range specs {
+					if out, err := converge(t, p, spec, false); err != nil || len(cloud.Ingresses(out.Observed)) != 1 {
+						t.Errorf("with another port it has %v (%v)", cloud.Ingresses(out.Observed), err)
+					}
+				}
+				edit(t, c, func(lb *armnetwork.LoadBalancer) {
+					if all := lb.Properties.FrontendIPConfigurations; len(all) != 1 || !strings.HasSuffix(*all[0].Name, tc.then) || len(lb.Properties.LoadBalancingRules) != len(specs)+1 {
+						t.Errorf("it has %d frontends, the first called %s, and %d rules", len(all), *all[0].Name, len(lb.Properties.LoadBalancingRules))
+					}
+				})
+				for _, spec := range specs {
+					if _, err := converge(t, p, spec, true); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if balancers, _ := c.Count("loadBalancers"); balancers != 0 {
+					t.Errorf("%d balancers are left", balancers)
+				}
+			})
+		})
+	}
 }

@@ -1,13 +1,17 @@
 package azure
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
 
 	"github.com/fairlead/fairlead/cloud"
 )
@@ -102,8 +106,11 @@ func frontendName(owner cloud.Owner, family string, s source) string {
 	if group := owner.GroupID(); group != "" {
 		who = "g" + hash(16, group)
 	}
-	return fmt.Sprintf("fl-%s-%s-%c%s", who, family, s.mode(), hash(6, s.String()))
+	return fmt.Sprintf("fl-%s-%s-%c%s", who, family, s.mode(), hash(frontendHash, s.String()))
 }
+
+// frontendHash is how many digits of a hash end a frontend's name.
+const frontendHash = 6
 
 func poolName(family string) string { return "fl-" + family }
 
@@ -156,7 +163,64 @@ func frontendOf(part *cloud.Resource) string {
 		return part.ID
 	}
 	balancer, _, _ := strings.Cut(part.ID, "#")
-	return balancer + frontendPath + part.Attributes["frontend"]
+	return balancer + frontendPath + cmp.Or(part.Attributes[attributeCalled], part.Attributes["frontend"])
+}
+
+// attributeCalled is an attribute that Desired does not ask for: what a frontend is called in Azure, where that is not its name as it
+// would be made today.
+const attributeCalled = "called"
+
+// nameNow is the name that a frontend of ours would be made with today. Earlier versions made names of what they were told, in the
+// case and form in which it was written, and such a frontend goes on to be the same one. Anything else has the name that it has.
+func (c Config) nameNow(f *armnetwork.FrontendIPConfiguration) string {
+	name := value(f.Name)
+	if !frontendPattern.MatchString(name) || f.Properties == nil {
+		return name
+	}
+	start := name[:len(name)-frontendHash]
+	for _, s := range c.writtenAs(f.Properties) {
+		if name == start+hash(frontendHash, s.text()) {
+			return start + hash(frontendHash, s.String())
+		}
+	}
+	return name
+}
+
+// writtenAs is what a frontend is made of, in the ways in which that may have been written: as Azure has it, and as the configuration does.
+func (c Config) writtenAs(f *armnetwork.FrontendIPConfigurationPropertiesFormat) []source {
+	spelled := func(as, configured string) []string {
+		if same(as, configured) {
+			return []string{as, configured}
+		}
+		return []string{as}
+	}
+	var all []source
+	if f.PublicIPAddress == nil {
+		s := internalSource(f)
+		addresses := []string{s.address}
+		if s.address != "" {
+			addresses = append(addresses, value(f.PrivateIPAddress))
+		}
+		for _, subnet := range spelled(s.subnet, c.SubnetName) {
+			for _, address := range addresses {
+				all = append(all, source{internal: true, subnet: subnet, address: address})
+			}
+		}
+		return all
+	}
+	if parts := strings.Split(value(f.PublicIPAddress.ID), "/"); len(parts) == 9 {
+		for _, group := range spelled(parts[4], c.ResourceGroup) {
+			all = append(all, source{named: group + "/" + parts[8]})
+		}
+	}
+	return all
+}
+
+// frontendNamed finds a frontend of a balancer of ours by the name that it has or would have today; -1: there is none.
+func (c Config) frontendNamed(lb *armnetwork.LoadBalancer, name string) int {
+	return slices.IndexFunc(lb.Properties.FrontendIPConfigurations, func(f *armnetwork.FrontendIPConfiguration) bool {
+		return same(value(f.Name), name) || same(c.nameNow(f), name)
+	})
 }
 
 // source is what a frontend is made of.
@@ -181,15 +245,21 @@ func (s source) mode() rune {
 
 // String is the canonical form, of which parseSource is the inverse.
 func (s source) String() string {
+	s.subnet, s.address, s.named = folded(s.subnet), canonical(s.address), folded(s.named)
+	return s.text()
+}
+
+// text is String, as it is written.
+func (s source) text() string {
 	text := "public"
 	if s.internal {
-		text = "internal subnet=" + folded(s.subnet)
+		text = "internal subnet=" + s.subnet
 	}
 	if s.address != "" {
 		text += " address=" + s.address
 	}
 	if s.named != "" {
-		text += " name=" + folded(s.named)
+		text += " name=" + s.named
 	}
 	return text
 }

@@ -88,7 +88,10 @@ func (v *view) observeFrontend(r *cloud.Resource, lb *armnetwork.LoadBalancer, r
 		return
 	}
 	name = value(lb.Properties.FrontendIPConfigurations[i].Name) // as it is written there
-	r.Attributes["frontend"] = name
+	r.Attributes["frontend"] = v.config.nameNow(lb.Properties.FrontendIPConfigurations[i])
+	if r.Attributes["frontend"] != name {
+		r.Attributes[attributeCalled] = name
+	}
 	f := lb.Properties.FrontendIPConfigurations[i].Properties
 	if f.PublicIPAddress == nil {
 		r.Attributes["source"] = internalSource(f).String()

@@ -147,12 +147,13 @@ func (pt *part) put(config Config, lb *armnetwork.LoadBalancer) {
 	dropRules(p, pt.name)
 	id := config.balancerID(*lb.Name)
 	frontend := pt.wantedFrontend(config)
-	i := slices.IndexFunc(p.FrontendIPConfigurations, func(f *armnetwork.FrontendIPConfiguration) bool { return same(value(f.Name), pt.frontend) })
-	switch {
-	case i < 0:
+	if i := config.frontendNamed(lb, pt.frontend); i < 0 {
 		p.FrontendIPConfigurations = append(p.FrontendIPConfigurations, frontend)
-	case !sameFrontend(p.FrontendIPConfigurations[i], frontend):
-		p.FrontendIPConfigurations[i] = frontend
+	} else {
+		frontend.Name = p.FrontendIPConfigurations[i].Name
+		if !sameFrontend(p.FrontendIPConfigurations[i], frontend) {
+			p.FrontendIPConfigurations[i] = frontend
+		}
 	}
 	pool := poolName(pt.family)
 	if !slices.ContainsFunc(p.BackendAddressPools, func(b *armnetwork.BackendAddressPool) bool { return value(b.Name) == pool }) {
@@ -161,7 +162,7 @@ func (pt *part) put(config Config, lb *armnetwork.LoadBalancer) {
 	}
 	for i, r := range pt.rules {
 		name := pt.name + "-" + r.key
-		made := r.made(name, id+frontendPath+pt.frontend, id+"/backendAddressPools/"+pool)
+		made := r.made(name, id+frontendPath+value(frontend.Name), id+"/backendAddressPools/"+pool)
 		pt.addProbe(p, made, i, id, name)
 		p.LoadBalancingRules = append(p.LoadBalancingRules, made)
 	}
