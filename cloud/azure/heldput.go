@@ -3,7 +3,6 @@ package azure
 import (
 	"cmp"
 	"slices"
-	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
 
@@ -16,6 +15,7 @@ import (
 // held is where such a part is.
 type held struct {
 	owner      cloud.Owner
+	key        string
 	frontend   string
 	pool, idle string
 	lent       bool
@@ -25,7 +25,14 @@ type held struct {
 // hold makes pt a part that is held. Its rules are named after the frontend, which has its name for as long as it lives.
 func (pt *part) hold(owner cloud.Owner, r cloud.Resource, at location) {
 	pt.name = partName(owner, r.Key, folded(at.frontend))
-	pt.held = held{owner: owner, frontend: at.frontend, pool: heldPool(owner, r.Key), idle: idlePool(owner, r.Key), lent: r.Lent, targets: r.Targets}
+	pt.held = held{owner: owner, key: r.Key, frontend: at.frontend, pool: heldPool(owner, r.Key), idle: idlePool(owner, r.Key), lent: r.Lent, targets: r.Targets}
+}
+
+// added reports whether a rule or a probe is one that the Service added, by its name. The hash in it does not count: earlier versions
+// made it of something else. Nor is it of one frontend alone.
+func (pt *part) added(name string) bool {
+	m := rulePattern.FindStringSubmatch(name)
+	return m != nil && m[2] == pt.held.owner.ServiceUID && m[3] == pt.held.key
 }
 
 // putHeld writes the part into the balancer. A rule of its frontend that is for the same port stays, by its name, and so does the
@@ -41,7 +48,7 @@ func (pt *part) putHeld(config Config, lb *armnetwork.LoadBalancer) error {
 	var kept, idle []*armnetwork.LoadBalancingRule
 	loose := map[string]bool{} // probes that may be nobody's by now
 	for _, r := range p.LoadBalancingRules {
-		key, own := heldKey(r), strings.HasPrefix(value(r.Name), pt.name+"-")
+		key, own := heldKey(r), pt.added(value(r.Name))
 		switch {
 		case !refers(r.Properties.FrontendIPConfiguration, pt.held.frontend):
 			kept = append(kept, r)
@@ -54,7 +61,7 @@ func (pt *part) putHeld(config Config, lb *armnetwork.LoadBalancer) error {
 		case wanted[key]:
 			names[key], loose[lastOf(r.Properties.Probe)] = value(r.Name), !pt.held.lent
 		case !pt.held.lent || own && refers(r.Properties.BackendAddressPool, pt.held.pool):
-			loose[lastOf(r.Properties.Probe)] = true
+			loose[lastOf(r.Properties.Probe)] = !pt.held.lent || pt.added(lastOf(r.Properties.Probe))
 		default:
 			if refers(r.Properties.BackendAddressPool, pt.held.pool) {
 				idle = append(idle, r)
@@ -74,7 +81,7 @@ func (pt *part) putHeld(config Config, lb *armnetwork.LoadBalancer) error {
 	for _, r := range kept {
 		used[lastOf(r.Properties.Probe)] = true
 	}
-	p.Probes = slices.DeleteFunc(p.Probes, func(b *armnetwork.Probe) bool { return isOf(value(b.Name), pt.name) && !used[folded(value(b.Name))] })
+	p.Probes = slices.DeleteFunc(p.Probes, func(b *armnetwork.Probe) bool { return pt.added(value(b.Name)) && !used[folded(value(b.Name))] })
 	if len(pt.rules) > 0 {
 		pt.addPool(config, p, pt.held.pool, pt.held.targets)
 	}
@@ -109,9 +116,9 @@ func dropProbes(p *armnetwork.LoadBalancerPropertiesFormat, loose map[string]boo
 func (pt *part) letGo(lb *armnetwork.LoadBalancer) {
 	loose := map[string]bool{}
 	lb.Properties.LoadBalancingRules = slices.DeleteFunc(lb.Properties.LoadBalancingRules, func(r *armnetwork.LoadBalancingRule) bool {
-		own := strings.HasPrefix(value(r.Name), pt.name+"-")
-		if own {
-			loose[lastOf(r.Properties.Probe)] = true
+		own := pt.added(value(r.Name)) && refers(r.Properties.FrontendIPConfiguration, pt.held.frontend)
+		if probe := lastOf(r.Properties.Probe); own && pt.added(probe) {
+			loose[probe] = true
 		}
 		return own
 	})

@@ -280,3 +280,70 @@ func TestTagsOfOthersAddresses(t *testing.T) {
 		}
 	})
 }
+
+// TestAddedByAnEarlierVersion: names of the rules that were added to a frontend that was lent had other hashes. They go as others do,
+// with their probes; a rule on another frontend stays, whatever its name is.
+func TestAddedByAnEarlierVersion(t *testing.T) {
+	for name, gone := range map[string]bool{"Changed": false, "LetGo": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := network(t, azuretest.Options{})
+				p, spec := provider(t, c), internal(service(1, 2))
+				options := lend(t, c, spec)
+				moved := internal(service(1, 2))
+				moved.Ports[0].Port = 81
+				for _, spec := range []cloud.Spec{spec, moved} {
+					if _, err := convergeWith(t, p, spec, options); err != nil {
+						t.Fatal(err)
+					}
+				}
+				var others string
+				edit(t, c, func(lb *armnetwork.LoadBalancer) {
+					i := slices.IndexFunc(lb.Properties.LoadBalancingRules, func(r *armnetwork.LoadBalancingRule) bool { return strings.HasPrefix(*r.Name, "fl-") })
+					rule := lb.Properties.LoadBalancingRules[i]
+					now := *rule.Name
+					then := now[:len(now)-len("000000-tcp-81")] + "abcdef-tcp-81"
+					for _, b := range lb.Properties.Probes {
+						b.Name, b.ID = new(strings.Replace(*b.Name, now, then, 1)), nil
+					}
+					rule.Name, rule.ID, rule.Properties.Probe.ID = &then, nil, new(strings.Replace(*rule.Properties.Probe.ID, now, then, 1))
+					other := *lb.Properties.FrontendIPConfigurations[0]
+					properties := *other.Properties
+					properties.PrivateIPAddress, properties.PrivateIPAllocationMethod = nil, new(armnetwork.IPAllocationMethodDynamic)
+					other.Name, other.ID, other.Properties = new("other"), nil, &properties
+					lb.Properties.FrontendIPConfigurations = append(lb.Properties.FrontendIPConfigurations, &other)
+					theirs, of := *rule, *rule.Properties
+					others = strings.Replace(then, "abcdef", "fedcba", 1)
+					theirs.Name, theirs.Properties = &others, &of
+					of.Probe = nil
+					for _, r := range lb.Properties.LoadBalancingRules {
+						if *r.Name == "web-TCP-9443" {
+							of.BackendAddressPool = r.Properties.BackendAddressPool
+						}
+					}
+					of.FrontendIPConfiguration = &armnetwork.SubResource{ID: new(*lb.ID + "/frontendIPConfigurations/other")}
+					lb.Properties.LoadBalancingRules = append(lb.Properties.LoadBalancingRules, &theirs)
+				})
+				next := internal(service(1, 2))
+				next.Ports[0].Port = 82
+				var err error
+				if gone {
+					_, err = converge(t, p, moved, true)
+				} else {
+					_, err = convergeWith(t, p, next, options)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Minute)
+				all := strings.Join(c.Snapshot(), "\n")
+				if strings.Contains(all, "abcdef") {
+					t.Errorf("what was added is left:\n%s", all)
+				}
+				if !strings.Contains(all, others) {
+					t.Errorf("a rule of another frontend is gone:\n%s", all)
+				}
+			})
+		})
+	}
+}
