@@ -119,7 +119,8 @@ func (p *Provider) settle(ip *armnetwork.PublicIPAddress, desired cloud.Resource
 			return cloud.Errorf(cloud.UserError, "annotation %spip-tags: the public address %s was adopted, and its tags are its owner's: remove the annotation",
 				prefix, value(ip.Name))
 		}
-		if ip.Tags[tagTags] = new(desired.Attributes["tags"]); desired.Attributes["tags"] == "" {
+		ip.Tags[tagTags] = new(desired.Attributes["tags"])
+		if desired.Attributes["tags"] == "" {
 			delete(ip.Tags, tagTags)
 		}
 		return nil
@@ -231,7 +232,8 @@ func (p *Provider) deleteAddress(ctx context.Context, owner cloud.Owner, observe
 		return err
 	}
 	p.note(func(v *view) {
-		if delete(v.addresses, folded(observed.ID)); !gone {
+		delete(v.addresses, folded(observed.ID))
+		if !gone {
 			left, properties := *have, *have.Properties
 			properties.ProvisioningState = new(armnetwork.ProvisioningStateDeleting)
 			left.Properties = &properties

@@ -64,7 +64,8 @@ func (v *view) observedSecurity() []cloud.Resource {
 			byID[id], sources[id] = r, map[string][]string{}
 			order = append(order, id)
 		}
-		if observeSecurityRule(r, rule, m[4]); m[4] != "deny" {
+		observeSecurityRule(r, rule, m[4])
+		if m[4] != "deny" {
 			sources[id][m[4]] = append(sources[id][m[4]], either(rule.Properties.SourceAddressPrefix, rule.Properties.SourceAddressPrefixes)...)
 		}
 	}
