@@ -5,6 +5,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
 )
 
 func TestFingerprint(t *testing.T) {
@@ -24,6 +26,7 @@ func TestFingerprint(t *testing.T) {
 		"Version":     {func(s *corev1.Service) { s.ResourceVersion, s.Labels = "9", map[string]string{"x": "y"} }, true},
 		"Finalizer":   {func(s *corev1.Service) { s.Finalizers = []string{"f"} }, true},
 		"LastApplied": {func(s *corev1.Service) { s.Annotations[corev1.LastAppliedConfigAnnotation] = "{}" }, true},
+		"Mark":        {func(s *corev1.Service) { s.Annotations[v1alpha1.AnnotationServedBy] = "provider=fake" }, true},
 		"Annotation":  {func(s *corev1.Service) { s.Annotations["a"] = "2" }, false},
 		"Another":     {func(s *corev1.Service) { s.UID = "v" }, false},
 		"Port":        {func(s *corev1.Service) { s.Spec.Ports[0].Port = 81 }, false},

@@ -74,9 +74,7 @@ func parseOptions(svc *corev1.Service, class *v1alpha1.LoadBalancerClassSpec, ca
 		options.TakeOver = class.Adoption.TakeOver == v1alpha1.TakeOverAutomatic
 	}
 	a.String(v1alpha1.AnnotationShare, &share)
-	for _, elsewhere := range []string{topology.AnnotationWeights, v1alpha1.AnnotationServedBy} {
-		a.lookup(elsewhere) // known, and read there
-	}
+	a.lookup(topology.AnnotationWeights) // known, and read there
 	errs := a.errors()
 	if options.Pods && !caps.PodTargets {
 		errs = append(errs, fmt.Errorf("%s: the provider sends to nodes only: set %s or the class's targets to %s",

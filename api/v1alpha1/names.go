@@ -18,9 +18,10 @@ const (
 	// AnnotationTold, on a LoadBalancerRecord, is what an opaque provider was last told, in the provider's own form. The
 	// manager writes it.
 	AnnotationTold = "fairlead.dev/told"
-	// AnnotationServedBy says which provider and class serve the Service, and under which policy, for the case that its
-	// LoadBalancerRecord is lost. The manager writes it together with FinalizerLoadBalancer, and takes it off with that.
-	AnnotationServedBy = "fairlead.dev/served-by"
+	// AnnotationServedBy says which provider and class serve the Service with this UID, and under which policy, for the case
+	// that its LoadBalancerRecord is lost. The manager writes it together with FinalizerLoadBalancer, and takes it off with
+	// that. It begins otherwise than the rest, or a manager from before it would take it for a typing mistake.
+	AnnotationServedBy = "loadbalancer.fairlead.dev/served-by"
 	// AnnotationShare names the group of Services, within one namespace, that share one balancer.
 	AnnotationShare = "fairlead.dev/share"
 	// AnnotationSourceRanges is upstream's older form of spec.loadBalancerSourceRanges: CIDRs separated by commas.

@@ -105,7 +105,7 @@ func TestLife(t *testing.T) {
 
 	m.service = m.service.DeepCopy()
 	m.service.Labels, m.service.Spec.Selector = nil, map[string]string{"app": "other"}
-	m.service.Annotations[v1alpha1.AnnotationPolicy] = "Apply"
+	m.service.Annotations[v1alpha1.AnnotationPolicy], m.service.Annotations[v1alpha1.AnnotationServedBy] = "Apply", "provider=p"
 	m.nodes[0].Labels = nil
 	m.settled(m.pass())
 	b.expect(t, "a change of nothing that a balancer depends on")

@@ -25,7 +25,8 @@ const (
 func attributesOf(svc *corev1.Service) (map[string]string, error) {
 	annotations := map[string]string{}
 	for name, value := range svc.Annotations {
-		if !strings.HasPrefix(name, v1alpha1.AnnotationPrefix) && name != corev1.LastAppliedConfigAnnotation {
+		ours := strings.HasPrefix(name, v1alpha1.AnnotationPrefix) || name == v1alpha1.AnnotationServedBy
+		if !ours && name != corev1.LastAppliedConfigAnnotation {
 			annotations[name] = value
 		}
 	}

@@ -1,6 +1,7 @@
 package loadbalancer
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +12,13 @@ import (
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
 )
+
+// TestMarkIsNoOption: a manager from before the mark refuses Services with an option that it does not know.
+func TestMarkIsNoOption(t *testing.T) {
+	if strings.HasPrefix(v1alpha1.AnnotationServedBy, v1alpha1.AnnotationPrefix) {
+		t.Errorf("%s begins with %s", v1alpha1.AnnotationServedBy, v1alpha1.AnnotationPrefix)
+	}
+}
 
 func TestBind(t *testing.T) {
 	class := func(name, className string, isDefault bool, minute int) v1alpha1.LoadBalancerClass {
