@@ -61,7 +61,7 @@ func bind(svc *corev1.Service, record *v1alpha1.LoadBalancerRecord, classes []v1
 			return b
 		}
 	}
-	by := servedBy(svc)
+	by := servedBy(svc, coexist)
 	switch {
 	case !isBalancer && !hasFinalizer(svc):
 		return nil
@@ -112,16 +112,21 @@ func bound(by *v1alpha1.LoadBalancerRecordStatus, classes []v1alpha1.LoadBalance
 }
 
 // mark is what a Service carries as long as something of it may stand in a cloud: the value of AnnotationServedBy.
-func (b *binding) mark() string {
-	return fmt.Sprintf("provider=%s,class=%s,policy=%s", b.provider, b.className, b.policy)
+func (b *binding) mark(svc *corev1.Service) string {
+	return fmt.Sprintf("uid=%s,provider=%s,class=%s,policy=%s", svc.UID, b.provider, b.className, b.policy)
 }
 
-// servedBy reads the mark of a Service that the finalizer holds, as a record would say it; nil: there is none.
-func servedBy(svc *corev1.Service) *v1alpha1.LoadBalancerRecordStatus {
+// servedBy reads the mark of a Service that the finalizer holds, as a record would say it; nil: there is none, or none that can
+// be believed. Anyone can write it, or copy it from another Service, and every cloud's controller writes the finalizer; the
+// condition is in the status, which is not for everyone. It may be missing only as long as there is a record.
+func servedBy(svc *corev1.Service, coexist bool) *v1alpha1.LoadBalancerRecordStatus {
 	var by map[string]string
 	cloud.NewAnnotations(svc.Annotations).Map(v1alpha1.AnnotationServedBy, &by)
-	if !hasFinalizer(svc) || by["provider"] == "" {
+	if !hasFinalizer(svc) || !hasCondition(svc) || by["uid"] != string(svc.UID) || by["provider"] == "" {
 		return nil
+	}
+	if coexist && by["class"] == "" {
+		return nil // what has no class is another controller's
 	}
 	return &v1alpha1.LoadBalancerRecordStatus{Provider: by["provider"], LoadBalancerClass: by["class"], Policy: v1alpha1.Policy(by["policy"])}
 }

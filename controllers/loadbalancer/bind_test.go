@@ -42,8 +42,17 @@ func TestBind(t *testing.T) {
 		svc.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionLoadBalancerReady}}
 		return svc
 	}
+	annotated := func(svc *corev1.Service, class, provider string) *corev1.Service {
+		svc.UID = "u"
+		svc.Annotations = map[string]string{v1alpha1.AnnotationServedBy: (&binding{className: class, provider: provider, policy: v1alpha1.PolicyApply}).mark(svc)}
+		return svc
+	}
 	marked := func(svc *corev1.Service, class, provider string) *corev1.Service {
-		svc.Annotations = map[string]string{v1alpha1.AnnotationServedBy: (&binding{className: class, provider: provider, policy: v1alpha1.PolicyApply}).mark()}
+		svc.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionLoadBalancerReady}}
+		return annotated(svc, class, provider)
+	}
+	copied := func(svc *corev1.Service) *corev1.Service {
+		svc.UID = "another"
 		return svc
 	}
 	deleted := func(svc *corev1.Service) *corev1.Service {
@@ -122,6 +131,18 @@ func TestBind(t *testing.T) {
 		"MarkGivesNoClass":  {reason: "somebody else's class", service: marked(balancer(ptr.To("example.com/other"), v1alpha1.FinalizerLoadBalancer), "old", "fake"), classes: classes},
 		"MarkUnread":        {reason: "as without", service: marked(served(), "gone", ""), classes: classes},
 		"RecordAndMarkLost": {reason: "anything may have served it", service: served(), classes: classes[1:2], defaultProvider: "fake"},
+		"MarkCopied": {reason: "with the finalizer, into a Service of another class", service: copied(marked(balancer(ptr.To("example.com/b"), v1alpha1.FinalizerLoadBalancer), "old", "fake")),
+			classes: classes, want: &want{Class: "base", Provider: "fake"}},
+		"MarkCopiedCoexist": {reason: "the finalizer is the other controller's", service: copied(marked(deleted(balancer(nil, v1alpha1.FinalizerLoadBalancer)), "old", "fake")),
+			classes: classes, coexist: true},
+		"MarkNeverServed": {reason: "written by hand, with its own UID", service: annotated(plain(v1alpha1.FinalizerLoadBalancer), "", "aws"),
+			defaultProvider: "fake", want: &want{Provider: "fake"}},
+		"MarkNeverServedCoexist": {reason: "written by hand; the finalizer is the other controller's",
+			service: annotated(deleted(balancer(nil, v1alpha1.FinalizerLoadBalancer)), "old", "fake"), classes: classes, coexist: true},
+		"MarkWithoutClassCoexist": {reason: "Services without a class are the other controller's", service: marked(deleted(balancer(nil, v1alpha1.FinalizerLoadBalancer)), "", "fake"),
+			classes: classes, coexist: true},
+		"MarkCoexist": {reason: "what a class of ours made goes in every mode", service: marked(plain(v1alpha1.FinalizerLoadBalancer), "old", "fake"), classes: classes, coexist: true,
+			want: &want{Class: "old", Provider: "fake", ReleaseOnly: true}},
 		"MarkAfterRecord": {reason: "the record says what is so", service: marked(plain(v1alpha1.FinalizerLoadBalancer), "young", "aws"), classes: classes, record: record("old"),
 			want: &want{Class: "old", Provider: "fake", ReleaseOnly: true}},
 		"Plain": {reason: "nothing to do with balancers", service: plain(), classes: classes, defaultProvider: "fake"},

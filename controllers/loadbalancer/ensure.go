@@ -50,7 +50,7 @@ func (r *Reconciler) ensure(ctx context.Context, v *view, e *entry) (ctrl.Result
 	if err := r.writeBinding(ctx, v); err != nil {
 		return ctrl.Result{}, err
 	}
-	if err := r.hold(ctx, v.service, v.binding.mark()); err != nil {
+	if err := r.hold(ctx, v.service, v.binding.mark(v.service)); err != nil {
 		// A Service that is gone gets nothing, since nothing would hold it until that is deleted again. Its record,
 		// whose creation we hear of, is released like any other that was left behind.
 		return ctrl.Result{}, client.IgnoreNotFound(err)

@@ -404,7 +404,7 @@ func TestMarkIsKept(t *testing.T) {
 	w := newWorld(t, fake.Options{}, nil)
 	svc := w.service("cart", nil)
 	w.reason(svc, v1alpha1.ReasonEnsured)
-	mark := "provider=fake,class=" + w.class.Name + ",policy=Apply"
+	mark := "uid=" + string(svc.UID) + ",provider=fake,class=" + w.class.Name + ",policy=Apply"
 	if got := svc.Annotations[v1alpha1.AnnotationServedBy]; got != mark {
 		t.Errorf("the Service is marked with %q, want %q", got, mark)
 	}
