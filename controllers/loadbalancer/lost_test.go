@@ -3,14 +3,19 @@ package loadbalancer
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/fake"
 	"github.com/fairlead/fairlead/test/apiserver"
 )
@@ -156,4 +161,74 @@ func TestMarkIsKept(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestReleaseWithoutRecord: a release that fails is told once, and on the Service, whether or not somebody before us served it.
+func TestReleaseWithoutRecord(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		served  bool
+		goes    func(w *world, svc *corev1.Service)
+		coexist bool
+	}{
+		"Deleted":          {true, func(w *world, svc *corev1.Service) { w.Must(w.Delete(w.Context(), svc)) }, true},
+		"Leaves":           {true, leave, true},
+		"TakenOverDeleted": {false, func(w *world, svc *corev1.Service) { w.Must(w.Delete(w.Context(), svc)) }, true},
+		"TakenOverLeaves":  {false, leave, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, fake.Options{}, nil)
+			svc := w.service("cart", nil)
+			w.reason(svc, v1alpha1.ReasonEnsured)
+			w.stop()
+			w.Must(w.Delete(t.Context(), w.record(svc)))
+			if !tc.served {
+				unmark(w, svc)
+				svc.Status.Conditions = nil
+				w.Must(w.Status().Update(t.Context(), svc))
+			}
+			tc.goes(w, svc)
+			w.setHook(func(call fake.Call) error {
+				if call.Write() {
+					return cloud.Errorf(cloud.Conflict, "somebody has it locked")
+				}
+				return nil
+			})
+			recorder := events.NewFakeRecorder(100)
+			r := w.alone(w.Client, recorder)
+			r.Coexist, r.DefaultProvider = tc.coexist, fake.Name
+			pass := func() {
+				_, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(svc)})
+				w.Must(err)
+			}
+			for range 3 {
+				pass()
+			}
+			w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
+			c := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionLoadBalancerReady)
+			if c == nil || c.Reason != v1alpha1.ReasonDeleting || !strings.Contains(c.Message, "locked") || c.Status != metav1.ConditionFalse {
+				t.Errorf("the condition is %+v", c)
+			}
+			w.setHook(nil)
+			for range 5 {
+				pass()
+			}
+			err := w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc)
+			if left := w.objects(); len(left) > 0 || err == nil && (hasFinalizer(svc) || hasCondition(svc)) {
+				t.Errorf("left: %d objects, %q, %+v", len(left), svc.Finalizers, svc.Status.Conditions)
+			}
+			told := map[string]int{}
+			for len(recorder.Events) > 0 {
+				told[strings.Fields(<-recorder.Events)[1]]++
+			}
+			want := map[string]int{EventDeleteFailed: 1, EventDeleted: 1}
+			if tc.served {
+				want[EventDeleting] = 1
+			}
+			if diff := cmp.Diff(want, told); diff != "" {
+				t.Errorf("events (-want +got):\n%s", diff)
+			}
+		})
+	}
 }

@@ -31,8 +31,13 @@ func (r *Reconciler) release(ctx context.Context, v *view, e *entry) (ctrl.Resul
 	if v.binding.policy == v1alpha1.PolicyRetain {
 		return ctrl.Result{}, r.retain(ctx, v)
 	}
-	last := r.lastCondition(v)
-	if last != nil && last.Reason != v1alpha1.ReasonDeleting {
+	last, recorded := r.lastCondition(v), v.record != nil || r.lastStatus(v) != nil
+	if !recorded { // the Service alone says how far it is
+		last = meta.FindStatusCondition(v.service.Status.Conditions, v1alpha1.ConditionLoadBalancerReady)
+	}
+	// One that was refused and never held had nothing to delete.
+	announce := last != nil && (recorded || hasFinalizer(v.service))
+	if announce && last.Reason != v1alpha1.ReasonDeleting {
 		r.event(v.service, corev1.EventTypeNormal, EventDeleting, actionDelete, "Deleting the load balancer")
 	}
 	owner := cloud.OwnerOf(r.ClusterID, v.service)
@@ -44,7 +49,7 @@ func (r *Reconciler) release(ctx context.Context, v *view, e *entry) (ctrl.Resul
 	r.eventsOfAdoption(v.service, out.Done)
 	if err == nil && out.Left.Empty() {
 		r.eventLeft(v.service, last)
-		return ctrl.Result{}, r.released(ctx, v, last != nil)
+		return ctrl.Result{}, r.released(ctx, v, announce)
 	}
 	res := ensured(out, v.binding.policy)
 	if err != nil {
@@ -60,19 +65,31 @@ func (r *Reconciler) release(ctx context.Context, v *view, e *entry) (ctrl.Resul
 	res.message = cut(res.message, maxMessage)
 	res.reason = v1alpha1.ReasonDeleting
 	changed := last == nil || last.Message != res.message
+	if err := r.writeReleasing(ctx, v, res, newCondition(v.service, last, res)); err != nil {
+		return ctrl.Result{}, err
+	}
 	if failure && err != nil && changed {
 		r.event(v.service, corev1.EventTypeWarning, EventDeleteFailed, actionDelete, res.message)
-	}
-	if v.record != nil || r.lastStatus(v) != nil {
-		condition := newCondition(v.service, last, res)
-		if err := r.writeRecord(ctx, v, recordStatus(r.lastStatus(v), v, res, condition)); err != nil {
-			return ctrl.Result{}, err
-		}
 	}
 	if res.err != nil {
 		return ctrl.Result{}, fmt.Errorf("deleting the load balancer: %w", res.err)
 	}
 	return ctrl.Result{RequeueAfter: res.requeue}, nil
+}
+
+// writeReleasing says how far a release is: in the record, or, where there is none, on the Service. The mark goes before a
+// condition there: with that, and without the mark, nobody would know who served it.
+func (r *Reconciler) writeReleasing(ctx context.Context, v *view, res result, condition metav1.Condition) error {
+	svc := v.service
+	if hasFinalizer(svc) {
+		if err := r.hold(ctx, svc, v.binding.mark(svc)); err != nil {
+			return err
+		}
+	}
+	if v.record != nil || r.lastStatus(v) != nil {
+		return r.writeRecord(ctx, v, recordStatus(r.lastStatus(v), v, res, condition))
+	}
+	return r.writeStatus(ctx, svc, svc.Status.LoadBalancer.Ingress, conditionsOf(condition, ""))
 }
 
 // clear wants nothing of an owner. That nothing is left counts only once the cloud has had the time to show what was
