@@ -77,10 +77,7 @@ func (r *Reconciler) ensure(ctx context.Context, v *view, e *entry) (ctrl.Result
 	if ctx.Err() != nil {
 		return ctrl.Result{}, ctx.Err()
 	}
-	res := ensured(out, options.Policy)
-	if err != nil {
-		res = failed(err, out)
-	}
+	res := concluded(out, err, options.Policy, last)
 	res.drift = e.found
 	if backendsOf(spec).count() == 0 {
 		res.warnings = append(res.warnings, unavailable(spec.PodTargets))

@@ -114,6 +114,25 @@ func failed(err error, out cloud.Outcome) result {
 	return r
 }
 
+// concluded is a pass with or without an error, after one that came to last. What is blocked stays so when the cloud is done
+// with the rest, and somebody has to decide: that is said first.
+func concluded(out cloud.Outcome, err error, policy v1alpha1.Policy, last *metav1.Condition) result {
+	if err == nil {
+		return ensured(out, policy)
+	}
+	r := failed(err, out)
+	if len(out.Left.Blocked) == 0 || !cloud.IsClass(err, cloud.Pending) {
+		return r
+	}
+	observed := r.observed
+	r = ensured(out, policy)
+	r.observed, r.requeue = observed, waitPending
+	if last != nil && last.Status == r.status {
+		r.requeue = patience(last.LastTransitionTime.Time)
+	}
+	return r
+}
+
 // patience is how long to wait for a cloud that has been at it since then: some deletions take minutes.
 func patience(since time.Time) time.Duration {
 	return min(max(time.Since(since)/4, waitPending), maxPending)

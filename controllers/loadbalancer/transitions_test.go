@@ -313,6 +313,26 @@ func TestRepetitions(t *testing.T) {
 	}
 }
 
+// TestPendingBesideBlocked: that the cloud is still at something does not hide what waits for a decision.
+func TestPendingBesideBlocked(t *testing.T) {
+	out := cloud.Outcome{Left: cloud.Plan{Blocked: []cloud.Block{{Reason: cloud.BlockReplacement, Message: "needs another address"}}}}
+	pending := cloud.Errorf(cloud.Pending, "at it")
+	res := concluded(out, pending, v1alpha1.PolicyApply, nil)
+	if res.reason != v1alpha1.ReasonReplacementNeeded || res.message != "needs another address" || res.requeue != waitPending || res.observed {
+		t.Errorf("beside a block: %+v", res)
+	}
+	last := &metav1.Condition{Status: metav1.ConditionFalse, LastTransitionTime: metav1.NewTime(time.Now().Add(-time.Hour))}
+	if res := concluded(out, pending, v1alpha1.PolicyApply, last); res.requeue != maxPending {
+		t.Errorf("after an hour: again after %v", res.requeue)
+	}
+	if res := concluded(cloud.Outcome{}, pending, v1alpha1.PolicyApply, nil); res.reason != v1alpha1.ReasonPending {
+		t.Errorf("alone: %+v", res)
+	}
+	if res := concluded(out, cloud.Errorf(cloud.Quota, "full"), v1alpha1.PolicyApply, nil); res.reason != v1alpha1.ReasonQuotaExceeded {
+		t.Errorf("a failure beside a block: %+v", res)
+	}
+}
+
 // TestSenselessWaits: what a provider says of time that cannot be is as if it had said nothing.
 func TestSenselessWaits(t *testing.T) {
 	for _, class := range []cloud.Class{cloud.RetryAfter, cloud.Throttled} {
