@@ -74,8 +74,9 @@ func bind(svc *corev1.Service, record *v1alpha1.LoadBalancerRecord, classes []v1
 	}
 	b := selected(svc, classes, coexist, defaultProvider)
 	if b != nil && by != nil && (b.className != by.LoadBalancerClass || b.provider != by.Provider) {
-		b.refusal = fmt.Sprintf("LoadBalancerClass %q (provider %q) served this Service, and the LoadBalancerRecord is gone: have it served by that one again, "+
-			"or remove the annotation %s once nothing is left in that cloud", by.LoadBalancerClass, by.Provider, v1alpha1.AnnotationServedBy)
+		b.refusal = fmt.Sprintf("LoadBalancerClass %q (provider %q) served this Service, and the LoadBalancerRecord is gone: the balancer there follows "+
+			"no nodes any more: have the Service served by that one again, or remove the annotation %s once nothing is left in that cloud",
+			by.LoadBalancerClass, by.Provider, v1alpha1.AnnotationServedBy)
 	}
 	return b
 }

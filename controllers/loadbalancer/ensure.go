@@ -142,7 +142,10 @@ func (r *Reconciler) withoutLook(v *view, e *entry, p cloud.Provider, spec cloud
 // as far as the provider can tell what they are.
 func (r *Reconciler) keep(ctx context.Context, v *view, e *entry, p cloud.Provider, spec cloud.Spec, desired []cloud.Resource, res result) (ctrl.Result, error) {
 	if v.record == nil {
-		return r.report(ctx, v, res) // it never had one
+		return r.report(ctx, v, res) // it never had one, or another class did
+	}
+	if err := r.hold(ctx, v.service, v.binding.mark(v.service)); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	options := cloud.Options{Policy: v.binding.policy, TargetsOnly: true}
 	out, err := cloud.Converge(ctx, p, spec.Owner, desired, options)

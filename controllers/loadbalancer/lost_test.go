@@ -163,6 +163,23 @@ func TestMarkIsKept(t *testing.T) {
 	})
 }
 
+// TestMarkOfARefusedService: one that cannot be served when the first manager comes that writes the mark gets it all the same.
+func TestMarkOfARefusedService(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	svc := w.service("cart", nil)
+	w.reason(svc, v1alpha1.ReasonEnsured)
+	mark := svc.Annotations[v1alpha1.AnnotationServedBy]
+	w.stop()
+	unmark(w, svc)
+	annotate(w, svc, v1alpha1.AnnotationPolicy, "Sometimes")
+	w.begin(svc).run()
+	w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
+	if got := svc.Annotations[v1alpha1.AnnotationServedBy]; got != mark || mark == "" {
+		t.Errorf("the Service is marked with %q, want %q", got, mark)
+	}
+}
+
 // TestReleaseWithoutRecord: a release that fails is told once, and on the Service, whether or not somebody before us served it.
 func TestReleaseWithoutRecord(t *testing.T) {
 	t.Parallel()
