@@ -1,6 +1,7 @@
 // Package health tells others how a node's dataplane is: load balancers, whether the node serves a Service
 // (healthCheckNodePort) or anything at all (/healthz); the kubelet, whether the agent is stuck (/livez) and whether it has
-// come so far as to write all rules (/readyz); and Prometheus, by the metric names that kube-proxy made known. It observes a sync.Loop and decides nothing.
+// come so far as to write all rules (/readyz); and Prometheus, by the metric names that kube-proxy made known. It observes a
+// sync.Loop and decides nothing.
 package health
 
 import (
@@ -36,6 +37,7 @@ type Health struct {
 	updated  time.Time // last successful pass
 	waiting  time.Time // since when a change waits; zero: none does
 	eligible bool
+	known    bool // the Node was seen
 }
 
 var _ dpsync.Observer = (*Health)(nil)
@@ -101,6 +103,7 @@ func (h *Health) Node(node *corev1.Node) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.eligible = eligible
+	h.known = h.known || node != nil
 }
 
 // Healthy is true while no change has waited too long to be written.
@@ -131,14 +134,15 @@ type familyReport struct {
 
 // probe is what a path asks for beside health.
 type probe struct {
-	// node: that it stays. written: that all rules were written at least once.
+	// node: that it stays. written: that all rules were written at least once, and the Node seen.
 	node, written bool
 	answers       *prometheus.CounterVec // nil: not counted
 }
 
 // Handler serves /livez; /healthz, which is 503 also when the node is about to go; and /readyz, which is 503 also until this
-// process has written all rules, and which kube-proxy does not have. Until then rules of a former run may serve, so that
-// load balancers, who ask /healthz, have no reason to leave; a rollout has one to stop. The handler is meant for port 10256.
+// process has written all rules and seen the Node, without which node ports are not served, and which kube-proxy does not
+// have. Until then rules of a former run may serve, so that load balancers, who ask /healthz, have no reason to leave; a
+// rollout has one to stop. The handler is meant for port 10256.
 func (h *Health) Handler() http.Handler {
 	mux := http.NewServeMux()
 	for path, p := range map[string]probe{
@@ -153,10 +157,10 @@ func (h *Health) Handler() http.Handler {
 
 func (h *Health) answer(w http.ResponseWriter, p probe) {
 	h.mu.Lock()
-	eligible := h.eligible
+	eligible, known := h.eligible, h.known
 	r := report{LastUpdated: h.updated, CurrentTime: h.now(), Healthy: h.healthy()}
 	h.mu.Unlock()
-	if p.written && r.LastUpdated.IsZero() {
+	if p.written && (r.LastUpdated.IsZero() || !known) {
 		r.Healthy = false
 	}
 	if !r.LastUpdated.IsZero() {

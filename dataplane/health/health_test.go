@@ -44,6 +44,7 @@ func TestHealthz(t *testing.T) {
 		healthz, livez int
 		eligible       bool
 		written        bool // ready if live, and there is a status for each family
+		unknown        bool // the Node is not seen, so that it is not ready
 	}{
 		"Start": {
 			reason: "nothing to write yet: rules of a former run may serve",
@@ -130,6 +131,18 @@ func TestHealthz(t *testing.T) {
 				h.Node(&corev1.Node{Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: taintToBeDeleted}}}})
 			}, healthz: 503, livez: 200, written: true,
 		},
+		"WrongName": {
+			reason:  "there is no Node of the agent's name, and so no node port is served",
+			do:      func(h *Health, _ func(time.Duration)) { h.Synced(dpsync.Result{Wrote: true, Full: true}) },
+			healthz: 200, livez: 200, eligible: true, written: true, unknown: true,
+		},
+		"GoneLater": {
+			reason: "rules go on with what the Node said last",
+			do: func(h *Health, _ func(time.Duration)) {
+				h.Synced(dpsync.Result{Wrote: true, Full: true})
+				h.Node(nil)
+			}, healthz: 503, livez: 200, written: true,
+		},
 		"Back": {
 			reason: "the taint is lifted",
 			do:     func(h *Health, _ func(time.Duration)) { h.Node(nil); h.Node(&corev1.Node{}) }, healthz: 200, livez: 200, eligible: true,
@@ -138,9 +151,13 @@ func TestHealthz(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			h, clock := newHealth(t)
+			if !tc.unknown {
+				h.Node(&corev1.Node{})
+			}
 			tc.do(h, func(d time.Duration) { *clock = clock.Add(d) })
 			readyz := tc.livez
-			if !tc.written {
+			ready := tc.written && !tc.unknown
+			if !ready {
 				readyz = 503
 			}
 			for path, want := range map[string]int{"/healthz": tc.healthz, "/livez": tc.livez, "/readyz": readyz} {
@@ -160,7 +177,7 @@ func TestHealthz(t *testing.T) {
 				if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
 					t.Fatalf("%s: %v: %s", path, err, w.Body)
 				}
-				if !body.CurrentTime.Equal(*clock) || body.Healthy != (tc.livez == 200 && (path != "/readyz" || tc.written)) {
+				if !body.CurrentTime.Equal(*clock) || body.Healthy != (tc.livez == 200 && (path != "/readyz" || ready)) {
 					t.Errorf("%s: %s", path, w.Body)
 				}
 				for _, family := range []string{"IPv4", "IPv6"} {
@@ -207,6 +224,8 @@ func TestDaemonSetProbes(t *testing.T) {
 	h.Synced(dpsync.Result{Err: errors.New("no")})
 	expect("after a failed write", ready, 503)
 	h.Synced(dpsync.Result{Wrote: true, Full: true})
+	expect("before the Node is seen", ready, 503)
+	h.Node(&corev1.Node{})
 	expect("after a write", live, 200)
 	expect("after a write", ready, 200)
 }
