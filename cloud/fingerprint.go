@@ -13,7 +13,8 @@ import (
 )
 
 // Fingerprint tells whether a Service asks the same of its load balancer as when it was last looked at: it is of its
-// annotations, but for those that nobody writes by hand, and of what its spec says about balancers. The API server counts no generations of Services.
+// annotations, but for those that nobody writes by hand, and of what its spec says about balancers. The API server counts
+// no generations of Services.
 //
 // The fields are named one by one, so that a program that knows more of them than another, being of a later release of
 // Kubernetes, makes the same of the same Service.

@@ -50,8 +50,8 @@ func TestProvidersStartApart(t *testing.T) {
 	}
 }
 
-// TestProvidersStartAgain: a failed start keeps its class, is told on one line and is tried again; a started one is the same until it states
-// other limits.
+// TestProvidersStartAgain: a failed start keeps its class, is told on one line and is tried again; a started one is the same
+// until it states other limits.
 func TestProvidersStartAgain(t *testing.T) {
 	tries := 0
 	limits := cloud.Limits{}
