@@ -39,7 +39,7 @@ func TestCaseOfIDs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := network(t, azuretest.Options{Capitals: true, Slow: time.Second})
+				c := network(t, azuretest.Options{Capitals: true, Slow: time.Second, LinksUnlikeAzure: true})
 				withPrefix(t, c)
 				time.Sleep(time.Second)
 				before := c.Snapshot()

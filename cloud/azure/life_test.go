@@ -104,7 +104,7 @@ func TestLives(t *testing.T) {
 	for name, tc := range lives {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := network(t, azuretest.Options{Slow: time.Second})
+				c := network(t, azuretest.Options{Slow: time.Second, LinksUnlikeAzure: true})
 				withPrefix(t, c)
 				time.Sleep(time.Second)
 				before, spec := c.Snapshot(), tc.spec()

@@ -73,7 +73,7 @@ func TestAnothersMeanwhile(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := network(t, azuretest.Options{})
+				c := network(t, azuretest.Options{LinksUnlikeAzure: true})
 				p := provider(t, c)
 				other := service(2, 2)
 				if strings.HasPrefix(name, "Link") {

@@ -33,6 +33,9 @@ type Options struct {
 	NoRetryAfter bool
 	// Capitals has ids come back with the resource group in capitals, however it was written, as Azure's do in places.
 	Capitals bool
+	// LinksUnlikeAzure has private link services be accepted for balancers with pools of addresses, which Azure refuses. It is for tests
+	// of what is there for the day on which Azure does not.
+	LinksUnlikeAzure bool
 	// MaxRules of a balancer; 0: 250.
 	MaxRules int
 	// MaxPublicIPs of the subscription; 0: 1000.

@@ -1,6 +1,8 @@
 package azuretest
 
 import (
+	"slices"
+
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
 
 	"github.com/fairlead/fairlead/cloud/azure/deepcopy"
@@ -20,8 +22,12 @@ func acceptLinkService(c *Cloud, t, before *thing) *Refusal {
 	}
 	for _, f := range p.LoadBalancerFrontendIPConfigurations {
 		id := value(f.ID)
-		if !c.hasInternalFrontend(id) {
+		balancer := c.internalBalancer(id)
+		if balancer == nil {
 			return bad("InvalidResourceReference", "resource %s referenced by %s is no internal frontend", id, t.path.id())
+		}
+		if !c.options.LinksUnlikeAzure && hasAddresses(balancer) {
+			return bad("PrivateLinkServiceIsNotSupportedForIPBasedLoadBalancer", "private link service %s is for a balancer with pools of addresses", t.path.id())
 		}
 		if user := c.linkedBy(id); user != "" && key(user) != key(t.path.id()) {
 			return bad("FrontendIPConfigInUseByPrivateLinkService", "frontend %s is used by %s", id, user)
@@ -47,16 +53,23 @@ func acceptLinkService(c *Cloud, t, before *thing) *Refusal {
 	return nil
 }
 
-func (c *Cloud) hasInternalFrontend(id string) bool {
+// internalBalancer is that of an internal frontend; nil: there is no such frontend.
+func (c *Cloud) internalBalancer(frontend string) *armnetwork.LoadBalancer {
 	for _, t := range c.things {
 		if t.kind != balancers {
 			continue
 		}
-		if f := frontendOf(t, id); f != nil && f.Properties.Subnet != nil {
-			return true
+		if f := frontendOf(t, frontend); f != nil && f.Properties.Subnet != nil {
+			return t.body.(*armnetwork.LoadBalancer)
 		}
 	}
-	return false
+	return nil
+}
+
+func hasAddresses(lb *armnetwork.LoadBalancer) bool {
+	return slices.ContainsFunc(lb.Properties.BackendAddressPools, func(b *armnetwork.BackendAddressPool) bool {
+		return b.Properties != nil && len(b.Properties.LoadBalancerBackendAddresses) > 0
+	})
 }
 
 // linkedBy returns the id of the private link service that uses a frontend; empty: none.
