@@ -1,7 +1,17 @@
 package azure
 
+import "github.com/fairlead/fairlead/cloud"
+
 // For tests that put something in the way.
 var (
 	BalancerName = balancerName
 	SecurityPart = securityPart
 )
+
+// Refuse has a change of the rules have been refused in a write for others.
+func Refuse(p *Provider, rules cloud.Resource, err error) {
+	w := p.writer(p.config.locate(rules.ID).balancer)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.failed[changeKey(rules)] = err
+}

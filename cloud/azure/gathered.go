@@ -42,7 +42,7 @@ func (w *writer[D]) overlay(observed []cloud.Resource, match func(cloud.OwnerID)
 
 // shadow shows a resource as one that is being changed, made or deleted.
 func shadow(observed []cloud.Resource, want cloud.Resource, gone bool) []cloud.Resource {
-	i := slices.IndexFunc(observed, func(r cloud.Resource) bool { return r.Kind == want.Kind && r.ID == want.ID })
+	i := slices.IndexFunc(observed, func(r cloud.Resource) bool { return r.Kind == want.Kind && same(r.ID, want.ID) })
 	switch {
 	case i >= 0 && gone:
 		observed[i].State = cloud.StateDeleting
@@ -86,8 +86,20 @@ func (w *writer[D]) coming(id, frontend string) (rules int, has bool) {
 func (w *writer[D]) wants(key string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return w.failed[key] != nil || w.underWay(key)
+}
+
+// changing reports whether something is gathered or under way for the part.
+func (w *writer[D]) changing(key string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.underWay(key)
+}
+
+// underWay is changing, with w.mu held.
+func (w *writer[D]) underWay(key string) bool {
 	c := w.changes[key]
-	return w.failed[key] != nil || c != nil && (c.phase != settling || w.works(w.known()))
+	return c != nil && (c.phase != settling || w.works(w.known()))
 }
 
 // holds reports whether a mark is gathered for the part.

@@ -52,7 +52,7 @@ func (p *Provider) writeLink(ctx context.Context, v *view, owner cloud.Owner, de
 	if len(desired.DependsOn) > 0 {
 		rules = v.find(KindRules, desired.DependsOn[0].ID)
 	}
-	if rules == nil || p.writer(p.config.locate(rules.ID).balancer).wants(changeKey(*rules)) {
+	if rules == nil || p.writer(p.config.locate(rules.ID).balancer).changing(changeKey(*rules)) {
 		// Should this be refused, nobody would come again to write what is gathered.
 		return nil, waiting(desired.Name())
 	}
@@ -99,6 +99,7 @@ func linkName(owner cloud.Owner, r cloud.Resource) string {
 
 // createLink makes one. Of one of its name that is there the owner is verified.
 func (p *Provider) createLink(ctx context.Context, v *view, owner cloud.Owner, desired cloud.Resource) (cloud.Resource, error) {
+	v.resources() // which observedLink looks into
 	if have := v.links[folded(linkName(owner, desired))]; have != nil {
 		if tag(have.Tags, tagOwner+owner.ServiceUID) != owner.ClusterID {
 			return cloud.Resource{}, cloud.Errorf(cloud.Conflict, "the private link service %s is not this Service's", value(have.Name))

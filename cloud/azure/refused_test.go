@@ -1,6 +1,7 @@
 package azure_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/azure"
 	"github.com/fairlead/fairlead/cloud/azure/azuretest"
 )
 
@@ -121,8 +123,6 @@ func TestLinkRefused(t *testing.T) {
 		p := provider(t, c)
 		spec := with(internal(service(1, 2)), map[string]string{"pls-create": "true", "load-balancer-internal": "true"})
 		for n := range 2 {
-			c.Inject(azuretest.Fault{Method: http.MethodPut, Kind: "privateLinkServices", Err: &azuretest.Refusal{Status: http.StatusBadRequest,
-				Code: "PrivateLinkServiceIsNotSupportedForIPBasedLoadBalancer", Message: "it has backend addresses"}})
 			spec.Ports[0].Port = int32(80 + n)
 			if _, err := converge(t, p, spec, false); p.Classify(err).Class != cloud.UserError || !strings.Contains(err.Error(), "PrivateLinkServiceIsNotSupported") {
 				t.Errorf("it is told %v", err)
@@ -130,6 +130,29 @@ func TestLinkRefused(t *testing.T) {
 			if all := strings.Join(c.Snapshot(), "\n"); !strings.Contains(all, fmt.Sprintf(`"frontendPort":%d`, 80+n)) {
 				t.Errorf("port %d is not served:\n%s", 80+n, all)
 			}
+		}
+	})
+}
+
+// TestLinkAfterRefusal: a private link service does not wait for a change of rules that was refused, and that nobody wants any more.
+func TestLinkAfterRefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := network(t, azuretest.Options{LinksUnlikeAzure: true})
+		p, spec := provider(t, c), internal(service(1, 2))
+		out, err := converge(t, p, spec, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range out.Observed {
+			if r.Kind == azure.KindRules {
+				azure.Refuse(p, r, errors.New("refused"))
+			}
+		}
+		if _, err := converge(t, p, with(spec, map[string]string{"pls-create": "true", "pls-name": "link"}), false); err != nil {
+			t.Error(err)
+		}
+		if len(c.Names("privateLinkServices")) != 1 {
+			t.Error("there is no private link service")
 		}
 	})
 }

@@ -156,7 +156,7 @@ func (pt *part) put(config Config, lb *armnetwork.LoadBalancer) {
 		}
 	}
 	pool := poolName(pt.family)
-	if !slices.ContainsFunc(p.BackendAddressPools, func(b *armnetwork.BackendAddressPool) bool { return value(b.Name) == pool }) {
+	if !slices.ContainsFunc(p.BackendAddressPools, func(b *armnetwork.BackendAddressPool) bool { return same(value(b.Name), pool) }) {
 		p.BackendAddressPools = append(p.BackendAddressPools, &armnetwork.BackendAddressPool{Name: new(pool),
 			Properties: &armnetwork.BackendAddressPoolPropertiesFormat{}})
 	}
