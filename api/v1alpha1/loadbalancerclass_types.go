@@ -520,9 +520,10 @@ type AzureParameters struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=512
 	PublicIPPrefixIPv6 string `json:"publicIPPrefixIPv6,omitempty"`
-	// tags of the public addresses that are made.
+	// tags of the public addresses that are made. No name has a comma or =, and no value a comma.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(name, !name.contains(',') && !name.contains('=') && !self[name].contains(','))",message="a name of a tag has no comma and no =, and a value no comma"
 	Tags map[string]string `json:"tags,omitempty"`
 	// healthProbe of nodes. What it leaves out has the defaults of the provider.
 	// +optional
@@ -530,12 +531,14 @@ type AzureParameters struct {
 }
 
 // AzureHealthProbe is how nodes are probed.
+// +kubebuilder:validation:XValidation:rule="!has(self.intervalSeconds) || !has(self.threshold) || self.intervalSeconds * self.threshold <= 120",message="intervalSeconds times threshold is 120 at most",fieldPath=".threshold"
 type AzureHealthProbe struct {
-	// protocol of the probe. Omitted means as the Service's traffic policy says.
+	// protocol of probes of an application's own port. Those of Services with externalTrafficPolicy Local, or of UDP alone, ask the
+	// node at /healthz whatever the class says. Omitted means TCP.
 	// +optional
 	// +kubebuilder:validation:Enum=TCP;HTTP;HTTPS
 	Protocol string `json:"protocol,omitempty"`
-	// path that is asked for, of HTTP and HTTPS. Omitted means /, or /healthz where externalTrafficPolicy is Local.
+	// path that probes of an application's own port ask for, of HTTP and HTTPS. Omitted means /.
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Path string `json:"path,omitempty"`

@@ -1,6 +1,7 @@
 package azure
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -69,6 +70,19 @@ type settings struct {
 	ports                      map[string]probeSettings // by cloud.Port.Key
 	noRule                     map[string]bool
 	link                       linkSettings
+	given                      map[string]string // the Service's annotations
+}
+
+// ofClass are the class's parameters by the annotations that say the same.
+var ofClass = map[string]string{"pip-tags": "tags", "pip-prefix-id": "publicIPPrefix", "pip-prefix-id-ipv6": "publicIPPrefixIPv6",
+	"load-balancer-resource-group": "resourceGroup", "load-balancer-internal-subnet": "subnet"}
+
+// from says where the setting of an annotation is from: the annotation itself, or what says the same in the class.
+func (s *settings) from(key string) string {
+	if _, given := s.given[prefix+key]; given || ofClass[key] == "" {
+		return "annotation " + prefix + key
+	}
+	return "parameter " + ofClass[key] + " of the class"
 }
 
 const (
@@ -85,8 +99,7 @@ func readSettings(config Config, spec cloud.Spec) (settings, error) {
 	p.HealthProbe.IntervalSeconds, p.HealthProbe.Threshold = 5, 2
 	unread := cloud.DecodeParameters(spec.Parameters, &p)
 	s := settings{internal: p.Scheme == schemeInternal, subnet: p.Subnet, resourceGroup: p.ResourceGroup, idleMinutes: p.IdleTimeoutMinutes,
-		sources: spec.SourceRanges, tags: p.Tags, probe: probeSettings{protocol: strings.ToLower(p.HealthProbe.Protocol),
-			path: p.HealthProbe.Path, interval: p.HealthProbe.IntervalSeconds, count: p.HealthProbe.Threshold},
+		sources: spec.SourceRanges, tags: p.Tags, probe: probeSettings{interval: p.HealthProbe.IntervalSeconds, count: p.HealthProbe.Threshold}, given: spec.Annotations,
 		ports: map[string]probeSettings{}, noRule: map[string]bool{}, link: linkSettings{count: 1}}
 	a := cloud.NewAnnotations(spec.Annotations, prefix, portPrefix)
 	noReset, noFloating := !p.TCPReset, !p.FloatingIP
@@ -110,7 +123,7 @@ func readSettings(config Config, spec cloud.Spec) (settings, error) {
 	var ranges []netip.Prefix
 	a.Prefixes(prefix+"allowed-ip-ranges", &ranges)
 	s.sources = slices.Concat(s.sources, ranges)
-	s.readProbes(a, spec)
+	s.readProbes(a, spec, strings.ToLower(p.HealthProbe.Protocol), p.HealthProbe.Path)
 	s.readLink(a)
 	if requested, err := netip.ParseAddr(spec.RequestedAddress); err == nil {
 		family := cloud.IPv6
@@ -142,7 +155,9 @@ func byFamily(a *cloud.Annotations, v4, v6 string) map[cloud.Family]string {
 	return result
 }
 
-func (s *settings) readProbes(a *cloud.Annotations, spec cloud.Spec) {
+// readProbes reads what is said of probes. The class's protocol and path are those of applications: what answers for a node, or its proxy,
+// has its own.
+func (s *settings) readProbes(a *cloud.Annotations, spec cloud.Spec, protocol, path string) {
 	read := func(start string, into *probeSettings) {
 		cloud.Enum(a, start+"protocol", &into.protocol, "tcp", "http", "https")
 		a.String(start+"request-path", &into.path)
@@ -153,6 +168,9 @@ func (s *settings) readProbes(a *cloud.Annotations, spec cloud.Spec) {
 	for _, port := range spec.Ports {
 		start := portPrefix + strconv.Itoa(int(port.Port)) + "_"
 		own := s.probe
+		if port.HealthCheck.Path == "" {
+			own.protocol, own.path = cmp.Or(own.protocol, protocol), cmp.Or(own.path, path)
+		}
 		read(start+"health-probe_", &own)
 		a.Int(start+"health-probe_port", &own.port, 1, 65535)
 		a.Bool(start+"no_probe_rule", &own.none)
@@ -186,11 +204,11 @@ func (s *settings) checkNames(wrong func(when bool, format string, args ...any))
 		suffix := []string{"", "-ipv6"}[i]
 		name, id := s.names[family], s.prefixes[family]
 		wrong(name != "" && !namePattern.MatchString(name), "annotation %spip-name%s: Azure has no name like %q", prefix, suffix, name)
-		wrong(id != "" && !prefixPattern.MatchString(id), "annotation %spip-prefix-id%s: %q is not the id of a public IP prefix: "+
-			"/subscriptions/…/resourceGroups/…/providers/Microsoft.Network/publicIPPrefixes/…", prefix, suffix, id)
+		wrong(id != "" && !prefixPattern.MatchString(id), "%s: %q is not the id of a public IP prefix: "+
+			"/subscriptions/…/resourceGroups/…/providers/Microsoft.Network/publicIPPrefixes/…", s.from("pip-prefix-id"+suffix), id)
 	}
-	wrong(!groupPattern.MatchString(s.resourceGroup), "annotation %sload-balancer-resource-group: Azure has no name like %q", prefix, s.resourceGroup)
-	wrong(!namePattern.MatchString(s.subnet), "annotation %sload-balancer-internal-subnet: Azure has no name like %q", prefix, s.subnet)
+	wrong(!groupPattern.MatchString(s.resourceGroup), "%s: Azure has no name like %q", s.from("load-balancer-resource-group"), s.resourceGroup)
+	wrong(!namePattern.MatchString(s.subnet), "%s: Azure has no name like %q", s.from("load-balancer-internal-subnet"), s.subnet)
 	wrong(s.dnsLabel != "" && !labelPattern.MatchString(s.dnsLabel), "annotation %sdns-label-name: %q is no label: 3 to 63 lower-case letters, digits and dashes", prefix, s.dnsLabel)
 	wrong(s.link.name != "" && !namePattern.MatchString(s.link.name), "annotation %spls-name: Azure has no name like %q", prefix, s.link.name)
 	wrong(!namePattern.MatchString(s.link.subnet), "annotation %spls-ip-configuration-subnet: Azure has no name like %q", prefix, s.link.subnet)
@@ -237,11 +255,13 @@ func (s *settings) check(config Config, spec cloud.Spec) []error {
 	wrong(!s.link.create && (s.link.name != "" || len(s.link.addresses)+len(s.link.fqdns)+len(s.link.visibility)+len(s.link.autoApproval) > 0 || s.link.proxyProtocol),
 		"annotations %spls-…: they need %spls-create", prefix, prefix)
 	for _, name := range slices.Sorted(maps.Keys(s.tags)) {
-		wrong(strings.HasPrefix(strings.ToLower(name), tagPrefix), "annotation %spip-tags: names that begin with %s are the manager's own", prefix, tagPrefix)
-		wrong(len(name) > 512 || len(s.tags[name]) > maxTagValue || strings.ContainsAny(name, `<>%&\?/`), "annotation %spip-tags: Azure has no tag %q: at most 512 "+
-			"characters, none of them <>%%&\\?/, and 256 of the value", prefix, name)
+		wrong(strings.HasPrefix(strings.ToLower(name), tagPrefix), "%s: names that begin with %s are the manager's own", s.from("pip-tags"), tagPrefix)
+		wrong(strings.ContainsAny(name, ",=") || strings.Contains(s.tags[name], ","), "%s: the tag %q: a name with a comma or =, or a value with a comma, "+
+			"cannot be told from several tags", s.from("pip-tags"), name)
+		wrong(len(name) > 512 || len(s.tags[name]) > maxTagValue || strings.ContainsAny(name, `<>%&\?/`), "%s: Azure has no tag %q: at most 512 "+
+			"characters, none of them <>%%&\\?/, and 256 of the value", s.from("pip-tags"), name)
 	}
-	wrong(len(cloud.List(slices.Collect(maps.Keys(s.tags)))) > maxTagValue, "annotation %spip-tags: the names together have more than %d characters, with which they are noted", prefix, maxTagValue)
+	wrong(len(cloud.List(slices.Collect(maps.Keys(s.tags)))) > maxTagValue, "%s: the names together have more than %d characters, with which they are noted", s.from("pip-tags"), maxTagValue)
 	rules := 0
 	for _, port := range spec.Ports {
 		if !s.noRule[port.Key()] {

@@ -183,7 +183,7 @@ func TestClassAndService(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		got := settings{tcpReset: s.tcpReset, floatingIP: s.floatingIP, prefixes: s.prefixes, tags: s.tags, probe: s.probe}
+		got := settings{tcpReset: s.tcpReset, floatingIP: s.floatingIP, prefixes: s.prefixes, tags: s.tags, probe: s.ports["tcp-80"]}
 		if diff := cmp.Diff(tc.want, got, cmp.AllowUnexported(settings{}, probeSettings{}, linkSettings{})); diff != "" {
 			t.Errorf("%s: other settings (-want +got):\n%s", name, diff)
 		}
@@ -217,5 +217,58 @@ func TestTextsAreRead(t *testing.T) {
 	}
 	if _, err := parseRule("tcp-x", ""); err == nil {
 		t.Error("a port that is none is read")
+	}
+}
+
+// TestProbesOfNodes: what a class says of applications' probes does not count where the node, or its proxy, answers; what a Service
+// says does, and the class's times do.
+func TestProbesOfNodes(t *testing.T) {
+	local, none := cloud.HealthCheck{Protocol: "HTTP", Port: 31000, Path: cloud.HealthzPath}, []string(nil)
+	for name, tc := range map[string]struct {
+		check       cloud.HealthCheck
+		annotations []string
+		want        string
+	}{
+		"Application": {cloud.HealthCheck{Protocol: "TCP", Port: 30080}, none, "probe=https,30080,7,2,/up"},
+		"Local":       {local, none, "probe=http,31000,7,2,/healthz"},
+		"Proxy":       {cloud.HealthCheck{Protocol: "HTTP", Port: cloud.HealthzPort, Path: cloud.HealthzPath}, none, "probe=http,10256,7,2,/healthz"},
+		"Protocol":    {local, []string{prefix + "load-balancer-health-probe-protocol", "tcp"}, "probe=tcp,31000,7,2,"},
+		"Path":        {local, []string{portPrefix + "80_health-probe_request-path", "/own"}, "probe=http,31000,7,2,/own"},
+	} {
+		spec := specWith(tc.annotations...)
+		spec.Parameters = []byte(`{"healthProbe":{"protocol":"HTTPS","path":"/up","intervalSeconds":7}}`)
+		spec.Ports[0].HealthCheck = tc.check
+		desired, err := New(testConfig(t), nil).Desired(spec)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, r := range desired {
+			if r.Kind == KindRules && !strings.HasSuffix(r.Attributes["tcp-80"], tc.want) {
+				t.Errorf("%s: its rule is %q, want %q", name, r.Attributes["tcp-80"], tc.want)
+			}
+		}
+	}
+}
+
+// TestMistakesOfClasses: who is told of a parameter of a class is told that it is one.
+func TestMistakesOfClasses(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"tags":{"a":"b,c"}}`:         `parameter tags of the class: the tag "a"`,
+		`{"tags":{"a,b":"c"}}`:         `parameter tags of the class: the tag "a,b"`,
+		`{"tags":{"a=b":"c"}}`:         `parameter tags of the class: the tag "a=b"`,
+		`{"subnet":"a/b"}`:             "parameter subnet of the class: ",
+		`{"publicIPPrefix":"nowhere"}`: "parameter publicIPPrefix of the class: ",
+		`{"resourceGroup":"a/b"}`:      "parameter resourceGroup of the class: ",
+	} {
+		spec := specWith()
+		spec.Parameters = []byte(text)
+		if _, err := readSettings(testConfig(t), spec); !cloud.IsClass(err, cloud.UserError) || !strings.Contains(err.Error(), want) {
+			t.Errorf("of %s it says %v, want %q", text, err, want)
+		}
+	}
+	spec := specWith()
+	spec.Parameters = []byte(`{"tags":{"a":"b=c"}}`)
+	if _, err := readSettings(testConfig(t), spec); err != nil {
+		t.Errorf("a value with = is refused: %v", err)
 	}
 }

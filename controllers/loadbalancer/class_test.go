@@ -15,6 +15,10 @@ import (
 	"github.com/fairlead/fairlead/test/apiserver"
 )
 
+func azureClass(p v1alpha1.AzureParameters) v1alpha1.LoadBalancerClassSpec {
+	return v1alpha1.LoadBalancerClassSpec{ClassName: "a", Provider: "azure", Parameters: &v1alpha1.Parameters{Azure: &p}}
+}
+
 func TestClassesAreValidated(t *testing.T) {
 	c := apiserver.New(t)
 	cases := map[string]struct {
@@ -45,6 +49,15 @@ func TestClassesAreValidated(t *testing.T) {
 			change: func(s *v1alpha1.LoadBalancerClassSpec) { s.Provider = "aws" }, want: "provider is immutable"},
 		"ClassNameChanges": {reason: "immutable", spec: v1alpha1.LoadBalancerClassSpec{ClassName: "a", Provider: "fake"},
 			change: func(s *v1alpha1.LoadBalancerClassSpec) { s.ClassName = "b" }, want: "className is immutable"},
+		"AzureFits": {reason: "a value may have =, and 120 seconds are none too many", spec: azureClass(v1alpha1.AzureParameters{
+			Tags: map[string]string{"a": "b=c"}, HealthProbe: &v1alpha1.AzureHealthProbe{IntervalSeconds: 60, Threshold: 2}})},
+		"AzureOneTime": {reason: "the other one is the provider's", spec: azureClass(v1alpha1.AzureParameters{
+			HealthProbe: &v1alpha1.AzureHealthProbe{IntervalSeconds: 30}})},
+		"AzureTimes": {reason: "Azure has no more than 120 seconds", spec: azureClass(v1alpha1.AzureParameters{
+			HealthProbe: &v1alpha1.AzureHealthProbe{IntervalSeconds: 60, Threshold: 3}}), want: "120 at most"},
+		"AzureTagName": {reason: "tags are joined by commas", spec: azureClass(v1alpha1.AzureParameters{Tags: map[string]string{"a,b": "c"}}), want: "no comma"},
+		"AzureTagSign": {reason: "and cut at =", spec: azureClass(v1alpha1.AzureParameters{Tags: map[string]string{"a=b": "c"}}), want: "no comma"},
+		"AzureTagText": {reason: "values are joined, too", spec: azureClass(v1alpha1.AzureParameters{Tags: map[string]string{"a": "b,c"}}), want: "no comma"},
 		"PolicyChanges": {reason: "mutable", spec: v1alpha1.LoadBalancerClassSpec{ClassName: "a", Provider: "fake"},
 			change: func(s *v1alpha1.LoadBalancerClassSpec) { s.Policy = v1alpha1.PolicyRetain }},
 	}

@@ -7,9 +7,10 @@ package v1alpha1
 //
 // AzureHealthProbe is how nodes are probed.
 type AzureHealthProbeApplyConfiguration struct {
-	// protocol of the probe. Omitted means as the Service's traffic policy says.
+	// protocol of probes of an application's own port. Those of Services with externalTrafficPolicy Local, or of UDP alone, ask the
+	// node at /healthz whatever the class says. Omitted means TCP.
 	Protocol *string `json:"protocol,omitempty"`
-	// path that is asked for, of HTTP and HTTPS. Omitted means /, or /healthz where externalTrafficPolicy is Local.
+	// path that probes of an application's own port ask for, of HTTP and HTTPS. Omitted means /.
 	Path *string `json:"path,omitempty"`
 	// intervalSeconds between two probes. Omitted means 5.
 	IntervalSeconds *int32 `json:"intervalSeconds,omitempty"`

@@ -27,7 +27,7 @@ type AzureParametersApplyConfiguration struct {
 	PublicIPPrefix *string `json:"publicIPPrefix,omitempty"`
 	// publicIPPrefixIPv6 is the same for IPv6.
 	PublicIPPrefixIPv6 *string `json:"publicIPPrefixIPv6,omitempty"`
-	// tags of the public addresses that are made.
+	// tags of the public addresses that are made. No name has a comma or =, and no value a comma.
 	Tags map[string]string `json:"tags,omitempty"`
 	// healthProbe of nodes. What it leaves out has the defaults of the provider.
 	HealthProbe *AzureHealthProbeApplyConfiguration `json:"healthProbe,omitempty"`
