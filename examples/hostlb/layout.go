@@ -23,7 +23,7 @@ var noTarget = netip.IPv4Unspecified()
 //
 //	set addresses { type ipv4_addr }                                                       comment: mark
 //	set targets   { type mark }                                a set by its number         comment: mark
-//	map slots     { type mark . integer : ipv4_addr }          set and slot: node
+//	map slots     { type mark . mark : ipv4_addr }             set and slot: node
 //	map listeners { type ipv4_addr . inet_proto . inet_service : inet_service . mark }     comment: mark
 //	                                                           node port and set
 //	chain prerouting {
@@ -43,7 +43,8 @@ func newLayout(name string) layout {
 		addresses: &nftables.Set{Table: t, Name: "addresses", KeyType: nftables.TypeIPAddr},
 		targets:   &nftables.Set{Table: t, Name: "targets", KeyType: nftables.TypeMark},
 		slots: &nftables.Set{Table: t, Name: "slots", IsMap: true, DataType: nftables.TypeIPAddr,
-			KeyType: nftables.MustConcatSetType(nftables.TypeMark, nftables.TypeInteger)},
+			// The slot is a mark, too, only for its size: nft aborts where an integer without one is to be sorted.
+			KeyType: nftables.MustConcatSetType(nftables.TypeMark, nftables.TypeMark)},
 		listeners: &nftables.Set{Table: t, Name: "listeners", IsMap: true,
 			KeyType:  nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService),
 			DataType: nftables.MustConcatSetType(nftables.TypeInetService, nftables.TypeMark)},
