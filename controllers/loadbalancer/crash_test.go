@@ -249,4 +249,7 @@ func TestDeletedBeforeItIsSeen(t *testing.T) {
 	w.Must(w.Delete(t.Context(), svc))
 	w.start()
 	w.gone(svc)
+	if n := w.events("cart")[EventDeleteFailed]; n > 0 {
+		t.Errorf("%d events call a deletion failed that is merely looked at twice", n)
+	}
 }

@@ -61,7 +61,7 @@ func (r *Reconciler) release(ctx context.Context, v *view, e *entry) (ctrl.Resul
 	if res.reason == v1alpha1.ReasonPending && last != nil && last.Reason == v1alpha1.ReasonDeleting {
 		res.requeue = patience(last.LastTransitionTime.Time)
 	}
-	failure := res.failure()
+	failure := res.failure() && !errors.Is(err, errUnconfirmed) // to look twice is no failure
 	res.message = cut(res.message, maxMessage)
 	res.reason = v1alpha1.ReasonDeleting
 	changed := last == nil || last.Message != res.message
@@ -93,7 +93,7 @@ func (r *Reconciler) writeReleasing(ctx context.Context, v *view, res result, co
 }
 
 // clear wants nothing of an owner. That nothing is left counts only once the cloud has had the time to show what was
-// made last, perhaps by a manager before this one: until then it is an error of class Pending.
+// made last, perhaps by a manager before this one: until then it is errUnconfirmed, with the time to wait.
 func (r *Reconciler) clear(ctx context.Context, e *entry, name string, owner cloud.Owner, policy v1alpha1.Policy) (cloud.Outcome, error) {
 	provider, err := r.Providers.Get(name)
 	if err != nil {
