@@ -167,7 +167,7 @@ func (d *differ) stays(want *Resource, found []*Resource) bool {
 
 // blockReplacement says that have stays, since it would have to be replaced.
 func (d *differ) blockReplacement(want, have *Resource) {
-	remedy := fmt.Sprintf("set the annotation %s to %s to replace it, which changes the address",
+	remedy := fmt.Sprintf("take the change back, or set the annotation %s to %s to replace it, which changes the address",
 		v1alpha1.AnnotationReplacement, v1alpha1.ReplacementRecreate)
 	switch {
 	case want.Shared && d.others(have):
