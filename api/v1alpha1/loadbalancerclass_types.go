@@ -523,7 +523,7 @@ type AzureParameters struct {
 	// tags of the public addresses that are made. No name has a comma or =, and no value a comma.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
-	// +kubebuilder:validation:XValidation:rule="self.all(name, !name.contains(',') && !name.contains('=') && !self[name].contains(','))",message="a name of a tag has no comma and no =, and a value no comma"
+	// +kubebuilder:validation:XValidation:rule="self.all(name, !name.contains(',') && !name.contains('='))",message="the name of a tag has no comma and no ="
 	Tags map[string]string `json:"tags,omitempty"`
 	// healthProbe of nodes. What it leaves out has the defaults of the provider.
 	// +optional

@@ -229,11 +229,11 @@ func TestProbesOfNodes(t *testing.T) {
 		annotations []string
 		want        string
 	}{
-		"Application": {cloud.HealthCheck{Protocol: "TCP", Port: 30080}, none, "probe=https,30080,7,2,/up"},
-		"Local":       {local, none, "probe=http,31000,7,2,/healthz"},
-		"Proxy":       {cloud.HealthCheck{Protocol: "HTTP", Port: cloud.HealthzPort, Path: cloud.HealthzPath}, none, "probe=http,10256,7,2,/healthz"},
-		"Protocol":    {local, []string{prefix + "load-balancer-health-probe-protocol", "tcp"}, "probe=tcp,31000,7,2,"},
-		"Path":        {local, []string{portPrefix + "80_health-probe_request-path", "/own"}, "probe=http,31000,7,2,/own"},
+		"Application": {cloud.HealthCheck{Protocol: "TCP", Port: 30080}, none, "https,30080,7,2,/up"},
+		"Local":       {local, none, "http,31000,7,2,/healthz"},
+		"Proxy":       {cloud.HealthCheck{Protocol: "HTTP", Port: cloud.HealthzPort, Path: cloud.HealthzPath}, none, "http,10256,7,2,/healthz"},
+		"Protocol":    {local, []string{prefix + "load-balancer-health-probe-protocol", "tcp"}, "tcp,31000,7,2,"},
+		"Path":        {local, []string{portPrefix + "80_health-probe_request-path", "/own"}, "http,31000,7,2,/own"},
 	} {
 		spec := specWith(tc.annotations...)
 		spec.Parameters = []byte(`{"healthProbe":{"protocol":"HTTPS","path":"/up","intervalSeconds":7}}`)
@@ -243,8 +243,8 @@ func TestProbesOfNodes(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		for _, r := range desired {
-			if r.Kind == KindRules && !strings.HasSuffix(r.Attributes["tcp-80"], tc.want) {
-				t.Errorf("%s: its rule is %q, want %q", name, r.Attributes["tcp-80"], tc.want)
+			if r.Kind == KindRules && r.Attributes[probeOf("tcp-80")] != tc.want {
+				t.Errorf("%s: its probe is %q, want %q", name, r.Attributes[probeOf("tcp-80")], tc.want)
 			}
 		}
 	}

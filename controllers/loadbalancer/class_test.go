@@ -57,7 +57,6 @@ func TestClassesAreValidated(t *testing.T) {
 			HealthProbe: &v1alpha1.AzureHealthProbe{IntervalSeconds: 60, Threshold: 3}}), want: "120 at most"},
 		"AzureTagName": {reason: "tags are joined by commas", spec: azureClass(v1alpha1.AzureParameters{Tags: map[string]string{"a,b": "c"}}), want: "no comma"},
 		"AzureTagSign": {reason: "and cut at =", spec: azureClass(v1alpha1.AzureParameters{Tags: map[string]string{"a=b": "c"}}), want: "no comma"},
-		"AzureTagText": {reason: "values are joined, too", spec: azureClass(v1alpha1.AzureParameters{Tags: map[string]string{"a": "b,c"}}), want: "no comma"},
 		"PolicyChanges": {reason: "mutable", spec: v1alpha1.LoadBalancerClassSpec{ClassName: "a", Provider: "fake"},
 			change: func(s *v1alpha1.LoadBalancerClassSpec) { s.Policy = v1alpha1.PolicyRetain }},
 	}
