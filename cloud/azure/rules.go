@@ -61,6 +61,11 @@ func keepRule(into map[string]string, key, text string) {
 	}
 }
 
+// keptRule is the text that keepRule wrote.
+func keptRule(from map[string]string, key string) string {
+	return from[key] + probeSeparator + from[probeOf(key)]
+}
+
 // probe is a health check.
 type probe struct {
 	protocol        string // tcp, http, https
@@ -115,7 +120,7 @@ func partOf(owner cloud.Owner, desired cloud.Resource) (*part, error) {
 	pt := &part{family: desired.Key, frontend: desired.Attributes["frontend"], source: parseSource(desired.Attributes["source"])}
 	pt.name = partName(owner, desired.Key, pt.frontend)
 	for _, key := range cloud.SplitList(desired.Attributes["ports"]) {
-		r, err := parseRule(key, desired.Attributes[key]+probeSeparator+desired.Attributes[probeOf(key)])
+		r, err := parseRule(key, keptRule(desired.Attributes, key))
 		if err != nil {
 			return nil, err
 		}

@@ -46,6 +46,9 @@ func TestRecordDeletedOfARefusedService(t *testing.T) {
 	})
 }
 
+// remove deletes a Service.
+func remove(w *world, svc *corev1.Service) { w.Must(w.Delete(w.Context(), svc)) }
+
 // unmark takes from a Service what says who served it.
 func unmark(w *world, svc *corev1.Service) {
 	apiserver.Change(w.World, svc, func(s *corev1.Service) { delete(s.Annotations, v1alpha1.AnnotationServedBy) })
@@ -67,7 +70,7 @@ func TestRecordLost(t *testing.T) {
 	t.Parallel()
 	for name, goes := range map[string]func(w *world, svc *corev1.Service){
 		"Leaves":  leave,
-		"Deleted": func(w *world, svc *corev1.Service) { w.Must(w.Delete(w.Context(), svc)) },
+		"Deleted": remove,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -100,7 +103,7 @@ func TestNobodyKnows(t *testing.T) {
 		message string
 		remedy  func(w *world, svc *corev1.Service)
 	}{
-		"Deleted": {func(w *world, svc *corev1.Service) { w.Must(w.Delete(w.Context(), svc)) }, messageLost,
+		"Deleted": {remove, messageLost,
 			func(*world, *corev1.Service) {}},
 		"Leaves": {leave, messageLostClass, func(w *world, svc *corev1.Service) {
 			apiserver.Change(w.World, svc, func(s *corev1.Service) {
@@ -188,9 +191,9 @@ func TestReleaseWithoutRecord(t *testing.T) {
 		goes    func(w *world, svc *corev1.Service)
 		coexist bool
 	}{
-		"Deleted":          {true, func(w *world, svc *corev1.Service) { w.Must(w.Delete(w.Context(), svc)) }, true},
+		"Deleted":          {true, remove, true},
 		"Leaves":           {true, leave, true},
-		"TakenOverDeleted": {false, func(w *world, svc *corev1.Service) { w.Must(w.Delete(w.Context(), svc)) }, true},
+		"TakenOverDeleted": {false, remove, true},
 		"TakenOverLeaves":  {false, leave, false},
 	} {
 		t.Run(name, func(t *testing.T) {
