@@ -135,7 +135,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return fmt.Errorf("printing: %w", err)
 	}
 	if o.page != "" {
-		if err = os.WriteFile(o.page, []byte(page.String()), 0o600); err != nil {
+		if err = os.WriteFile(o.page, []byte(strings.TrimRight(page.String(), "\n")+"\n"), 0o600); err != nil {
 			return fmt.Errorf("writing the page: %w", err)
 		}
 	}
