@@ -115,7 +115,7 @@ func FindAdoptable(ctx context.Context, p Provider, owner Owner, id string) ([]A
 func planAdoption(owner Owner, desired, observed []Resource, found []Adoptable, options Options) adoption {
 	if id := begun(owner, observed); id != "" {
 		if i := slices.IndexFunc(found, func(f Adoptable) bool { return f.ID == id && f.anchor() != nil }); i >= 0 {
-			return takeOver(owner, &found[i])
+			return takeOver(owner, &found[i], options)
 		}
 		return adoption{} // it is gone
 	}
@@ -127,7 +127,9 @@ func planAdoption(owner Owner, desired, observed []Resource, found []Adoptable, 
 		}
 		return adopt(owner, desired, observed, &found[i], options)
 	}
-	found = slices.DeleteFunc(slices.Clone(found), func(f Adoptable) bool { return f.MadeBy == "" || takenBy(owner, f.anchor()) })
+	found = slices.DeleteFunc(slices.Clone(found), func(f Adoptable) bool {
+		return f.MadeBy == "" || f.anchor() != nil && len(options.others(owner, f.anchor())) > 0
+	})
 	slices.SortFunc(found, func(a, b Adoptable) int { return strings.Compare(a.ID, b.ID) })
 	switch {
 	case len(found) == 0:
@@ -158,23 +160,46 @@ func (f *Adoptable) anchor() *Resource {
 	return &f.Resources[i]
 }
 
-// takenBy reports whether r carries the mark of somebody else than the owner.
-func takenBy(owner Owner, r *Resource) bool {
-	return r != nil && slices.ContainsFunc(r.Owners, func(id OwnerID) bool { return id != owner.ID() })
+// others returns who has r beside the owner, but for the earlier Service that it takes r back from.
+func (o Options) others(owner Owner, r *Resource) []OwnerID {
+	return slices.DeleteFunc(slices.Clone(r.Owners), func(id OwnerID) bool { return id == owner.ID() || id == o.Retained })
 }
 
-// adopt marks f for the owner, if it may be: since it was made for this very Service, or else its owner consents, by the tag
-// or by the class; nobody else has it, nor a part that the Service wants to use; and the Service has no balancer yet.
+// whose tells whose something is that belongs to these.
+func (o Options) whose(owner Owner, ids []OwnerID) string {
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		uid, here := strings.CutPrefix(string(id), owner.ClusterID+"/")
+		cluster, _, _ := strings.Cut(string(id), "/")
+		switch name := o.Services[uid]; {
+		case !here:
+			texts[i] = "a Service of another cluster (" + cluster + ")"
+		case name != "":
+			texts[i] = "Service " + name
+		case o.Services != nil:
+			texts[i] = "a Service that is gone (UID " + uid + ")"
+		default:
+			texts[i] = "another Service (UID " + uid + ")"
+		}
+	}
+	return enumerated(texts)
+}
+
+// adopt marks f for the owner, if it may be: since it was made for this very Service, or left behind by an earlier one of its name,
+// or else its owner consents, by the tag or by the class; nobody else has it, nor a part that the Service wants to use; and the
+// Service has no balancer yet.
 func adopt(owner Owner, desired, observed []Resource, f *Adoptable, options Options) adoption {
 	anchor := f.anchor()
-	switch {
-	case anchor == nil:
+	if anchor == nil {
 		return refuseAdoption(f.ID, "the provider does not say what it is")
-	case f.MadeBy == "" && f.AdoptableBy != AdoptableBy(owner) && !options.Granted:
+	}
+	others, back := options.others(owner, anchor), options.Retained != "" && slices.Contains(anchor.Owners, options.Retained)
+	switch {
+	case len(others) > 0:
+		return refuseAdoption(f.ID, "it belongs to %s: name another one, or remove the annotation %s", options.whose(owner, others), v1alpha1.AnnotationAdopt)
+	case f.MadeBy == "" && !back && f.AdoptableBy != AdoptableBy(owner) && !options.Granted:
 		return refuseAdoption(f.ID, "its owner does not consent: they %s=%s, or the LoadBalancerClass grants it in spec.adoption",
 			cmp.Or(f.Consent, "tag it "+v1alpha1.TagAdoptableBy), AdoptableBy(owner))
-	case takenBy(owner, anchor):
-		return refuseAdoption(f.ID, "it belongs to another Service already, of this cluster or another one")
 	}
 	for i := range observed {
 		r := &observed[i]
@@ -184,25 +209,25 @@ func adopt(owner Owner, desired, observed []Resource, f *Adoptable, options Opti
 			return refuseAdoption(f.ID, "the Service has %s already: remove the annotation %s", r.Name(), v1alpha1.AnnotationAdopt)
 		}
 	}
-	if f.MadeBy != "" {
-		return takeOver(owner, f)
+	if f.MadeBy != "" || back && !anchor.Lent {
+		return takeOver(owner, f, options)
 	}
-	return lend(owner, desired, f)
+	return lend(owner, desired, f, options)
 }
 
 // lend marks the parts that the Service wants, and then the balancer itself: so its mark says that all the others are there.
 // What an adoption has left that did not come so far is let go where nobody asks for it any more.
-func lend(owner Owner, desired []Resource, f *Adoptable) adoption {
+func lend(owner Owner, desired []Resource, f *Adoptable, options Options) adoption {
 	wanted := map[Ref]bool{}
 	for i := range desired {
 		wanted[desired[i].ref()] = true
 	}
 	a := adoption{parts: f.Resources}
 	for _, r := range f.anchorLast() {
-		switch {
+		switch others := options.others(owner, r); {
 		case slices.Contains(r.Owners, owner.ID()), r.ID != f.ID && !wanted[r.ref()]:
-		case takenBy(owner, r):
-			return refuseAdoption(f.ID, "its %s belongs to another Service already, of this cluster or another one", r.Name())
+		case len(others) > 0:
+			return refuseAdoption(f.ID, "its %s belongs to %s", r.Name(), options.whose(owner, others))
 		case r.State == StateFailed:
 			return refuseAdoption(f.ID, "its %s has failed", r.Name())
 		default:
@@ -214,7 +239,7 @@ func lend(owner Owner, desired []Resource, f *Adoptable) adoption {
 
 // takeOver marks the balancer, and with it that the rest is to follow; then the rest, whatever it is; then takes away what says
 // that the rest is to follow. So it is always the Service's as a whole, or on the way to be.
-func takeOver(owner Owner, f *Adoptable) adoption {
+func takeOver(owner Owner, f *Adoptable, options Options) adoption {
 	parts := f.anchorLast()
 	anchor := parts[len(parts)-1]
 	a := adoption{parts: f.Resources}
@@ -222,7 +247,7 @@ func takeOver(owner Owner, f *Adoptable) adoption {
 		a.mark(owner, anchor, f.ID, false)
 	}
 	for _, r := range parts[:len(parts)-1] {
-		if !slices.Contains(r.Owners, owner.ID()) && !takenBy(owner, r) {
+		if !slices.Contains(r.Owners, owner.ID()) && len(options.others(owner, r)) == 0 {
 			a.mark(owner, r, "", false)
 		}
 	}

@@ -186,6 +186,29 @@ func TestPlanAdoption(t *testing.T) {
 			options: Options{Adopt: "x", Granted: true}, found: found(nil, of(them)),
 			want: []string{"blocked Adoption x"},
 		},
+		"TakenBack": {
+			reason:  "what an earlier Service of the name left behind needs no consent, and is taken over as a whole",
+			options: Options{Adopt: "x", Retained: them.ID()}, found: found(func(f *Adoptable) {
+				f.AdoptableBy = ""
+				f.Resources[1].Owners, f.Resources[2].Owners = ownerIDs([]Owner{them}), ownerIDs([]Owner{earlier})
+			}, of(them)),
+			want: []string{"A/1 adopted x", "L/80", "A/1"},
+		},
+		"LentBack": {
+			reason:  "what was lent to it stays so",
+			options: Options{Adopt: "x", Retained: them.ID()}, found: found(func(f *Adoptable) {
+				f.AdoptableBy = ""
+				f.Resources[1].Owners = ownerIDs([]Owner{them})
+			}, of(them), lent("x")),
+			want: []string{"L/80 adopted x lent", "A/1 adopted x lent"},
+		},
+		"TakingBack": {
+			reason:   "what was begun is finished also where the Service goes",
+			options:  Options{Retained: them.ID()},
+			observed: []Resource{have("A", "1", id("x"), claimed)},
+			found:    found(func(f *Adoptable) { f.Resources[1].Owners = ownerIDs([]Owner{them}) }, of(us), claimed),
+			want:     []string{"L/80", "L/9443", "A/1"},
+		},
 		"PartTaken": {
 			reason:  "a part that is wanted is another Service's",
 			options: Options{Adopt: "x"}, found: found(func(f *Adoptable) { f.Resources[1].Owners = ownerIDs([]Owner{them}) }),
@@ -239,6 +262,28 @@ func TestPlanAdoption(t *testing.T) {
 	}
 }
 
+// TestWhose: whoever may not adopt learns at once whose it is.
+func TestWhose(t *testing.T) {
+	found := []Adoptable{{ID: "x", Resources: []Resource{have("A", "1", id("x"), of(them))}}}
+	for name, tc := range map[string]struct {
+		owners   []OwnerID
+		services map[string]string
+		want     string
+	}{
+		"Named":   {ownerIDs([]Owner{them}), map[string]string{"v": "shop/basket"}, "it belongs to Service shop/basket: "},
+		"Gone":    {ownerIDs([]Owner{them}), map[string]string{}, "it belongs to a Service that is gone (UID v): "},
+		"Unknown": {ownerIDs([]Owner{them}), nil, "it belongs to another Service (UID v): "},
+		"Cluster": {[]OwnerID{"d/v"}, map[string]string{"v": "shop/basket"}, "it belongs to a Service of another cluster (d): "},
+		"Several": {ownerIDs([]Owner{earlier, us, them}), map[string]string{"a": "shop/a", "v": "shop/v"}, "it belongs to Service shop/a and Service shop/v: "},
+	} {
+		found[0].Resources[0].Owners = tc.owners
+		a := planAdoption(us, []Resource{want("A", "1")}, nil, found, Options{Adopt: "x", Services: tc.services})
+		if len(a.blocked) != 1 || !strings.Contains(a.blocked[0].Message, tc.want) || strings.Contains(a.blocked[0].Message, "consent") {
+			t.Errorf("%s: got %+v, want %q", name, a.blocked, tc.want)
+		}
+	}
+}
+
 func TestAdoptionOptions(t *testing.T) {
 	class := &v1alpha1.LoadBalancerClassSpec{Adoption: &v1alpha1.Adoption{TakeOver: v1alpha1.TakeOverAutomatic,
 		Grants: []v1alpha1.AdoptionGrant{{Namespace: "shop", Name: "cart", IDs: []string{"x", "y"}}, {Namespace: "shop", Name: "till", IDs: []string{"z"}}}}}
@@ -263,7 +308,7 @@ func TestAdoptionOptions(t *testing.T) {
 				t.Errorf("error %v, want %q", err, tc.wrong)
 			}
 			tc.want.Policy, tc.want.Replacement = v1alpha1.PolicyApply, v1alpha1.ReplacementNever
-			if got != tc.want {
+			if !cmp.Equal(tc.want, got) {
 				t.Errorf("got %+v, want %+v", got, tc.want)
 			}
 		})

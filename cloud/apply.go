@@ -18,6 +18,11 @@ type Outcome struct {
 	Done []Operation
 	// Left is what is still to be done; empty when the cloud has what is desired.
 	Left Plan
+	// Allowed is what would be done instead if the replacement were allowed that is in the way (BlockReplacement); nil where none
+	// is, or where it would stay in the way all the same.
+	Allowed []Operation
+	// Working: the cloud, or the provider, has not done yet what this pass asked it for, whatever else failed.
+	Working bool
 	// Adopting: the pass set about an adoption. Parts of it may be done whose answer was lost. See Options.Unshown.
 	Adopting bool
 }
@@ -43,8 +48,9 @@ func Converge(ctx context.Context, p Provider, owner Owner, desired []Resource, 
 		return Outcome{Left: out.Left}, &Error{Class: Pending, After: options.Unshown, Err: errUnshown}
 	}
 	adopting := slices.ContainsFunc(out.Left.Operations, func(op Operation) bool { return op.Action == ActionAdopt })
-	done, applyErr := Apply(ctx, p, owner, out.Left)
-	out.Done, out.Adopting = done, adopting
+	a := apply(ctx, p, owner, out.Left)
+	done, applyErr := a.result()
+	out.Done, out.Adopting, out.Working = done, adopting, a.working
 	if interrupted(ctx) || IsClass(applyErr, Throttled) {
 		return out, applyErr
 	}
@@ -55,7 +61,7 @@ func Converge(ctx context.Context, p Provider, owner Owner, desired []Resource, 
 		}
 		return out, applyErr
 	}
-	again.Done, again.Adopting = done, adopting
+	again.Done, again.Adopting, again.Working = done, adopting, a.working
 	return again, applyErr
 }
 
@@ -83,16 +89,32 @@ func ofOwner(ctx context.Context, p Provider, owner Owner) ([]Resource, error) {
 	return observed, nil
 }
 
-// plan is Compare, after a look for what may be adopted where that is asked for.
+// plan is Compare, after a look for what may be adopted where that is asked for, and a look whether what is to be replaced can be:
+// else nothing is, as where that is not allowed.
 func plan(ctx context.Context, p Provider, owner Owner, desired, observed []Resource, options Options) (Outcome, error) {
-	if !options.Adopts(p.Capabilities(), owner, desired, observed) {
-		return Compare(owner, desired, observed, options)
+	compare := Compare
+	if options.Adopts(p.Capabilities(), owner, desired, observed) {
+		found, err := FindAdoptable(ctx, p, owner, cmp.Or(begun(owner, observed), options.Adopt))
+		if err != nil {
+			return Outcome{}, classified(p, fmt.Errorf("looking for a balancer to adopt: %w", err))
+		}
+		compare = func(owner Owner, desired, observed []Resource, options Options) (Outcome, error) {
+			return compareAdopting(owner, desired, observed, found, options)
+		}
 	}
-	found, err := FindAdoptable(ctx, p, owner, cmp.Or(begun(owner, observed), options.Adopt))
+	out, err := compare(owner, desired, observed, options)
 	if err != nil {
-		return Outcome{}, classified(p, fmt.Errorf("looking for a balancer to adopt: %w", err))
+		return out, err
 	}
-	return compareAdopting(owner, desired, observed, found, options)
+	blocked, err := refused(ctx, p, owner, &out.Left)
+	if err != nil || len(blocked) == 0 {
+		return out, err
+	}
+	options.Replacement = v1alpha1.ReplacementNever
+	out, err = compare(owner, desired, observed, options)
+	out.Allowed = nil
+	out.Left.Blocked = append(slices.DeleteFunc(out.Left.Blocked, func(b Block) bool { return b.Reason == BlockReplacement }), blocked...)
+	return out, err
 }
 
 // compareAdopting is Compare where something may have to be adopted first. What is refused, offered, or waited for leaves
@@ -101,7 +123,7 @@ func compareAdopting(owner Owner, desired, observed []Resource, found []Adoptabl
 	a := planAdoption(owner, desired, observed, found, options)
 	out, err := a.compare(owner, desired, observed, options)
 	if err == nil && out.Left.held() && a.lends() {
-		a = refuseAdoption(options.Adopt, "%s", messages(out.Left.Blocked))
+		a = refuseAdoption(options.Adopt, "%s", Messages(out.Left.Blocked))
 		out, err = a.compare(owner, desired, observed, options)
 	}
 	if err != nil {
@@ -124,7 +146,13 @@ func Compare(owner Owner, desired, observed []Resource, options Options) (Outcom
 		plan = Plan{IDs: plan.IDs, Operations: plan.Operations}
 		plan.keepTargets()
 	}
-	return Outcome{Left: plan, Observed: owned(owner, observed)}, nil
+	out := Outcome{Left: plan, Observed: owned(owner, observed)}
+	if plan.held() && options.Replacement != v1alpha1.ReplacementRecreate {
+		if allowed, err := Diff(owner, desired, observed, v1alpha1.ReplacementRecreate); err == nil && !allowed.held() {
+			out.Allowed = allowed.Operations
+		}
+	}
+	return out, nil
 }
 
 // owned returns the resources that carry the owner's mark, sorted, each once: lists that clouds give in pages, while something
@@ -145,6 +173,10 @@ func owned(owner Owner, observed []Resource) []Resource {
 // nothing at all any more once the cloud throttles, an adoption has failed or the context ends. Its error is an *Error: that of the throttling,
 // or else of the first failure, or else of the first that is merely Pending.
 func Apply(ctx context.Context, p Provider, owner Owner, plan Plan) ([]Operation, error) {
+	return apply(ctx, p, owner, plan).result()
+}
+
+func apply(ctx context.Context, p Provider, owner Owner, plan Plan) *applier {
 	a := &applier{provider: p, owner: owner, ids: map[Ref]string{}, unavailable: map[Ref]bool{}, kept: map[string]bool{}}
 	for ref, id := range plan.IDs {
 		a.ids[ref] = id
@@ -170,6 +202,10 @@ func Apply(ctx context.Context, p Provider, owner Owner, plan Plan) ([]Operation
 		}
 		a.stop = a.stop || interrupted(ctx)
 	}
+	return a
+}
+
+func (a *applier) result() ([]Operation, error) {
 	if a.err == nil {
 		return a.done, nil
 	}
@@ -183,6 +219,7 @@ type applier struct {
 	unavailable map[Ref]bool    // failed, skipped or pending
 	kept        map[string]bool // kind/id of what something that stays points to
 	failed      bool            // a creation or an update failed
+	working     bool            // something was Pending
 	stop        bool
 	done        []Operation
 	err         *Error
@@ -232,7 +269,7 @@ func (a *applier) create(ctx context.Context, op Operation) {
 	a.ids[ref] = made.ID
 	a.done = append(a.done, op)
 	if made.State != StateReady && made.State != "" {
-		a.unavailable[ref] = true
+		a.unavailable[ref], a.working = true, true
 	}
 }
 
@@ -307,6 +344,7 @@ func (a *applier) keep(r *Resource) {
 
 func (a *applier) fail(doing string, op Operation, err error) {
 	e := classified(a.provider, fmt.Errorf("%s %s: %w", doing, op.Resource.Name(), err))
+	a.working = a.working || e.Class == Pending
 	switch {
 	case e.Class == Throttled:
 		a.stop = true

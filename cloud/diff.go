@@ -136,8 +136,7 @@ func (d *differ) place(want *Resource) {
 		d.leave(want, found)
 		return
 	case have == nil && foreign && len(found) == 0:
-		d.plan.Blocked = append(d.plan.Blocked, Block{Resource: want.Name(), Reason: BlockForeign, Message: fmt.Sprintf(
-			"%s exists and is not this Service's: it is left alone; remove or rename it", want.Name())})
+		d.block(want, BlockForeign, want.Name(), "cannot be made, since what is there in that place is not this Service's and is left alone: remove or rename it")
 		d.leave(want, found)
 		return
 	case have == nil:
@@ -146,8 +145,8 @@ func (d *differ) place(want *Resource) {
 	}
 	d.taken[identity(have)] = true
 	if have.State == StateFailed { // only what is Lent: everything else was deleted first
-		d.plan.Blocked = append(d.plan.Blocked, Block{Resource: want.Name(), Reason: BlockReplacement, Message: fmt.Sprintf(
-			"%s has failed; it was adopted and is never replaced, and nothing else is changed before that: put it right in the cloud", want.Name())})
+		d.block(want, BlockReplacement, want.Name(),
+			"failed, and what is adopted is never replaced, and nothing else is changed before that: put it right in the cloud")
 		d.leave(want, found)
 		return
 	}
@@ -176,8 +175,12 @@ func (d *differ) blockReplacement(want, have *Resource) {
 		remedy = "what is adopted is never replaced: have the Service ask for what it has: " + settings(want, have)
 	}
 	what := cmp.Or(strings.Join(differentImmutable(want, have), ", "), "what it is part of")
-	d.plan.Blocked = append(d.plan.Blocked, Block{Resource: want.Name(), Reason: BlockReplacement, Message: fmt.Sprintf(
-		"%s cannot change %s in place, and nothing else is changed before that: %s", want.Name(), what, remedy)})
+	d.block(want, BlockReplacement, want.Name()+" ("+what+")", "cannot change in place, and nothing else is changed before that: "+remedy)
+}
+
+// block leaves what want asks for as it is. The message is the subject's, a space, and the rest.
+func (d *differ) block(want *Resource, reason BlockReason, subject, rest string) {
+	d.plan.Blocked = append(d.plan.Blocked, Block{Resource: want.Name(), Reason: reason, Subject: subject, Message: subject + " " + rest})
 }
 
 // hold leaves of the operations those that follow the cluster: targets of what there is, the sets of targets that all Services
@@ -274,8 +277,12 @@ func (d *differ) leave(want *Resource, found []*Resource) {
 	}
 }
 
-// reasonMissing is that of what is made where there is none.
-const reasonMissing = "missing"
+// Reasons of operations: reasonMissing is that of what is made where there is none, reasonRoom that of what goes before what takes
+// its place is there.
+const (
+	reasonMissing = "missing"
+	reasonRoom    = "making room for its replacement"
+)
 
 func (d *differ) create(want *Resource, replaces bool) {
 	made := withOwner(want, nil, d.owner.ID())
@@ -296,9 +303,8 @@ func (d *differ) update(want, have *Resource) {
 	}
 	reasons := differentMutable(want, have)
 	if len(reasons) > 0 && !d.leads(have) {
-		d.plan.Blocked = append(d.plan.Blocked, Block{Resource: want.Name(), Reason: BlockShared, Message: fmt.Sprintf(
-			"%s is shared with other Services that want another %s: have all of them ask for the same",
-			want.Name(), strings.Join(reasons, ", "))})
+		d.block(want, BlockShared, want.Name()+" ("+strings.Join(reasons, ", ")+")",
+			"cannot be as this Service asks, since other Services share it and ask for something else: have all of them ask for the same")
 		for _, name := range reasons {
 			made.Attributes[name] = have.Attributes[name]
 		}

@@ -26,7 +26,8 @@
 //     in the immutable attributes, and two of one key never collide. A resource that cannot be in two places, or whose
 //     replacement changes the address that clients use, is marked Fixed: it is replaced only where the user allows it,
 //     and deleted first then, or last where it is marked Beside. Where it would have to be replaced and may not be, the
-//     core changes nothing else of the Service, either, but targets and the attributes that Follow the cluster.
+//     core changes nothing else of the Service, either, but targets and the attributes that Follow the cluster. If the cloud
+//     lets you look whether something can be made, be a Checker: the core asks before what it replaces is deleted.
 //  4. Create marks what it makes with the owner (OwnerID fits in one tag) in the same call that makes it, or else a
 //     crash between the two leaves something that nobody owns. Where a kind has no tags use its description; where it
 //     has neither, it must be a child of something that has (Ref.Parent).
@@ -69,6 +70,8 @@
 //   - an Update that adds the first owner to what is not Shared writes, in the same call, all that Observe and List need to
 //     find and to name it, such as the key, and Adopted and Lent, which both of them return. Where somebody else's mark is on
 //     it by then the error is of class Conflict, as far as the cloud can tell;
+//   - of a provider that declares TakeBack, an Update that puts the owner in the place of another one, an earlier Service of its
+//     name which left it behind under Retain, is the same, and takes that one's mark off in the same call;
 //   - an Update may differ in Adopted alone;
 //   - an Update that takes the last owner away removes all of that again: it is somebody else's, as before. What that
 //     somebody put on it, the consent included, is never changed;

@@ -159,6 +159,14 @@ func (l *limited) Adoptable(ctx context.Context, owner Owner, id string) (found 
 	return found, err
 }
 
+// Check implements Checker by means of whatever provider it limits. Of one that is none nothing is asked.
+func (l *limited) Check(ctx context.Context, owner Owner, desired Resource, replaced []Resource) error {
+	if _, ok := l.Provider.(Checker); !ok {
+		return nil
+	}
+	return l.do(ctx, Read, "Check", func(ctx context.Context) error { return CheckCreate(ctx, l.Provider, owner, desired, replaced) })
+}
+
 func (l *limited) Create(ctx context.Context, owner Owner, desired Resource) (made Resource, err error) {
 	err = l.do(ctx, Write, "Create", func(ctx context.Context) error {
 		made, err = l.Provider.Create(ctx, owner, desired)

@@ -20,6 +20,11 @@ type Options struct {
 	// Adopt is the id of the balancer to adopt, or v1alpha1.AdoptNone; empty: none is asked for, and one that another
 	// controller made for the Service is offered.
 	Adopt string
+	// Retained is the identity of an earlier Service of the same name, which left what has the id of Adopt behind under
+	// PolicyRetain: this one takes it back, as it was. Empty: there is none.
+	Retained OwnerID
+	// Services are the names of the cluster's Services by UID, where Adopt is an id, for messages; nil: not known.
+	Services map[string]string
 	// Granted: the class lets the Service adopt the one with this id, whatever stands on it. TakeOver: it takes what is
 	// offered.
 	Granted, TakeOver bool

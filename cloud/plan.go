@@ -40,6 +40,9 @@ const (
 	// BlockReplacement: it would have to be replaced, and clients would lose their address. Nothing else is changed, either,
 	// but for what follows the cluster.
 	BlockReplacement BlockReason = "Replacement"
+	// BlockRefused: it would have to be replaced, and what is to take its place cannot be had. Nothing else is changed, either, but
+	// for what follows the cluster.
+	BlockRefused BlockReason = "Refused"
 	// BlockShared: others share it, and it is not this one's to change.
 	BlockShared BlockReason = "Shared"
 	// BlockAdoption: the balancer that the Service asks for by id is not adopted.
@@ -52,16 +55,35 @@ const (
 type Block struct {
 	Resource string // kind/key, or the id of the balancer that is not adopted
 	Reason   BlockReason
-	Message  string
+	// Subject begins the Message where others can have the rest of it in common with this one; empty: none can.
+	Subject string
+	Message string
 }
 
-// messages joins those of blocks.
-func messages(blocked []Block) string {
-	texts := make([]string, len(blocked))
-	for i, b := range blocked {
-		texts[i] = b.Message
+// Messages joins those of blocks, in their order. What several have in common is said once, of all of them: "a, b and c cannot ...".
+func Messages(blocked []Block) string {
+	var rests []string
+	subjects := map[string][]string{}
+	for _, b := range blocked {
+		rest := strings.TrimPrefix(b.Message, b.Subject)
+		if subjects[rest] == nil {
+			rests = append(rests, rest)
+		}
+		subjects[rest] = append(subjects[rest], b.Subject)
 	}
-	return strings.Join(texts, "; ")
+	for i, rest := range rests {
+		rests[i] = enumerated(slices.Compact(subjects[rest])) + rest
+	}
+	return strings.Join(rests, "; ")
+}
+
+// enumerated is "a", "a and b" or "a, b and c".
+func enumerated(words []string) string {
+	last := len(words) - 1
+	if last < 1 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:last], ", ") + " and " + words[last]
 }
 
 // Plan is what leads from the observed resources to the desired ones.

@@ -85,6 +85,8 @@ type Capabilities struct {
 	RequestedAddress bool
 	// Adopt: an existing balancer can be taken over, and the provider is an Adopter.
 	Adopt bool
+	// TakeBack: what an earlier Service left under Retain can be taken back (see Adoption). Only with Adopt.
+	TakeBack bool
 	// Share: several Services can use one balancer.
 	Share bool
 	// AnnotationPrefixes are those of the annotations that are the provider's own. The Spec carries the annotations

@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -33,6 +34,9 @@ func (f flat) Error() string {
 func (f flat) Unwrap() error { return f.error }
 
 func isLineBreak(r rune) bool { return r == '\n' || r == '\r' }
+
+// ErrNoProvider is in the chain of the error for the name of a provider that there is not.
+var ErrNoProvider = errors.New("no provider has this name")
 
 // Factory makes a provider. Its error says what in the Config to change.
 type Factory func(Config) (Provider, error)
@@ -93,11 +97,11 @@ func NewProviders(config func(name string) (Config, error), others map[string]Fa
 }
 
 // Get returns the provider of that name, within its limits (see Limited). A failed start is tried again by the next call;
-// its error is of the class that the provider's factory gave it. An unknown name is an error that lists the known ones.
+// its error is of the class that the provider's factory gave it. An unknown name is an ErrNoProvider that lists the known ones.
 func (p *Providers) Get(name string) (Provider, error) {
 	factory, ok := p.factories[name]
 	if !ok {
-		return nil, fmt.Errorf("no provider is called %q: choose one of %s", name,
+		return nil, fmt.Errorf("provider %q: %w: choose one of %s", name, ErrNoProvider,
 			strings.Join(slices.Sorted(maps.Keys(p.factories)), ", "))
 	}
 	p.mu.Lock()

@@ -23,7 +23,7 @@ func (d *differ) removeFirst(desired []Resource) {
 	}
 	for _, r := range dependentsFirst(d.observed) {
 		if d.first[identity(r)] {
-			d.remove(r, "making room for its replacement")
+			d.remove(r, reasonRoom)
 		}
 	}
 }

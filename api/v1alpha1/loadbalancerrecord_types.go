@@ -41,6 +41,11 @@ type LoadBalancerRecordStatus struct {
 	// +optional
 	ServiceFingerprint string `json:"serviceFingerprint,omitempty"`
 
+	// takesBackFrom is the UID of the earlier Service of this name whose balancer, left behind under Retain, the Service is taking
+	// back; empty: it is not, or has done so.
+	// +optional
+	TakesBackFrom types.UID `json:"takesBackFrom,omitempty"`
+
 	// loadBalancerClass is the name of the LoadBalancerClass that serves the Service; empty means the manager's
 	// configuration. A Service keeps it when another class becomes the default.
 	// +optional
@@ -77,6 +82,11 @@ type LoadBalancerRecordStatus struct {
 	// +optional
 	// +listType=atomic
 	Plan []PlannedOperation `json:"plan,omitempty"`
+
+	// replacementPlan is what would be done, in order, if the replacement were allowed that is in the way. Empty where none is.
+	// +optional
+	// +listType=atomic
+	ReplacementPlan []PlannedOperation `json:"replacementPlan,omitempty"`
 
 	// drift is what the last sweep that found something found in the cloud otherwise than the manager had left it. It
 	// stays until a sweep finds something again.

@@ -28,6 +28,10 @@ const (
 	AnnotationSourceRanges = "service.beta.kubernetes.io/load-balancer-source-ranges"
 )
 
+// ClassPrefix begins values of spec.loadBalancerClass that are no other controller's: a Service that names such a class, where no
+// LoadBalancerClass has it, is told so.
+const ClassPrefix = "fairlead.dev/"
+
 // TagAdoptableBy, on a balancer in a cloud, lets the Service that its value names adopt it: cluster id, namespace and name,
 // with slashes between.
 const TagAdoptableBy = "fairlead.dev/adoptable-by"
@@ -92,8 +96,12 @@ const (
 
 // Reasons of ConditionAccepted.
 const (
-	ReasonAccepted          = "Accepted"
-	ReasonProviderUnknown   = "ProviderUnknown"
+	ReasonAccepted = "Accepted"
+	// ReasonProviderUnknown: the manager has no provider of that name.
+	ReasonProviderUnknown = "ProviderUnknown"
+	// ReasonProviderNotStarted: the manager has the provider, and it does not start, as the message says. It is tried again.
+	ReasonProviderNotStarted = "ProviderNotStarted"
+	// ReasonInvalidParameters: the provider, or its cloud, refuses the class's parameters.
 	ReasonInvalidParameters = "InvalidParameters"
 	// ReasonProviderUnavailable: the provider, a plugin, cannot be asked. It is tried again.
 	ReasonProviderUnavailable = "ProviderUnavailable"
@@ -154,6 +162,9 @@ const (
 	// ReasonReplacementNeeded: only a new balancer, with a new address, could do it, and replacement is Never. Nothing else of
 	// the balancer is changed, either, but what follows the cluster, such as targets.
 	ReasonReplacementNeeded = "ReplacementNeeded"
+	// ReasonReplacementRefused: a new balancer or address is needed and allowed, and the cloud would not give it, as the message
+	// says. What there is stays, and but for what follows the cluster nothing of it is changed.
+	ReasonReplacementRefused = "ReplacementRefused"
 	// ReasonConflict: something foreign stands in the way, which is never changed, or the Services that share a balancer
 	// ask for different things.
 	ReasonConflict = "Conflict"
@@ -171,6 +182,11 @@ const (
 	ReasonCloudError = "CloudError"
 	// ReasonDeleting: the resources are being released.
 	ReasonDeleting = "Deleting"
+	// ReasonRetained, on a LoadBalancerRecord: the Service is gone, or needs no balancer any more, and what it had stays in the
+	// cloud under PolicyRetain. The condition is False: nobody sees to it.
+	ReasonRetained = "Retained"
+	// ReasonClassNotFound: the class that the Service names begins as ours do, and no LoadBalancerClass has it.
+	ReasonClassNotFound = "ClassNotFound"
 )
 
 // Reasons of the condition of a Pod's readiness gate. Once it is True it stays so.

@@ -682,6 +682,11 @@ func (in *LoadBalancerRecordStatus) DeepCopyInto(out *LoadBalancerRecordStatus) 
 		*out = make([]PlannedOperation, len(*in))
 		copy(*out, *in)
 	}
+	if in.ReplacementPlan != nil {
+		in, out := &in.ReplacementPlan, &out.ReplacementPlan
+		*out = make([]PlannedOperation, len(*in))
+		copy(*out, *in)
+	}
 	if in.Drift != nil {
 		in, out := &in.Drift, &out.Drift
 		*out = new(Drift)

@@ -551,6 +551,12 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: provider
       type:
         scalar: string
+    - name: replacementPlan
+      type:
+        list:
+          elementType:
+            namedType: com.github.fairlead.fairlead.api.v1alpha1.PlannedOperation
+          elementRelationship: atomic
     - name: resources
       type:
         list:
@@ -568,6 +574,9 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: string
     - name: serviceUID
+      type:
+        namedType: io.k8s.apimachinery.pkg.types.UID
+    - name: takesBackFrom
       type:
         namedType: io.k8s.apimachinery.pkg.types.UID
 - name: com.github.fairlead.fairlead.api.v1alpha1.NetworkTier

@@ -74,7 +74,7 @@ func New(balancer cloudprovider.LoadBalancer, memory cloud.Memory, o Options) *P
 		c.Limits.Writes = cloud.Limit{PerSecond: 5, Burst: 10}
 	}
 	c.Opaque = true
-	c.Adopt, c.Share, c.PodTargets, c.TargetHealth = false, false, false, false
+	c.Adopt, c.TakeBack, c.Share, c.PodTargets, c.TargetHealth = false, false, false, false, false
 	c.Targets = cloud.TargetCalls{OneResource: true} // one UpdateLoadBalancer for each Service
 	return p
 }

@@ -15,6 +15,7 @@ import (
 // compute are the calls of EC2. They are fields, not methods of an interface: with a client in an interface the program
 // would carry all of EC2's calls, which are 700.
 type compute struct {
+	describeAddresses         func(context.Context, *ec2.DescribeAddressesInput, ...func(*ec2.Options)) (*ec2.DescribeAddressesOutput, error)
 	describeSubnets           func(context.Context, *ec2.DescribeSubnetsInput, ...func(*ec2.Options)) (*ec2.DescribeSubnetsOutput, error)
 	describeSecurityGroups    func(context.Context, *ec2.DescribeSecurityGroupsInput, ...func(*ec2.Options)) (*ec2.DescribeSecurityGroupsOutput, error)
 	createSecurityGroup       func(context.Context, *ec2.CreateSecurityGroupInput, ...func(*ec2.Options)) (*ec2.CreateSecurityGroupOutput, error)
@@ -36,7 +37,7 @@ func newClients(config aws.Config) (*elb.Client, compute) {
 	})
 	c := ec2.NewFromConfig(config)
 	return elb.NewFromConfig(config), compute{
-		describeSubnets: c.DescribeSubnets, describeSecurityGroups: c.DescribeSecurityGroups, createSecurityGroup: c.CreateSecurityGroup,
+		describeAddresses: c.DescribeAddresses, describeSubnets: c.DescribeSubnets, describeSecurityGroups: c.DescribeSecurityGroups, createSecurityGroup: c.CreateSecurityGroup,
 		deleteSecurityGroup: c.DeleteSecurityGroup, authorizeIngress: c.AuthorizeSecurityGroupIngress, revokeIngress: c.RevokeSecurityGroupIngress,
 		createTags: c.CreateTags, deleteTags: c.DeleteTags, describeNetworkInterfaces: c.DescribeNetworkInterfaces,
 		describeInstances: c.DescribeInstances,

@@ -2,6 +2,7 @@ package aws
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -173,6 +174,16 @@ func TestPolicy(t *testing.T) {
 	server := awstest.New(withMachines)
 	p := testProvider(server, unlimited)
 	life(t, server, p)
+	elastic := spec("uid-3", 1)
+	elastic.Annotations = map[string]string{AnnotationPrefix + "scheme": "internet-facing", AnnotationPrefix + "subnets": "subnet-0a01",
+		AnnotationPrefix + "eip-allocations": "eipalloc-01"}
+	desired, err := p.Desired(elastic)
+	for i := range desired {
+		err = errors.Join(err, p.Check(t.Context(), elastic.Owner, desired[i], nil))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	type statement struct {
 		Effect, Resource string
 		Action           []string

@@ -80,7 +80,13 @@ func harness(options awstest.Options, edits ...func(*cloud.Capabilities)) func(t
 				})
 			},
 			Replacements: map[string]map[string]string{"another scheme": {AnnotationPrefix + "scheme": "internet-facing"}},
-			Snapshot:     s.Snapshot,
+			Refused: map[string]map[string]string{
+				"an elastic address that there is not": {AnnotationPrefix + "scheme": "internet-facing",
+					AnnotationPrefix + "subnets": "subnet-0a01,subnet-0a02", AnnotationPrefix + "eip-allocations": "eipalloc-01,eipalloc-99"},
+				"an address of another subnet": {AnnotationPrefix + "subnets": "subnet-0b01", AnnotationPrefix + "private-ipv4-addresses": "172.30.17.9"},
+				"a subnet that there is not":   {AnnotationPrefix + "subnets": "subnet-0fff", AnnotationPrefix + "private-ipv4-addresses": "172.30.16.9"},
+			},
+			Snapshot: s.Snapshot,
 			PlantForeign: func(owner cloud.Owner, r cloud.Resource) error {
 				defer time.Sleep(options.ReadLag) // or our own marks would still be to be seen
 				return plantForeign(s, owner, r)

@@ -294,8 +294,11 @@ func testTakeOver(t *testing.T, factory func(t *testing.T) *Harness) {
 }
 
 // testAdoptionCrashes stops the manager at each call of an adoption, and of the deletion after it, of what is
-// lent and of what is taken over.
+// lent, of what is taken over and, where the provider can, of what is taken back.
 func testAdoptionCrashes(t *testing.T, factory func(t *testing.T) *Harness) {
+	if factory(t).New().Capabilities().TakeBack {
+		testTakingBack(t, factory)
+	}
 	for _, lent := range []bool{true, false} {
 		start := func() (*Harness, *cloud.Spec, cloud.Options) {
 			h := factory(t)
@@ -350,6 +353,68 @@ func testAdoptionCrashes(t *testing.T, factory func(t *testing.T) *Harness) {
 				if n > maxCalls {
 					t.Fatalf("it takes more than %d calls", maxCalls)
 				}
+			}
+		}
+	}
+}
+
+// retained is a cloud with what a Service left behind, the Spec of a later one, and what that one says to take it back.
+func retained(t *testing.T, h *Harness) (spec cloud.Spec, options cloud.Options) {
+	t.Helper()
+	old := *steps(h)[0].spec
+	spec = old
+	old.Owner = owner(5)
+	out := settle(t, h.restart(), old.Owner, &old)
+	options.Retained = old.Owner.ID()
+	for _, r := range out.Observed {
+		if len(h.find(t, spec.Owner, r.ID)) == 1 {
+			options.Adopt = r.ID
+		}
+	}
+	return spec, options
+}
+
+// testTakingBack has a Service take back what an earlier one left behind, stopped at each call, and then go, from the end or from
+// the middle.
+func testTakingBack(t *testing.T, factory func(t *testing.T) *Harness) {
+	h := factory(t)
+	spec, options := retained(t, h)
+	if options.Adopt == "" {
+		t.Fatal("the provider declares TakeBack, and Adoptable finds nothing that it made itself")
+	}
+	address := addresses(h.list(t))
+	out := settleWith(t, h.restart(), spec.Owner, &spec, options)
+	if diff := cmp.Diff(address, addresses(out.Observed)); diff != "" {
+		t.Errorf("taken back, the balancer has another address (-before +after):\n%s", diff)
+	}
+	for _, r := range h.list(t) {
+		if !r.Shared && !slices.Equal(r.Owners, []cloud.OwnerID{spec.Owner.ID()}) {
+			t.Errorf("taken back, %s is that of %q", r.Name(), r.Owners)
+		}
+	}
+	want := h.Snapshot()
+	for _, after := range stops(h.New()) {
+		for n := 1; ; n++ {
+			if n > maxCalls {
+				t.Fatalf("it takes more than %d calls", maxCalls)
+			}
+			h := factory(t)
+			spec, options := retained(t, h)
+			if !crashedAt(t, h, spec.Owner, &spec, options, n, after) {
+				break
+			}
+			settleWith(t, h.restart(), spec.Owner, &spec, options)
+			if diff := cmp.Diff(want, h.Snapshot()); diff != "" {
+				t.Errorf("stopped at call %d (after it: %t), it is taken back different (-want +got):\n%s", n, after, diff)
+			}
+			h = factory(t)
+			spec, options = retained(t, h)
+			crashedAt(t, h, spec.Owner, &spec, options, n, after)
+			options.Adopt = ""
+			settleWith(t, h.restart(), spec.Owner, nil, options)
+			settle(t, h.restart(), owner(5), nil) // what was not taken back yet is still the earlier one's
+			if left := h.Snapshot(); len(left) > 0 {
+				t.Errorf("stopped at call %d (after it: %t), then deleted, it leaves %q", n, after, left)
 			}
 		}
 	}

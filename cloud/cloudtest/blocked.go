@@ -9,11 +9,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/cloud"
 )
 
-// testBlocked has a Service ask for what could be had by a replacement alone, which is not allowed, there and back; and for what
-// the provider does not understand.
+// testBlocked has a Service ask for what could be had by a replacement alone, which is not allowed, there and back; for a replacement
+// that is allowed, and that the cloud refuses; and for what the provider does not understand.
 func testBlocked(t *testing.T, factory func(t *testing.T) *Harness) {
 	h := factory(t)
 	caps := h.New().Capabilities()
@@ -30,6 +31,9 @@ func testBlocked(t *testing.T, factory func(t *testing.T) *Harness) {
 		edits[name](&other)
 		hold{name, plain, other, replaced}.test(t, factory)
 		hold{"back from " + name, other, plain, replaced}.test(t, factory)
+	}
+	for name, other := range h.refusals(plain) {
+		hold{name, plain, other, refused}.test(t, factory)
 	}
 	if len(caps.AnnotationPrefixes) > 0 {
 		wrong := plain
@@ -48,6 +52,22 @@ func (h *Harness) edits() map[string]func(*cloud.Spec) {
 		edits["another address"] = func(spec *cloud.Spec) { spec.RequestedAddress = h.Address }
 	}
 	return edits
+}
+
+// refusals are Specs that ask for what the cloud refuses once it is asked, and else for what plain does, by name.
+func (h *Harness) refusals(plain cloud.Spec) map[string]cloud.Spec {
+	all := map[string]cloud.Spec{}
+	for name, annotations := range h.Refused {
+		other := plain
+		annotate(&other, annotations)
+		all[name] = other
+	}
+	if h.RefusedAddress != "" {
+		other := plain
+		other.RequestedAddress = h.RefusedAddress
+		all["an address that cannot be had"] = other
+	}
+	return all
 }
 
 func annotate(spec *cloud.Spec, annotations map[string]string) {
@@ -124,6 +144,20 @@ func replaced(p cloud.Provider, to *cloud.Spec) (follows bool, wrong string) {
 		return true, err.Error()
 	case !slices.ContainsFunc(out.Left.Blocked, func(b cloud.Block) bool { return b.Reason == cloud.BlockReplacement }):
 		return true, "nothing is blocked, though what it asks for would have something replaced: mark that as Fixed. Left: " + left(out.Left)
+	}
+	return true, ""
+}
+
+// refused expects that nothing is replaced, though that is allowed, since what is to take its place cannot be had.
+func refused(p cloud.Provider, to *cloud.Spec) (follows bool, wrong string) {
+	out, err := patiently(p, func(p cloud.Provider) (cloud.Outcome, error) {
+		return passWith(p, to.Owner, to, cloud.Options{Replacement: v1alpha1.ReplacementRecreate})
+	})
+	switch {
+	case err != nil && !cloud.IsClass(err, cloud.Pending):
+		return true, err.Error()
+	case !slices.ContainsFunc(out.Left.Blocked, func(b cloud.Block) bool { return b.Reason == cloud.BlockRefused }):
+		return true, "it was not looked whether the replacement can be had: be a cloud.Checker. Left: " + left(out.Left)
 	}
 	return true, ""
 }

@@ -40,6 +40,11 @@ type Harness struct {
 	// scheme. Beside them the suite asks for another address where the provider has RequestedAddress. Needed where it has not,
 	// and something is Fixed.
 	Replacements map[string]map[string]string
+	// Refused are annotations, by a name for each set of them, that Desired takes and that ask for something Fixed which the cloud
+	// refuses to make; RefusedAddress is such an address. A Service that asks for it keeps what it has, also where replacement is
+	// allowed. Both are for a provider that is a cloud.Checker; nil and empty: it is not tried.
+	Refused        map[string]map[string]string
+	RefusedAddress string
 	// Adapt makes a Spec of the suite fit: parameters or annotations that the provider cannot do without. Nil leaves
 	// it.
 	Adapt func(cloud.Spec) cloud.Spec

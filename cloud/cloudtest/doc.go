@@ -18,8 +18,9 @@
 //	                              for any Service
 //	ThrottlingWithoutRetryAfter   nor before a time that grows with each refusal
 //	EveryCallIsCounted            no call is sent past the account's limits
-//	BlockedChangesNothing         a Service that asks for what it may not have, since something would have to be replaced, or
-//	                              for what the provider does not know, keeps all that it has; its targets follow the nodes
+//	BlockedChangesNothing         a Service that asks for what it may not have, since something would have to be replaced, for
+//	                              a replacement that the cloud refuses (of a cloud.Checker), or for what the provider does not
+//	                              know, keeps all that it has; its targets follow the nodes
 //	NodesAreCheap                 nodes that come cost the stated number of calls, for one Service and for many at once
 //	FailedTargetsAreTold          each change of targets that is not done is told so
 //	TargetsAreAddedFirst          new targets are there before old ones go

@@ -148,7 +148,7 @@ func (p *Provider) handOver(ctx context.Context, owner cloud.Owner, was, desired
 		if i < 0 {
 			return cloud.Errorf(cloud.NotFound, "%s %s is gone", was.Kind, was.ID)
 		}
-		if slices.ContainsFunc(owners(objects[i]), func(id cloud.OwnerID) bool { return id != mine }) {
+		if slices.ContainsFunc(owners(objects[i]), func(id cloud.OwnerID) bool { return id != mine && !slices.Contains(was.Owners, id) }) {
 			return cloud.Errorf(cloud.Conflict, "%s %s is another's meanwhile", was.Kind, was.ID)
 		}
 		update.Version = objects[i].Version

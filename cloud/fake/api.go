@@ -51,10 +51,20 @@ type TargetsRequest struct {
 	Remove []string `json:"remove,omitempty"`
 }
 
+// CheckRequest asks whether an object could be made.
+type CheckRequest struct {
+	Object Object `json:"object"`
+	// Without are the ids of objects that would be gone by then.
+	Without []string `json:"without,omitempty"`
+}
+
 // API is what the cloud offers to its customers. Every error is an *Error, or comes from the way there.
 type API interface {
 	// Create makes an object: Kind, Name, Tags, Fields and Refs are the customer's, the rest the cloud's.
 	Create(ctx context.Context, object Object) (Object, error)
+	// Check answers what Create would if the objects with the ids of the request were gone, as far as it does not depend on the
+	// name and on Refs. It changes nothing.
+	Check(ctx context.Context, request CheckRequest) error
 	// Update sets the given fields and tags, and the refs where they are not nil. A tag with an empty value is removed;
 	// tags that are not given stay. With a Version it is done only if that is still the object's.
 	Update(ctx context.Context, object Object) (Object, error)

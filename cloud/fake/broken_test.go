@@ -42,6 +42,7 @@ var defects = map[string]struct {
 	"amnesic":      {"shows what it made since it was started, and no more", "DeleteWhateverIsThere"},
 	"lavish":       {"lets everything be replaced", "BlockedChangesNothing"},
 	"meddling":     {"brings all that is desired together with the targets", "BlockedChangesNothing"},
+	"rash":         {"does not look before something goes", "BlockedChangesNothing"},
 	"lenient":      {"passes over what it does not know", "BlockedChangesNothing"},
 	"mute":         {"tells of no target that was refused", "FailedTargetsAreTold"},
 	"crosswise":    {"tells the failures of targets of others", "FailedTargetsAreTold"},
@@ -68,6 +69,7 @@ var defects = map[string]struct {
 	"blind":        {"finds nothing that other controllers made", "OfferedAndTakenOver"},
 	"gullible":     {"takes what was made for others for its own Service's", "OfferedAndTakenOver"},
 	"piecemeal":    {"adopts in two calls", "AdoptionCrashAnywhere"},
+	"jealous":      {"leaves the mark of the earlier Service on what is taken back", "AdoptionCrashAnywhere"},
 	"boastful":     {"declares what it ignores", "Feature/SourceRanges"},
 }
 
@@ -205,12 +207,21 @@ func (b broken) Create(ctx context.Context, owner cloud.Owner, r cloud.Resource)
 	return made, err
 }
 
+func (b broken) Check(ctx context.Context, owner cloud.Owner, desired cloud.Resource, replaced []cloud.Resource) error {
+	if b.is("rash") {
+		return nil
+	}
+	return cloud.CheckCreate(ctx, b.Provider, owner, desired, replaced)
+}
+
 func (b broken) Update(ctx context.Context, owner cloud.Owner, was, desired cloud.Resource) error {
 	if b.is("clinging") && !slices.Contains(desired.Owners, owner.ID()) {
 		return nil
 	}
 	adopts := desired.Adopted != "" && len(was.Owners) == 0
 	switch {
+	case b.is("jealous") && len(was.Owners) == 1 && !slices.Contains(desired.Owners, was.Owners[0]) && len(desired.Owners) > 0:
+		desired.Owners = append(slices.Clone(was.Owners), desired.Owners...)
 	case b.is("possessive") && adopts:
 		desired.Lent = false
 	case b.is("sticky") && len(desired.Owners) == 0:

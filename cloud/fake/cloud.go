@@ -47,7 +47,7 @@ type Options struct {
 
 // Call is one call of the API.
 type Call struct {
-	// Method of API: Create, Update, Delete, List, SyncTargets, DescribeTargets.
+	// Method of API: Create, Check, Update, Delete, List, SyncTargets, DescribeTargets.
 	Method string
 	// Kind of the object, where there is one.
 	Kind string
@@ -57,7 +57,7 @@ type Call struct {
 
 // Write reports whether the call changes the cloud.
 func (c Call) Write() bool {
-	return c.Method != "List" && c.Method != "Health" && c.Method != "DescribeTargets"
+	return !slices.Contains([]string{"Check", "List", "Health", "DescribeTargets"}, c.Method)
 }
 
 // Cloud is the cloud in memory. For several goroutines.
@@ -142,32 +142,19 @@ func (c *Cloud) Create(_ context.Context, object Object) (Object, error) {
 }
 
 func (c *Cloud) create(object Object) (Object, error) {
-	s, ok := schemas[object.Kind]
-	if !ok {
-		return Object{}, refuse(CodeInvalidParameter, "there is no kind %q", object.Kind)
-	}
 	if object.Name == "" || len(object.Name) > 63 {
 		return Object{}, refuse(CodeInvalidParameter, "a name has 1 to 63 characters, not %d", len(object.Name))
-	}
-	if err := s.checkFields(object.Kind, object.Fields, true); err != nil {
-		return Object{}, err
 	}
 	if c.names[nameOf(&object)] {
 		return Object{}, refuse(CodeDuplicateName, "a %s is called %q already", object.Kind, object.Name)
 	}
-	if quota, ok := c.options.Quotas[object.Kind]; ok && c.count(object.Kind) >= quota {
-		return Object{}, refuse(CodeQuotaExceeded, "the account may have %d of %s", quota, object.Kind)
-	}
-	made := clone(&Object{Kind: object.Kind, Name: object.Name, Tags: object.Tags, Fields: object.Fields, Refs: sorted(object.Refs)})
-	if err := c.checkRefs(&made, s); err != nil {
+	address, err := c.admit(object, nil)
+	if err != nil {
 		return Object{}, err
 	}
-	if object.Kind == KindAddress {
-		address, err := c.takeAddress(object.Fields)
-		if err != nil {
-			return Object{}, err
-		}
-		made.Address = address
+	made := clone(&Object{Kind: object.Kind, Name: object.Name, Tags: object.Tags, Fields: object.Fields, Refs: sorted(object.Refs), Address: address})
+	if err := c.checkRefs(&made, schemas[object.Kind]); err != nil {
+		return Object{}, err
 	}
 	c.nextID++
 	made.ID = fmt.Sprintf("%s-%06d", strings.ToLower(object.Kind), c.nextID)
@@ -182,6 +169,39 @@ func (c *Cloud) create(object Object) (Object, error) {
 	}
 	c.set(made.ID, &made, c.now())
 	return clone(&made), nil
+}
+
+// Check implements API.
+func (c *Cloud) Check(_ context.Context, request CheckRequest) error {
+	return c.call("Check", request.Object.Kind, func() error {
+		_, err := c.admit(request.Object, request.Without)
+		return err
+	})
+}
+
+// admit sees whether the cloud would have an object once those with the ids are gone, and with which address, if it is one.
+func (c *Cloud) admit(object Object, without []string) (address string, err error) {
+	s, ok := schemas[object.Kind]
+	if !ok {
+		return "", refuse(CodeInvalidParameter, "there is no kind %q", object.Kind)
+	}
+	if err := s.checkFields(object.Kind, object.Fields, true); err != nil {
+		return "", err
+	}
+	going, freed := 0, map[string]bool{}
+	for _, id := range without {
+		if o := c.objects[id]; o != nil && o.Kind == object.Kind {
+			going++
+			freed[o.Address] = true
+		}
+	}
+	if quota, ok := c.options.Quotas[object.Kind]; ok && c.count(object.Kind)-going >= quota {
+		return "", refuse(CodeQuotaExceeded, "the account may have %d of %s", quota, object.Kind)
+	}
+	if object.Kind != KindAddress {
+		return "", nil
+	}
+	return c.takeAddress(object.Fields, func(address string) bool { return c.addresses[address] && !freed[address] })
 }
 
 // Update implements API.

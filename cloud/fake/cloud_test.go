@@ -117,6 +117,45 @@ func TestCloudRefuses(t *testing.T) {
 	}
 }
 
+// TestCheck: what could be made if something were gone is known before that goes, and nothing is made.
+func TestCheck(t *testing.T) {
+	ctx := t.Context()
+	c := New(Options{Quotas: map[string]int{KindAddress: 2}})
+	requesting := func(name, requested string) Object {
+		o := address(name)
+		o.Fields["requested"] = requested
+		return o
+	}
+	mine, err := c.Create(ctx, requesting("mine", "198.51.100.9"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := c.Create(ctx, requesting("other", "198.51.100.10"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		requested string
+		without   []string
+		want      Code
+	}{
+		"Free":     {"198.51.100.77", []string{mine.ID}, ""},
+		"Any":      {"", []string{mine.ID}, ""},
+		"Own":      {"198.51.100.9", []string{mine.ID}, ""},
+		"Others":   {"198.51.100.10", []string{mine.ID}, CodeInUse},
+		"Outside":  {"192.0.2.1", []string{mine.ID, other.ID}, CodeInvalidParameter},
+		"Full":     {"198.51.100.77", nil, CodeQuotaExceeded},
+		"Mistaken": {"somewhere", []string{mine.ID}, CodeInvalidParameter},
+	} {
+		if err := c.Check(ctx, CheckRequest{Object: requesting("", tc.requested), Without: tc.without}); code(err) != tc.want {
+			t.Errorf("%s: got %v, want %q", name, err, tc.want)
+		}
+	}
+	if all := c.Objects(); len(all) != 2 {
+		t.Errorf("there are %+v", all)
+	}
+}
+
 // twice creates all and returns the last error.
 func twice(ctx context.Context, c *Cloud, objects ...Object) (err error) {
 	for _, o := range objects {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +29,7 @@ func Handler(c *Cloud) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	handle(mux, "create", func(ctx context.Context, o Object) (Object, error) { return c.Create(ctx, o) })
+	handle(mux, "check", func(ctx context.Context, r CheckRequest) (struct{}, error) { return struct{}{}, c.Check(ctx, r) })
 	handle(mux, "update", func(ctx context.Context, o Object) (Object, error) { return c.Update(ctx, o) })
 	handle(mux, "delete", func(ctx context.Context, id string) (struct{}, error) { return struct{}{}, c.Delete(ctx, id) })
 	handle(mux, "list", func(ctx context.Context, sets []map[string]string) ([]Object, error) { return c.List(ctx, sets...) })
@@ -123,7 +125,7 @@ func (c *Client) call(ctx context.Context, method string, in, out any) error {
 		return fmt.Errorf("making the request: %w", err)
 	}
 	request.Header.Set("Content-Type", "application/json")
-	if method == "list" || method == "health" || method == "describe-targets" {
+	if slices.Contains([]string{"check", "list", "health", "describe-targets"}, method) {
 		// Reading may be sent again over a new connection where the cloud was restarted meanwhile. Not sent itself.
 		request.Header["Idempotency-Key"] = nil
 	}
@@ -157,6 +159,11 @@ func (c *Client) Create(ctx context.Context, object Object) (Object, error) {
 	var made Object
 	err := c.call(ctx, "create", object, &made)
 	return made, err
+}
+
+// Check implements API.
+func (c *Client) Check(ctx context.Context, request CheckRequest) error {
+	return c.call(ctx, "check", request, nil)
 }
 
 // Update implements API.

@@ -143,6 +143,20 @@ func (p *Provider) Create(ctx context.Context, owner cloud.Owner, desired cloud.
 	return cloud.Resource{}, cloud.Errorf(cloud.Conflict, "a %s called %s is not this Service's", want.Kind, want.Name)
 }
 
+// Check implements cloud.Checker. An address that is another's is a Conflict, not something that may work later.
+func (p *Provider) Check(ctx context.Context, _ cloud.Owner, desired cloud.Resource, replaced []cloud.Resource) error {
+	request := CheckRequest{Object: Object{Kind: desired.Kind}}
+	request.Object.Fields, _ = fields(desired.Attributes)
+	for _, r := range replaced {
+		request.Without = append(request.Without, r.ID)
+	}
+	err := p.api.Check(ctx, request)
+	if hasCode(err, CodeInUse) {
+		return &cloud.Error{Class: cloud.Conflict, Err: err}
+	}
+	return err
+}
+
 // Update implements cloud.Provider. Only what differs is sent.
 func (p *Provider) Update(ctx context.Context, owner cloud.Owner, was, desired cloud.Resource) error {
 	o := Object{ID: was.ID, Kind: was.Kind}

@@ -60,6 +60,7 @@ type Provider struct {
 var (
 	_ cloud.Provider = (*Provider)(nil)
 	_ cloud.Adopter  = (*Provider)(nil)
+	_ cloud.Checker  = (*Provider)(nil)
 )
 
 // NewProvider makes a provider for a cloud in the same process (a *Cloud) or behind HTTP (a *Client). Each edit changes
@@ -78,6 +79,7 @@ func NewProvider(api API, edits ...func(*cloud.Capabilities)) *Provider {
 		SessionAffinity:    true,
 		RequestedAddress:   true,
 		Adopt:              true,
+		TakeBack:           true,
 		Share:              true,
 		AnnotationPrefixes: []string{AnnotationPrefix},
 		Targets:            cloud.TargetCalls{Max: MaxTargetsPerCall},
@@ -99,6 +101,13 @@ func (c counted) Create(ctx context.Context, object Object) (Object, error) {
 		return Object{}, err
 	}
 	return c.API.Create(ctx, object)
+}
+
+func (c counted) Check(ctx context.Context, request CheckRequest) error {
+	if err := cloud.Wait(ctx, cloud.Read); err != nil {
+		return err
+	}
+	return c.API.Check(ctx, request)
 }
 
 func (c counted) Update(ctx context.Context, object Object) (Object, error) {

@@ -147,8 +147,8 @@ func (c *Cloud) addressOf(balancer *Object, family string) string {
 	return ""
 }
 
-// takeAddress finds a free address: the requested one, or the lowest.
-func (c *Cloud) takeAddress(fields map[string]string) (string, error) {
+// takeAddress finds an address that is not taken: the requested one, or the lowest.
+func (c *Cloud) takeAddress(fields map[string]string, taken func(address string) bool) (string, error) {
 	known := false
 	for _, pool := range c.options.Pools {
 		if fields["pool"] != "" && fields["pool"] != pool.Name || (fields["family"] == "IPv4") != pool.Prefix.Addr().Is4() {
@@ -160,12 +160,12 @@ func (c *Cloud) takeAddress(fields map[string]string) (string, error) {
 			switch {
 			case !pool.Prefix.Contains(address):
 				continue
-			case c.addresses[address.String()]:
+			case taken(address.String()):
 				return "", refuse(CodeInUse, "address %s is taken", requested)
 			}
 			return address.String(), nil
 		}
-		if address := pool.lowestFree(c.addresses); address != "" {
+		if address := pool.lowestFree(taken); address != "" {
 			return address, nil
 		}
 	}
@@ -178,12 +178,12 @@ func (c *Cloud) takeAddress(fields map[string]string) (string, error) {
 	return "", refuse(CodePoolExhausted, "no %s address is left", fields["family"])
 }
 
-func (p Pool) lowestFree(taken map[string]bool) string {
+func (p Pool) lowestFree(taken func(address string) bool) string {
 	for a := p.Prefix.Masked().Addr().Next(); p.Prefix.Contains(a); a = a.Next() {
 		if p.Prefix.Addr().Is4() && !p.Prefix.Contains(a.Next()) {
 			return "" // the broadcast address
 		}
-		if !taken[a.String()] {
+		if !taken(a.String()) {
 			return a.String()
 		}
 	}

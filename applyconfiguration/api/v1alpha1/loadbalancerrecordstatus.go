@@ -19,6 +19,9 @@ type LoadBalancerRecordStatusApplyConfiguration struct {
 	// serviceFingerprint tells whether the Service is as the manager last looked at it: what follows is older where it is
 	// another one than that of the Service now. Services have no generation to go by.
 	ServiceFingerprint *string `json:"serviceFingerprint,omitempty"`
+	// takesBackFrom is the UID of the earlier Service of this name whose balancer, left behind under Retain, the Service is taking
+	// back; empty: it is not, or has done so.
+	TakesBackFrom *types.UID `json:"takesBackFrom,omitempty"`
 	// loadBalancerClass is the name of the LoadBalancerClass that serves the Service; empty means the manager's
 	// configuration. A Service keeps it when another class becomes the default.
 	LoadBalancerClass *string `json:"loadBalancerClass,omitempty"`
@@ -36,6 +39,8 @@ type LoadBalancerRecordStatusApplyConfiguration struct {
 	// plan is what was still to be done when this was written, in order: empty when the cloud has what the Service
 	// asks for.
 	Plan []PlannedOperationApplyConfiguration `json:"plan,omitempty"`
+	// replacementPlan is what would be done, in order, if the replacement were allowed that is in the way. Empty where none is.
+	ReplacementPlan []PlannedOperationApplyConfiguration `json:"replacementPlan,omitempty"`
 	// drift is what the last sweep that found something found in the cloud otherwise than the manager had left it. It
 	// stays until a sweep finds something again.
 	Drift *DriftApplyConfiguration `json:"drift,omitempty"`
@@ -62,6 +67,14 @@ func (b *LoadBalancerRecordStatusApplyConfiguration) WithServiceUID(value types.
 // If called multiple times, the ServiceFingerprint field is set to the value of the last call.
 func (b *LoadBalancerRecordStatusApplyConfiguration) WithServiceFingerprint(value string) *LoadBalancerRecordStatusApplyConfiguration {
 	b.ServiceFingerprint = &value
+	return b
+}
+
+// WithTakesBackFrom sets the TakesBackFrom field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the TakesBackFrom field is set to the value of the last call.
+func (b *LoadBalancerRecordStatusApplyConfiguration) WithTakesBackFrom(value types.UID) *LoadBalancerRecordStatusApplyConfiguration {
+	b.TakesBackFrom = &value
 	return b
 }
 
@@ -129,6 +142,19 @@ func (b *LoadBalancerRecordStatusApplyConfiguration) WithPlan(values ...*Planned
 			panic("nil value passed to WithPlan")
 		}
 		b.Plan = append(b.Plan, *values[i])
+	}
+	return b
+}
+
+// WithReplacementPlan adds the given value to the ReplacementPlan field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the ReplacementPlan field.
+func (b *LoadBalancerRecordStatusApplyConfiguration) WithReplacementPlan(values ...*PlannedOperationApplyConfiguration) *LoadBalancerRecordStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithReplacementPlan")
+		}
+		b.ReplacementPlan = append(b.ReplacementPlan, *values[i])
 	}
 	return b
 }

@@ -24,6 +24,7 @@ var Pools = []fake.Pool{
 	{Name: "default", Prefix: netip.MustParsePrefix("198.51.100.0/24")},
 	{Name: "other", Prefix: netip.MustParsePrefix("203.0.113.0/24")},
 	{Name: "six", Prefix: netip.MustParsePrefix("2001:db8:51::/120")},
+	{Name: "empty", Prefix: netip.MustParsePrefix("192.0.2.8/32")}, // which is its last address
 }
 
 // Cloud is a fake cloud whose hook can change.
@@ -78,10 +79,15 @@ func (c *Cloud) Harness(provider func() cloud.Provider) *cloudtest.Harness {
 				return hook(cloudtest.Call{Name: call.Method + " " + call.Kind, Write: call.Write(), After: call.After})
 			})
 		},
-		Replacements:  map[string]map[string]string{"another pool": {fake.AnnotationPrefix + "pool": "other"}},
-		Snapshot:      c.Snapshot,
-		PlantForeign:  c.plantForeign,
-		PlantBalancer: c.plantBalancer,
+		Replacements: map[string]map[string]string{"another pool": {fake.AnnotationPrefix + "pool": "other"}},
+		Refused: map[string]map[string]string{
+			"a pool that there is not": {fake.AnnotationPrefix + "pool": "nowhere"},
+			"a pool without addresses": {fake.AnnotationPrefix + "pool": "empty"},
+		},
+		RefusedAddress: "192.0.2.1",
+		Snapshot:       c.Snapshot,
+		PlantForeign:   c.plantForeign,
+		PlantBalancer:  c.plantBalancer,
 		Throttled: func(after time.Duration) error {
 			return &fake.Error{Code: fake.CodeThrottled, Message: "slow down", RetryAfterSeconds: int(after.Seconds())}
 		},

@@ -492,6 +492,120 @@ func (x *CreateResponse) GetError() *Error {
 	return nil
 }
 
+type CheckRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Owner   *Owner                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
+	Desired *Resource              `protobuf:"bytes,2,opt,name=desired,proto3" json:"desired,omitempty"`
+	// replaced are the owner's resources that would be gone by then.
+	Replaced      []*Resource `protobuf:"bytes,3,rep,name=replaced,proto3" json:"replaced,omitempty"`
+	Priority      Priority    `protobuf:"varint,4,opt,name=priority,proto3,enum=fairlead.cloud.v1alpha1.Priority" json:"priority,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckRequest) Reset() {
+	*x = CheckRequest{}
+	mi := &file_provider_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckRequest) ProtoMessage() {}
+
+func (x *CheckRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_provider_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
+func (*CheckRequest) Descriptor() ([]byte, []int) {
+	return file_provider_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *CheckRequest) GetOwner() *Owner {
+	if x != nil {
+		return x.Owner
+	}
+	return nil
+}
+
+func (x *CheckRequest) GetDesired() *Resource {
+	if x != nil {
+		return x.Desired
+	}
+	return nil
+}
+
+func (x *CheckRequest) GetReplaced() []*Resource {
+	if x != nil {
+		return x.Replaced
+	}
+	return nil
+}
+
+func (x *CheckRequest) GetPriority() Priority {
+	if x != nil {
+		return x.Priority
+	}
+	return Priority_PRIORITY_UNSPECIFIED
+}
+
+type CheckResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// error that Create would have; left out where nothing that can be seen is against it.
+	Error         *Error `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckResponse) Reset() {
+	*x = CheckResponse{}
+	mi := &file_provider_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckResponse) ProtoMessage() {}
+
+func (x *CheckResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_provider_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
+func (*CheckResponse) Descriptor() ([]byte, []int) {
+	return file_provider_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CheckResponse) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
 type UpdateRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Owner         *Owner                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
@@ -504,7 +618,7 @@ type UpdateRequest struct {
 
 func (x *UpdateRequest) Reset() {
 	*x = UpdateRequest{}
-	mi := &file_provider_proto_msgTypes[8]
+	mi := &file_provider_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -516,7 +630,7 @@ func (x *UpdateRequest) String() string {
 func (*UpdateRequest) ProtoMessage() {}
 
 func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[8]
+	mi := &file_provider_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -529,7 +643,7 @@ func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRequest) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{8}
+	return file_provider_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *UpdateRequest) GetOwner() *Owner {
@@ -569,7 +683,7 @@ type UpdateResponse struct {
 
 func (x *UpdateResponse) Reset() {
 	*x = UpdateResponse{}
-	mi := &file_provider_proto_msgTypes[9]
+	mi := &file_provider_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -581,7 +695,7 @@ func (x *UpdateResponse) String() string {
 func (*UpdateResponse) ProtoMessage() {}
 
 func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[9]
+	mi := &file_provider_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -594,7 +708,7 @@ func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateResponse.ProtoReflect.Descriptor instead.
 func (*UpdateResponse) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{9}
+	return file_provider_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *UpdateResponse) GetError() *Error {
@@ -614,7 +728,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_provider_proto_msgTypes[10]
+	mi := &file_provider_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -626,7 +740,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[10]
+	mi := &file_provider_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -639,7 +753,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{10}
+	return file_provider_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeleteRequest) GetOwner() *Owner {
@@ -665,7 +779,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_provider_proto_msgTypes[11]
+	mi := &file_provider_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -677,7 +791,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[11]
+	mi := &file_provider_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -690,7 +804,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{11}
+	return file_provider_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DeleteResponse) GetError() *Error {
@@ -712,7 +826,7 @@ type TargetChange struct {
 
 func (x *TargetChange) Reset() {
 	*x = TargetChange{}
-	mi := &file_provider_proto_msgTypes[12]
+	mi := &file_provider_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -724,7 +838,7 @@ func (x *TargetChange) String() string {
 func (*TargetChange) ProtoMessage() {}
 
 func (x *TargetChange) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[12]
+	mi := &file_provider_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -737,7 +851,7 @@ func (x *TargetChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetChange.ProtoReflect.Descriptor instead.
 func (*TargetChange) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{12}
+	return file_provider_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *TargetChange) GetOwner() *Owner {
@@ -778,7 +892,7 @@ type SyncTargetsResponse struct {
 
 func (x *SyncTargetsResponse) Reset() {
 	*x = SyncTargetsResponse{}
-	mi := &file_provider_proto_msgTypes[13]
+	mi := &file_provider_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -790,7 +904,7 @@ func (x *SyncTargetsResponse) String() string {
 func (*SyncTargetsResponse) ProtoMessage() {}
 
 func (x *SyncTargetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[13]
+	mi := &file_provider_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -803,7 +917,7 @@ func (x *SyncTargetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncTargetsResponse.ProtoReflect.Descriptor instead.
 func (*SyncTargetsResponse) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{13}
+	return file_provider_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SyncTargetsResponse) GetResults() []*Result {
@@ -823,7 +937,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_provider_proto_msgTypes[14]
+	mi := &file_provider_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -835,7 +949,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[14]
+	mi := &file_provider_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -848,7 +962,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{14}
+	return file_provider_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Result) GetError() *Error {
@@ -869,7 +983,7 @@ type TargetHealthRequest struct {
 
 func (x *TargetHealthRequest) Reset() {
 	*x = TargetHealthRequest{}
-	mi := &file_provider_proto_msgTypes[15]
+	mi := &file_provider_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -881,7 +995,7 @@ func (x *TargetHealthRequest) String() string {
 func (*TargetHealthRequest) ProtoMessage() {}
 
 func (x *TargetHealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[15]
+	mi := &file_provider_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -894,7 +1008,7 @@ func (x *TargetHealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetHealthRequest.ProtoReflect.Descriptor instead.
 func (*TargetHealthRequest) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{15}
+	return file_provider_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TargetHealthRequest) GetOwner() *Owner {
@@ -928,7 +1042,7 @@ type TargetHealthResponse struct {
 
 func (x *TargetHealthResponse) Reset() {
 	*x = TargetHealthResponse{}
-	mi := &file_provider_proto_msgTypes[16]
+	mi := &file_provider_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -940,7 +1054,7 @@ func (x *TargetHealthResponse) String() string {
 func (*TargetHealthResponse) ProtoMessage() {}
 
 func (x *TargetHealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[16]
+	mi := &file_provider_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -953,7 +1067,7 @@ func (x *TargetHealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetHealthResponse.ProtoReflect.Descriptor instead.
 func (*TargetHealthResponse) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{16}
+	return file_provider_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *TargetHealthResponse) GetHealths() []*TargetHealth {
@@ -983,7 +1097,7 @@ type TargetHealth struct {
 
 func (x *TargetHealth) Reset() {
 	*x = TargetHealth{}
-	mi := &file_provider_proto_msgTypes[17]
+	mi := &file_provider_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -995,7 +1109,7 @@ func (x *TargetHealth) String() string {
 func (*TargetHealth) ProtoMessage() {}
 
 func (x *TargetHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[17]
+	mi := &file_provider_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1008,7 +1122,7 @@ func (x *TargetHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetHealth.ProtoReflect.Descriptor instead.
 func (*TargetHealth) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{17}
+	return file_provider_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *TargetHealth) GetResource() string {
@@ -1044,7 +1158,7 @@ type AdoptableRequest struct {
 
 func (x *AdoptableRequest) Reset() {
 	*x = AdoptableRequest{}
-	mi := &file_provider_proto_msgTypes[18]
+	mi := &file_provider_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1056,7 +1170,7 @@ func (x *AdoptableRequest) String() string {
 func (*AdoptableRequest) ProtoMessage() {}
 
 func (x *AdoptableRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[18]
+	mi := &file_provider_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1069,7 +1183,7 @@ func (x *AdoptableRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptableRequest.ProtoReflect.Descriptor instead.
 func (*AdoptableRequest) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{18}
+	return file_provider_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *AdoptableRequest) GetOwner() *Owner {
@@ -1103,7 +1217,7 @@ type AdoptableResponse struct {
 
 func (x *AdoptableResponse) Reset() {
 	*x = AdoptableResponse{}
-	mi := &file_provider_proto_msgTypes[19]
+	mi := &file_provider_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1115,7 +1229,7 @@ func (x *AdoptableResponse) String() string {
 func (*AdoptableResponse) ProtoMessage() {}
 
 func (x *AdoptableResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[19]
+	mi := &file_provider_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1128,7 +1242,7 @@ func (x *AdoptableResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptableResponse.ProtoReflect.Descriptor instead.
 func (*AdoptableResponse) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{19}
+	return file_provider_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AdoptableResponse) GetBalancers() []*Adoptable {
@@ -1159,7 +1273,7 @@ type Adoptable struct {
 
 func (x *Adoptable) Reset() {
 	*x = Adoptable{}
-	mi := &file_provider_proto_msgTypes[20]
+	mi := &file_provider_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1171,7 +1285,7 @@ func (x *Adoptable) String() string {
 func (*Adoptable) ProtoMessage() {}
 
 func (x *Adoptable) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[20]
+	mi := &file_provider_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1184,7 +1298,7 @@ func (x *Adoptable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Adoptable.ProtoReflect.Descriptor instead.
 func (*Adoptable) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{20}
+	return file_provider_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Adoptable) GetId() string {
@@ -1239,7 +1353,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_provider_proto_msgTypes[21]
+	mi := &file_provider_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1251,7 +1365,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[21]
+	mi := &file_provider_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1264,7 +1378,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{21}
+	return file_provider_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Error) GetClass() string {
@@ -1316,13 +1430,15 @@ type Capabilities struct {
 	TargetHealth       bool                   `protobuf:"varint,17,opt,name=target_health,json=targetHealth,proto3" json:"target_health,omitempty"`
 	LocalHealthChecks  bool                   `protobuf:"varint,18,opt,name=local_health_checks,json=localHealthChecks,proto3" json:"local_health_checks,omitempty"`
 	NodeLabels         bool                   `protobuf:"varint,19,opt,name=node_labels,json=nodeLabels,proto3" json:"node_labels,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// take_back: see cloud.Capabilities. Only with adopt.
+	TakeBack      bool `protobuf:"varint,20,opt,name=take_back,json=takeBack,proto3" json:"take_back,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Capabilities) Reset() {
 	*x = Capabilities{}
-	mi := &file_provider_proto_msgTypes[22]
+	mi := &file_provider_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1334,7 +1450,7 @@ func (x *Capabilities) String() string {
 func (*Capabilities) ProtoMessage() {}
 
 func (x *Capabilities) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[22]
+	mi := &file_provider_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1347,7 +1463,7 @@ func (x *Capabilities) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capabilities.ProtoReflect.Descriptor instead.
 func (*Capabilities) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{22}
+	return file_provider_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Capabilities) GetProtocols() []string {
@@ -1483,6 +1599,13 @@ func (x *Capabilities) GetNodeLabels() bool {
 	return false
 }
 
+func (x *Capabilities) GetTakeBack() bool {
+	if x != nil {
+		return x.TakeBack
+	}
+	return false
+}
+
 type TargetCalls struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Max           int32                  `protobuf:"varint,1,opt,name=max,proto3" json:"max,omitempty"`
@@ -1495,7 +1618,7 @@ type TargetCalls struct {
 
 func (x *TargetCalls) Reset() {
 	*x = TargetCalls{}
-	mi := &file_provider_proto_msgTypes[23]
+	mi := &file_provider_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1507,7 +1630,7 @@ func (x *TargetCalls) String() string {
 func (*TargetCalls) ProtoMessage() {}
 
 func (x *TargetCalls) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[23]
+	mi := &file_provider_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1520,7 +1643,7 @@ func (x *TargetCalls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetCalls.ProtoReflect.Descriptor instead.
 func (*TargetCalls) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{23}
+	return file_provider_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TargetCalls) GetMax() int32 {
@@ -1563,7 +1686,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_provider_proto_msgTypes[24]
+	mi := &file_provider_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1575,7 +1698,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[24]
+	mi := &file_provider_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1588,7 +1711,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{24}
+	return file_provider_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Limits) GetReads() *Limit {
@@ -1615,7 +1738,7 @@ type Limit struct {
 
 func (x *Limit) Reset() {
 	*x = Limit{}
-	mi := &file_provider_proto_msgTypes[25]
+	mi := &file_provider_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1627,7 +1750,7 @@ func (x *Limit) String() string {
 func (*Limit) ProtoMessage() {}
 
 func (x *Limit) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[25]
+	mi := &file_provider_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1640,7 +1763,7 @@ func (x *Limit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limit.ProtoReflect.Descriptor instead.
 func (*Limit) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{25}
+	return file_provider_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Limit) GetPerSecond() float64 {
@@ -1670,7 +1793,7 @@ type Owner struct {
 
 func (x *Owner) Reset() {
 	*x = Owner{}
-	mi := &file_provider_proto_msgTypes[26]
+	mi := &file_provider_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1682,7 +1805,7 @@ func (x *Owner) String() string {
 func (*Owner) ProtoMessage() {}
 
 func (x *Owner) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[26]
+	mi := &file_provider_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1695,7 +1818,7 @@ func (x *Owner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Owner.ProtoReflect.Descriptor instead.
 func (*Owner) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{26}
+	return file_provider_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Owner) GetClusterId() string {
@@ -1755,7 +1878,7 @@ type Spec struct {
 
 func (x *Spec) Reset() {
 	*x = Spec{}
-	mi := &file_provider_proto_msgTypes[27]
+	mi := &file_provider_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1767,7 +1890,7 @@ func (x *Spec) String() string {
 func (*Spec) ProtoMessage() {}
 
 func (x *Spec) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[27]
+	mi := &file_provider_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1780,7 +1903,7 @@ func (x *Spec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spec.ProtoReflect.Descriptor instead.
 func (*Spec) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{27}
+	return file_provider_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Spec) GetOwner() *Owner {
@@ -1882,7 +2005,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_provider_proto_msgTypes[28]
+	mi := &file_provider_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1894,7 +2017,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[28]
+	mi := &file_provider_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1907,7 +2030,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{28}
+	return file_provider_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Endpoint) GetAddress() string {
@@ -1965,7 +2088,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_provider_proto_msgTypes[29]
+	mi := &file_provider_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1977,7 +2100,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[29]
+	mi := &file_provider_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1990,7 +2113,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{29}
+	return file_provider_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Port) GetName() string {
@@ -2039,7 +2162,7 @@ type HealthCheck struct {
 
 func (x *HealthCheck) Reset() {
 	*x = HealthCheck{}
-	mi := &file_provider_proto_msgTypes[30]
+	mi := &file_provider_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2051,7 +2174,7 @@ func (x *HealthCheck) String() string {
 func (*HealthCheck) ProtoMessage() {}
 
 func (x *HealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[30]
+	mi := &file_provider_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2064,7 +2187,7 @@ func (x *HealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
 func (*HealthCheck) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{30}
+	return file_provider_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *HealthCheck) GetProtocol() string {
@@ -2102,7 +2225,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_provider_proto_msgTypes[31]
+	mi := &file_provider_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2114,7 +2237,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[31]
+	mi := &file_provider_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2127,7 +2250,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{31}
+	return file_provider_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Node) GetName() string {
@@ -2193,7 +2316,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_provider_proto_msgTypes[32]
+	mi := &file_provider_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2205,7 +2328,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[32]
+	mi := &file_provider_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2218,7 +2341,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{32}
+	return file_provider_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Resource) GetKind() string {
@@ -2352,7 +2475,7 @@ type Ref struct {
 
 func (x *Ref) Reset() {
 	*x = Ref{}
-	mi := &file_provider_proto_msgTypes[33]
+	mi := &file_provider_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2364,7 +2487,7 @@ func (x *Ref) String() string {
 func (*Ref) ProtoMessage() {}
 
 func (x *Ref) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[33]
+	mi := &file_provider_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2377,7 +2500,7 @@ func (x *Ref) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ref.ProtoReflect.Descriptor instead.
 func (*Ref) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{33}
+	return file_provider_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Ref) GetKind() string {
@@ -2420,7 +2543,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_provider_proto_msgTypes[34]
+	mi := &file_provider_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2432,7 +2555,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[34]
+	mi := &file_provider_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2445,7 +2568,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{34}
+	return file_provider_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Target) GetId() string {
@@ -2488,7 +2611,7 @@ type Ingress struct {
 
 func (x *Ingress) Reset() {
 	*x = Ingress{}
-	mi := &file_provider_proto_msgTypes[35]
+	mi := &file_provider_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2500,7 +2623,7 @@ func (x *Ingress) String() string {
 func (*Ingress) ProtoMessage() {}
 
 func (x *Ingress) ProtoReflect() protoreflect.Message {
-	mi := &file_provider_proto_msgTypes[35]
+	mi := &file_provider_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2513,7 +2636,7 @@ func (x *Ingress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ingress.ProtoReflect.Descriptor instead.
 func (*Ingress) Descriptor() ([]byte, []int) {
-	return file_provider_proto_rawDescGZIP(), []int{35}
+	return file_provider_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Ingress) GetIp() string {
@@ -2565,7 +2688,14 @@ const file_provider_proto_rawDesc = "" +
 	"\bpriority\x18\x03 \x01(\x0e2!.fairlead.cloud.v1alpha1.PriorityR\bpriority\"\x85\x01\n" +
 	"\x0eCreateResponse\x12=\n" +
 	"\bresource\x18\x01 \x01(\v2!.fairlead.cloud.v1alpha1.ResourceR\bresource\x124\n" +
-	"\x05error\x18\x02 \x01(\v2\x1e.fairlead.cloud.v1alpha1.ErrorR\x05error\"\x80\x02\n" +
+	"\x05error\x18\x02 \x01(\v2\x1e.fairlead.cloud.v1alpha1.ErrorR\x05error\"\xff\x01\n" +
+	"\fCheckRequest\x124\n" +
+	"\x05owner\x18\x01 \x01(\v2\x1e.fairlead.cloud.v1alpha1.OwnerR\x05owner\x12;\n" +
+	"\adesired\x18\x02 \x01(\v2!.fairlead.cloud.v1alpha1.ResourceR\adesired\x12=\n" +
+	"\breplaced\x18\x03 \x03(\v2!.fairlead.cloud.v1alpha1.ResourceR\breplaced\x12=\n" +
+	"\bpriority\x18\x04 \x01(\x0e2!.fairlead.cloud.v1alpha1.PriorityR\bpriority\"E\n" +
+	"\rCheckResponse\x124\n" +
+	"\x05error\x18\x01 \x01(\v2\x1e.fairlead.cloud.v1alpha1.ErrorR\x05error\"\x80\x02\n" +
 	"\rUpdateRequest\x124\n" +
 	"\x05owner\x18\x01 \x01(\v2\x1e.fairlead.cloud.v1alpha1.OwnerR\x05owner\x12=\n" +
 	"\bobserved\x18\x02 \x01(\v2!.fairlead.cloud.v1alpha1.ResourceR\bobserved\x12;\n" +
@@ -2615,7 +2745,7 @@ const file_provider_proto_rawDesc = "" +
 	"\x05class\x18\x01 \x01(\tR\x05class\x12/\n" +
 	"\x05after\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05after\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12'\n" +
-	"\x0fmixed_protocols\x18\x04 \x01(\bR\x0emixedProtocols\"\xec\x05\n" +
+	"\x0fmixed_protocols\x18\x04 \x01(\bR\x0emixedProtocols\"\x89\x06\n" +
 	"\fCapabilities\x12\x1c\n" +
 	"\tprotocols\x18\x01 \x03(\tR\tprotocols\x12'\n" +
 	"\x0fmixed_protocols\x18\x02 \x01(\bR\x0emixedProtocols\x12\x1a\n" +
@@ -2640,7 +2770,8 @@ const file_provider_proto_rawDesc = "" +
 	"\rtarget_health\x18\x11 \x01(\bR\ftargetHealth\x12.\n" +
 	"\x13local_health_checks\x18\x12 \x01(\bR\x11localHealthChecks\x12\x1f\n" +
 	"\vnode_labels\x18\x13 \x01(\bR\n" +
-	"nodeLabels\"\x83\x01\n" +
+	"nodeLabels\x12\x1b\n" +
+	"\ttake_back\x18\x14 \x01(\bR\btakeBack\"\x83\x01\n" +
 	"\vTargetCalls\x12\x10\n" +
 	"\x03max\x18\x01 \x01(\x05R\x03max\x12!\n" +
 	"\fone_resource\x18\x02 \x01(\bR\voneResource\x12#\n" +
@@ -2756,12 +2887,13 @@ const file_provider_proto_rawDesc = "" +
 	"\bPriority\x12\x18\n" +
 	"\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0ePRIORITY_DRIFT\x10\x01\x12\x13\n" +
-	"\x0fPRIORITY_URGENT\x10\x022\xb2\a\n" +
+	"\x0fPRIORITY_URGENT\x10\x022\x8a\b\n" +
 	"\bProvider\x12V\n" +
 	"\x05Hello\x12%.fairlead.cloud.v1alpha1.HelloRequest\x1a&.fairlead.cloud.v1alpha1.HelloResponse\x12X\n" +
 	"\aDesired\x12'.fairlead.cloud.v1alpha1.DesiredRequest\x1a\".fairlead.cloud.v1alpha1.Resources0\x01\x12X\n" +
 	"\aObserve\x12'.fairlead.cloud.v1alpha1.ObserveRequest\x1a\".fairlead.cloud.v1alpha1.Resources0\x01\x12Y\n" +
-	"\x06Create\x12&.fairlead.cloud.v1alpha1.CreateRequest\x1a'.fairlead.cloud.v1alpha1.CreateResponse\x12Y\n" +
+	"\x06Create\x12&.fairlead.cloud.v1alpha1.CreateRequest\x1a'.fairlead.cloud.v1alpha1.CreateResponse\x12V\n" +
+	"\x05Check\x12%.fairlead.cloud.v1alpha1.CheckRequest\x1a&.fairlead.cloud.v1alpha1.CheckResponse\x12Y\n" +
 	"\x06Update\x12&.fairlead.cloud.v1alpha1.UpdateRequest\x1a'.fairlead.cloud.v1alpha1.UpdateResponse\x12Y\n" +
 	"\x06Delete\x12&.fairlead.cloud.v1alpha1.DeleteRequest\x1a'.fairlead.cloud.v1alpha1.DeleteResponse\x12d\n" +
 	"\vSyncTargets\x12%.fairlead.cloud.v1alpha1.TargetChange\x1a,.fairlead.cloud.v1alpha1.SyncTargetsResponse(\x01\x12R\n" +
@@ -2782,7 +2914,7 @@ func file_provider_proto_rawDescGZIP() []byte {
 }
 
 var file_provider_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_provider_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_provider_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_provider_proto_goTypes = []any{
 	(Priority)(0),                // 0: fairlead.cloud.v1alpha1.Priority
 	(*HelloRequest)(nil),         // 1: fairlead.cloud.v1alpha1.HelloRequest
@@ -2793,120 +2925,129 @@ var file_provider_proto_goTypes = []any{
 	(*Resources)(nil),            // 6: fairlead.cloud.v1alpha1.Resources
 	(*CreateRequest)(nil),        // 7: fairlead.cloud.v1alpha1.CreateRequest
 	(*CreateResponse)(nil),       // 8: fairlead.cloud.v1alpha1.CreateResponse
-	(*UpdateRequest)(nil),        // 9: fairlead.cloud.v1alpha1.UpdateRequest
-	(*UpdateResponse)(nil),       // 10: fairlead.cloud.v1alpha1.UpdateResponse
-	(*DeleteRequest)(nil),        // 11: fairlead.cloud.v1alpha1.DeleteRequest
-	(*DeleteResponse)(nil),       // 12: fairlead.cloud.v1alpha1.DeleteResponse
-	(*TargetChange)(nil),         // 13: fairlead.cloud.v1alpha1.TargetChange
-	(*SyncTargetsResponse)(nil),  // 14: fairlead.cloud.v1alpha1.SyncTargetsResponse
-	(*Result)(nil),               // 15: fairlead.cloud.v1alpha1.Result
-	(*TargetHealthRequest)(nil),  // 16: fairlead.cloud.v1alpha1.TargetHealthRequest
-	(*TargetHealthResponse)(nil), // 17: fairlead.cloud.v1alpha1.TargetHealthResponse
-	(*TargetHealth)(nil),         // 18: fairlead.cloud.v1alpha1.TargetHealth
-	(*AdoptableRequest)(nil),     // 19: fairlead.cloud.v1alpha1.AdoptableRequest
-	(*AdoptableResponse)(nil),    // 20: fairlead.cloud.v1alpha1.AdoptableResponse
-	(*Adoptable)(nil),            // 21: fairlead.cloud.v1alpha1.Adoptable
-	(*Error)(nil),                // 22: fairlead.cloud.v1alpha1.Error
-	(*Capabilities)(nil),         // 23: fairlead.cloud.v1alpha1.Capabilities
-	(*TargetCalls)(nil),          // 24: fairlead.cloud.v1alpha1.TargetCalls
-	(*Limits)(nil),               // 25: fairlead.cloud.v1alpha1.Limits
-	(*Limit)(nil),                // 26: fairlead.cloud.v1alpha1.Limit
-	(*Owner)(nil),                // 27: fairlead.cloud.v1alpha1.Owner
-	(*Spec)(nil),                 // 28: fairlead.cloud.v1alpha1.Spec
-	(*Endpoint)(nil),             // 29: fairlead.cloud.v1alpha1.Endpoint
-	(*Port)(nil),                 // 30: fairlead.cloud.v1alpha1.Port
-	(*HealthCheck)(nil),          // 31: fairlead.cloud.v1alpha1.HealthCheck
-	(*Node)(nil),                 // 32: fairlead.cloud.v1alpha1.Node
-	(*Resource)(nil),             // 33: fairlead.cloud.v1alpha1.Resource
-	(*Ref)(nil),                  // 34: fairlead.cloud.v1alpha1.Ref
-	(*Target)(nil),               // 35: fairlead.cloud.v1alpha1.Target
-	(*Ingress)(nil),              // 36: fairlead.cloud.v1alpha1.Ingress
-	nil,                          // 37: fairlead.cloud.v1alpha1.Spec.AnnotationsEntry
-	nil,                          // 38: fairlead.cloud.v1alpha1.Endpoint.PortsEntry
-	nil,                          // 39: fairlead.cloud.v1alpha1.Node.LabelsEntry
-	nil,                          // 40: fairlead.cloud.v1alpha1.Resource.AttributesEntry
-	(*durationpb.Duration)(nil),  // 41: google.protobuf.Duration
+	(*CheckRequest)(nil),         // 9: fairlead.cloud.v1alpha1.CheckRequest
+	(*CheckResponse)(nil),        // 10: fairlead.cloud.v1alpha1.CheckResponse
+	(*UpdateRequest)(nil),        // 11: fairlead.cloud.v1alpha1.UpdateRequest
+	(*UpdateResponse)(nil),       // 12: fairlead.cloud.v1alpha1.UpdateResponse
+	(*DeleteRequest)(nil),        // 13: fairlead.cloud.v1alpha1.DeleteRequest
+	(*DeleteResponse)(nil),       // 14: fairlead.cloud.v1alpha1.DeleteResponse
+	(*TargetChange)(nil),         // 15: fairlead.cloud.v1alpha1.TargetChange
+	(*SyncTargetsResponse)(nil),  // 16: fairlead.cloud.v1alpha1.SyncTargetsResponse
+	(*Result)(nil),               // 17: fairlead.cloud.v1alpha1.Result
+	(*TargetHealthRequest)(nil),  // 18: fairlead.cloud.v1alpha1.TargetHealthRequest
+	(*TargetHealthResponse)(nil), // 19: fairlead.cloud.v1alpha1.TargetHealthResponse
+	(*TargetHealth)(nil),         // 20: fairlead.cloud.v1alpha1.TargetHealth
+	(*AdoptableRequest)(nil),     // 21: fairlead.cloud.v1alpha1.AdoptableRequest
+	(*AdoptableResponse)(nil),    // 22: fairlead.cloud.v1alpha1.AdoptableResponse
+	(*Adoptable)(nil),            // 23: fairlead.cloud.v1alpha1.Adoptable
+	(*Error)(nil),                // 24: fairlead.cloud.v1alpha1.Error
+	(*Capabilities)(nil),         // 25: fairlead.cloud.v1alpha1.Capabilities
+	(*TargetCalls)(nil),          // 26: fairlead.cloud.v1alpha1.TargetCalls
+	(*Limits)(nil),               // 27: fairlead.cloud.v1alpha1.Limits
+	(*Limit)(nil),                // 28: fairlead.cloud.v1alpha1.Limit
+	(*Owner)(nil),                // 29: fairlead.cloud.v1alpha1.Owner
+	(*Spec)(nil),                 // 30: fairlead.cloud.v1alpha1.Spec
+	(*Endpoint)(nil),             // 31: fairlead.cloud.v1alpha1.Endpoint
+	(*Port)(nil),                 // 32: fairlead.cloud.v1alpha1.Port
+	(*HealthCheck)(nil),          // 33: fairlead.cloud.v1alpha1.HealthCheck
+	(*Node)(nil),                 // 34: fairlead.cloud.v1alpha1.Node
+	(*Resource)(nil),             // 35: fairlead.cloud.v1alpha1.Resource
+	(*Ref)(nil),                  // 36: fairlead.cloud.v1alpha1.Ref
+	(*Target)(nil),               // 37: fairlead.cloud.v1alpha1.Target
+	(*Ingress)(nil),              // 38: fairlead.cloud.v1alpha1.Ingress
+	nil,                          // 39: fairlead.cloud.v1alpha1.Spec.AnnotationsEntry
+	nil,                          // 40: fairlead.cloud.v1alpha1.Endpoint.PortsEntry
+	nil,                          // 41: fairlead.cloud.v1alpha1.Node.LabelsEntry
+	nil,                          // 42: fairlead.cloud.v1alpha1.Resource.AttributesEntry
+	(*durationpb.Duration)(nil),  // 43: google.protobuf.Duration
 }
 var file_provider_proto_depIdxs = []int32{
-	23, // 0: fairlead.cloud.v1alpha1.HelloResponse.capabilities:type_name -> fairlead.cloud.v1alpha1.Capabilities
-	28, // 1: fairlead.cloud.v1alpha1.DesiredRequest.spec:type_name -> fairlead.cloud.v1alpha1.Spec
-	27, // 2: fairlead.cloud.v1alpha1.ObserveRequest.owner:type_name -> fairlead.cloud.v1alpha1.Owner
+	25, // 0: fairlead.cloud.v1alpha1.HelloResponse.capabilities:type_name -> fairlead.cloud.v1alpha1.Capabilities
+	30, // 1: fairlead.cloud.v1alpha1.DesiredRequest.spec:type_name -> fairlead.cloud.v1alpha1.Spec
+	29, // 2: fairlead.cloud.v1alpha1.ObserveRequest.owner:type_name -> fairlead.cloud.v1alpha1.Owner
 	0,  // 3: fairlead.cloud.v1alpha1.ObserveRequest.priority:type_name -> fairlead.cloud.v1alpha1.Priority
 	0,  // 4: fairlead.cloud.v1alpha1.ListRequest.priority:type_name -> fairlead.cloud.v1alpha1.Priority
-	33, // 5: fairlead.cloud.v1alpha1.Resources.resources:type_name -> fairlead.cloud.v1alpha1.Resource
-	22, // 6: fairlead.cloud.v1alpha1.Resources.error:type_name -> fairlead.cloud.v1alpha1.Error
-	27, // 7: fairlead.cloud.v1alpha1.CreateRequest.owner:type_name -> fairlead.cloud.v1alpha1.Owner
-	33, // 8: fairlead.cloud.v1alpha1.CreateRequest.desired:type_name -> fairlead.cloud.v1alpha1.Resource
+	35, // 5: fairlead.cloud.v1alpha1.Resources.resources:type_name -> fairlead.cloud.v1alpha1.Resource
+	24, // 6: fairlead.cloud.v1alpha1.Resources.error:type_name -> fairlead.cloud.v1alpha1.Error
+	29, // 7: fairlead.cloud.v1alpha1.CreateRequest.owner:type_name -> fairlead.cloud.v1alpha1.Owner
+	35, // 8: fairlead.cloud.v1alpha1.CreateRequest.desired:type_name -> fairlead.cloud.v1alpha1.Resource
 	0,  // 9: fairlead.cloud.v1alpha1.CreateRequest.priority:type_name -> fairlead.cloud.v1alpha1.Priority
-	33, // 10: fairlead.cloud.v1alpha1.CreateResponse.resource:type_name -> fairlead.cloud.v1alpha1.Resource
-	22, // 11: fairlead.cloud.v1alpha1.CreateResponse.error:type_name -> fairlead.cloud.v1alpha1.Error
-	27, // 12: fairlead.cloud.v1alpha1.UpdateRequest.owner:type_name -> fairlead.cloud.v1alpha1.Owner
-	33, // 13: fairlead.cloud.v1alpha1.UpdateRequest.observed:type_name -> fairlead.cloud.v1alpha1.Resource
-	33, // 14: fairlead.cloud.v1alpha1.UpdateRequest.desired:type_name -> fairlead.cloud.v1alpha1.Resource
-	0,  // 15: fairlead.cloud.v1alpha1.UpdateRequest.priority:type_name -> fairlead.cloud.v1alpha1.Priority
-	22, // 16: fairlead.cloud.v1alpha1.UpdateResponse.error:type_name -> fairlead.cloud.v1alpha1.Error
-	27, // 17: fairlead.cloud.v1alpha1.DeleteRequest.owner:type_name -> fairlead.cloud.v1alpha1.Owner
-	33, // 18: fairlead.cloud.v1alpha1.DeleteRequest.observed:type_name -> fairlead.cloud.v1alpha1.Resource
-	22, // 19: fairlead.cloud.v1alpha1.DeleteResponse.error:type_name -> fairlead.cloud.v1alpha1.Error
-	27, // 20: fairlead.cloud.v1alpha1.TargetChange.owner:type_name -> fairlead.cloud.v1alpha1.Owner
-	33, // 21: fairlead.cloud.v1alpha1.TargetChange.resource:type_name -> fairlead.cloud.v1alpha1.Resource
-	35, // 22: fairlead.cloud.v1alpha1.TargetChange.add:type_name -> fairlead.cloud.v1alpha1.Target
-	35, // 23: fairlead.cloud.v1alpha1.TargetChange.remove:type_name -> fairlead.cloud.v1alpha1.Target
-	15, // 24: fairlead.cloud.v1alpha1.SyncTargetsResponse.results:type_name -> fairlead.cloud.v1alpha1.Result
-	22, // 25: fairlead.cloud.v1alpha1.Result.error:type_name -> fairlead.cloud.v1alpha1.Error
-	27, // 26: fairlead.cloud.v1alpha1.TargetHealthRequest.owner:type_name -> fairlead.cloud.v1alpha1.Owner
-	33, // 27: fairlead.cloud.v1alpha1.TargetHealthRequest.resources:type_name -> fairlead.cloud.v1alpha1.Resource
-	0,  // 28: fairlead.cloud.v1alpha1.TargetHealthRequest.priority:type_name -> fairlead.cloud.v1alpha1.Priority
-	18, // 29: fairlead.cloud.v1alpha1.TargetHealthResponse.healths:type_name -> fairlead.cloud.v1alpha1.TargetHealth
-	22, // 30: fairlead.cloud.v1alpha1.TargetHealthResponse.error:type_name -> fairlead.cloud.v1alpha1.Error
-	27, // 31: fairlead.cloud.v1alpha1.AdoptableRequest.owner:type_name -> fairlead.cloud.v1alpha1.Owner
-	0,  // 32: fairlead.cloud.v1alpha1.AdoptableRequest.priority:type_name -> fairlead.cloud.v1alpha1.Priority
-	21, // 33: fairlead.cloud.v1alpha1.AdoptableResponse.balancers:type_name -> fairlead.cloud.v1alpha1.Adoptable
-	22, // 34: fairlead.cloud.v1alpha1.AdoptableResponse.error:type_name -> fairlead.cloud.v1alpha1.Error
-	33, // 35: fairlead.cloud.v1alpha1.Adoptable.resources:type_name -> fairlead.cloud.v1alpha1.Resource
-	41, // 36: fairlead.cloud.v1alpha1.Error.after:type_name -> google.protobuf.Duration
-	24, // 37: fairlead.cloud.v1alpha1.Capabilities.targets:type_name -> fairlead.cloud.v1alpha1.TargetCalls
-	25, // 38: fairlead.cloud.v1alpha1.Capabilities.limits:type_name -> fairlead.cloud.v1alpha1.Limits
-	41, // 39: fairlead.cloud.v1alpha1.Capabilities.read_lag:type_name -> google.protobuf.Duration
-	26, // 40: fairlead.cloud.v1alpha1.Limits.reads:type_name -> fairlead.cloud.v1alpha1.Limit
-	26, // 41: fairlead.cloud.v1alpha1.Limits.writes:type_name -> fairlead.cloud.v1alpha1.Limit
-	27, // 42: fairlead.cloud.v1alpha1.Spec.owner:type_name -> fairlead.cloud.v1alpha1.Owner
-	37, // 43: fairlead.cloud.v1alpha1.Spec.annotations:type_name -> fairlead.cloud.v1alpha1.Spec.AnnotationsEntry
-	30, // 44: fairlead.cloud.v1alpha1.Spec.ports:type_name -> fairlead.cloud.v1alpha1.Port
-	32, // 45: fairlead.cloud.v1alpha1.Spec.nodes:type_name -> fairlead.cloud.v1alpha1.Node
-	29, // 46: fairlead.cloud.v1alpha1.Spec.endpoints:type_name -> fairlead.cloud.v1alpha1.Endpoint
-	38, // 47: fairlead.cloud.v1alpha1.Endpoint.ports:type_name -> fairlead.cloud.v1alpha1.Endpoint.PortsEntry
-	31, // 48: fairlead.cloud.v1alpha1.Port.health_check:type_name -> fairlead.cloud.v1alpha1.HealthCheck
-	39, // 49: fairlead.cloud.v1alpha1.Node.labels:type_name -> fairlead.cloud.v1alpha1.Node.LabelsEntry
-	40, // 50: fairlead.cloud.v1alpha1.Resource.attributes:type_name -> fairlead.cloud.v1alpha1.Resource.AttributesEntry
-	34, // 51: fairlead.cloud.v1alpha1.Resource.depends_on:type_name -> fairlead.cloud.v1alpha1.Ref
-	35, // 52: fairlead.cloud.v1alpha1.Resource.targets:type_name -> fairlead.cloud.v1alpha1.Target
-	36, // 53: fairlead.cloud.v1alpha1.Resource.ingress:type_name -> fairlead.cloud.v1alpha1.Ingress
-	1,  // 54: fairlead.cloud.v1alpha1.Provider.Hello:input_type -> fairlead.cloud.v1alpha1.HelloRequest
-	3,  // 55: fairlead.cloud.v1alpha1.Provider.Desired:input_type -> fairlead.cloud.v1alpha1.DesiredRequest
-	4,  // 56: fairlead.cloud.v1alpha1.Provider.Observe:input_type -> fairlead.cloud.v1alpha1.ObserveRequest
-	7,  // 57: fairlead.cloud.v1alpha1.Provider.Create:input_type -> fairlead.cloud.v1alpha1.CreateRequest
-	9,  // 58: fairlead.cloud.v1alpha1.Provider.Update:input_type -> fairlead.cloud.v1alpha1.UpdateRequest
-	11, // 59: fairlead.cloud.v1alpha1.Provider.Delete:input_type -> fairlead.cloud.v1alpha1.DeleteRequest
-	13, // 60: fairlead.cloud.v1alpha1.Provider.SyncTargets:input_type -> fairlead.cloud.v1alpha1.TargetChange
-	5,  // 61: fairlead.cloud.v1alpha1.Provider.List:input_type -> fairlead.cloud.v1alpha1.ListRequest
-	19, // 62: fairlead.cloud.v1alpha1.Provider.Adoptable:input_type -> fairlead.cloud.v1alpha1.AdoptableRequest
-	16, // 63: fairlead.cloud.v1alpha1.Provider.TargetHealth:input_type -> fairlead.cloud.v1alpha1.TargetHealthRequest
-	2,  // 64: fairlead.cloud.v1alpha1.Provider.Hello:output_type -> fairlead.cloud.v1alpha1.HelloResponse
-	6,  // 65: fairlead.cloud.v1alpha1.Provider.Desired:output_type -> fairlead.cloud.v1alpha1.Resources
-	6,  // 66: fairlead.cloud.v1alpha1.Provider.Observe:output_type -> fairlead.cloud.v1alpha1.Resources
-	8,  // 67: fairlead.cloud.v1alpha1.Provider.Create:output_type -> fairlead.cloud.v1alpha1.CreateResponse
-	10, // 68: fairlead.cloud.v1alpha1.Provider.Update:output_type -> fairlead.cloud.v1alpha1.UpdateResponse
-	12, // 69: fairlead.cloud.v1alpha1.Provider.Delete:output_type -> fairlead.cloud.v1alpha1.DeleteResponse
-	14, // 70: fairlead.cloud.v1alpha1.Provider.SyncTargets:output_type -> fairlead.cloud.v1alpha1.SyncTargetsResponse
-	6,  // 71: fairlead.cloud.v1alpha1.Provider.List:output_type -> fairlead.cloud.v1alpha1.Resources
-	20, // 72: fairlead.cloud.v1alpha1.Provider.Adoptable:output_type -> fairlead.cloud.v1alpha1.AdoptableResponse
-	17, // 73: fairlead.cloud.v1alpha1.Provider.TargetHealth:output_type -> fairlead.cloud.v1alpha1.TargetHealthResponse
-	64, // [64:74] is the sub-list for method output_type
-	54, // [54:64] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	35, // 10: fairlead.cloud.v1alpha1.CreateResponse.resource:type_name -> fairlead.cloud.v1alpha1.Resource
+	24, // 11: fairlead.cloud.v1alpha1.CreateResponse.error:type_name -> fairlead.cloud.v1alpha1.Error
+	29, // 12: fairlead.cloud.v1alpha1.CheckRequest.owner:type_name -> fairlead.cloud.v1alpha1.Owner
+	35, // 13: fairlead.cloud.v1alpha1.CheckRequest.desired:type_name -> fairlead.cloud.v1alpha1.Resource
+	35, // 14: fairlead.cloud.v1alpha1.CheckRequest.replaced:type_name -> fairlead.cloud.v1alpha1.Resource
+	0,  // 15: fairlead.cloud.v1alpha1.CheckRequest.priority:type_name -> fairlead.cloud.v1alpha1.Priority
+	24, // 16: fairlead.cloud.v1alpha1.CheckResponse.error:type_name -> fairlead.cloud.v1alpha1.Error
+	29, // 17: fairlead.cloud.v1alpha1.UpdateRequest.owner:type_name -> fairlead.cloud.v1alpha1.Owner
+	35, // 18: fairlead.cloud.v1alpha1.UpdateRequest.observed:type_name -> fairlead.cloud.v1alpha1.Resource
+	35, // 19: fairlead.cloud.v1alpha1.UpdateRequest.desired:type_name -> fairlead.cloud.v1alpha1.Resource
+	0,  // 20: fairlead.cloud.v1alpha1.UpdateRequest.priority:type_name -> fairlead.cloud.v1alpha1.Priority
+	24, // 21: fairlead.cloud.v1alpha1.UpdateResponse.error:type_name -> fairlead.cloud.v1alpha1.Error
+	29, // 22: fairlead.cloud.v1alpha1.DeleteRequest.owner:type_name -> fairlead.cloud.v1alpha1.Owner
+	35, // 23: fairlead.cloud.v1alpha1.DeleteRequest.observed:type_name -> fairlead.cloud.v1alpha1.Resource
+	24, // 24: fairlead.cloud.v1alpha1.DeleteResponse.error:type_name -> fairlead.cloud.v1alpha1.Error
+	29, // 25: fairlead.cloud.v1alpha1.TargetChange.owner:type_name -> fairlead.cloud.v1alpha1.Owner
+	35, // 26: fairlead.cloud.v1alpha1.TargetChange.resource:type_name -> fairlead.cloud.v1alpha1.Resource
+	37, // 27: fairlead.cloud.v1alpha1.TargetChange.add:type_name -> fairlead.cloud.v1alpha1.Target
+	37, // 28: fairlead.cloud.v1alpha1.TargetChange.remove:type_name -> fairlead.cloud.v1alpha1.Target
+	17, // 29: fairlead.cloud.v1alpha1.SyncTargetsResponse.results:type_name -> fairlead.cloud.v1alpha1.Result
+	24, // 30: fairlead.cloud.v1alpha1.Result.error:type_name -> fairlead.cloud.v1alpha1.Error
+	29, // 31: fairlead.cloud.v1alpha1.TargetHealthRequest.owner:type_name -> fairlead.cloud.v1alpha1.Owner
+	35, // 32: fairlead.cloud.v1alpha1.TargetHealthRequest.resources:type_name -> fairlead.cloud.v1alpha1.Resource
+	0,  // 33: fairlead.cloud.v1alpha1.TargetHealthRequest.priority:type_name -> fairlead.cloud.v1alpha1.Priority
+	20, // 34: fairlead.cloud.v1alpha1.TargetHealthResponse.healths:type_name -> fairlead.cloud.v1alpha1.TargetHealth
+	24, // 35: fairlead.cloud.v1alpha1.TargetHealthResponse.error:type_name -> fairlead.cloud.v1alpha1.Error
+	29, // 36: fairlead.cloud.v1alpha1.AdoptableRequest.owner:type_name -> fairlead.cloud.v1alpha1.Owner
+	0,  // 37: fairlead.cloud.v1alpha1.AdoptableRequest.priority:type_name -> fairlead.cloud.v1alpha1.Priority
+	23, // 38: fairlead.cloud.v1alpha1.AdoptableResponse.balancers:type_name -> fairlead.cloud.v1alpha1.Adoptable
+	24, // 39: fairlead.cloud.v1alpha1.AdoptableResponse.error:type_name -> fairlead.cloud.v1alpha1.Error
+	35, // 40: fairlead.cloud.v1alpha1.Adoptable.resources:type_name -> fairlead.cloud.v1alpha1.Resource
+	43, // 41: fairlead.cloud.v1alpha1.Error.after:type_name -> google.protobuf.Duration
+	26, // 42: fairlead.cloud.v1alpha1.Capabilities.targets:type_name -> fairlead.cloud.v1alpha1.TargetCalls
+	27, // 43: fairlead.cloud.v1alpha1.Capabilities.limits:type_name -> fairlead.cloud.v1alpha1.Limits
+	43, // 44: fairlead.cloud.v1alpha1.Capabilities.read_lag:type_name -> google.protobuf.Duration
+	28, // 45: fairlead.cloud.v1alpha1.Limits.reads:type_name -> fairlead.cloud.v1alpha1.Limit
+	28, // 46: fairlead.cloud.v1alpha1.Limits.writes:type_name -> fairlead.cloud.v1alpha1.Limit
+	29, // 47: fairlead.cloud.v1alpha1.Spec.owner:type_name -> fairlead.cloud.v1alpha1.Owner
+	39, // 48: fairlead.cloud.v1alpha1.Spec.annotations:type_name -> fairlead.cloud.v1alpha1.Spec.AnnotationsEntry
+	32, // 49: fairlead.cloud.v1alpha1.Spec.ports:type_name -> fairlead.cloud.v1alpha1.Port
+	34, // 50: fairlead.cloud.v1alpha1.Spec.nodes:type_name -> fairlead.cloud.v1alpha1.Node
+	31, // 51: fairlead.cloud.v1alpha1.Spec.endpoints:type_name -> fairlead.cloud.v1alpha1.Endpoint
+	40, // 52: fairlead.cloud.v1alpha1.Endpoint.ports:type_name -> fairlead.cloud.v1alpha1.Endpoint.PortsEntry
+	33, // 53: fairlead.cloud.v1alpha1.Port.health_check:type_name -> fairlead.cloud.v1alpha1.HealthCheck
+	41, // 54: fairlead.cloud.v1alpha1.Node.labels:type_name -> fairlead.cloud.v1alpha1.Node.LabelsEntry
+	42, // 55: fairlead.cloud.v1alpha1.Resource.attributes:type_name -> fairlead.cloud.v1alpha1.Resource.AttributesEntry
+	36, // 56: fairlead.cloud.v1alpha1.Resource.depends_on:type_name -> fairlead.cloud.v1alpha1.Ref
+	37, // 57: fairlead.cloud.v1alpha1.Resource.targets:type_name -> fairlead.cloud.v1alpha1.Target
+	38, // 58: fairlead.cloud.v1alpha1.Resource.ingress:type_name -> fairlead.cloud.v1alpha1.Ingress
+	1,  // 59: fairlead.cloud.v1alpha1.Provider.Hello:input_type -> fairlead.cloud.v1alpha1.HelloRequest
+	3,  // 60: fairlead.cloud.v1alpha1.Provider.Desired:input_type -> fairlead.cloud.v1alpha1.DesiredRequest
+	4,  // 61: fairlead.cloud.v1alpha1.Provider.Observe:input_type -> fairlead.cloud.v1alpha1.ObserveRequest
+	7,  // 62: fairlead.cloud.v1alpha1.Provider.Create:input_type -> fairlead.cloud.v1alpha1.CreateRequest
+	9,  // 63: fairlead.cloud.v1alpha1.Provider.Check:input_type -> fairlead.cloud.v1alpha1.CheckRequest
+	11, // 64: fairlead.cloud.v1alpha1.Provider.Update:input_type -> fairlead.cloud.v1alpha1.UpdateRequest
+	13, // 65: fairlead.cloud.v1alpha1.Provider.Delete:input_type -> fairlead.cloud.v1alpha1.DeleteRequest
+	15, // 66: fairlead.cloud.v1alpha1.Provider.SyncTargets:input_type -> fairlead.cloud.v1alpha1.TargetChange
+	5,  // 67: fairlead.cloud.v1alpha1.Provider.List:input_type -> fairlead.cloud.v1alpha1.ListRequest
+	21, // 68: fairlead.cloud.v1alpha1.Provider.Adoptable:input_type -> fairlead.cloud.v1alpha1.AdoptableRequest
+	18, // 69: fairlead.cloud.v1alpha1.Provider.TargetHealth:input_type -> fairlead.cloud.v1alpha1.TargetHealthRequest
+	2,  // 70: fairlead.cloud.v1alpha1.Provider.Hello:output_type -> fairlead.cloud.v1alpha1.HelloResponse
+	6,  // 71: fairlead.cloud.v1alpha1.Provider.Desired:output_type -> fairlead.cloud.v1alpha1.Resources
+	6,  // 72: fairlead.cloud.v1alpha1.Provider.Observe:output_type -> fairlead.cloud.v1alpha1.Resources
+	8,  // 73: fairlead.cloud.v1alpha1.Provider.Create:output_type -> fairlead.cloud.v1alpha1.CreateResponse
+	10, // 74: fairlead.cloud.v1alpha1.Provider.Check:output_type -> fairlead.cloud.v1alpha1.CheckResponse
+	12, // 75: fairlead.cloud.v1alpha1.Provider.Update:output_type -> fairlead.cloud.v1alpha1.UpdateResponse
+	14, // 76: fairlead.cloud.v1alpha1.Provider.Delete:output_type -> fairlead.cloud.v1alpha1.DeleteResponse
+	16, // 77: fairlead.cloud.v1alpha1.Provider.SyncTargets:output_type -> fairlead.cloud.v1alpha1.SyncTargetsResponse
+	6,  // 78: fairlead.cloud.v1alpha1.Provider.List:output_type -> fairlead.cloud.v1alpha1.Resources
+	22, // 79: fairlead.cloud.v1alpha1.Provider.Adoptable:output_type -> fairlead.cloud.v1alpha1.AdoptableResponse
+	19, // 80: fairlead.cloud.v1alpha1.Provider.TargetHealth:output_type -> fairlead.cloud.v1alpha1.TargetHealthResponse
+	70, // [70:81] is the sub-list for method output_type
+	59, // [59:70] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_provider_proto_init() }
@@ -2920,7 +3061,7 @@ func file_provider_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_provider_proto_rawDesc), len(file_provider_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   40,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

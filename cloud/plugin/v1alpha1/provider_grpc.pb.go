@@ -29,6 +29,7 @@ const (
 	Provider_Desired_FullMethodName      = "/fairlead.cloud.v1alpha1.Provider/Desired"
 	Provider_Observe_FullMethodName      = "/fairlead.cloud.v1alpha1.Provider/Observe"
 	Provider_Create_FullMethodName       = "/fairlead.cloud.v1alpha1.Provider/Create"
+	Provider_Check_FullMethodName        = "/fairlead.cloud.v1alpha1.Provider/Check"
 	Provider_Update_FullMethodName       = "/fairlead.cloud.v1alpha1.Provider/Update"
 	Provider_Delete_FullMethodName       = "/fairlead.cloud.v1alpha1.Provider/Delete"
 	Provider_SyncTargets_FullMethodName  = "/fairlead.cloud.v1alpha1.Provider/SyncTargets"
@@ -50,6 +51,9 @@ type ProviderClient interface {
 	Desired(ctx context.Context, in *DesiredRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Resources], error)
 	Observe(ctx context.Context, in *ObserveRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Resources], error)
 	Create(ctx context.Context, in *CreateRequest, opts ...grpc.CallOption) (*CreateResponse, error)
+	// Check is asked before something goes so that desired can take its place; see cloud.Checker. A plugin that cannot look need
+	// not have it.
+	Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (*CheckResponse, error)
 	Update(ctx context.Context, in *UpdateRequest, opts ...grpc.CallOption) (*UpdateResponse, error)
 	Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*DeleteResponse, error)
 	// SyncTargets gets all changes, and acts when it has the last, so that they can go into as few calls as the cloud allows.
@@ -121,6 +125,16 @@ func (c *providerClient) Create(ctx context.Context, in *CreateRequest, opts ...
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreateResponse)
 	err := c.cc.Invoke(ctx, Provider_Create_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *providerClient) Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (*CheckResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckResponse)
+	err := c.cc.Invoke(ctx, Provider_Check_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -212,6 +226,9 @@ type ProviderServer interface {
 	Desired(*DesiredRequest, grpc.ServerStreamingServer[Resources]) error
 	Observe(*ObserveRequest, grpc.ServerStreamingServer[Resources]) error
 	Create(context.Context, *CreateRequest) (*CreateResponse, error)
+	// Check is asked before something goes so that desired can take its place; see cloud.Checker. A plugin that cannot look need
+	// not have it.
+	Check(context.Context, *CheckRequest) (*CheckResponse, error)
 	Update(context.Context, *UpdateRequest) (*UpdateResponse, error)
 	Delete(context.Context, *DeleteRequest) (*DeleteResponse, error)
 	// SyncTargets gets all changes, and acts when it has the last, so that they can go into as few calls as the cloud allows.
@@ -242,6 +259,9 @@ func (UnimplementedProviderServer) Observe(*ObserveRequest, grpc.ServerStreaming
 }
 func (UnimplementedProviderServer) Create(context.Context, *CreateRequest) (*CreateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Create not implemented")
+}
+func (UnimplementedProviderServer) Check(context.Context, *CheckRequest) (*CheckResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Check not implemented")
 }
 func (UnimplementedProviderServer) Update(context.Context, *UpdateRequest) (*UpdateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Update not implemented")
@@ -336,6 +356,24 @@ func _Provider_Create_Handler(srv interface{}, ctx context.Context, dec func(int
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ProviderServer).Create(ctx, req.(*CreateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Provider_Check_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ProviderServer).Check(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Provider_Check_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ProviderServer).Check(ctx, req.(*CheckRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -444,6 +482,10 @@ var Provider_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Create",
 			Handler:    _Provider_Create_Handler,
+		},
+		{
+			MethodName: "Check",
+			Handler:    _Provider_Check_Handler,
 		},
 		{
 			MethodName: "Update",

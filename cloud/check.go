@@ -1,0 +1,63 @@
+package cloud
+
+import (
+	"context"
+	"fmt"
+	"slices"
+)
+
+// Checker is a Provider that can tell whether something can be had before what it is to replace goes. A provider whose cloud
+// lets it look is one; of what another provider cannot make in the end it is known too late.
+type Checker interface {
+	// Check looks whether Create would make the resource if those of the owner that it replaces were gone: that an address
+	// exists, and is free, or theirs. It changes nothing. Nil: nothing that can be seen is against it. An error of class
+	// UserError, Conflict or Quota says what is, and has what is there stay; any other that it could not be seen. The ids of
+	// what desired depends on are empty where that is still to be made.
+	Check(ctx context.Context, owner Owner, desired Resource, replaced []Resource) error
+}
+
+// CheckCreate asks a provider, if it is a Checker; nil if it is none. Whoever wraps a provider is a Checker by means of it.
+func CheckCreate(ctx context.Context, p Provider, owner Owner, desired Resource, replaced []Resource) error {
+	if checker, ok := p.(Checker); ok {
+		return checker.Check(ctx, owner, desired, replaced)
+	}
+	return nil
+}
+
+// makesRoom returns what the plan deletes before what takes its place is there.
+func (p *Plan) makesRoom() []Resource {
+	var replaced []Resource
+	for _, op := range p.Operations {
+		if op.Action == ActionDelete && op.Reason == reasonRoom {
+			replaced = append(replaced, op.Resource)
+		}
+	}
+	return replaced
+}
+
+// refused looks whether what is to replace something can be had before that goes, and returns what cannot; none: all can, as
+// far as can be seen. Its error says that it could not be looked at.
+func refused(ctx context.Context, p Provider, owner Owner, plan *Plan) ([]Block, error) {
+	replaced := plan.makesRoom()
+	if len(replaced) == 0 {
+		return nil, nil
+	}
+	var blocked []Block
+	for _, op := range plan.Operations {
+		if op.Action != ActionCreate || !op.Resource.Fixed {
+			continue
+		}
+		err := CheckCreate(ctx, p, owner, op.Resource, replaced)
+		if err == nil {
+			continue
+		}
+		e := classified(p, fmt.Errorf("looking whether %s can be had: %w", op.Resource.Name(), err))
+		if !slices.Contains([]Class{UserError, Conflict, Quota}, e.Class) {
+			return nil, e
+		}
+		name := op.Resource.Name()
+		blocked = append(blocked, Block{Resource: name, Reason: BlockRefused, Subject: name, Message: fmt.Sprintf(
+			"%s cannot be had, so that nothing is replaced, and nothing else is changed before that: %v", name, err)})
+	}
+	return blocked, nil
+}
