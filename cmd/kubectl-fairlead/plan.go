@@ -137,8 +137,12 @@ func lookAtPlans(ctx context.Context, o planOptions) ([]planEntry, error) {
 			return nil, fmt.Errorf("reading the kubeconfig: %w", err)
 		}
 	}
+	classes, err := readClasses(ctx, c)
+	if err != nil {
+		return nil, err
+	}
 	if len(o.names) > 0 {
-		return namedPlans(ctx, c, o.namespace, o.names)
+		return namedPlans(ctx, c, o.namespace, o.names, classes)
 	}
 	var services corev1.ServiceList
 	if err := c.List(ctx, &services, client.InNamespace(o.namespace)); err != nil {
@@ -157,7 +161,7 @@ func lookAtPlans(ctx context.Context, o planOptions) ([]planEntry, error) {
 		svc := &services.Items[i]
 		record := byName[client.ObjectKeyFromObject(svc)]
 		if svc.Spec.Type == corev1.ServiceTypeLoadBalancer || record != nil {
-			entries = append(entries, planOf(svc, record))
+			entries = append(entries, planOf(svc, record, classes))
 		}
 	}
 	slices.SortFunc(entries, func(a, b planEntry) int {
@@ -166,8 +170,21 @@ func lookAtPlans(ctx context.Context, o planOptions) ([]planEntry, error) {
 	return entries, nil
 }
 
+// readClasses reads all LoadBalancerClasses; nil where they cannot be read, since the kind, or the right, is not there: not everyone
+// who has a Service may read what is the cluster's.
+func readClasses(ctx context.Context, c client.Client) ([]v1alpha1.LoadBalancerClass, error) {
+	var classes v1alpha1.LoadBalancerClassList
+	switch err := c.List(ctx, &classes); {
+	case apierrors.IsForbidden(err), apierrors.IsNotFound(err), meta.IsNoMatchError(err):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("listing LoadBalancerClasses: %w", err)
+	}
+	return append([]v1alpha1.LoadBalancerClass{}, classes.Items...), nil
+}
+
 // namedPlans reads those of some Services, in the order in which they were named.
-func namedPlans(ctx context.Context, c client.Client, namespace string, names []string) ([]planEntry, error) {
+func namedPlans(ctx context.Context, c client.Client, namespace string, names []string, classes []v1alpha1.LoadBalancerClass) ([]planEntry, error) {
 	var entries []planEntry
 	for _, name := range names {
 		key := types.NamespacedName{Namespace: namespace, Name: name}
@@ -185,7 +202,7 @@ func namedPlans(ctx context.Context, c client.Client, namespace string, names []
 		if svc.Spec.Type != corev1.ServiceTypeLoadBalancer && record == nil {
 			return nil, fmt.Errorf("Service %s is of type %s: only one of type LoadBalancer has a plan", key, svc.Spec.Type)
 		}
-		entries = append(entries, planOf(svc, record))
+		entries = append(entries, planOf(svc, record, classes))
 	}
 	return entries, nil
 }

@@ -67,11 +67,26 @@ svc/web in shop (provider fake, class blue, policy Apply): OUT OF DATE, the mana
 `},
 		"HeldUp": {"what is in the way is said", func(_ *corev1.Service, r *v1alpha1.LoadBalancerRecord) {
 			r.Status.Plan = steps[:1]
-			unready(r, v1alpha1.ReasonReplacementNeeded, "Address/ipv4 cannot change pool in place")
+			unready(r, v1alpha1.ReasonReplacementNeeded, "Address/ipv4 (pool) cannot change in place")
 		}, stateHeldUp, `
 svc/web in shop (provider fake, class blue, policy Apply): something is in the way
-  ReplacementNeeded: Address/ipv4 cannot change pool in place
+  ReplacementNeeded: Address/ipv4 (pool) cannot change in place
   + Create  Listener/tcp-443-ipv4  missing
+`},
+		"IfReplaced": {"what allowing it would do is known before it is allowed", func(_ *corev1.Service, r *v1alpha1.LoadBalancerRecord) {
+			r.Status.ReplacementPlan = steps[2:]
+			unready(r, v1alpha1.ReasonReplacementNeeded, "Address/ipv4 (pool) cannot change in place")
+		}, stateHeldUp, `
+svc/web in shop (provider fake, class blue, policy Apply): something is in the way
+  ReplacementNeeded: Address/ipv4 (pool) cannot change in place
+  With the annotation fairlead.dev/replacement=Recreate:
+  - Delete  HealthCheck/tcp-80  no longer wanted
+`},
+		"Retained": {"what is left in the cloud is nothing to do", func(_ *corev1.Service, r *v1alpha1.LoadBalancerRecord) {
+			unready(r, v1alpha1.ReasonRetained, "it stays")
+		}, stateDone, `
+svc/web in shop (provider fake, class blue, policy Apply): nothing to do, what it had is retained in the cloud
+  Retained: it stays
 `},
 		"UnderWay": {"Apply is at it", func(_ *corev1.Service, r *v1alpha1.LoadBalancerRecord) {
 			r.Status.Plan = steps[:1]
@@ -102,7 +117,8 @@ svc/web in shop (provider fake, class blue, policy Plan): 1 step would be taken;
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			entry := planOf(balancer(tc.edit))
+			svc, record := balancer(tc.edit)
+			entry := planOf(svc, record, nil)
 			if entry.State != tc.state {
 				t.Errorf("state %s, want %s", entry.State, tc.state)
 			}
@@ -112,6 +128,44 @@ svc/web in shop (provider fake, class blue, policy Plan): 1 step would be taken;
 			}
 			if diff := cmp.Diff(strings.TrimPrefix(tc.want, "\n"), out.String()); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
+			}
+		})
+	}
+}
+
+// TestUnserved: a Service that nobody looks at is told why, as far as its class tells.
+func TestUnserved(t *testing.T) {
+	accepted := func(className string, isDefault bool, status metav1.ConditionStatus) v1alpha1.LoadBalancerClass {
+		c := v1alpha1.LoadBalancerClass{ObjectMeta: metav1.ObjectMeta{Name: "blue"}, Spec: v1alpha1.LoadBalancerClassSpec{ClassName: className, Default: isDefault}}
+		c.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionAccepted, Status: status, Reason: "ProviderUnknown", Message: "choose one of fake"}}
+		return c
+	}
+	for name, tc := range map[string]struct {
+		class   string
+		classes []v1alpha1.LoadBalancerClass
+		want    string
+	}{
+		"NoSuchClass":  {"fairlead.dev/bleu", []v1alpha1.LoadBalancerClass{accepted("fairlead.dev/blue", false, metav1.ConditionTrue)}, `"fairlead.dev/bleu"`},
+		"NotAccepted":  {"fairlead.dev/blue", []v1alpha1.LoadBalancerClass{accepted("fairlead.dev/blue", false, metav1.ConditionFalse)}, "not accepted (ProviderUnknown): choose one of fake"},
+		"Accepted":     {"fairlead.dev/blue", []v1alpha1.LoadBalancerClass{accepted("fairlead.dev/blue", false, metav1.ConditionTrue)}, ""},
+		"NoDefault":    {"", []v1alpha1.LoadBalancerClass{accepted("fairlead.dev/blue", false, metav1.ConditionTrue)}, "no LoadBalancerClass is the default"},
+		"NotReadable":  {"fairlead.dev/bleu", nil, ""},
+		"NoneAtAll":    {"fairlead.dev/bleu", []v1alpha1.LoadBalancerClass{}, `"fairlead.dev/bleu"`},
+		"DefaultFails": {"", []v1alpha1.LoadBalancerClass{accepted("fairlead.dev/blue", true, metav1.ConditionFalse)}, "not accepted"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			svc, _ := balancer(func(svc *corev1.Service, _ *v1alpha1.LoadBalancerRecord) {
+				if tc.class != "" {
+					svc.Spec.LoadBalancerClass = &tc.class
+				}
+			})
+			entry := planOf(svc, nil, tc.classes)
+			var out bytes.Buffer
+			if err := printPlans(&out, []planEntry{entry}, "text"); err != nil {
+				t.Fatal(err)
+			}
+			if entry.State != stateUnserved || (tc.want == "") != (entry.Message == "") || !strings.Contains(out.String(), tc.want) {
+				t.Errorf("got %+v and %q, want %q", entry, out.String(), tc.want)
 			}
 		})
 	}
