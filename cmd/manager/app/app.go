@@ -44,7 +44,7 @@ func Main() {
 	os.Exit(code)
 }
 
-// run is main but for the process around it: it returns the exit code. Mistakes go to stderr, one line each.
+// run is main but for the process around it: it returns the exit code. Mistakes go to stderr, all of them on one line.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	settings, err := parse(args, stdout)
 	switch {
@@ -64,9 +64,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return exitDone
 }
 
-// complain prints each line of an error behind the program's name.
+// complain prints an error behind the program's name, on one line, however many mistakes it names.
 func complain(w io.Writer, err error) {
-	for line := range strings.Lines(err.Error()) {
-		fmt.Fprintf(w, "manager: %s\n", strings.TrimSpace(line))
+	mistakes := strings.Split(strings.TrimSpace(err.Error()), "\n")
+	for i, mistake := range mistakes {
+		mistakes[i] = strings.TrimSpace(mistake)
 	}
+	fmt.Fprintf(w, "manager: %s\n", strings.Join(mistakes, "; "))
 }

@@ -20,8 +20,8 @@ type settings struct {
 	verbosity     int
 }
 
-// parse reads flags and the file that --config names; only flags that were given override the file. The error has
-// one line for each mistake. Without an error, nil settings mean that all that was asked for has been printed.
+// parse reads flags and the file that --config names; only flags that were given override the file. The error names
+// every mistake. Without an error, nil settings mean that all that was asked for has been printed.
 func parse(args []string, stdout io.Writer) (*settings, error) {
 	s := &settings{configuration: &configv1alpha1.ManagerConfiguration{}}
 	var file string
