@@ -1,10 +1,15 @@
 package loadbalancer
 
 import (
+	"context"
+	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/cloud"
@@ -43,4 +48,50 @@ func (r *Reconciler) eventLeft(svc *corev1.Service, last *metav1.Condition) {
 	if last != nil && last.Reason == v1alpha1.ReasonAdoptionOffered {
 		r.event(svc, corev1.EventTypeWarning, EventLeft, actionDelete, "Left in the cloud, since it was not taken over: "+last.Message)
 	}
+}
+
+// observeAdoption adds to the options of a Service that names a balancer what the decision about it needs: whether an earlier
+// Service of its name left that behind, and the names of all Services.
+func (r *Reconciler) observeAdoption(ctx context.Context, v *view, caps cloud.Capabilities, options *cloud.Options) error {
+	if caps.TakeBack {
+		v.takesBackFrom = r.leftBehind(v, options.Adopt)
+		options.Retained = r.ownedBy(v.takesBackFrom)
+	}
+	if options.Adopt == "" || options.Adopt == v1alpha1.AdoptNone {
+		return nil
+	}
+	var list corev1.ServiceList
+	if err := r.Client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("listing Services: %w", err)
+	}
+	options.Services = make(map[string]string, len(list.Items))
+	for i := range list.Items {
+		options.Services[string(list.Items[i].UID)] = list.Items[i].Namespace + "/" + list.Items[i].Name
+	}
+	return nil
+}
+
+// ownedBy is the mark of a Service; empty where there is no UID.
+func (r *Reconciler) ownedBy(uid types.UID) cloud.OwnerID {
+	if uid == "" {
+		return ""
+	}
+	return cloud.Owner{ClusterID: r.ClusterID, ServiceUID: string(uid)}.ID()
+}
+
+// leftBehind returns the UID of the earlier Service of the name that left what has the id behind under Retain, by the record that
+// the manager wrote of it, of this class; empty: none did. A taking back that was begun goes on.
+func (r *Reconciler) leftBehind(v *view, id string) types.UID {
+	if last := r.lastStatus(v); last != nil && last.Provider == v.binding.provider {
+		return last.TakesBackFrom
+	}
+	if v.retained == nil {
+		return ""
+	}
+	status := &v.retained.Status
+	if status.Provider != v.binding.provider || status.LoadBalancerClass != v.binding.className ||
+		!slices.ContainsFunc(status.Resources, func(o v1alpha1.OwnedResource) bool { return strings.EqualFold(o.ID, id) }) {
+		return ""
+	}
+	return status.ServiceUID
 }

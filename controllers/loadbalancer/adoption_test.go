@@ -247,7 +247,13 @@ func TestAdoptionRefused(t *testing.T) {
 		c.Spec.Adoption = &v1alpha1.Adoption{Grants: []v1alpha1.AdoptionGrant{{Namespace: w.Namespace, Name: "late", IDs: []string{id}}}}
 	})
 	late := w.service("late", func(s *corev1.Service) { s.Annotations = map[string]string{v1alpha1.AnnotationAdopt: id} })
-	if c := w.reason(late, v1alpha1.ReasonAdoptionRefused); !strings.Contains(c.Message, "belongs to another Service") {
+	if c := w.reason(late, v1alpha1.ReasonAdoptionRefused); !strings.Contains(c.Message, "belongs to Service "+w.Namespace+"/fresh:") {
+		t.Errorf("the message is %q", c.Message)
+	}
+	// Nobody is sent for a consent that would not help.
+	apiserver.Change(w.World, w.class, func(c *v1alpha1.LoadBalancerClass) { c.Spec.Adoption = nil })
+	annotate(w, late, "example.com/look", "again")
+	if c := w.reason(late, v1alpha1.ReasonAdoptionRefused); !strings.Contains(c.Message, "belongs to Service") {
 		t.Errorf("the message is %q", c.Message)
 	}
 }

@@ -1,9 +1,12 @@
 package loadbalancer
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -36,9 +39,9 @@ func (r *classReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.R
 	taken, isDefault := map[string]string{}, ""
 	var result ctrl.Result
 	for _, class := range cloud.ClassesByAge(classes.Items) {
-		verdict := r.verdict(&class, taken, isDefault)
-		if verdict.Reason == v1alpha1.ReasonProviderUnavailable {
-			result.RequeueAfter = waitPlugin
+		verdict, again := r.verdict(ctx, &class, taken, isDefault)
+		if again > 0 && (result.RequeueAfter == 0 || again < result.RequeueAfter) {
+			result.RequeueAfter = again
 		}
 		if verdict.Reason != v1alpha1.ReasonDuplicate {
 			taken[class.Spec.ClassName] = class.Name
@@ -49,7 +52,7 @@ func (r *classReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.R
 		if err := r.write(ctx, &class, verdict); err != nil {
 			return ctrl.Result{}, err
 		}
-		if verdict.Reason != v1alpha1.ReasonProviderUnknown {
+		if verdict.Reason != v1alpha1.ReasonProviderUnknown && verdict.Reason != v1alpha1.ReasonProviderNotStarted {
 			// Also where no Service has the class any more: what they had may be there still.
 			r.sweep(class.Spec.Provider, class.Annotations[v1alpha1.AnnotationDeleteOrphans] != "")
 		}
@@ -57,10 +60,12 @@ func (r *classReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.R
 	return result, nil
 }
 
-func (r *classReconciler) verdict(class *v1alpha1.LoadBalancerClass, taken map[string]string, isDefault string) metav1.Condition {
+// verdict is the condition Accepted of a class, and after how long to look again; 0: when something changes.
+func (r *classReconciler) verdict(ctx context.Context, class *v1alpha1.LoadBalancerClass, taken map[string]string, isDefault string) (metav1.Condition, time.Duration) {
 	c := metav1.Condition{Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionFalse,
 		ObservedGeneration: class.Generation, LastTransitionTime: metav1.Now().Rfc3339Copy()}
 	provider, err := r.providers.Get(class.Spec.Provider)
+	var again time.Duration
 	switch {
 	case taken[class.Spec.ClassName] != "":
 		c.Reason = v1alpha1.ReasonDuplicate
@@ -69,35 +74,68 @@ func (r *classReconciler) verdict(class *v1alpha1.LoadBalancerClass, taken map[s
 		c.Reason = v1alpha1.ReasonDuplicate
 		c.Message = fmt.Sprintf("LoadBalancerClass %q is the default already: set default to false in one of them", isDefault)
 	case cloud.IsClass(err, cloud.RetryAfter):
-		c.Reason, c.Message = v1alpha1.ReasonProviderUnavailable, err.Error()
-	case err != nil:
+		c.Reason, c.Message, again = v1alpha1.ReasonProviderUnavailable, err.Error(), waitPlugin
+	case errors.Is(err, cloud.ErrNoProvider):
 		c.Reason, c.Message = v1alpha1.ReasonProviderUnknown, err.Error()
+	case err != nil:
+		c.Reason, c.Message, again = v1alpha1.ReasonProviderNotStarted, err.Error(), waitBlocked
 	case class.Spec.Targets == v1alpha1.TargetsPods && !provider.Capabilities().PodTargets:
 		c.Reason = v1alpha1.ReasonInvalidParameters
 		c.Message = fmt.Sprintf("provider %q sends to nodes only: set targets to Nodes", class.Spec.Provider)
 	default:
-		_, err := provider.Desired(sampleSpec(&class.Spec, provider.Capabilities()))
-		switch {
+		switch wrong, err := mistaken(ctx, provider, &class.Spec); {
 		case unasked(provider, err):
-			c.Reason, c.Message = v1alpha1.ReasonProviderUnavailable, err.Error()
+			c.Reason, c.Message, again = v1alpha1.ReasonProviderUnavailable, err.Error(), waitPlugin
+		case wrong != nil:
+			// What the cloud lacks may come, and nobody tells.
+			c.Reason, c.Message, again = v1alpha1.ReasonInvalidParameters, wrong.Error(), waitBlocked
 		case err != nil:
 			c.Reason, c.Message = v1alpha1.ReasonInvalidParameters, err.Error()
 		default:
 			c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonAccepted, "Services can use this class"
 		}
 	}
-	return c
+	return c, again
 }
 
-// sampleSpec is what a simple Service would ask of the class, to have the provider read the parameters.
-func sampleSpec(class *v1alpha1.LoadBalancerClassSpec, caps cloud.Capabilities) cloud.Spec {
+// mistaken has the provider read the class's parameters, whose error it returns, and its cloud say whether it would make for a
+// simple Service what they ask for, such as an address of a pool: wrong where it would not in any family, by the user's mistake.
+// What the cloud does not tell, or refuses for now, is no mistake of the class.
+func mistaken(ctx context.Context, p cloud.Provider, class *v1alpha1.LoadBalancerClassSpec) (wrong, err error) {
+	for _, family := range p.Capabilities().Families {
+		desired, err := p.Desired(sampleSpec(class, p.Capabilities(), family))
+		switch {
+		case err != nil && wrong != nil:
+			return wrong, nil
+		case err != nil, class.Parameters == nil:
+			return nil, err
+		}
+		var refusal error
+		for _, r := range desired {
+			if !r.Fixed || refusal != nil {
+				continue
+			}
+			if err := cloud.CheckCreate(ctx, p, cloud.Owner{}, r, nil); err != nil && p.Classify(err).Class == cloud.UserError {
+				refusal = fmt.Errorf("%s cannot be had: %w", r.Name(), err)
+			}
+		}
+		if refusal == nil {
+			return nil, nil
+		}
+		wrong = cmp.Or(wrong, refusal)
+	}
+	return wrong, nil
+}
+
+// sampleSpec is what a simple Service of a family would ask of the class, to have the provider read the parameters.
+func sampleSpec(class *v1alpha1.LoadBalancerClassSpec, caps cloud.Capabilities, family cloud.Family) cloud.Spec {
 	svc := &corev1.Service{Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer,
-		IPFamilies: []corev1.IPFamily{corev1.IPFamily(caps.Families[0])},
+		IPFamilies: []corev1.IPFamily{corev1.IPFamily(family)},
 		Ports:      []corev1.ServicePort{{Port: 80, NodePort: 30080, Protocol: corev1.Protocol(caps.Protocols[0])}}}}
 	spec, _, err := cloud.BuildSpec(cloud.Input{Service: svc, Class: class, Capabilities: caps})
 	if err != nil {
 		// It asks for what the provider says it has: only the class's parameters could not be written as JSON.
-		return cloud.Spec{Families: caps.Families[:1]}
+		return cloud.Spec{Families: []cloud.Family{family}}
 	}
 	return spec
 }

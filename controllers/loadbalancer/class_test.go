@@ -104,6 +104,11 @@ func TestClassCondition(t *testing.T) {
 	}
 	accepted(w.class, v1alpha1.ReasonAccepted)
 	accepted(add("unknown", v1alpha1.LoadBalancerClassSpec{ClassName: w.Namespace + "-x", Provider: "nobody"}), v1alpha1.ReasonProviderUnknown)
+	accepted(add("lazy", v1alpha1.LoadBalancerClassSpec{ClassName: w.Namespace + "-y", Provider: lazy}), v1alpha1.ReasonProviderNotStarted)
+	for pool, want := range map[string]string{"six": v1alpha1.ReasonAccepted, "default": v1alpha1.ReasonAccepted, "nowhere": v1alpha1.ReasonInvalidParameters} {
+		accepted(add(pool, v1alpha1.LoadBalancerClassSpec{ClassName: w.Namespace + "-" + pool, Provider: fake.Name,
+			Parameters: &v1alpha1.Parameters{Fake: &v1alpha1.FakeParameters{Pool: pool}}}), want)
+	}
 	twin := add("z", v1alpha1.LoadBalancerClassSpec{ClassName: w.class.Spec.ClassName, Provider: "fake"})
 	accepted(twin, v1alpha1.ReasonDuplicate)
 }

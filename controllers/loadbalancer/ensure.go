@@ -3,6 +3,7 @@ package loadbalancer
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,7 +22,11 @@ func (r *Reconciler) ensure(ctx context.Context, v *view, e *entry) (ctrl.Result
 		return r.report(ctx, v, failed(err, cloud.Outcome{}))
 	}
 	if err != nil {
-		return r.report(ctx, v, refused(v1alpha1.ReasonClassNotAccepted, err.Error()))
+		res := refused(v1alpha1.ReasonClassNotAccepted, err.Error())
+		if !errors.Is(err, cloud.ErrNoProvider) {
+			res.requeue = waitBlocked // what it lacks to start may come, and nobody tells
+		}
+		return r.report(ctx, v, res)
 	}
 	spec, options, err := cloud.BuildSpec(cloud.Input{ClusterID: r.ClusterID, Service: v.service, Class: v.binding.class,
 		Nodes: v.nodes, Slices: v.slices, Waiting: r.waiting(ctx, v.service), Capabilities: provider.Capabilities()})
@@ -43,6 +48,9 @@ func (r *Reconciler) ensure(ctx context.Context, v *view, e *entry) (ctrl.Result
 	if err != nil {
 		return r.keep(ctx, v, e, provider, spec, desired, failed(err, cloud.Outcome{}))
 	}
+	if err := r.observeAdoption(ctx, v, provider.Capabilities(), &options); err != nil {
+		return ctrl.Result{}, err
+	}
 	// Neither a record nor the finalizer: no manager has begun with it yet.
 	options.New = r.lastStatus(v) == nil && !hasFinalizer(v.service)
 	// The record names the class and the provider, and the finalizer holds the Service, before the first call.
@@ -56,6 +64,7 @@ func (r *Reconciler) ensure(ctx context.Context, v *view, e *entry) (ctrl.Result
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	r.sweepOnce(v.binding.provider)
+	e.announced = false
 	last := r.lastCondition(v)
 	if last == nil {
 		r.eventEnsuring(v.service)

@@ -34,6 +34,8 @@ type entry struct {
 
 	// looked: it was compared with the cloud since the manager started.
 	looked bool
+	// announced: the event that the balancer is being deleted was sent.
+	announced bool
 	// drift: the next pass is because of a sweep, and can wait for others' calls.
 	drift bool
 	// found is what the last sweep that found something different found; nil: none did.

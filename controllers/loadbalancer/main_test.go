@@ -155,6 +155,9 @@ func (w *world) alone(c client.Client, recorder events.EventRecorder) *Reconcile
 	return r
 }
 
+// lazy is a provider that does not start.
+const lazy = "lazy"
+
 // emptyCloud is a provider whose cloud has nothing.
 const emptyCloud = "empty"
 
@@ -167,7 +170,10 @@ func (p providers) Get(name string) (cloud.Provider, error) {
 	case emptyCloud:
 		return fake.NewProvider(fake.New(fake.Options{})), nil
 	}
-	return nil, fmt.Errorf("no provider is called %q: choose one of fake", name)
+	if name == lazy {
+		return nil, fmt.Errorf("starting provider %q: there is no credential", name)
+	}
+	return nil, fmt.Errorf("provider %q: %w: choose one of fake", name, cloud.ErrNoProvider)
 }
 
 // service makes a Service of the world's class.

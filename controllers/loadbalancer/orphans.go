@@ -102,7 +102,11 @@ func knownOwners(ctx context.Context, from client.Reader) (map[types.UID]bool, e
 		return nil, fmt.Errorf("listing LoadBalancerRecords: %w", err)
 	}
 	for i := range records.Items {
-		known[records.Items[i].Status.ServiceUID] = true
+		status := &records.Items[i].Status
+		known[status.ServiceUID] = true
+		if status.TakesBackFrom != "" {
+			known[status.TakesBackFrom] = true
+		}
 	}
 	return known, nil
 }

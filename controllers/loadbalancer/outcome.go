@@ -54,11 +54,12 @@ func ensured(out cloud.Outcome, policy v1alpha1.Policy) result {
 	switch left := out.Left; {
 	case len(left.Blocked) > 0:
 		r.reason, r.requeue = v1alpha1.ReasonReplacementNeeded, waitBlocked
-		messages := make([]string, len(left.Blocked))
-		for i, b := range left.Blocked {
-			messages[i] = b.Message
+		r.message = cloud.Messages(left.Blocked)
+		for _, b := range left.Blocked {
 			switch b.Reason {
 			case cloud.BlockReplacement:
+			case cloud.BlockRefused:
+				r.reason = v1alpha1.ReasonReplacementRefused
 			case cloud.BlockAdoption:
 				r.reason = v1alpha1.ReasonAdoptionRefused
 			case cloud.BlockOffered:
@@ -67,7 +68,6 @@ func ensured(out cloud.Outcome, policy v1alpha1.Policy) result {
 				r.reason = v1alpha1.ReasonConflict
 			}
 		}
-		r.message = strings.Join(messages, "; ")
 	case len(left.Operations) > 0 && policy == v1alpha1.PolicyPlan:
 		r.reason = v1alpha1.ReasonPlanned
 		r.message = fmt.Sprintf("%d operations are planned and none is done, because the policy is Plan", len(left.Operations))
@@ -122,15 +122,23 @@ func concluded(out cloud.Outcome, err error, policy v1alpha1.Policy, last *metav
 	}
 	r := failed(err, out)
 	if len(out.Left.Blocked) == 0 || !cloud.IsClass(err, cloud.Pending) {
+		if r.requeue == 0 && r.err == nil && (out.Working || len(out.Left.Waiting) > 0) {
+			r.requeue = waiting(r, last) // a mistake in one thing does not leave another undone
+		}
 		return r
 	}
 	observed := r.observed
 	r = ensured(out, policy)
-	r.observed, r.requeue = observed, waitPending
-	if last != nil && last.Status == r.status {
-		r.requeue = patience(last.LastTransitionTime.Time)
-	}
+	r.observed, r.requeue = observed, waiting(r, last)
 	return r
+}
+
+// waiting is how long to wait for a cloud that is at something, beside what the result says.
+func waiting(r result, last *metav1.Condition) time.Duration {
+	if last != nil && last.Status == r.status {
+		return patience(last.LastTransitionTime.Time)
+	}
+	return waitPending
 }
 
 // patience is how long to wait for a cloud that has been at it since then: some deletions take minutes.
@@ -138,10 +146,10 @@ func patience(since time.Time) time.Duration {
 	return min(max(time.Since(since)/4, waitPending), maxPending)
 }
 
-// planned turns what is left into the record's form.
-func planned(plan cloud.Plan) []v1alpha1.PlannedOperation {
+// planned turns operations into the record's form.
+func planned(operations []cloud.Operation) []v1alpha1.PlannedOperation {
 	var ops []v1alpha1.PlannedOperation
-	for _, op := range plan.Operations {
+	for _, op := range operations {
 		action := string(op.Action)
 		if op.Action == cloud.ActionSyncTargets {
 			action = string(cloud.ActionUpdate)

@@ -141,10 +141,14 @@ type view struct {
 	name    types.NamespacedName
 	service *corev1.Service              // nil: gone
 	record  *v1alpha1.LoadBalancerRecord // nil: none
-	classes []v1alpha1.LoadBalancerClass
-	nodes   []*corev1.Node
-	slices  []*discoveryv1.EndpointSlice // nil: it does not send to Pods
-	binding *binding                     // nil: the Service is not ours
+	// retained is the record of an earlier Service of the name, which left its balancer behind; nil: there is none.
+	retained *v1alpha1.LoadBalancerRecord
+	// takesBackFrom is the UID of that Service where this one asks for its balancer.
+	takesBackFrom types.UID
+	classes       []v1alpha1.LoadBalancerClass
+	nodes         []*corev1.Node
+	slices        []*discoveryv1.EndpointSlice // nil: it does not send to Pods
+	binding       *binding                     // nil: the Service is not ours
 }
 
 func (v *view) wanted() bool {
@@ -170,7 +174,7 @@ func (r *Reconciler) observe(ctx context.Context, name types.NamespacedName) (*v
 	if err := r.Client.Get(ctx, name, record); err == nil {
 		v.record = record
 		if v.stale() && record.Status.Policy == v1alpha1.PolicyRetain {
-			v.record = nil // kept for people; a new Service of the name writes over it
+			v.record, v.retained = nil, record // kept for people; a new Service of the name writes over it
 		}
 	} else if !apierrors.IsNotFound(err) {
 		return nil, fmt.Errorf("reading the LoadBalancerRecord: %w", err)

@@ -228,8 +228,9 @@ func TestTypeChangeReleasesEverything(t *testing.T) {
 	w.Eventually(func() error {
 		return w.absent(svc.Namespace, svc.Name, &v1alpha1.LoadBalancerRecord{})
 	})
-	if n := w.events("cart")[EventDeleteFailed]; n > 0 {
-		t.Errorf("%d events call a deletion failed that merely takes its time", n)
+	w.event(svc, EventDeleted)
+	if events := w.events("cart"); events[EventDeleting] != 1 || events[EventDeleted] != 1 || events[EventDeleteFailed] > 0 {
+		t.Errorf("of a deletion that merely takes its time the events tell %v", events)
 	}
 }
 
@@ -306,7 +307,9 @@ func TestRetain(t *testing.T) {
 	if diff := cmp.Diff(before, w.objects()); diff != "" {
 		t.Errorf("what was to be retained was changed (-before +after):\n%s", diff)
 	}
-	if record := w.record(svc); len(record.OwnerReferences) != 0 || len(record.Status.Resources) != 5 {
+	record := w.record(svc)
+	ready := meta.FindStatusCondition(record.Status.Conditions, v1alpha1.ConditionReady)
+	if len(record.OwnerReferences) != 0 || len(record.Status.Resources) != 5 || ready.Status != metav1.ConditionFalse || ready.Reason != v1alpha1.ReasonRetained {
 		t.Errorf("the record is %+v", record)
 	}
 }

@@ -101,6 +101,9 @@ func applyStatus(status *v1alpha1.LoadBalancerRecordStatus) *fairleadac.LoadBala
 	if status.ServiceFingerprint != "" {
 		apply.WithServiceFingerprint(status.ServiceFingerprint)
 	}
+	if status.TakesBackFrom != "" {
+		apply.WithTakesBackFrom(status.TakesBackFrom)
+	}
 	if status.LoadBalancerClass != "" {
 		apply.WithLoadBalancerClass(status.LoadBalancerClass)
 	}
@@ -118,9 +121,7 @@ func applyStatus(status *v1alpha1.LoadBalancerRecordStatus) *fairleadac.LoadBala
 		}
 		apply.WithResources(resource)
 	}
-	for _, op := range status.Plan {
-		apply.WithPlan(fairleadac.PlannedOperation().WithAction(op.Action).WithKind(op.Kind).WithKey(op.Key).WithReason(op.Reason))
-	}
+	apply.WithPlan(applyPlan(status.Plan)...).WithReplacementPlan(applyPlan(status.ReplacementPlan)...)
 	if d := status.Drift; d != nil {
 		apply.WithDrift(applyDrift(d))
 	}
@@ -130,9 +131,21 @@ func applyStatus(status *v1alpha1.LoadBalancerRecordStatus) *fairleadac.LoadBala
 	return apply
 }
 
+func applyPlan(plan []v1alpha1.PlannedOperation) []*fairleadac.PlannedOperationApplyConfiguration {
+	var apply []*fairleadac.PlannedOperationApplyConfiguration
+	for _, op := range plan {
+		apply = append(apply, fairleadac.PlannedOperation().WithAction(op.Action).WithKind(op.Kind).WithKey(op.Key).WithReason(op.Reason))
+	}
+	return apply
+}
+
 func applyCondition(c metav1.Condition) *metav1ac.ConditionApplyConfiguration {
-	return metav1ac.Condition().WithType(c.Type).WithStatus(c.Status).WithReason(c.Reason).WithMessage(c.Message).
-		WithObservedGeneration(c.ObservedGeneration).WithLastTransitionTime(c.LastTransitionTime)
+	apply := metav1ac.Condition().WithType(c.Type).WithStatus(c.Status).WithReason(c.Reason).WithMessage(c.Message).
+		WithLastTransitionTime(c.LastTransitionTime)
+	if c.ObservedGeneration > 0 { // what has no generation, as a Service, observes none
+		apply.WithObservedGeneration(c.ObservedGeneration)
+	}
+	return apply
 }
 
 func applyDrift(d *v1alpha1.Drift) *fairleadac.DriftApplyConfiguration {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -35,14 +36,20 @@ func (r *Reconciler) release(ctx context.Context, v *view, e *entry) (ctrl.Resul
 	if !recorded { // the Service alone says how far it is
 		last = meta.FindStatusCondition(v.service.Status.Conditions, v1alpha1.ConditionLoadBalancerReady)
 	}
-	// One that was refused and never held had nothing to delete.
-	announce := last != nil && (recorded || hasFinalizer(v.service))
-	if announce && last.Reason != v1alpha1.ReasonDeleting {
+	// One that was refused and never held had nothing to delete, and one that is held no more has been told of: the cache can still
+	// show its record.
+	announce := last != nil && hasFinalizer(v.service)
+	if announce && last.Reason != v1alpha1.ReasonDeleting && !e.announced {
+		e.announced = true
 		r.event(v.service, corev1.EventTypeNormal, EventDeleting, actionDelete, "Deleting the load balancer")
 	}
 	owner := cloud.OwnerOf(r.ClusterID, v.service)
 	owner.Service = v.service // An Opaque provider needs it, even to delete.
-	out, err := r.clear(ctx, e, v.binding.provider, owner, v.binding.policy)
+	options = cloud.Options{Policy: v.binding.policy}
+	if last := r.lastStatus(v); last != nil {
+		options.Retained = r.ownedBy(last.TakesBackFrom)
+	}
+	out, err := r.clear(ctx, e, v.binding.provider, owner, options)
 	if ctx.Err() != nil {
 		return ctrl.Result{}, ctx.Err()
 	}
@@ -94,13 +101,12 @@ func (r *Reconciler) writeReleasing(ctx context.Context, v *view, res result, co
 
 // clear wants nothing of an owner. That nothing is left counts only once the cloud has had the time to show what was
 // made last, perhaps by a manager before this one: until then it is errUnconfirmed, with the time to wait.
-func (r *Reconciler) clear(ctx context.Context, e *entry, name string, owner cloud.Owner, policy v1alpha1.Policy) (cloud.Outcome, error) {
+func (r *Reconciler) clear(ctx context.Context, e *entry, name string, owner cloud.Owner, options cloud.Options) (cloud.Outcome, error) {
 	provider, err := r.Providers.Get(name)
 	if err != nil {
 		return cloud.Outcome{}, err
 	}
 	ctx = cloud.WithPriority(ctx, cloud.PriorityUrgent)
-	options := cloud.Options{Policy: policy}
 	out, err := cloud.Converge(ctx, provider, owner, nil, options)
 	e.remember(cloud.Spec{Owner: owner}, options, out, cmp.Or(err, ctx.Err()))
 	e.settled = false
@@ -116,6 +122,9 @@ var errUnconfirmed = errors.New("nothing is left to be seen: looking once more")
 // released forgets a Service of which nothing is left in the cloud. The finalizer goes before the record: without the
 // record nobody could tell any more who has to release it.
 func (r *Reconciler) released(ctx context.Context, v *view, announce bool) error {
+	if err := r.hold(ctx, v.service, ""); client.IgnoreNotFound(err) != nil {
+		return err
+	}
 	if announce {
 		r.event(v.service, corev1.EventTypeNormal, EventDeleted, actionDelete, "Deleted the load balancer")
 	}
@@ -128,9 +137,10 @@ func (r *Reconciler) released(ctx context.Context, v *view, announce bool) error
 // retain lets the Service go and leaves the cloud, and the record, which then is nobody's, as they are. The record says why:
 // else what a Service that is gone has left would be deleted.
 func (r *Reconciler) retain(ctx context.Context, v *view) error {
-	if v.record != nil {
-		status := *r.lastStatus(v).DeepCopy()
-		status.Policy = v1alpha1.PolicyRetain
+	if last := r.lastStatus(v); last != nil {
+		status := *last.DeepCopy()
+		status.Policy, status.Plan, status.ReplacementPlan = v1alpha1.PolicyRetain, nil, nil
+		status.Conditions = []metav1.Condition{newCondition(v.service, r.lastCondition(v), refused(v1alpha1.ReasonRetained, messageRetained))}
 		if err := r.writeRecord(ctx, v, status); err != nil {
 			return err
 		}
@@ -155,34 +165,56 @@ func (r *Reconciler) letGo(ctx context.Context, v *view) error {
 	return nil
 }
 
-// disown takes our conditions off a Service that was refused and is not ours. One that was served is held by the finalizer
-// where nobody knows by whom, and so where something of it stands: the record is gone, and its class is, too, or it names
-// none any more. It says so.
+// disown takes our conditions off a Service that was refused and is not ours; one that names a class of ours which there is not is
+// told so. One that was served is held by the finalizer where nobody knows by whom, and so where something of it stands: the record is
+// gone, and its class is, too, or it names none any more. It says so.
 func (r *Reconciler) disown(ctx context.Context, v *view) error {
 	svc := v.service
-	if svc == nil || !hasCondition(svc) {
+	if svc == nil {
 		return nil
 	}
+	last := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionLoadBalancerReady)
 	ingress := svc.Status.LoadBalancer.Ingress
-	if !hasFinalizer(svc) {
+	switch {
+	case !hasFinalizer(svc) && namesNone(svc):
+		return r.refuse(ctx, svc, v1alpha1.ReasonClassNotFound, EventSyncFailed, actionEnsure, fmt.Sprintf(
+			"no LoadBalancerClass has the className %q: make one, or have the Service made anew with another loadBalancerClass", *svc.Spec.LoadBalancerClass))
+	case last == nil:
+		return nil
+	case !hasFinalizer(svc):
 		return r.writeStatus(ctx, svc, ingress, nil)
 	}
 	message := messageLost
 	if svc.Spec.Type != corev1.ServiceTypeLoadBalancer {
 		message = messageLostClass
 	}
+	return r.refuse(ctx, svc, v1alpha1.ReasonClassNotAccepted, EventDeleteFailed, actionDelete, message)
+}
+
+// namesNone reports whether a Service of the type, which nobody serves, names a class that would be ours.
+func namesNone(svc *corev1.Service) bool {
+	class := svc.Spec.LoadBalancerClass
+	return svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.DeletionTimestamp == nil && class != nil &&
+		strings.HasPrefix(*class, v1alpha1.ClassPrefix)
+}
+
+// refuse has a Service without a record say why it is not served, by its condition and, once, an event.
+func (r *Reconciler) refuse(ctx context.Context, svc *corev1.Service, reason, event, action, message string) error {
 	last := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionLoadBalancerReady)
-	condition := newCondition(svc, last, refused(v1alpha1.ReasonClassNotAccepted, message))
-	if err := r.writeStatus(ctx, svc, ingress, conditionsOf(condition, "")); err != nil {
+	condition := newCondition(svc, last, refused(reason, message))
+	if err := r.writeStatus(ctx, svc, svc.Status.LoadBalancer.Ingress, conditionsOf(condition, "")); err != nil {
 		return err
 	}
-	if last.Message != message {
-		r.event(svc, corev1.EventTypeWarning, EventDeleteFailed, actionDelete, message)
+	if last == nil || last.Message != message {
+		r.event(svc, corev1.EventTypeWarning, event, action, message)
 	}
 	return nil
 }
 
 const (
+	messageRetained = "by policy Retain all of this stays in the cloud, though its Service is gone or needs no load balancer any more: " +
+		"a Service of this name and class takes it back that names the balancer's id (status.resources) in the annotation " + v1alpha1.AnnotationAdopt +
+		" from the start; once this record is deleted, it can be deleted as orphans"
 	messageLost = "the LoadBalancerClass that served this Service is gone, and so is the LoadBalancerRecord: create the class again, " +
 		"or take the finalizer off once nothing is left in the cloud"
 	messageLostClass = "this Service had a load balancer, and the LoadBalancerRecord that says of which class is gone: make it type LoadBalancer " +
@@ -222,7 +254,7 @@ func (r *Reconciler) releaseStale(ctx context.Context, v *view, e *entry) (ctrl.
 		return ctrl.Result{}, err
 	}
 	owner := cloud.Owner{ClusterID: r.ClusterID, ServiceUID: string(status.ServiceUID), Namespace: v.record.Namespace, Name: v.record.Name}
-	out, err := r.clear(ctx, e, status.Provider, owner, status.Policy)
+	out, err := r.clear(ctx, e, status.Provider, owner, cloud.Options{Policy: status.Policy, Retained: r.ownedBy(status.TakesBackFrom)})
 	switch c := cloud.Classify(err); {
 	case err == nil:
 	case c.Class == cloud.Pending, c.After > 0:

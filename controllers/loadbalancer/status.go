@@ -84,6 +84,9 @@ func recordStatus(last *v1alpha1.LoadBalancerRecordStatus, v *view, res result, 
 	}
 	status.ServiceFingerprint = cloud.Fingerprint(v.service)
 	status.Conditions = []metav1.Condition{condition}
+	if condition.Status == metav1.ConditionTrue {
+		status.TakesBackFrom = ""
+	}
 	status.Drift = driftAfter(status.Drift, res)
 	if !res.observed {
 		return status
@@ -97,7 +100,7 @@ func recordStatus(last *v1alpha1.LoadBalancerRecordStatus, v *view, res result, 
 	}
 	slices.Sort(status.Addresses)
 	status.Addresses = slices.Compact(status.Addresses)
-	status.Plan = planned(res.outcome.Left)
+	status.Plan, status.ReplacementPlan = planned(res.outcome.Left.Operations), planned(res.outcome.Allowed)
 	return status
 }
 
@@ -110,6 +113,7 @@ func (r *Reconciler) writeBinding(ctx context.Context, v *view) error {
 	status.ServiceUID = v.service.UID
 	status.LoadBalancerClass, status.Provider, status.Policy = v.binding.className, v.binding.provider, v.binding.policy
 	status.ServiceClass = ptr.Deref(v.service.Spec.LoadBalancerClass, "")
+	status.TakesBackFrom = v.takesBackFrom
 	return r.writeRecord(ctx, v, status)
 }
 

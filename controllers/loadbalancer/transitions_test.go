@@ -333,6 +333,26 @@ func TestPendingBesideBlocked(t *testing.T) {
 	}
 }
 
+// TestMistakeBesideWork: a mistake in one thing is not retried, and yet what the cloud is still at beside it is seen to its end.
+func TestMistakeBesideWork(t *testing.T) {
+	mistake := cloud.Errorf(cloud.UserError, "wrong")
+	last := &metav1.Condition{Status: metav1.ConditionFalse, LastTransitionTime: metav1.NewTime(time.Now().Add(-time.Hour))}
+	for name, tc := range map[string]struct {
+		out  cloud.Outcome
+		last *metav1.Condition
+		want time.Duration
+	}{
+		"Alone":   {cloud.Outcome{}, nil, 0},
+		"Working": {cloud.Outcome{Working: true}, nil, waitPending},
+		"Waiting": {cloud.Outcome{Left: cloud.Plan{Waiting: []string{"Listener/tcp-80"}}}, nil, waitPending},
+		"Long":    {cloud.Outcome{Working: true}, last, maxPending},
+	} {
+		if res := concluded(tc.out, mistake, v1alpha1.PolicyApply, tc.last); res.requeue != tc.want || res.reason != v1alpha1.ReasonInvalidService {
+			t.Errorf("%s: %+v, want to come again after %v", name, res, tc.want)
+		}
+	}
+}
+
 // TestSenselessWaits: what a provider says of time that cannot be is as if it had said nothing.
 func TestSenselessWaits(t *testing.T) {
 	for _, class := range []cloud.Class{cloud.RetryAfter, cloud.Throttled} {

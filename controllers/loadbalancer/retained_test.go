@@ -1,0 +1,198 @@
+package loadbalancer
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud/fake"
+)
+
+// balancerOf is the id of the balancer in a record.
+func balancerOf(record *v1alpha1.LoadBalancerRecord) string {
+	for _, o := range record.Status.Resources {
+		if o.Kind == fake.KindBalancer {
+			return o.ID
+		}
+	}
+	return ""
+}
+
+func withAnnotation(key, value string) func(*corev1.Service) {
+	return func(s *corev1.Service) { s.Annotations = map[string]string{key: value} }
+}
+
+// TestTakenBack: what a Service left behind under Retain is taken back, as it was, by one of its name that names the balancer, and
+// by no other.
+func TestTakenBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	w.node("n1", "172.30.0.11", nil)
+	old := w.service("cart", withAnnotation(v1alpha1.AnnotationPolicy, "Retain"))
+	w.reason(old, v1alpha1.ReasonEnsured)
+	id, address, before := balancerOf(w.record(old)), old.Status.LoadBalancer.Ingress[0].IP, w.describe()
+	w.Must(w.Delete(t.Context(), old))
+	w.Eventually(func() error { return w.absent(old.Namespace, old.Name, &corev1.Service{}) })
+
+	other := w.service("basket", withAnnotation(v1alpha1.AnnotationAdopt, id))
+	if c := w.reason(other, v1alpha1.ReasonAdoptionRefused); !strings.Contains(c.Message, "a Service that is gone (UID "+string(old.UID)+")") {
+		t.Errorf("the message is %q", c.Message)
+	}
+	w.Must(w.Delete(t.Context(), other))
+
+	svc := w.service("cart", withAnnotation(v1alpha1.AnnotationAdopt, id))
+	w.reason(svc, v1alpha1.ReasonEnsured)
+	if got := svc.Status.LoadBalancer.Ingress; len(got) != 1 || got[0].IP != address {
+		t.Errorf("published is %+v, want %s", got, address)
+	}
+	w.event(svc, EventAdopted)
+	if diff := cmp.Diff(before, w.describe()); diff != "" {
+		t.Errorf("taken back it is another one (-before +after):\n%s", diff)
+	}
+	for _, o := range w.objects() {
+		if o.Tags["fairlead.dev/owner/"+string(svc.UID)] == "" {
+			t.Errorf("%s is not marked as the new Service's: %v", o.Name, o.Tags)
+		}
+	}
+	record := w.record(svc)
+	if record.Status.ServiceUID != svc.UID || record.Status.TakesBackFrom != "" || balancerOf(record) != id || !metav1.IsControlledBy(record, svc) {
+		t.Errorf("the record is %+v", record)
+	}
+	w.Must(w.Delete(t.Context(), svc))
+	w.gone(svc)
+}
+
+// TestTakingBackStoppedAnywhere stops the manager after every call of a taking back, and starts another one.
+func TestTakingBackStoppedAnywhere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	w.stop()
+	w.node("n1", "172.30.0.11", nil)
+	stopped := true
+	for n := 1; stopped; n++ {
+		if n > 60 {
+			t.Fatal("it takes more than 60 calls")
+		}
+		name := fmt.Sprintf("cart-%03d", n)
+		old := w.service(name, withAnnotation(v1alpha1.AnnotationPolicy, "Retain"))
+		w.begin(old).run()
+		want, id := w.describe(), balancerOf(w.record(old))
+		w.Must(w.Delete(t.Context(), old))
+		w.begin(old).run()
+		w.Must(w.absent(old.Namespace, name, &corev1.Service{}))
+
+		svc := w.service(name, withAnnotation(v1alpha1.AnnotationAdopt, id))
+		p := w.begin(svc)
+		p.stopAt(n)
+		stopped = !p.run()
+		w.setHook(nil)
+		p.kill()
+		if n%2 == 0 {
+			annotate(w, svc, "example.com/seen", "true") // which makes no difference
+		}
+		w.begin(svc).run()
+		if diff := cmp.Diff(want, w.describe()); diff != "" {
+			t.Errorf("stopped after call %d, it is another one (-want +got):\n%s", n, diff)
+		}
+		w.Must(w.Delete(t.Context(), svc))
+		w.begin(svc).run()
+		if left := w.objects(); len(left) > 0 {
+			t.Fatalf("stopped after call %d, left in the end: %+v", n, left)
+		}
+	}
+}
+
+// notes are the reasons of events, in their order.
+type notes struct {
+	events.EventRecorder
+	reasons []string
+}
+
+func (n *notes) Eventf(_, _ runtime.Object, _, reason, _, _ string, _ ...any) {
+	n.reasons = append(n.reasons, reason)
+}
+
+// TestDeletionIsToldOnce: also where the cache still shows the record of what was released.
+func TestDeletionIsToldOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	w.stop()
+	svc := w.service("cart", nil)
+	p := w.begin(svc)
+	told := &notes{}
+	p.Recorder = told
+	p.run()
+	leave(w, svc)
+	told.reasons = nil
+	record := w.record(svc)
+	key := client.ObjectKeyFromObject(svc)
+	p.services[key] = true
+	p.run()
+	behind := &view{name: key, service: p.fresh.or(svc), record: record}
+	behind.binding = bind(behind.service, record, []v1alpha1.LoadBalancerClass{*w.class}, true, "")
+	if _, err := p.exclusively(t.Context(), behind, svc.UID, fake.Name, p.release); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{EventDeleting, EventDeleted}; !cmp.Equal(want, told.reasons) {
+		t.Errorf("the events are %q, want %q", told.reasons, want)
+	}
+}
+
+// TestDeletionRefusedOnce: a write that the API server refuses, since somebody else was faster, tells nothing twice.
+func TestDeletionRefusedOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	w.stop()
+	svc := w.service("cart", nil)
+	p := w.begin(svc)
+	told := &notes{}
+	p.Recorder = told
+	p.run()
+	leave(w, svc)
+	told.reasons = nil
+	p.setHook(func(call fake.Call) error {
+		if call.Method == "Delete" && call.Kind == fake.KindAddress && call.After {
+			annotate(w, svc, "example.com/seen", "true") // the finalizer's removal is behind now
+		}
+		return nil
+	})
+	p.services[client.ObjectKeyFromObject(svc)] = true
+	p.run()
+	if want := []string{EventDeleting, EventDeleted}; !cmp.Equal(want, told.reasons) {
+		t.Errorf("the events are %q, want %q", told.reasons, want)
+	}
+}
+
+// TestNoSuchClass: a Service that names a class of ours which there is not is told so, and one of another controller's is left alone;
+// when the class comes, it is served.
+func TestNoSuchClass(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	missing, foreign := v1alpha1.ClassPrefix+w.Namespace, "example.com/"+w.Namespace+"-foreign"
+	theirs := w.service("theirs", func(s *corev1.Service) { s.Spec.LoadBalancerClass = &foreign })
+	svc := w.service("cart", func(s *corev1.Service) { s.Spec.LoadBalancerClass = &missing })
+	if c := w.reason(svc, v1alpha1.ReasonClassNotFound); !strings.Contains(c.Message, missing) {
+		t.Errorf("the message is %q", c.Message)
+	}
+	w.event(svc, EventSyncFailed)
+	version := theirs.ResourceVersion
+	w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(theirs), theirs))
+	if theirs.ResourceVersion != version {
+		t.Errorf("another controller's Service was written: %+v", theirs.Status)
+	}
+	class := &v1alpha1.LoadBalancerClass{ObjectMeta: metav1.ObjectMeta{Name: w.Namespace + "-late"},
+		Spec: v1alpha1.LoadBalancerClassSpec{ClassName: missing, Provider: fake.Name}}
+	w.mine(class)
+	w.Make(class)
+	t.Cleanup(func() { w.Must(client.IgnoreNotFound(w.Delete(context.Background(), class))) })
+	w.reason(svc, v1alpha1.ReasonEnsured)
+}
