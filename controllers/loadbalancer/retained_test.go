@@ -160,6 +160,7 @@ func TestDeletionRefusedOnce(t *testing.T) {
 	leave(w, svc)
 	told.reasons = nil
 	p.setHook(func(call fake.Call) error {
+		//nolint:usestdlibvars // a method of the fake cloud, not of HTTP
 		if call.Method == "Delete" && call.Kind == fake.KindAddress && call.After {
 			annotate(w, svc, "example.com/seen", "true") // the finalizer's removal is behind now
 		}
