@@ -238,7 +238,7 @@ func ruleKey(b *compute.ForwardingRule) string {
 // keyed returns the things that have a key, as resources with these keys, sorted.
 func (p *Provider) keyed(things []found, unfinished map[string]*compute.Operation, keys map[string]string) []cloud.Resource {
 	parts := slices.DeleteFunc(slices.Clone(things), func(f found) bool { return keys[p.config.link(f.kind, f.id)] == "" })
-	v := newView(&p.config, parts, keys)
+	v := newView(&p.config, parts, things, keys)
 	var resources []cloud.Resource
 	for i := range parts {
 		r := v.resource(&parts[i])

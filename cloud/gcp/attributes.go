@@ -2,6 +2,7 @@ package gcp
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,13 +25,17 @@ func ipVersion(family string) string { return strings.ToUpper(family) }
 // addressRange is an address as the firewall's destination. Those of IPv6 are ranges of 96 bits: all of one belongs to the
 // balancer.
 func addressRange(address string) string {
+	_, bits, given := strings.Cut(address, "/")
 	switch {
-	case address == "" || strings.Contains(address, "/"):
-		return address
+	case address == "":
+		return ""
+	case given:
 	case strings.Contains(address, ":"):
-		return address + "/96"
+		bits = "96"
+	default:
+		bits = "32"
 	}
-	return address + "/32"
+	return plainIP(address) + "/" + bits
 }
 
 // placeOf are the attributes that addresses and rules have in common. What has no meaning for a scheme is left empty, as
@@ -131,9 +136,9 @@ func (c *Config) backendBody(r *cloud.Resource) *compute.BackendService {
 	return b
 }
 
-func (v *view) rule(r *cloud.Resource, b *compute.ForwardingRule, addresses string) {
+func (v *view) rule(r *cloud.Resource, b *compute.ForwardingRule, told string) {
 	r.Attributes = placeOf(b.LoadBalancingScheme, b.IpVersion, b.NetworkTier, b.Subnetwork)
-	r.Attributes[attrAddresses] = addresses
+	v.address(r, b.IPAddress, told)
 	r.Attributes[attrGlobalAccess] = strconv.FormatBool(b.AllowGlobalAccess)
 	r.Attributes[attrProtocol], r.Attributes[attrPorts] = b.IPProtocol, rulePorts(b)
 	if b.BackendService != "" {
@@ -162,6 +167,33 @@ func rulePorts(b *compute.ForwardingRule) string {
 	return b.PortRange
 }
 
+// address tells of the one that is in effect. What a rule was told of it counts where it is not one of those that are looked at.
+func (v *view) address(r *cloud.Resource, ip, told string) {
+	mine := len(v.addressRefs(addressRange(ip))) > 0
+	r.Attributes[attrIP] = plainIP(ip)
+	r.Attributes[attrUsers] = strconv.FormatBool(!mine && told != "" && told != toldNobodys)
+	if r.Attributes[attrAddresses] = told; mine || told == "" || told == toldNobodys {
+		var names []string
+		for _, vips := range v.vips {
+			for _, vip := range vips {
+				if name := v.reserved[vip]; name != "" {
+					names = append(names, name)
+				}
+			}
+		}
+		r.Attributes[attrAddresses] = cloud.List(names)
+	}
+}
+
+// plainIP is an address without the length of its range, in the form in which Services write it.
+func plainIP(text string) string {
+	text, _, _ = strings.Cut(text, "/")
+	if ip, err := netip.ParseAddr(text); err == nil {
+		return ip.String()
+	}
+	return text
+}
+
 // addressRefs point to the reserved address that is looked at and is the same.
 func (v *view) addressRefs(vip string) []cloud.Ref {
 	for _, f := range v.things {
@@ -172,7 +204,7 @@ func (v *view) addressRefs(vip string) []cloud.Ref {
 	return nil
 }
 
-func (v *view) firewall(r *cloud.Resource, b *compute.Firewall, addresses string) {
+func (v *view) firewall(r *cloud.Resource, b *compute.Firewall) {
 	family := string(cloud.IPv4)
 	if slices.ContainsFunc(b.SourceRanges, func(s string) bool { return strings.Contains(s, ":") }) {
 		family = string(cloud.IPv6)
@@ -190,8 +222,7 @@ func (v *view) firewall(r *cloud.Resource, b *compute.Firewall, addresses string
 		allowed = []string{"nothing"} // somebody turned it round, or off
 	}
 	r.Attributes = map[string]string{attrFamily: family, attrNetwork: shortLink(b.Network), attrAllowed: cloud.List(allowed),
-		attrSources: cloud.List(b.SourceRanges), attrDestination: cloud.List(b.DestinationRanges), attrAddresses: addresses,
-		attrTags: cloud.List(b.TargetTags)}
+		attrSources: cloud.List(b.SourceRanges), attrDestination: cloud.List(b.DestinationRanges), attrTags: cloud.List(b.TargetTags)}
 	vips := v.vips[family]
 	if len(b.DestinationRanges) == 1 && slices.Contains(vips, addressRange(b.DestinationRanges[0])) {
 		r.Attributes[attrDestination] = atBalancer

@@ -3,6 +3,7 @@ package gcp
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -32,6 +33,9 @@ const (
 	attrSubnetwork   = "subnetwork"
 	attrNetwork      = "network"
 	attrAddresses    = "addresses"
+	attrIP           = "ip"
+	attrUsers        = "userAddress"
+	attrReserved     = "reserved"
 	attrProtocol     = "protocol"
 	attrPorts        = "ports"
 	attrGlobalAccess = "globalAccess"
@@ -147,18 +151,18 @@ func (c *Config) instanceOf(providerID string) (zone, instance string, ok bool) 
 // familyResources are the address, the rules and the firewalls of one family.
 func (p *Provider) familyResources(spec *cloud.Spec, s *settings, family cloud.Family) []cloud.Resource {
 	key := strings.ToLower(string(family))
-	addresses := s.addressesOf(family)
-	place := map[string]string{attrFamily: string(family), attrScheme: s.scheme, attrTier: s.tier, attrSubnetwork: s.subnetwork}
+	asked, value := s.addressOf(family)
+	place := map[string]string{attrFamily: string(family), attrScheme: s.scheme, attrTier: s.tier, attrSubnetwork: s.subnetwork, asked: value}
 	if s.scheme == schemeExternal && family == cloud.IPv4 {
 		place[attrSubnetwork] = ""
 	}
-	var resources []cloud.Resource
-	var address []cloud.Ref
-	if addresses == "" {
-		address = []cloud.Ref{{Kind: KindAddress, Key: key}}
-		resources = append(resources, cloud.Resource{Kind: KindAddress, Key: key, Fixed: true, Attributes: place,
-			Immutable: []string{attrFamily, attrScheme, attrTier, attrSubnetwork}})
+	fixed := slices.Sorted(maps.Keys(place))
+	address := cloud.Resource{Kind: KindAddress, Key: key, Fixed: true, Attributes: maps.Clone(place), Immutable: fixed}
+	if asked == attrIP {
+		address.Attributes[attrReserved] = "true"
 	}
+	resources := []cloud.Resource{address}
+	at := cloud.Ref{Kind: KindAddress, Key: key}
 	most := maxRules
 	if s.scheme == schemeInternal {
 		most = maxInternalRules
@@ -167,28 +171,27 @@ func (p *Provider) familyResources(spec *cloud.Spec, s *settings, family cloud.F
 		for name, value := range place {
 			r.Attributes[name] = value
 		}
-		r.Attributes[attrAddresses] = addresses
 		r.Attributes[attrGlobalAccess] = strconv.FormatBool(s.globalAccess)
-		r.Immutable = []string{attrFamily, attrScheme, attrTier, attrSubnetwork, attrAddresses, attrProtocol, attrPorts}
-		r.DependsOn = append([]cloud.Ref{{Kind: KindBackendService, Key: keyMain, Parent: true}}, address...)
+		r.Immutable = append([]string{attrProtocol, attrPorts}, fixed...)
+		r.DependsOn = []cloud.Ref{{Kind: KindBackendService, Key: keyMain, Parent: true}, at}
 		resources = append(resources, r)
 	}
 	if !p.config.managesFirewalls() {
 		return resources
 	}
 	// One that lets traffic to the address pass is Fixed: it does so for as long as the rules may not have another address.
-	firewall := func(name, allowed, destination, addresses string, sources []string, dependsOn []cloud.Ref) {
+	firewall := func(name, allowed, destination string, sources []string, dependsOn ...cloud.Ref) {
 		resources = append(resources, cloud.Resource{Kind: KindFirewall, Key: name + "-" + key, Fixed: destination == atBalancer, DependsOn: dependsOn,
 			Attributes: map[string]string{attrFamily: string(family), attrNetwork: p.config.firewallNetwork(), attrAllowed: allowed,
-				attrSources: cloud.List(sources), attrDestination: destination, attrAddresses: addresses, attrTags: cloud.List(p.config.NodeTags)},
-			Immutable: []string{attrFamily, attrNetwork, attrAddresses}})
+				attrSources: cloud.List(sources), attrDestination: destination, attrTags: cloud.List(p.config.NodeTags)},
+			Immutable: []string{attrFamily, attrNetwork}})
 	}
 	check := healthCheck(spec)
-	firewall("health", "tcp:"+check.Attributes[attrPort], "", "", healthRanges[family], nil)
+	firewall("health", "tcp:"+check.Attributes[attrPort], "", healthRanges[family])
 	resources[len(resources)-1].Follows = []string{attrAllowed}
 	// Without a range of its family nobody may connect, and there is no rule.
 	if sources := sourceRanges(spec.SourceRanges, family); len(sources) > 0 {
-		firewall("nodes", allowed(spec.Ports), atBalancer, addresses, sources, address)
+		firewall("nodes", allowed(spec.Ports), atBalancer, sources, at)
 	}
 	return resources
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/cloudtest"
 	"github.com/fairlead/fairlead/cloud/gcp"
@@ -49,78 +47,6 @@ func TestInUseForAWhile(t *testing.T) {
 				t.Errorf("%s: left: %q", method, left)
 			}
 		})
-	}
-}
-
-// TestGivenAddresses: an address that the balancer cannot have is refused with what to change, and works when it is right.
-func TestGivenAddresses(t *testing.T) {
-	const names, tier, kind = "networking.gke.io/load-balancer-ip-addresses", "cloud.google.com/network-tier", "networking.gke.io/load-balancer-type"
-	for name, tc := range map[string]struct {
-		annotations map[string]string
-		families    []cloud.Family
-		want        []string
-	}{
-		"Right":      {map[string]string{names: "user-address"}, nil, nil},
-		"Missing":    {map[string]string{names: "elsewhere"}, nil, []string{"no address called elsewhere", "region " + gcptest.Region}},
-		"Tier":       {map[string]string{names: "user-address", tier: "Standard"}, nil, []string{"network tier PREMIUM", tier}},
-		"Scheme":     {map[string]string{names: "user-address", kind: "Internal"}, nil, []string{"is external and the balancer internal", names}},
-		"Family":     {map[string]string{names: "user-address"}, []cloud.Family{cloud.IPv6}, []string{"none of the addresses user-address is one of IPv6"}},
-		"Twice":      {map[string]string{names: "user-address, user-address"}, []cloud.Family{cloud.IPv4, cloud.IPv6}, []string{"IPv6"}},
-		"NotReserve": {nil, nil, []string{"203.0.113.99"}},
-	} {
-		c := gcptest.New(gcptest.Options{})
-		c.ReserveAddress("user-address", gcptest.UserAddress)
-		p, spec := c.Provider(), service(0, 2)
-		if spec.Annotations = tc.annotations; tc.families != nil {
-			spec.Families = tc.families
-		}
-		if tc.annotations == nil {
-			spec.RequestedAddress = "203.0.113.99"
-		}
-		_, err := try(t, p, spec.Owner, spec)
-		if len(tc.want) == 0 && err != nil || len(tc.want) > 0 && !cloud.IsClass(err, cloud.UserError) {
-			t.Errorf("%s: the error is %v", name, err)
-			continue
-		}
-		for _, part := range tc.want {
-			if !strings.Contains(err.Error(), part) {
-				t.Errorf("%s: the error does not say %q: %v", name, part, err)
-			}
-		}
-		pass(t, p, spec.Owner, nil)
-		if left := c.Snapshot(); len(left) > 0 {
-			t.Errorf("%s: left: %q", name, left)
-		}
-	}
-}
-
-// TestAddressOfAnotherService: the address that was reserved for another Service is not to be had, by its name or by itself; or that
-// Service could not release it any more.
-func TestAddressOfAnotherService(t *testing.T) {
-	for _, families := range [][]cloud.Family{{cloud.IPv4}, {cloud.IPv6}} {
-		c := gcptest.New(gcptest.Options{})
-		p, theirs := c.Provider(), service(1, 2)
-		theirs.Families = families
-		out := pass(t, p, theirs.Owner, theirs)
-		i := slices.IndexFunc(out.Observed, func(r cloud.Resource) bool { return r.Kind == gcp.KindAddress })
-		named, literal := service(0, 2), service(0, 2)
-		named.Families, literal.Families = families, families
-		for _, spec := range []*cloud.Spec{named, literal} {
-			spec.Ports[0].Port = 8080
-		}
-		named.Annotations = map[string]string{"networking.gke.io/load-balancer-ip-addresses": strings.TrimPrefix(out.Observed[i].ID, "addresses/")}
-		literal.RequestedAddress = cloud.Ingresses(out.Observed)[0].IP
-		for _, spec := range []*cloud.Spec{named, literal} {
-			if _, err := try(t, p, spec.Owner, spec); !cloud.IsClass(err, cloud.UserError) || !strings.Contains(err.Error(), "another Service's own") {
-				t.Errorf("%v: it is taken: %v", families, err)
-			}
-			pass(t, p, theirs.Owner, theirs)
-			pass(t, p, spec.Owner, nil)
-		}
-		pass(t, p, theirs.Owner, nil)
-		if left := c.Snapshot(); len(left) > 0 {
-			t.Errorf("left: %q", left)
-		}
 	}
 }
 
@@ -318,108 +244,4 @@ func TestTagsAreTakenOff(t *testing.T) {
 	if diff := cmp.Diff(want, c.Snapshot()); diff != "" {
 		t.Errorf("not put right (-want +got):\n%s", diff)
 	}
-}
-
-// TestAddressStays: a Service that asks for another address, without asking for a replacement, is told, and goes on with the one
-// that it has, firewall and all; with a replacement it has what it asks for.
-func TestAddressStays(t *testing.T) {
-	given := map[string]string{"networking.gke.io/load-balancer-ip-addresses": "user-address"}
-	for name, tc := range map[string]struct{ before, after map[string]string }{"Given": {nil, given}, "GivenUp": {given, nil}} {
-		t.Run(name, func(t *testing.T) {
-			made := func(annotations map[string]string) (*gcptest.Cloud, *cloud.Spec) {
-				c := gcptest.New(gcptest.Options{})
-				c.ReserveAddress("user-address", gcptest.UserAddress)
-				spec := service(0, 2)
-				spec.Annotations = annotations
-				pass(t, c.Provider(), spec.Owner, spec)
-				return c, spec
-			}
-			c, _ := made(tc.before)
-			want, spec := made(tc.after)
-			firewalls := func(c *gcptest.Cloud) []string {
-				return slices.DeleteFunc(c.Snapshot(), func(line string) bool { return !strings.HasPrefix(line, "global/firewalls/") })
-			}
-			before := firewalls(c)
-			for range 3 {
-				out, err := try(t, c.Provider(), spec.Owner, spec)
-				if err != nil || len(out.Left.Blocked) == 0 {
-					t.Fatalf("blocked is %+v (%v)", out.Left.Blocked, err)
-				}
-			}
-			if diff := cmp.Diff(before, firewalls(c)); diff != "" {
-				t.Errorf("its firewalls are changed (-before +after):\n%s", diff)
-			}
-			desired, err := c.Provider().Desired(*spec)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for range 3 {
-				if _, err := cloud.Converge(t.Context(), c.Provider(), spec.Owner, desired, cloud.Options{Replacement: v1alpha1.ReplacementRecreate}); err != nil {
-					t.Error(err)
-				}
-			}
-			if diff := cmp.Diff(want.Snapshot(), c.Snapshot()); diff != "" {
-				t.Errorf("replaced, it is not as one made anew (-want +got):\n%s", diff)
-			}
-		})
-	}
-}
-
-// TestAsksForItsOwn: a Service that asks, with a replacement, for the address that it has already keeps it, for as long as it is there and
-// whether or not it goes on asking.
-func TestAsksForItsOwn(t *testing.T) {
-	for _, family := range []cloud.Family{cloud.IPv4, cloud.IPv6} {
-		for _, by := range []string{"Name", "Address"} {
-			t.Run(string(family)+"By"+by, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					c := gcptest.New(gcptest.Options{Slow: 10 * time.Second})
-					p, spec := c.Provider(), service(0, 2)
-					spec.Families = []cloud.Family{family}
-					settle(t, p, spec.Owner, spec)
-					out := pass(t, p, spec.Owner, spec)
-					before, want := cloud.Ingresses(out.Observed), c.Snapshot()
-					asks := *spec
-					if by == "Address" {
-						asks.RequestedAddress = before[0].IP
-					} else {
-						i := slices.IndexFunc(out.Observed, func(r cloud.Resource) bool { return r.Kind == gcp.KindAddress })
-						asks.Annotations = map[string]string{"networking.gke.io/load-balancer-ip-addresses": strings.TrimPrefix(out.Observed[i].ID, "addresses/")}
-					}
-					for _, spec := range []*cloud.Spec{&asks, spec} {
-						out := replaced(t, p, spec)
-						if diff := cmp.Diff(before, cloud.Ingresses(out.Observed)); diff != "" {
-							t.Errorf("clients connect elsewhere (-want +got):\n%s", diff)
-						}
-					}
-					if diff := cmp.Diff(want, c.Snapshot()); diff != "" {
-						t.Errorf("when it does not ask any more it is not as before (-want +got):\n%s", diff)
-					}
-					replaced(t, p, &asks)
-					settle(t, p, spec.Owner, nil)
-					if left := c.Snapshot(); len(left) > 0 {
-						t.Errorf("left: %q", left)
-					}
-				})
-			})
-		}
-	}
-}
-
-// replaced passes with a replacement until nothing is left.
-func replaced(t *testing.T, p cloud.Provider, spec *cloud.Spec) cloud.Outcome {
-	t.Helper()
-	desired, err := p.Desired(*spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out cloud.Outcome
-	for range 50 {
-		out, err = cloud.Converge(t.Context(), p, spec.Owner, desired, cloud.Options{Replacement: v1alpha1.ReplacementRecreate})
-		if err == nil && out.Left.Empty() {
-			return out
-		}
-		time.Sleep(3 * time.Second)
-	}
-	t.Fatalf("it does not come to an end: %+v (%v)", out.Left, err)
-	return out
 }

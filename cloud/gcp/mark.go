@@ -22,10 +22,13 @@ type mark struct {
 	service string // namespace/name, for people
 	adopted string
 	lent    bool
-	// addresses is what a rule, or the firewall of clients, was told of its address (see settings.addresses); it cannot be
-	// read back from the address alone.
+	// addresses is what a rule was told of its address where that is not one of ours: the names of reserved ones that the
+	// Service asked for, or toldNobodys. Of a rule that has another's name, and was adopted, nothing is known.
 	addresses string
 }
+
+// toldNobodys is what a rule is told that is made at an address that nobody reserved.
+const toldNobodys = "-"
 
 // Words begin with v1alpha1.AnnotationPrefix, labels with labelPrefix: a label has no slash and no dot.
 const (
@@ -42,8 +45,7 @@ func markOf(owner cloud.Owner, r *cloud.Resource) mark {
 	if r.Shared {
 		return mark{cluster: owner.ClusterID, key: r.Key}
 	}
-	return mark{owner: owner.ID(), key: r.Key, service: owner.Namespace + "/" + owner.Name, adopted: r.Adopted, lent: r.Lent,
-		addresses: r.Attributes[attrAddresses]}
+	return mark{owner: owner.ID(), key: r.Key, service: owner.Namespace + "/" + owner.Name, adopted: r.Adopted, lent: r.Lent}
 }
 
 func (m *mark) words() map[string]string {

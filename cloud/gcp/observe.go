@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"google.golang.org/api/compute/v1"
@@ -28,6 +29,9 @@ func (p *Provider) Observe(ctx context.Context, owner cloud.Owner) ([]cloud.Reso
 	if err != nil {
 		return nil, err
 	}
+	if things, err = p.withReserved(ctx, string(owner.ID()), things); err != nil {
+		return nil, err
+	}
 	resources, err := p.shared(ctx, owner.ClusterID, things, unfinished)
 	if err != nil {
 		return nil, err
@@ -43,6 +47,9 @@ func (p *Provider) List(ctx context.Context, clusterID string) ([]cloud.Resource
 	}
 	things, err := p.marked(ctx, clusterID, clusterID+"/", "labels."+labelCluster+` = "`+clusterID+`"`)
 	if err != nil {
+		return nil, err
+	}
+	if things, err = p.withReserved(ctx, clusterID+"/", things); err != nil {
 		return nil, err
 	}
 	all, err := p.shared(ctx, clusterID, things, unfinished)
@@ -118,7 +125,7 @@ func (p *Provider) shared(ctx context.Context, clusterID string, things []found,
 		}
 		link := p.config.link(f.kind, f.id)
 		seen[link] = true
-		v := newView(&p.config, nil, map[string]string{link: m.key})
+		v := newView(&p.config, nil, nil, map[string]string{link: m.key})
 		r := v.resource(f)
 		r.State, r.Shared, r.Owners = stateOf(unfinished[link]), true, owners[link]
 		slices.Sort(r.Owners)
@@ -147,16 +154,14 @@ func (p *Provider) ownedBy(id cloud.OwnerID, things []found, unfinished map[stri
 	for _, f := range things {
 		link, m := p.config.link(f.kind, f.id), f.mark()
 		if m.owner == id {
+			mine = append(mine, f)
 			seen[link] = true
-			if !askedFor(id, &f, &m, things) {
-				mine = append(mine, f)
-			}
 		}
 		if m.owner == id || m.cluster != "" {
 			keys[link] = m.key
 		}
 	}
-	v := newView(&p.config, mine, keys)
+	v := newView(&p.config, mine, things, keys)
 	var resources []cloud.Resource
 	for i := range mine {
 		r := v.resource(&mine[i])
@@ -171,18 +176,36 @@ func (p *Provider) ownedBy(id cloud.OwnerID, things []found, unfinished map[stri
 	return resources
 }
 
-// askedFor reports whether f is an address of the owner's that its own rules have because the Service asked for it, such as the one
-// that it had already. Nobody desires it then, and nobody can delete it before those rules are gone: it shows again when they are.
-func askedFor(id cloud.OwnerID, f *found, m *mark, things []found) bool {
-	a, ok := f.body.(*compute.Address)
-	return ok && !m.lent && slices.ContainsFunc(things, func(other found) bool {
-		rule, ok := other.body.(*compute.ForwardingRule)
-		if !ok || addressRange(rule.IPAddress) != addressRange(a.Address) {
-			return false
+// withReserved adds to things the addresses that somebody else reserved and rules have that were not told so, of owners that begin
+// so: a Service may ask for one by its name. There are none but where a balancer was adopted.
+func (p *Provider) withReserved(ctx context.Context, owner string, things []found) ([]found, error) {
+	known := map[string]bool{}
+	for i := range things {
+		if a, ok := things[i].body.(*compute.Address); ok {
+			known[addressRange(a.Address)] = true
 		}
-		told := other.mark()
-		return told.owner == id && told.addresses != ""
-	})
+	}
+	all := things
+	for i := range things {
+		rule, ok := things[i].body.(*compute.ForwardingRule)
+		m := things[i].mark()
+		switch {
+		case !ok || !strings.HasPrefix(string(m.owner), owner) || known[addressRange(rule.IPAddress)]:
+			continue
+		case m.addresses == "" && keyOf(m.owner, things[i].name) != "": // it is at one of ours, which is not shown yet
+			continue
+		case m.addresses != "" && m.addresses != toldNobodys:
+			continue
+		}
+		ip, _, _ := strings.Cut(rule.IPAddress, "/")
+		reserved, err := p.api.list(ctx, KindAddress, `address = "`+ip+`"`)
+		if err != nil {
+			return nil, err
+		}
+		known[addressRange(rule.IPAddress)] = true
+		all = append(all, reserved...)
+	}
+	return all, nil
 }
 
 // view is what of one owner, or of one balancer, is looked at together.
@@ -193,10 +216,18 @@ type view struct {
 	keys map[string]string
 	// vips are the balancer's addresses, each as a range, by family; of a rule that has ended up somewhere else, several.
 	vips map[string][]string
+	// reserved are the names of reserved addresses, whoever's, by range.
+	reserved map[string]string
 }
 
-func newView(config *Config, things []found, keys map[string]string) *view {
-	v := &view{config: config, things: things, keys: keys, vips: map[string][]string{}}
+// newView looks at things; around are those among which the names of their addresses may be.
+func newView(config *Config, things, around []found, keys map[string]string) *view {
+	v := &view{config: config, things: things, keys: keys, vips: map[string][]string{}, reserved: map[string]string{}}
+	for _, f := range around {
+		if b, ok := f.body.(*compute.Address); ok {
+			v.reserved[addressRange(b.Address)] = f.name
+		}
+	}
 	for _, f := range things {
 		var vip, family string
 		switch b := f.body.(type) {
@@ -223,6 +254,8 @@ func (v *view) resource(f *found) cloud.Resource {
 	switch b := f.body.(type) {
 	case *compute.Address:
 		r.Attributes = placeOf(b.AddressType, b.IpVersion, b.NetworkTier, b.Subnetwork)
+		v.address(&r, b.Address, "")
+		r.Attributes[attrReserved] = "true"
 	case *compute.HealthCheck:
 		r.Attributes = checkAttributes(b)
 	case *compute.NetworkEndpointGroup:
@@ -232,7 +265,7 @@ func (v *view) resource(f *found) cloud.Resource {
 	case *compute.ForwardingRule:
 		v.rule(&r, b, m.addresses)
 	case *compute.Firewall:
-		v.firewall(&r, b, m.addresses)
+		v.firewall(&r, b)
 	}
 	return r
 }
@@ -252,29 +285,37 @@ func (v *view) ref(kind, link string) cloud.Ref {
 	return cloud.Ref{Kind: kind, Key: key, ID: id}
 }
 
-// inUse are the addresses that adopted rules have without there being one reserved that is looked at, too: such an address
-// lives as long as its rules do.
+// inUse are the addresses of rules that are at none of those that are looked at: reserved by somebody else, or by nobody. Such an
+// address is there for as long as its rules are. A rule that we made and that was told of none is at one of ours, which
+// lists do not show yet.
 func (v *view) inUse(resources []cloud.Resource) []cloud.Resource {
 	var made []cloud.Resource
 	for i := range resources {
 		r := &resources[i]
-		if r.Kind != KindForwardingRule || len(r.Owners) > 0 && keyOf(r.Owners[0], last(r.ID)) != "" || r.Attributes[attrAddresses] != "" {
+		ip, family := r.Attributes[attrIP], r.Attributes[attrFamily]
+		switch {
+		case r.Kind != KindForwardingRule || len(v.addressRefs(addressRange(ip))) > 0:
+			continue
+		case slices.ContainsFunc(made, func(a cloud.Resource) bool { return a.Attributes[attrIP] == ip }):
+			continue
+		case len(r.Owners) > 0 && keyOf(r.Owners[0], last(r.ID)) != "" && !v.told(r):
 			continue
 		}
-		key := strings.ToLower(r.Attributes[attrFamily])
-		if slices.ContainsFunc(append(resources, made...), func(a cloud.Resource) bool { return a.Kind == KindAddress && a.Key == key }) {
-			continue
+		address := cloud.Resource{Kind: KindAddress, Key: strings.ToLower(family), ID: inUsePrefix + r.ID, State: r.State, Owners: r.Owners,
+			Lent: r.Lent, Adopted: r.Adopted, Attributes: map[string]string{}}
+		for _, name := range []string{attrFamily, attrScheme, attrTier, attrSubnetwork, attrIP, attrAddresses, attrUsers} {
+			address.Attributes[name] = r.Attributes[name]
 		}
-		address := cloud.Resource{Kind: KindAddress, Key: key, ID: inUsePrefix + r.ID, State: r.State, Owners: r.Owners, Lent: r.Lent, Adopted: r.Adopted,
-			Attributes: map[string]string{attrFamily: r.Attributes[attrFamily], attrScheme: r.Attributes[attrScheme],
-				attrTier: r.Attributes[attrTier], attrSubnetwork: r.Attributes[attrSubnetwork]}}
+		// Only an address of IPv4 that nobody reserved can be; and one that stays with what is lent is not ours to reserve.
+		reserves := family == string(cloud.IPv4) && v.reserved[addressRange(ip)] == "" && r.Attributes[attrUsers] == "false" && !r.Lent
+		address.Attributes[attrReserved] = strconv.FormatBool(!reserves)
 		made = append(made, address)
 	}
 	for i := range resources {
 		r := &resources[i]
 		for _, a := range made {
-			if (r.Kind == KindForwardingRule || r.Kind == KindFirewall && r.Attributes[attrDestination] == atBalancer) &&
-				strings.ToLower(r.Attributes[attrFamily]) == a.Key && r.Attributes[attrAddresses] == "" {
+			if r.Kind == KindForwardingRule && r.Attributes[attrIP] == a.Attributes[attrIP] ||
+				r.Kind == KindFirewall && r.Attributes[attrDestination] == atBalancer && strings.ToLower(r.Attributes[attrFamily]) == a.Key && len(r.DependsOn) == 0 {
 				r.DependsOn = append(r.DependsOn, cloud.Ref{Kind: KindAddress, Key: a.Key, ID: a.ID})
 			}
 		}
@@ -282,5 +323,14 @@ func (v *view) inUse(resources []cloud.Resource) []cloud.Resource {
 	return made
 }
 
-// inUsePrefix begins the id of an address that only a rule has.
-const inUsePrefix = "rule/"
+// told reports whether a rule was told that its address is none of ours.
+func (v *view) told(r *cloud.Resource) bool {
+	return slices.ContainsFunc(v.things, func(f found) bool { m := f.mark(); return f.kind == r.Kind && f.id == r.ID && m.addresses != "" })
+}
+
+// Prefixes of ids of addresses that are no things of ours: one that a rule has, before the rule's, and one that somebody reserved
+// and the Service asks for, before its name.
+const (
+	inUsePrefix = "rule/"
+	givenPrefix = "given/"
+)

@@ -1,12 +1,10 @@
 package gcp
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -24,6 +22,10 @@ func (p *Provider) Create(ctx context.Context, owner cloud.Owner, desired cloud.
 	target := p.config.link(made.Kind, made.ID)
 	if err := p.late.take(target); err != nil {
 		return cloud.Resource{}, err
+	}
+	if given, err := p.given(ctx, &desired); err != nil || given != "" {
+		made.ID = givenPrefix + given
+		return made, err
 	}
 	body, err := p.body(ctx, owner, &desired, name)
 	if err != nil {
@@ -85,9 +87,6 @@ func (p *Provider) body(ctx context.Context, owner cloud.Owner, r *cloud.Resourc
 			return nil, err
 		}
 		b.Name, b.Labels = name, label(nil, &m)
-		if m.addresses != "" {
-			b.Description = describe("", &mark{addresses: m.addresses})
-		}
 		return b, nil
 	case KindFirewall:
 		b := firewallBody(r)
@@ -100,7 +99,8 @@ func (p *Provider) body(ctx context.Context, owner cloud.Owner, r *cloud.Resourc
 }
 
 func (c *Config) addressBody(r *cloud.Resource, m *mark, name string) *compute.Address {
-	b := &compute.Address{Name: name, AddressType: r.Attributes[attrScheme], NetworkTier: r.Attributes[attrTier], Labels: label(nil, m)}
+	b := &compute.Address{Name: name, Address: r.Attributes[attrIP], AddressType: r.Attributes[attrScheme], NetworkTier: r.Attributes[attrTier],
+		Labels: label(nil, m)}
 	six := r.Attributes[attrFamily] == string(cloud.IPv6)
 	if subnetwork := r.Attributes[attrSubnetwork]; subnetwork != "" {
 		b.Subnetwork = c.subnetworkLink(subnetwork)
@@ -136,125 +136,30 @@ func (p *Provider) ruleBody(ctx context.Context, r *cloud.Resource) (*compute.Fo
 		case KindBackendService:
 			b.BackendService = p.config.link(dep.Kind, dep.ID)
 		case KindAddress:
-			b.IPAddress = p.config.link(dep.Kind, dep.ID)
-			if rule, ok := strings.CutPrefix(dep.ID, inUsePrefix); ok { // no thing by itself: the address of that rule
-				f, err := p.api.get(ctx, KindForwardingRule, rule)
-				if err != nil {
-					return nil, fmt.Errorf("reading the rule that has the address: %w", err)
-				}
-				b.IPAddress = f.body.(*compute.ForwardingRule).IPAddress
+			var told string
+			var err error
+			if b.IPAddress, told, err = p.ruleAddress(ctx, r, dep.ID); err != nil {
+				return nil, err
 			}
-		}
-	}
-	if r.Attributes[attrAddresses] != "" {
-		f, vip, err := p.givenAddress(ctx, r)
-		if err != nil {
-			return nil, err
-		}
-		if b.IPAddress = vip; f != nil {
-			b.IPAddress = p.config.link(KindAddress, f.Name)
+			if told != "" {
+				b.Description = describe("", &mark{addresses: told})
+			}
 		}
 	}
 	return b, nil
-}
-
-// givenAddress is the address that the user asks for: the one that is reserved under one of the names and of the family, or
-// the literal one. Another Service's own is refused: it could not be released with that Service any more.
-func (p *Provider) givenAddress(ctx context.Context, r *cloud.Resource) (*compute.Address, string, error) {
-	if literal, ok := strings.CutPrefix(r.Attributes[attrAddresses], "ip:"); ok {
-		reserved, err := p.api.list(ctx, KindAddress, "")
-		if err != nil {
-			return nil, "", err
-		}
-		for i := range reserved {
-			if sameAddress(reserved[i].body.(*compute.Address).Address, literal) && another(&reserved[i], r) {
-				return nil, "", cloud.Errorf(cloud.UserError, "address %s is another Service's own: correct spec.loadBalancerIP", literal)
-			}
-		}
-		return nil, literal, nil
-	}
-	names := strings.TrimPrefix(r.Attributes[attrAddresses], "names:")
-	for _, name := range cloud.SplitList(names) {
-		f, err := p.api.get(ctx, KindAddress, idOf(KindAddress, "", name))
-		if hasStatus(err, http.StatusNotFound) {
-			return nil, "", cloud.Errorf(cloud.UserError, "no address called %s is reserved in project %s and region %s", name, p.config.Project, p.config.Region)
-		} else if err != nil {
-			return nil, "", fmt.Errorf("reading address %s: %w", name, err)
-		}
-		if another(&f, r) {
-			return nil, "", cloud.Errorf(cloud.UserError, "address %s is another Service's own: correct %s", name, annotationAddresses)
-		}
-		a := f.body.(*compute.Address)
-		if familyOf(a.IpVersion) != r.Attributes[attrFamily] {
-			continue
-		}
-		return a, a.Address, checkGiven(a, r)
-	}
-	return nil, "", cloud.Errorf(cloud.UserError, "none of the addresses %s is one of %s", names, r.Attributes[attrFamily])
-}
-
-// another reports whether something has the mark of another owner than those of r.
-func another(f *found, r *cloud.Resource) bool {
-	id := f.markedBy()
-	return id != "" && !slices.Contains(r.Owners, id)
-}
-
-// sameAddress compares addresses, in whatever form.
-func sameAddress(a, b string) bool {
-	x, errX := netip.ParseAddr(a)
-	y, errY := netip.ParseAddr(b)
-	return errX == nil && errY == nil && x == y
-}
-
-// checkGiven refuses a reserved address that the balancer cannot have. The API would, too, without saying what to change.
-func checkGiven(a *compute.Address, r *cloud.Resource) error {
-	if scheme := cmp.Or(a.AddressType, schemeExternal); r.Attributes[attrScheme] != "" && scheme != r.Attributes[attrScheme] {
-		return cloud.Errorf(cloud.UserError, "address %s is %s and the balancer %s: name another one in %s, or change %s",
-			a.Name, strings.ToLower(scheme), strings.ToLower(r.Attributes[attrScheme]), annotationAddresses, annotationType)
-	}
-	if tier := r.Attributes[attrTier]; tier != "" && a.NetworkTier != "" && a.NetworkTier != tier {
-		return cloud.Errorf(cloud.UserError, "address %s is of the network tier %s and the balancer of %s: name another one in %s, or change %s",
-			a.Name, a.NetworkTier, tier, annotationAddresses, annotationTier)
-	}
-	return nil
-}
-
-// destination is the address that a firewall rule lets traffic to pass, as a list; empty: all of the nodes'.
-func (p *Provider) destination(ctx context.Context, r *cloud.Resource) ([]string, error) {
-	if r.Attributes[attrDestination] != atBalancer {
-		return cloud.SplitList(r.Attributes[attrDestination]), nil
-	}
-	if r.Attributes[attrAddresses] != "" {
-		_, vip, err := p.givenAddress(ctx, r)
-		return []string{addressRange(vip)}, err
-	}
-	for _, dep := range r.DependsOn {
-		if dep.Kind != KindAddress {
-			continue
-		}
-		kind, id := KindAddress, dep.ID
-		if rule, ok := strings.CutPrefix(dep.ID, inUsePrefix); ok {
-			kind, id = KindForwardingRule, rule
-		}
-		f, err := p.api.get(ctx, kind, id)
-		if hasStatus(err, http.StatusNotFound) {
-			return nil, cloud.Errorf(cloud.Pending, "the address of the balancer cannot be seen yet")
-		} else if err != nil {
-			return nil, fmt.Errorf("reading the address of the balancer: %w", err)
-		}
-		if a, ok := f.body.(*compute.Address); ok {
-			return []string{addressRange(a.Address)}, nil
-		}
-		return []string{addressRange(f.body.(*compute.ForwardingRule).IPAddress)}, nil
-	}
-	return nil, cloud.Errorf(cloud.Retry, "%s has no address to depend on", r.Name())
 }
 
 // Update implements cloud.Provider. What is there is read first: the change is made of what it is by then, and, where the cloud
 // takes a precondition, only of that.
 func (p *Provider) Update(ctx context.Context, owner cloud.Owner, was, desired cloud.Resource) error {
 	if strings.HasPrefix(was.ID, inUsePrefix) {
-		return nil // it is the rule's, mark and all
+		// It is the rule's, mark and all; but what only rules have becomes a reserved one, in place, where the Service asks for it.
+		if desired.Attributes[attrReserved] != "true" || was.Attributes[attrReserved] == "true" || desired.Lent {
+			return nil
+		}
+		desired.Adopted = ""
+		_, err := p.Create(ctx, owner, desired)
+		return err
 	}
 	released := len(desired.Owners) == 0
 	if was.Kind == KindEndpointGroup {

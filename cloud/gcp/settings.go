@@ -84,9 +84,9 @@ type settings struct {
 	weighted      bool
 	strongSeconds int // 0: no strong affinity
 	draining      int
-	// addresses is from where rules have their address: empty, one that is made; "ip:" and the address that the Service asks
-	// for; "names:" and names of reserved ones with commas between.
-	addresses      string
+	// addresses are the names of reserved ones that the Service asks for, with commas between; ip is the address that it asks
+	// for. At most one of them is set.
+	addresses, ip  string
 	instanceGroups []string // zone/name
 }
 
@@ -191,23 +191,25 @@ func (s *settings) readAddresses(spec *cloud.Spec, names []string) error {
 				return fmt.Errorf("%s: %q is not the name of an address", annotationAddresses, name)
 			}
 		}
-		s.addresses = "names:" + cloud.List(names)
+		s.addresses = cloud.List(names)
 	case spec.RequestedAddress != "":
 		address, err := netip.ParseAddr(spec.RequestedAddress)
 		if err != nil {
 			return fmt.Errorf("spec.loadBalancerIP: %q is not an IP address", spec.RequestedAddress)
 		}
-		s.addresses = "ip:" + address.String()
+		s.ip = address.String()
 	}
 	return nil
 }
 
-// addressesOf is what of settings.addresses concerns a family: an address of the other one does not.
-func (s *settings) addressesOf(family cloud.Family) string {
-	if text, ok := strings.CutPrefix(s.addresses, "ip:"); ok {
-		if address, err := netip.ParseAddr(text); err != nil || address.Is4() != (family == cloud.IPv4) {
-			return ""
-		}
+// addressOf is what a Service asks for of the address of a family, as an attribute that the address in effect has to have: to be one of
+// the names, or the address itself; or, where it asks for none, not to be somebody else's that it asked for before.
+func (s *settings) addressOf(family cloud.Family) (attribute, value string) {
+	switch {
+	case s.addresses != "":
+		return attrAddresses, s.addresses
+	case s.ip != "" && strings.Contains(s.ip, ":") == (family == cloud.IPv6):
+		return attrIP, s.ip
 	}
-	return s.addresses
+	return attrUsers, "false"
 }

@@ -44,8 +44,8 @@ func TestSettings(t *testing.T) {
 		"RBS":             {spec: cloud.Spec{Annotations: map[string]string{annotationRBS: "enabled"}}, want: plain},
 		"Standard":        {spec: cloud.Spec{Annotations: map[string]string{annotationTier: "Standard"}}, want: edit(func(s *settings) { s.tier = "STANDARD" })},
 		"ParametersFirst": {spec: cloud.Spec{Parameters: json.RawMessage(`{"scheme":"Internal","globalAccess":true,"subnetwork":"a"}`), Annotations: map[string]string{annotationSubnet: "b"}}, want: edit(func(s *settings) { internal(s); s.globalAccess, s.subnetwork = true, "b" })},
-		"Names":           {spec: cloud.Spec{Families: both, Annotations: map[string]string{annotationAddresses: "b, a"}}, want: edit(func(s *settings) { s.addresses = "names:a,b" })},
-		"Requested":       {spec: cloud.Spec{RequestedAddress: "192.0.2.7"}, want: edit(func(s *settings) { s.addresses = "ip:192.0.2.7" })},
+		"Names":           {spec: cloud.Spec{Families: both, Annotations: map[string]string{annotationAddresses: "b, a"}}, want: edit(func(s *settings) { s.addresses = "a,b" })},
+		"Requested":       {spec: cloud.Spec{RequestedAddress: "192.0.2.7"}, want: edit(func(s *settings) { s.ip = "192.0.2.7" })},
 		"Weighted":        {spec: cloud.Spec{LocalOnly: true, Annotations: map[string]string{annotationWeighted: "pods-per-node"}}, want: edit(func(s *settings) { s.weighted = true })},
 		"Strong":          {spec: cloud.Spec{AffinitySeconds: 600, Annotations: map[string]string{annotationStrong: "true"}}, want: edit(func(s *settings) { s.strongSeconds = 600 })},
 		"Groups":          {spec: cloud.Spec{Parameters: json.RawMessage(`{"instanceGroups":["r1-a/g"]}`)}, want: edit(func(s *settings) { s.instanceGroups = []string{"r1-a/g"} })},
@@ -115,7 +115,7 @@ func TestAnnotationsAreTold(t *testing.T) {
 func TestMarks(t *testing.T) {
 	m := mark{owner: "cluster-a/7f3e", key: "tcp-80-ipv4", service: "shop/cart", adopted: "b", lent: true}
 	told := m
-	told.addresses = "names:a,b"
+	told.addresses = "a,b"
 	text := describe("made by hand fairlead.dev/adoptable-by=cluster-a/shop/cart", &told)
 	got, rest := described(text)
 	if diff := cmp.Diff(told, got, cmp.AllowUnexported(mark{})); diff != "" {

@@ -48,12 +48,18 @@ func (c *Cloud) ReserveAddress(name, address string) {
 		"networkTier": "PREMIUM", "status": "RESERVED"})
 }
 
-// KeepAddress reserves an internal address that is in use already, for somebody else.
+// KeepAddress reserves an IPv4 address for somebody else that rules have already, or an internal one.
 func (c *Cloud) KeepAddress(name, address string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.give("regions/"+Region+"/addresses/"+name, map[string]any{"address": address, "addressType": "INTERNAL", "ipVersion": "IPV4",
-		"purpose": "SHARED_LOADBALANCER_VIP", "status": "IN_USE"})
+	body := map[string]any{"address": address, "addressType": "INTERNAL", "ipVersion": "IPV4", "purpose": "SHARED_LOADBALANCER_VIP", "status": "IN_USE"}
+	for _, o := range c.objects {
+		if o.collection == "forwardingRules" && sameAddress(o.body["IPAddress"], address) && o.body["loadBalancingScheme"] == "EXTERNAL" {
+			body["addressType"], body["networkTier"] = "EXTERNAL", o.body["networkTier"]
+			delete(body, "purpose")
+		}
+	}
+	c.give("regions/"+Region+"/addresses/"+name, body)
 }
 
 // networkEndpoints attaches, detaches and lists.

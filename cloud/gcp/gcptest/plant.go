@@ -195,11 +195,18 @@ func (c *Cloud) asked(spec *cloud.Spec) (*maker, []cloud.Resource, error) {
 // plantBalancer makes what the Spec asks for under somebody else's names: by hand, with endpoint groups; or as the service
 // controller of cloud-provider-gcp, with the instance groups of its cluster.
 func (c *Cloud) plantBalancer(plant cloudtest.Plant) (string, error) {
+	id, _, err := c.PlantBalancer(plant, true)
+	return id, err
+}
+
+// PlantBalancer is what Harness has for that, with an address that is reserved, or that only rules have, which it returns, too. One that
+// is not reserved and internal can have one rule.
+func (c *Cloud) PlantBalancer(plant cloudtest.Plant, reserved bool) (id, address string, err error) {
 	m, desired, err := c.asked(&plant.Spec)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	b := planted{name: "hand-made-" + plant.Spec.Owner.Name, description: "made by hand, in test", reserved: true}
+	b := planted{name: "hand-made-" + plant.Spec.Owner.Name, description: "made by hand, in test", reserved: reserved}
 	if plant.AdoptableBy != "" {
 		b.description += " fairlead.dev/adoptable-by=" + plant.AdoptableBy
 	}
@@ -223,9 +230,9 @@ func (c *Cloud) plantBalancer(plant cloudtest.Plant) (string, error) {
 		}
 	}
 	if err == nil {
-		_, err = c.plant(m, desired, b)
+		address, err = c.plant(m, desired, b)
 	}
-	return b.name, err
+	return b.name, address, err
 }
 
 // PlantGKE makes what GKE's controller would make for the Service in the cluster: a backend service, a rule, a firewall, and what
