@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -233,115 +232,6 @@ func onMachines(numbers []int) *cloud.Spec {
 	}
 	spec.Nodes = nodes
 	return spec
-}
-
-// TestGroupOutlivesWhoBeganIt: what attaching failed with is told to those that still want the group, when the Service that had it
-// begun is gone.
-func TestGroupOutlivesWhoBeganIt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := gcptest.New(gcptest.Options{Slow: 10 * time.Second})
-		p, first, second := c.Provider(), service(0, 2), service(1, 2)
-		settle(t, p, first.Owner, first)
-		settle(t, p, second.Owner, second)
-		attachFails(t, c, p, 0)
-		if told := settle(t, p, second.Owner, service(1, 3)); len(told) != 1 || told[0].Class != cloud.Quota {
-			t.Errorf("the other Service was told %v, want what attaching failed with, once", told)
-		}
-	})
-}
-
-// attachFails has a Service attach a third machine, which fails after it was accepted, and waits until it has.
-func attachFails(t *testing.T, c *gcptest.Cloud, p cloud.Provider, i int) {
-	t.Helper()
-	c.Inject(gcptest.Fault{Method: "compute.networkEndpointGroups.attachNetworkEndpoints", Late: true,
-		Err: &gcptest.Refusal{Status: http.StatusForbidden, Reason: "QUOTA_EXCEEDED", Message: "Quota 'ENDPOINTS' exceeded."}})
-	if _, err := try(t, p, service(i, 3).Owner, service(i, 3)); err != nil && !cloud.IsClass(err, cloud.Pending) {
-		t.Fatal(err)
-	}
-	time.Sleep(time.Minute)
-}
-
-// isZoneOperation reports whether a call reads an operation on an endpoint group.
-func isZoneOperation(call cloudtest.Call) bool {
-	return strings.Contains(call.Name, "/zones/") && strings.Contains(call.Name, "/operations/")
-}
-
-// TestFailureIsToldOnce: two Services look at what became of one operation at a time, and one of them is told what it failed with before
-// the other has its answer. That is no second failure.
-func TestFailureIsToldOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := gcptest.New(gcptest.Options{Slow: 10 * time.Second})
-		p, first, second := c.Provider(), service(0, 3), service(1, 3)
-		settle(t, p, first.Owner, service(0, 2))
-		settle(t, p, second.Owner, service(1, 2))
-		attachFails(t, c, p, 0)
-		asked, told, seen := make(chan bool), make(chan bool), make(chan error)
-		var waits atomic.Bool
-		c.SetHook(func(call cloudtest.Call) error {
-			if call.After && isZoneOperation(call) && waits.CompareAndSwap(false, true) {
-				close(asked)
-				<-told
-			}
-			return nil
-		})
-		go func() {
-			_, err := p.Observe(t.Context(), second.Owner)
-			seen <- err
-		}()
-		<-asked
-		if _, err := try(t, p, first.Owner, first); !cloud.IsClass(err, cloud.Quota) {
-			t.Errorf("the first Service was told %v, want what attaching failed with", err)
-		}
-		close(told)
-		if err := <-seen; err != nil {
-			t.Error(err)
-		}
-		if told := settle(t, p, second.Owner, second); len(told) > 0 {
-			t.Errorf("the second Service was told %v again", told)
-		}
-	})
-}
-
-// TestUnreadableOperations: an operation of a Service's own that cannot be read stops that Service, and one on a shared group none; what
-// that one failed with is told when it can be read again.
-func TestUnreadableOperations(t *testing.T) {
-	for name, refusal := range map[string]*gcptest.Refusal{
-		"Denied": {Status: http.StatusForbidden, Reason: "forbidden", Message: "Required 'compute.zoneOperations.get' permission"},
-		"Down":   {Status: http.StatusServiceUnavailable, Reason: "backendError", Message: "Try again"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c := gcptest.New(gcptest.Options{Slow: 10 * time.Second})
-				p, first, second, begins := c.Provider(), service(0, 2), service(1, 2), service(2, 2)
-				settle(t, p, first.Owner, first)
-				settle(t, p, second.Owner, second)
-				if _, err := try(t, p, begins.Owner, begins); err != nil && !cloud.IsClass(err, cloud.Pending) {
-					t.Fatal(err)
-				}
-				attachFails(t, c, p, 0)
-				refused := map[bool]int{}
-				c.SetHook(func(call cloudtest.Call) error {
-					if !strings.Contains(call.Name, "/operations/") {
-						return nil
-					}
-					refused[isZoneOperation(call)]++
-					return refusal
-				})
-				for _, spec := range []*cloud.Spec{first, second} {
-					if _, err := p.Observe(t.Context(), spec.Owner); err != nil {
-						t.Errorf("%s cannot be observed: %v", spec.Owner.Name, err)
-					}
-				}
-				if _, err := p.Observe(t.Context(), begins.Owner); err == nil || refused[true] == 0 || refused[false] == 0 {
-					t.Errorf("what became of its own operations is unknown, and the error is %v; refused were %v", err, refused)
-				}
-				c.SetHook(nil)
-				if told := settle(t, p, second.Owner, service(1, 3)); len(told) != 1 || told[0].Class != cloud.Quota {
-					t.Errorf("when operations can be read again, told is %v, want what attaching failed with, once", told)
-				}
-			})
-		})
-	}
 }
 
 // TestDeletedOnce: what the API is deleting already is waited for, and not deleted again, however long that takes. A first try can come

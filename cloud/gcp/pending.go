@@ -2,9 +2,11 @@ package gcp
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"google.golang.org/api/compute/v1"
 
@@ -20,16 +22,30 @@ import (
 // late are the operations that this process began.
 type late struct {
 	mu sync.Mutex
-	// begun and failed are by the short link of what they change: several can be on the way at once.
+	// begun, failed and unread are by the short link of what they change: several can be on the way at once. Unread is why it is not known
+	// what became of anyone's.
 	begun  map[string][]begun
-	failed map[string]error
+	failed map[string]failed
+	unread map[string]error
 }
 
 // begun is one operation, of an owner; of what is shared, of anyone's.
 type begun struct {
 	owner cloud.OwnerID
 	op    *compute.Operation
+	// after is when to look at it again, after it could not be read.
+	after time.Time
 }
+
+// failed is what an operation failed with, and when that was found out.
+type failed struct {
+	err error
+	at  time.Time
+}
+
+// staleAfter is how long after it was found out nobody is told of a failure any more: a change that is still needed comes in the
+// same pass, and one that comes later is another one.
+const staleAfter = 10 * time.Minute
 
 // anyone is who looks after operations on what all Services use: whoever had them begun may be gone before they end.
 const anyone cloud.OwnerID = ""
@@ -51,9 +67,9 @@ func (l *late) began(owner cloud.OwnerID, target string, op *compute.Operation) 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.begun == nil {
-		l.begun, l.failed = map[string][]begun{}, map[string]error{}
+		l.begun, l.failed, l.unread = map[string][]begun{}, map[string]failed{}, map[string]error{}
 	}
-	l.begun[target] = append(l.begun[target], begun{owner, op})
+	l.begun[target] = append(l.begun[target], begun{owner: owner, op: op})
 	return false, nil
 }
 
@@ -61,13 +77,35 @@ func (l *late) began(owner cloud.OwnerID, target string, op *compute.Operation) 
 func (l *late) take(target string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	err := l.failed[target]
+	f, ok := l.failed[target]
 	delete(l.failed, target)
-	return err
+	if !ok || time.Since(f.at) > staleAfter {
+		return nil
+	}
+	return f.err
+}
+
+// unknown returns why it is not known what became of anyone's operations on the target; nil where it is, or will be.
+func (l *late) unknown(target string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.unread[target]
+}
+
+// postpone notes that one of anyone's operations cannot be read, and looks at it again later.
+func (l *late) postpone(target string, op *compute.Operation, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unread[target] = fmt.Errorf("reading an operation: %w", err)
+	for i := range l.begun[target] {
+		if b := &l.begun[target][i]; b.op == op {
+			b.after = time.Now().Add(deniedFor)
+		}
+	}
 }
 
 // settle looks at what became of the owner's operations, and of anyone's, that have ended by now. One of anyone's that cannot be
-// read is looked at again the next time: an error would stop every Service of the cluster.
+// read is looked at again later: an error would stop every Service of the cluster. Who changes the same thing is told.
 func (l *late) settle(ctx context.Context, a *api, owner cloud.OwnerID, unfinished map[string]*compute.Operation) error {
 	for target, all := range l.ended(owner, unfinished) {
 		for _, b := range all {
@@ -76,6 +114,7 @@ func (l *late) settle(ctx context.Context, a *api, owner cloud.OwnerID, unfinish
 			case err != nil && a.classOf(err) == cloud.NotFound:
 				l.end(target, b.op, nil)
 			case err != nil && b.owner == anyone:
+				l.postpone(target, b.op, err)
 			case err != nil:
 				return err
 			case op.Status != "DONE":
@@ -98,7 +137,7 @@ func (l *late) ended(owner cloud.OwnerID, unfinished map[string]*compute.Operati
 			continue
 		}
 		for _, b := range all {
-			if b.owner == owner || b.owner == anyone {
+			if b.owner == owner || b.owner == anyone && !time.Now().Before(b.after) {
 				ended[target] = append(ended[target], b)
 			}
 		}
@@ -108,17 +147,18 @@ func (l *late) ended(owner cloud.OwnerID, unfinished map[string]*compute.Operati
 
 // end forgets an operation and notes what it failed with, if anything. Several Services look after anyone's at a time, and the
 // first may have had the failure told by now: whoever comes second does neither.
-func (l *late) end(target string, op *compute.Operation, failed error) {
+func (l *late) end(target string, op *compute.Operation, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before := len(l.begun[target])
 	l.begun[target] = slices.DeleteFunc(l.begun[target], func(b begun) bool { return b.op == op })
 	first := len(l.begun[target]) < before
+	delete(l.unread, target)
 	if len(l.begun[target]) == 0 {
 		delete(l.begun, target)
 	}
-	if first && failed != nil && l.failed[target] == nil {
-		l.failed[target] = failed
+	if _, known := l.failed[target]; first && err != nil && !known {
+		l.failed[target] = failed{err, time.Now()}
 	}
 }
 

@@ -96,6 +96,9 @@ func (p *Provider) syncGroup(ctx context.Context, id string, change *groupChange
 			return err
 		}
 	}
+	if err := p.late.unknown(target); err != nil && p.Classify(err).Class == cloud.RetryAfter {
+		return err // a right is missing; all else may get better by itself
+	}
 	return nil
 }
 
