@@ -206,7 +206,31 @@ func (d *differ) hold(desired []Resource) {
 			d.plan.Lacking = true
 		}
 	}
+	if len(kept) == 0 && len(d.plan.Waiting) == 0 {
+		kept = d.emptied(sets) // what comes is there
+	}
 	d.plan.Operations = kept
+}
+
+// emptied has the owner's sets of targets that all Services have together, and that are wanted no more beside others that are, give up
+// their targets: the cluster has none there. They stay themselves until what points to them may change.
+func (d *differ) emptied(sets map[Ref]bool) []Operation {
+	var operations []Operation
+	for i := range d.observed {
+		r := &d.observed[i]
+		beside := false
+		for ref := range sets {
+			beside = beside || ref.Kind == r.Kind
+		}
+		if !beside || sets[r.ref()] || !r.Shared || !d.marked(r) || r.State == StatePending || r.State == StateDeleting || len(r.Targets) == 0 {
+			continue
+		}
+		made := *r
+		made.Targets = nil
+		operations = append(operations, Operation{Action: ActionSyncTargets, Resource: made, Remove: r.Targets,
+			Reason: fmt.Sprintf("targets +0 -%d", len(r.Targets))})
+	}
+	return operations
 }
 
 // following leaves of an update what follows the cluster; false: that is nothing.

@@ -189,6 +189,13 @@ func TestDiff(t *testing.T) {
 			want: []string{"Update S/1 s-1: changing owners", "Create S/2", "SyncTargets S/2: targets +1 -0", "Update A/1 a-1: changing S/1, S/2",
 				"blocked A/1 Replacement"},
 		},
+		"FixedForgetsZones": {
+			reason:  "sets that are wanted no more, beside others that are, keep no nodes, once what comes is there",
+			desired: []Resource{want("A", "1", fixed, attribute("shape", "square"), on("S", "1", false)), want("S", "1", shared, targets("y"))},
+			observed: []Resource{have("A", "1", on("S", "1", false), on("S", "2", false)), have("S", "1", shared, targets("y")), have("S", "2", shared, targets("x")),
+				have("S", "3", shared), have("S", "4", shared, of(them), targets("z")), have("S", "5", targets("z")), have("T", "1", shared, targets("z"))},
+			want: []string{"SyncTargets S/2: targets +0 -1", "blocked A/1 Replacement"},
+		},
 		"FixedRecreate": {
 			reason:      "with consent it is deleted first, with what depends on it",
 			desired:     []Resource{want("A", "1", fixed, attribute("shape", "square")), want("B", "1", on("A", "1", false))},

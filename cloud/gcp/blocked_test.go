@@ -2,11 +2,15 @@ package gcp_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/cloudtest"
 	"github.com/fairlead/fairlead/cloud/gcp/gcptest"
 )
 
@@ -53,4 +57,34 @@ func TestBlockedFollowsCluster(t *testing.T) {
 			t.Errorf("%s, (-as if not asked for +blocked):\n%s", scheme, diff)
 		}
 	}
+}
+
+// TestBlockedForgetsZones: what is blocked sends to no machine of a zone that has no node any more, once those of another zone are there.
+func TestBlockedForgetsZones(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := gcptest.New(gcptest.Options{Slow: 10 * time.Second})
+		p, spec := c.Provider(), service(0, 3)
+		other := service(0, 3)
+		other.Annotations = map[string]string{"networking.gke.io/load-balancer-type": "Internal"}
+		moved := spec.Nodes[1:2] // of zone b
+		spec.Nodes = []cloud.Node{spec.Nodes[0], spec.Nodes[2]}
+		other.Nodes = moved
+		settle(t, p, spec.Owner, spec)
+		c.SetHook(func(cloudtest.Call) error {
+			if !slices.ContainsFunc(groups(c), func(line string) bool { return !strings.HasSuffix(line, " []") }) {
+				t.Error("it has no machine")
+			}
+			return nil
+		})
+		for range 20 {
+			if _, err := try(t, p, other.Owner, other); err != nil && !cloud.IsClass(err, cloud.Pending) {
+				t.Fatal(err)
+			}
+			time.Sleep(3 * time.Second)
+		}
+		all := groups(c)
+		if len(all) != 2 || !strings.HasSuffix(all[0], " []") || !strings.HasSuffix(all[1], " [n2]") {
+			t.Errorf("groups are %q", all)
+		}
+	})
 }
