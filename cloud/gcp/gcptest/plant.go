@@ -266,3 +266,13 @@ func (c *Cloud) PlantWithoutAddress(spec *cloud.Spec) (id, address string, err e
 	address, err = c.plant(m, desired, b)
 	return b.name, address, err
 }
+
+// PlantRule makes an external balancer by hand that has one rule, of TCP, at a reserved address.
+func (c *Cloud) PlantRule(name, address string, port int) error {
+	m, err := c.maker()
+	if err != nil {
+		return err
+	}
+	attributes := map[string]string{"scheme": "EXTERNAL", "tier": "PREMIUM", "family": "IPv4", "protocol": "TCP", "ports": fmt.Sprint(port)}
+	return errors.Join(m.healthCheck(name), m.backendService(name, checkPath(name), "EXTERNAL", "", nil), m.rule(name, name, address, attributes))
+}

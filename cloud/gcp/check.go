@@ -1,0 +1,69 @@
+package gcp
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"google.golang.org/api/compute/v1"
+
+	"github.com/fairlead/fairlead/cloud"
+)
+
+// Check looks whether an address that the Service asks for, or a rule at it, could be made if what the owner has in its place were gone,
+// and changes nothing. Nil: nothing that can be seen is against it. A UserError says what is.
+func (p *Provider) Check(ctx context.Context, _ cloud.Owner, desired cloud.Resource, replaced []cloud.Resource) error {
+	switch desired.Kind {
+	case KindAddress:
+		return p.checkAddress(ctx, &desired, replaced)
+	case KindForwardingRule:
+		return p.checkRule(ctx, &desired)
+	}
+	return nil
+}
+
+// checkAddress refuses, beside what Create does, an address of ours that goes with what is replaced.
+func (p *Provider) checkAddress(ctx context.Context, r *cloud.Resource, replaced []cloud.Resource) error {
+	name, err := p.given(ctx, r)
+	if err == nil && name != "" && slices.ContainsFunc(replaced, func(old cloud.Resource) bool { return old.ID == idOf(KindAddress, "", name) }) {
+		return cloud.Errorf(cloud.UserError, "address %s is the Service's own and goes with what is replaced: name one that you reserved", name)
+	}
+	return err
+}
+
+// checkRule refuses a port that a rule of somebody else's has at the address that is asked for.
+func (p *Provider) checkRule(ctx context.Context, r *cloud.Resource) error {
+	ip := r.Attributes[attrIP]
+	for _, name := range cloud.SplitList(r.Attributes[attrAddresses]) {
+		f, err := p.api.get(ctx, KindAddress, idOf(KindAddress, "", name))
+		if err != nil {
+			return err
+		}
+		if a := f.body.(*compute.Address); familyOf(a.IpVersion) == r.Attributes[attrFamily] {
+			ip = a.Address
+		}
+	}
+	if ip == "" {
+		return nil
+	}
+	rules, err := p.api.list(ctx, KindForwardingRule, "")
+	if err != nil {
+		return err
+	}
+	for i := range rules {
+		b := rules[i].body.(*compute.ForwardingRule)
+		if sameAddress(b.IPAddress, ip) && !slices.Contains(r.Owners, rules[i].markedBy()) && b.IPProtocol == r.Attributes[attrProtocol] && samePorts(b, r.Attributes[attrPorts]) {
+			return cloud.Errorf(cloud.UserError, "rule %s has port %s of address %s already: ask for another address, or port", rules[i].name, r.Attributes[attrPorts], plainIP(ip))
+		}
+	}
+	return nil
+}
+
+// samePorts reports whether a rule has a port, or any where it is all that are asked for.
+func samePorts(b *compute.ForwardingRule, port string) bool {
+	if b.AllPorts || port == allPorts || slices.Contains(b.Ports, port) {
+		return true
+	}
+	first, end, ok := strings.Cut(b.PortRange, "-")
+	return ok && number(first) <= number(port) && number(port) <= number(end)
+}
