@@ -138,7 +138,7 @@ func (p *Provider) parts(ctx context.Context, owner cloud.Owner, b types.LoadBal
 
 // alone reports whether a security group is that of no other network interface than the balancer's.
 func (p *Provider) alone(ctx context.Context, id string, b types.LoadBalancer) (bool, error) {
-	_, name, _ := strings.Cut(balancerARN(b), ":loadbalancer/")
+	mine := interfaceOf(balancerARN(b))
 	in := &ec2.DescribeNetworkInterfacesInput{Filters: []ec2types.Filter{filter("group-id", id)}}
 	others := false
 	err := ec2Pages(&in.NextToken, func() (next *string, err error) {
@@ -146,7 +146,7 @@ func (p *Provider) alone(ctx context.Context, id string, b types.LoadBalancer) (
 		if err != nil {
 			return nil, err
 		}
-		if others = slices.ContainsFunc(page.NetworkInterfaces, func(n ec2types.NetworkInterface) bool { return aws.ToString(n.Description) != "ELB "+name }); others {
+		if others = slices.ContainsFunc(page.NetworkInterfaces, func(n ec2types.NetworkInterface) bool { return aws.ToString(n.Description) != mine }); others {
 			return nil, nil
 		}
 		return page.NextToken, nil

@@ -274,6 +274,10 @@ func life(t *testing.T, server *awstest.Server, p *Provider) {
 	if diff := cmp.Diff(begin, server.Snapshot()); diff != "" {
 		t.Errorf("it leaves (-before +after):\n%s", diff)
 	}
+	// It is looked whether a replacement with an address could be made.
+	if err := p.Check(t.Context(), one.Owner, asked(t, p, spec("uid-1", 1), "scheme", "internet-facing", "subnets", "subnet-0a01", "eip-allocations", "eipalloc-01"), nil); err != nil {
+		t.Error(err)
+	}
 	// What somebody made by hand is adopted, and let go.
 	id, err := plantBalancer(server, plantFor(one), 1, awstest.Options{})
 	if err != nil {

@@ -8,86 +8,189 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 
 	"github.com/fairlead/fairlead/cloud"
 )
 
-var _ cloud.Checker = (*Provider)(nil)
-
-// Check implements cloud.Checker: it looks for the subnets of a balancer, for its addresses in them, and for elastic addresses.
-// Not whether a private address is free, nor a name of the Service's choice.
+// Check looks whether a balancer could be made with the name, the subnets and the addresses that are given, if those of the owner that it
+// replaces were gone, and changes nothing. Nil: nothing that can be seen is against it. A UserError, or a Conflict where the
+// name is taken, says what is.
 func (p *Provider) Check(ctx context.Context, _ cloud.Owner, desired cloud.Resource, replaced []cloud.Resource) error {
 	if desired.Kind != KindLoadBalancer {
 		return nil
 	}
-	mappings, err := p.mappings(ctx, desired.Attributes)
-	if err != nil {
-		return err
-	}
-	in := &ec2.DescribeSubnetsInput{}
-	var elastic []string
-	for _, m := range mappings {
-		in.SubnetIds = append(in.SubnetIds, aws.ToString(m.SubnetId))
-		if m.AllocationId != nil {
-			elastic = append(elastic, *m.AllocationId)
+	c := checker{provider: p, going: map[string]bool{}}
+	for _, r := range replaced {
+		if r.Kind == KindLoadBalancer {
+			c.going[r.ID] = true
 		}
 	}
-	found, err := p.ec2.describeSubnets(ctx, in)
+	if err := c.name(ctx, desired.Attributes[givenName]); err != nil {
+		return err
+	}
+	return c.places(ctx, desired.Attributes)
+}
+
+type checker struct {
+	provider *Provider
+	going    map[string]bool // ARNs of balancers that make room
+}
+
+func (c *checker) name(ctx context.Context, name string) error {
+	if name == "" {
+		return nil
+	}
+	found, err := c.provider.elb.DescribeLoadBalancers(ctx, &elb.DescribeLoadBalancersInput{Names: []string{name}})
+	switch {
+	case err != nil && c.provider.Classify(err).Class == cloud.NotFound:
+		return nil
+	case err != nil:
+		return err
+	}
+	for _, b := range found.LoadBalancers {
+		if !c.going[balancerARN(b)] {
+			return cloud.Errorf(cloud.Conflict, "a balancer called %s is there already and is not this Service's: correct the annotation %sname", name, AnnotationPrefix)
+		}
+	}
+	return nil
+}
+
+// places looks at the subnets, and at the addresses in them.
+func (c *checker) places(ctx context.Context, a map[string]string) error {
+	items := cloud.SplitList(a[addresses])
+	if len(items) == 0 {
+		items = cloud.SplitList(a[subnets])
+	}
+	if len(items) == 0 {
+		return nil
+	}
+	var ids []string
+	for _, item := range items {
+		id, _, _ := strings.Cut(item, "=")
+		ids = append(ids, id)
+	}
+	known, err := c.subnets(ctx, ids)
 	if err != nil {
 		return err
 	}
-	networks := map[string]ec2types.Subnet{}
-	for _, n := range found.Subnets {
-		networks[aws.ToString(n.SubnetId)] = n
-	}
-	var wrong []error
-	for _, m := range mappings {
-		n := networks[aws.ToString(m.SubnetId)]
-		for _, address := range []*string{m.PrivateIPv4Address, m.IPv6Address} {
-			if address != nil && !within(*address, n) {
-				wrong = append(wrong, cloud.Errorf(cloud.UserError, "address %s is not in subnet %s", *address, aws.ToString(m.SubnetId)))
+	for _, item := range items {
+		id, with, _ := strings.Cut(item, "=")
+		subnet, ok := known[id]
+		if !ok {
+			return cloud.Errorf(cloud.UserError, "there is no subnet %s in the VPC: correct the annotation %ssubnets, or subnets in the class", id, AnnotationPrefix)
+		}
+		if with == "" {
+			continue
+		}
+		own := strings.Split(with, "|")
+		if err := c.elastic(ctx, own[0]); err != nil {
+			return err
+		}
+		for i, key := range []string{"private-ipv4-addresses", "ipv6-addresses"} {
+			if err := c.inside(ctx, subnet, own[i+1], AnnotationPrefix+key); err != nil {
+				return err
 			}
 		}
 	}
-	if err := cloud.UserErrors(wrong...); err != nil || len(elastic) == 0 {
-		return err
-	}
-	return p.checkElastic(ctx, elastic, replaced)
+	return nil
 }
 
-// within reports whether an address is one of a subnet's.
-func within(text string, n ec2types.Subnet) bool {
-	ranges := []string{aws.ToString(n.CidrBlock)}
-	for _, six := range n.Ipv6CidrBlockAssociationSet {
-		ranges = append(ranges, aws.ToString(six.Ipv6CidrBlock))
+func (c *checker) subnets(ctx context.Context, ids []string) (map[string]ec2types.Subnet, error) {
+	vpc, err := c.provider.vpc(ctx)
+	if err != nil {
+		return nil, err
+	}
+	known := map[string]ec2types.Subnet{}
+	in := &ec2.DescribeSubnetsInput{Filters: []ec2types.Filter{filter("vpc-id", vpc), filter("subnet-id", ids...)}}
+	return known, ec2Pages(&in.NextToken, func() (next *string, err error) {
+		page, err := c.provider.ec2.describeSubnets(ctx, in)
+		if err != nil {
+			return nil, err
+		}
+		for _, subnet := range page.Subnets {
+			known[aws.ToString(subnet.SubnetId)] = subnet
+		}
+		return page.NextToken, nil
+	})
+}
+
+// elastic looks whether an elastic address is there, and nothing else has it.
+func (c *checker) elastic(ctx context.Context, id string) error {
+	if id == "" {
+		return nil
+	}
+	out, err := c.provider.ec2.describeAddresses(ctx, &ec2.DescribeAddressesInput{Filters: []ec2types.Filter{filter("allocation-id", id)}})
+	switch {
+	case err != nil:
+		return err
+	case len(out.Addresses) == 0:
+		return cloud.Errorf(cloud.UserError, "there is no elastic address %s: correct the annotation %seip-allocations", id, AnnotationPrefix)
+	}
+	at := aws.ToString(out.Addresses[0].NetworkInterfaceId)
+	if at == "" {
+		return nil
+	}
+	return c.free(ctx, "elastic address "+id, AnnotationPrefix+"eip-allocations", filter("network-interface-id", at))
+}
+
+// inside looks whether an address is one of the subnet's, and nothing else has it. Empty: none is asked for.
+func (c *checker) inside(ctx context.Context, subnet ec2types.Subnet, text, key string) error {
+	if text == "" {
+		return nil
 	}
 	address, err := netip.ParseAddr(text)
-	for _, r := range ranges {
-		if prefix, wrong := netip.ParsePrefix(r); err == nil && wrong == nil && prefix.Contains(address) {
+	if err != nil {
+		return err
+	}
+	ranges, by := []string{aws.ToString(subnet.CidrBlock)}, "addresses.private-ip-address"
+	if address.Is6() {
+		ranges, by = nil, "ipv6-addresses.ipv6-address"
+		for _, block := range subnet.Ipv6CidrBlockAssociationSet {
+			ranges = append(ranges, aws.ToString(block.Ipv6CidrBlock))
+		}
+	}
+	id, within := aws.ToString(subnet.SubnetId), false
+	for _, one := range ranges {
+		if prefix, err := netip.ParsePrefix(one); err == nil && prefix.Contains(address) {
+			within = true
+		}
+	}
+	if !within {
+		return cloud.Errorf(cloud.UserError, "address %s is not in subnet %s: correct the annotation %s", text, id, key)
+	}
+	return c.free(ctx, "address "+text, key, filter("subnet-id", id), filter(by, text))
+}
+
+// free looks whether network interfaces that have something are those of balancers that make room.
+func (c *checker) free(ctx context.Context, what, key string, filters ...ec2types.Filter) error {
+	in := &ec2.DescribeNetworkInterfacesInput{Filters: filters}
+	return ec2Pages(&in.NextToken, func() (next *string, err error) {
+		page, err := c.provider.ec2.describeNetworkInterfaces(ctx, in)
+		if err != nil {
+			return nil, err
+		}
+		for _, i := range page.NetworkInterfaces {
+			if !c.goes(aws.ToString(i.Description)) {
+				return nil, cloud.Errorf(cloud.UserError, "%s is in use (%s): correct the annotation %s", what, aws.ToString(i.NetworkInterfaceId), key)
+			}
+		}
+		return page.NextToken, nil
+	})
+}
+
+// goes reports whether the interface with the description is that of a balancer that makes room.
+func (c *checker) goes(description string) bool {
+	for arn := range c.going {
+		if description == interfaceOf(arn) {
 			return true
 		}
 	}
 	return false
 }
 
-// checkElastic looks whether the account has elastic addresses, and nothing else than what is replaced.
-func (p *Provider) checkElastic(ctx context.Context, elastic []string, replaced []cloud.Resource) error {
-	out, err := p.ec2.describeAddresses(ctx, &ec2.DescribeAddressesInput{AllocationIds: elastic})
-	if err != nil {
-		return err
-	}
-	freed := map[string]bool{}
-	for _, r := range replaced {
-		for _, item := range cloud.SplitList(r.Attributes[addresses]) {
-			_, with, _ := strings.Cut(item, "=")
-			id, _, _ := strings.Cut(with, "|")
-			freed[id] = true
-		}
-	}
-	for _, a := range out.Addresses {
-		if id := aws.ToString(a.AllocationId); a.AssociationId != nil && !freed[id] {
-			return cloud.Errorf(cloud.Conflict, "elastic address %s is in use: name another one, or free it", id)
-		}
-	}
-	return nil
+// interfaceOf is the description of a balancer's network interfaces.
+func interfaceOf(arn string) string {
+	_, name, _ := strings.Cut(arn, ":loadbalancer/")
+	return "ELB " + name
 }

@@ -1,44 +1,104 @@
 package aws
 
 import (
+	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/aws/awstest"
 )
 
-// TestCheckElastic: an elastic address is had where it is free, or where what is replaced has it.
-func TestCheckElastic(t *testing.T) {
-	p := testProvider(awstest.New(awstest.Options{}), unlimited)
-	with := func(uid, allocation string) cloud.Spec {
-		s := spec(uid, 1)
-		s.Annotations = map[string]string{AnnotationPrefix + "scheme": "internet-facing", AnnotationPrefix + "subnets": "subnet-0a01",
-			AnnotationPrefix + "eip-allocations": allocation}
-		return s
+// asked is what a Service asks for of its balancer.
+func asked(t *testing.T, p *Provider, s cloud.Spec, pairs ...string) cloud.Resource {
+	t.Helper()
+	s.Annotations = map[string]string{}
+	for i := 0; i < len(pairs); i += 2 {
+		s.Annotations[AnnotationPrefix+pairs[i]] = pairs[i+1]
 	}
-	one, two := with("uid-1", "eipalloc-01"), with("uid-2", "eipalloc-02")
-	settled(t, p, one.Owner, &one)
-	have := settled(t, p, two.Owner, &two).Observed
+	desired, err := p.Desired(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return balancerOf(t, desired)
+}
+
+func balancerOf(t *testing.T, all []cloud.Resource) cloud.Resource {
+	t.Helper()
+	for _, r := range all {
+		if r.Kind == KindLoadBalancer {
+			return r
+		}
+	}
+	t.Fatalf("there is no balancer: %+v", all)
+	return cloud.Resource{}
+}
+
+// TestCheck: what a balancer is asked to have, and cannot, is told before the one that has its place goes, and nothing is changed; what that
+// one has is free.
+func TestCheck(t *testing.T) {
+	const subnets, eips, private, six = "subnets", "eip-allocations", "private-ipv4-addresses", "ipv6-addresses"
+	outside := []string{"scheme", "internet-facing", subnets, "subnet-0a01"}
+	inside := []string{"scheme", "internal", subnets, "subnet-0b01"}
+	double := []string{"scheme", "internal", "ip-address-type", "dualstack", subnets, "subnet-0b01"}
 	for name, tc := range map[string]struct {
-		allocation string
-		want       cloud.Class
+		asks []string
+		// theirs and mine are what another Service has, and the one that asks; nil: nothing.
+		theirs, mine []string
+		class        cloud.Class
+		want         []string
 	}{
-		"Free":    {"eipalloc-03", ""},
-		"Own":     {"eipalloc-02", ""},
-		"Others":  {"eipalloc-01", cloud.Conflict},
-		"Missing": {"eipalloc-99", cloud.UserError},
+		"Nothing":       {asks: []string{"scheme", "internal"}},
+		"Subnet":        {asks: inside},
+		"NoSubnet":      {asks: []string{subnets, "subnet-0b01,subnet-0999"}, class: cloud.UserError, want: []string{"subnet-0999", "annotation"}},
+		"Elastic":       {asks: append(outside, eips, "eipalloc-01"), theirs: append(outside, eips, "eipalloc-02")},
+		"NoElastic":     {asks: append(outside, eips, "eipalloc-09"), class: cloud.UserError, want: []string{"eipalloc-09", eips}},
+		"TheirElastic":  {asks: append(outside, eips, "eipalloc-02"), theirs: append(outside, eips, "eipalloc-02"), class: cloud.UserError, want: []string{"eipalloc-02 is in use", eips}},
+		"OwnElastic":    {asks: append(outside, eips, "eipalloc-02"), mine: append(outside, eips, "eipalloc-02")},
+		"Private":       {asks: append(inside, private, "172.30.16.9"), theirs: append(inside, private, "172.30.16.8")},
+		"BeyondSubnet":  {asks: append(inside, private, "172.30.17.9"), class: cloud.UserError, want: []string{"172.30.17.9 is not in subnet subnet-0b01", private}},
+		"TheirPrivate":  {asks: append(inside, private, "172.30.16.8"), theirs: append(inside, private, "172.30.16.8"), class: cloud.UserError, want: []string{"172.30.16.8 is in use", private}},
+		"OwnPrivate":    {asks: append(inside, private, "172.30.16.8"), mine: append(inside, private, "172.30.16.8")},
+		"Six":           {asks: append(double, six, "2600:1f16:1:10::9")},
+		"BeyondSubnet6": {asks: append(double, six, "2600:1f16:1:11::9"), class: cloud.UserError, want: []string{"2600:1f16:1:11::9 is not in subnet", six}},
+		"TheirSix":      {asks: append(double, six, "2600:1f16:1:10::8"), theirs: append(double, six, "2600:1f16:1:10::8"), class: cloud.UserError, want: []string{"2600:1f16:1:10::8 is in use", six}},
+		"Name":          {asks: []string{"name", "shop"}, theirs: []string{"name", "other"}},
+		"TheirName":     {asks: []string{"name", "shop"}, theirs: []string{"name", "shop"}, class: cloud.Conflict, want: []string{"called shop", "annotation"}},
+		"OwnName":       {asks: []string{"name", "shop"}, mine: []string{"name", "shop"}},
 	} {
-		desired, err := p.Desired(with("uid-2", tc.allocation))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, r := range desired {
-			if r.Kind == KindLoadBalancer {
-				err = p.Check(t.Context(), two.Owner, r, have)
+		t.Run(name, func(t *testing.T) {
+			server := awstest.New(awstest.Options{})
+			p := testProvider(server, unlimited)
+			mine := spec("uid-1", 1)
+			var replaced []cloud.Resource
+			for uid, pairs := range map[string][]string{"uid-1": tc.mine, "uid-2": tc.theirs} {
+				if pairs == nil {
+					continue
+				}
+				s := spec(uid, 1)
+				s.Annotations = map[string]string{}
+				for i := 0; i < len(pairs); i += 2 {
+					s.Annotations[AnnotationPrefix+pairs[i]] = pairs[i+1]
+				}
+				observed := settled(t, p, s.Owner, &s).Observed
+				if uid == "uid-1" {
+					replaced = observed
+				}
 			}
-		}
-		if (err == nil) != (tc.want == "") || err != nil && p.Classify(err).Class != tc.want {
-			t.Errorf("%s: got %v, want %q", name, err, tc.want)
-		}
+			before := server.Snapshot()
+			err := p.Check(t.Context(), mine.Owner, asked(t, p, mine, tc.asks...), replaced)
+			if tc.class == "" && err != nil || tc.class != "" && !cloud.IsClass(err, tc.class) {
+				t.Fatalf("the error is %v", err)
+			}
+			for _, part := range tc.want {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("the error does not say %q: %v", part, err)
+				}
+			}
+			if diff := cmp.Diff(before, server.Snapshot()); diff != "" {
+				t.Errorf("it was changed (-before +after):\n%s", diff)
+			}
+		})
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
-	elbtypes "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 )
 
 var instanceForm = regexp.MustCompile(`^i-[0-9a-f]{8,17}$`)
@@ -364,40 +363,4 @@ func (s *Server) retagEC2(ids []string, change func(map[string]string)) error {
 		}
 	}
 	return s.retag(ids, change)
-}
-
-// describeNetworkInterfaces shows the interfaces of balancers.
-func (s *Server) describeNetworkInterfaces(in *ec2.DescribeNetworkInterfacesInput) (*ec2.DescribeNetworkInterfacesOutput, error) {
-	read := s.read()
-	all := []ec2types.NetworkInterface{}
-	for _, b := range sortedBy(read.balancers, func(b *balancer) string { return *b.LoadBalancerArn }) {
-		_, name, _ := strings.Cut(*b.LoadBalancerArn, ":loadbalancer/")
-		for _, zone := range b.AvailabilityZones {
-			shown := ec2types.NetworkInterface{Description: aws.String("ELB " + name), SubnetId: zone.SubnetId, VpcId: b.VpcId,
-				NetworkInterfaceId: aws.String("eni-" + name[strings.LastIndex(name, "/")+1:] + *zone.SubnetId), AvailabilityZone: zone.ZoneName}
-			for _, address := range b.addresses[*zone.SubnetId] {
-				switch {
-				case address.Is6():
-				case b.Scheme == elbtypes.LoadBalancerSchemeEnumInternal:
-					shown.PrivateIpAddress = aws.String(address.String())
-				default:
-					shown.Association = &ec2types.NetworkInterfaceAssociation{PublicIp: aws.String(address.String())}
-				}
-			}
-			matches := len(b.SecurityGroups) == 0
-			for _, id := range b.SecurityGroups {
-				shown.Groups = append(shown.Groups, ec2types.GroupIdentifier{GroupId: aws.String(id)})
-				ok, err := passes(in.Filters, map[string]string{"group-id": id, "vpc-id": *b.VpcId}, nil)
-				if err != nil {
-					return nil, err
-				}
-				matches = matches || ok
-			}
-			if matches {
-				all = append(all, shown)
-			}
-		}
-	}
-	some, next, err := page(all, in.NextToken, in.MaxResults, 1000)
-	return &ec2.DescribeNetworkInterfacesOutput{NetworkInterfaces: some, NextToken: next}, err
 }

@@ -115,6 +115,7 @@ var services = map[string]service{
 		"DescribeInstances":             on("InstanceIds Filters MaxResults NextToken", (*Server).describeInstances),
 		"DescribeRouteTables":           on("Filters MaxResults NextToken", (*Server).describeRouteTables),
 		"DescribeAvailabilityZones":     on("ZoneNames", (*Server).describeAvailabilityZones),
+		"DescribeAddresses":             on("AllocationIds Filters", (*Server).describeAddresses),
 		"DescribeNetworkInterfaces":     on("Filters MaxResults NextToken", (*Server).describeNetworkInterfaces),
 	}},
 }
