@@ -288,3 +288,58 @@ func TestSharedParts(t *testing.T) {
 		t.Errorf("a security group that another balancer is in, too, is a part: %q", got)
 	}
 }
+
+// TestNameOfAnotherService: a balancer with the name that a Service asks for, and all of its settings, which AWS answers its creation with,
+// is another Service's all the same, and stays as it is.
+func TestNameOfAnotherService(t *testing.T) {
+	for _, group := range []string{"true", "false"} {
+		server := awstest.New(awstest.Options{})
+		p := testProvider(server, unlimited)
+		annotations := map[string]string{AnnotationPrefix + "name": "shop", AnnotationPrefix + "disable-nlb-sg": group}
+		one, two := spec("uid-1", 1), spec("uid-2", 1)
+		one.Annotations, two.Annotations = annotations, annotations
+		settled(t, p, one.Owner, &one)
+		before := server.Snapshot()
+		if _, err := onePass(t, p, two, cloud.Options{}); !cloud.IsClass(err, cloud.Conflict) {
+			t.Errorf("the error is %v, want a Conflict", err)
+		}
+		settled(t, p, two.Owner, nil)
+		if diff := cmp.Diff(before, server.Snapshot()); diff != "" {
+			t.Errorf("it was changed (-before +after):\n%s", diff)
+		}
+	}
+}
+
+// TestGroupIsUsedByOthers: a listener that a person put before a target group of ours stays, and the Service is told.
+func TestGroupIsUsedByOthers(t *testing.T) {
+	server := awstest.New(awstest.Options{})
+	p := testProvider(server, unlimited)
+	s := spec("uid-1", 1)
+	observed := settled(t, p, s.Owner, &s).Observed
+	client := elb.NewFromConfig(sdk(server))
+	theirs, err := client.CreateLoadBalancer(t.Context(), &elb.CreateLoadBalancerInput{Name: aws.String("theirs"), Type: types.LoadBalancerTypeEnumNetwork,
+		Scheme: types.LoadBalancerSchemeEnumInternal, Subnets: []string{"subnet-0b01"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range observed {
+		if r.Kind != KindListener || r.Key != "80" {
+			continue
+		}
+		if _, err := client.DeleteListener(t.Context(), &elb.DeleteListenerInput{ListenerArn: aws.String(r.ID)}); err != nil {
+			t.Fatal(err)
+		}
+		_, actions := forwarding(r)
+		if _, err := client.CreateListener(t.Context(), &elb.CreateListenerInput{LoadBalancerArn: theirs.LoadBalancers[0].LoadBalancerArn, Port: aws.Int32(80),
+			Protocol: types.ProtocolEnumTcp, DefaultActions: actions}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := server.Snapshot()
+	if _, err := onePass(t, p, s, cloud.Options{}); !cloud.IsClass(err, cloud.Conflict) {
+		t.Errorf("the error is %v, want a Conflict", err)
+	}
+	if diff := cmp.Diff(before, server.Snapshot()); diff != "" {
+		t.Errorf("it was changed (-before +after):\n%s", diff)
+	}
+}

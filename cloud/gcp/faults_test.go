@@ -109,6 +109,27 @@ func TestDeletedWhileBeingMade(t *testing.T) {
 	}
 }
 
+// TestUnseenIsDeleted: what was begun when something else failed goes with the Service, though the API does not show it yet: its own things,
+// and endpoint groups.
+func TestUnseenIsDeleted(t *testing.T) {
+	for _, denied := range [][]string{{"compute.networkEndpointGroups.create"},
+		{"compute.addresses.create", "compute.regionHealthChecks.create", "compute.firewalls.create"}} {
+		synctest.Test(t, func(t *testing.T) {
+			c := gcptest.New(gcptest.Options{Slow: 10 * time.Second})
+			c.Deny(denied...)
+			spec := service(0, 2)
+			if _, err := try(t, c.Provider(), spec.Owner, spec); !cloud.IsClass(err, cloud.RetryAfter) {
+				t.Fatalf("the error is %v", err)
+			}
+			settle(t, c.Provider(), spec.Owner, nil)
+			time.Sleep(time.Minute)
+			if left := c.Snapshot(); len(left) > 0 {
+				t.Errorf("without %q it leaves %q", denied, left)
+			}
+		})
+	}
+}
+
 // TestRefusals: what the API refuses has the class by which the core and the user know what to do, and a text in one line that
 // says what the API said.
 func TestRefusals(t *testing.T) {

@@ -183,3 +183,31 @@ func TestFailureGetsStale(t *testing.T) {
 
 // staleAfter is how long failures are told.
 const staleAfter = 10 * time.Minute
+
+// TestForgottenOperations: an operation that the API has forgotten is over, and stops nobody.
+func TestForgottenOperations(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := gcptest.New(gcptest.Options{Slow: 10 * time.Second})
+		p, spec := c.Provider(), service(0, 2)
+		if _, err := try(t, p, spec.Owner, spec); err != nil && !cloud.IsClass(err, cloud.Pending) {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		asked := 0
+		c.SetHook(func(call cloudtest.Call) error {
+			if !strings.Contains(call.Name, "/operations/") || call.After {
+				return nil
+			}
+			asked++
+			return &gcptest.Refusal{Status: http.StatusNotFound, Reason: "notFound", Message: "The resource was not found"}
+		})
+		for range 2 {
+			if _, err := p.Observe(t.Context(), spec.Owner); err != nil {
+				t.Error(err)
+			}
+		}
+		if asked != 5 { // what was begun, once
+			t.Errorf("asked for operations %d times", asked)
+		}
+	})
+}
