@@ -63,7 +63,8 @@ func (c *checker) places(ctx context.Context, a map[string]string) error {
 		items = cloud.SplitList(a[subnets])
 	}
 	if len(items) == 0 {
-		return nil
+		_, err := c.provider.discover(ctx, a[scheme])
+		return err
 	}
 	var ids []string
 	for _, item := range items {

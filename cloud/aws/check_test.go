@@ -50,6 +50,7 @@ func TestCheck(t *testing.T) {
 		want         []string
 	}{
 		"Nothing":       {asks: []string{"scheme", "internal"}},
+		"NoneOfRole":    {asks: []string{"scheme", "internet-facing"}, class: cloud.UserError, want: []string{"kubernetes.io/role/elb"}},
 		"Subnet":        {asks: inside},
 		"NoSubnet":      {asks: []string{subnets, "subnet-0b01,subnet-0999"}, class: cloud.UserError, want: []string{"subnet-0999", "annotation"}},
 		"Elastic":       {asks: append(outside, eips, "eipalloc-01"), theirs: append(outside, eips, "eipalloc-02")},
@@ -68,7 +69,7 @@ func TestCheck(t *testing.T) {
 		"OwnName":       {asks: []string{"name", "shop"}, mine: []string{"name", "shop"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := awstest.New(awstest.Options{})
+			server := awstest.New(awstest.Options{VPC: "vpc-0a1b2c3d", Subnets: withoutRole})
 			p := testProvider(server, unlimited)
 			mine := spec("uid-1", 1)
 			var replaced []cloud.Resource
@@ -101,4 +102,10 @@ func TestCheck(t *testing.T) {
 			}
 		})
 	}
+}
+
+// withoutRole are subnets of which none is for balancers that the internet reaches unless it is named.
+var withoutRole = []awstest.Subnet{
+	{ID: "subnet-0a01", Zone: awstest.Region + "a", CIDR: "172.30.0.0/24"},
+	{ID: "subnet-0b01", Zone: awstest.Region + "a", CIDR: "172.30.16.0/24", CIDR6: "2600:1f16:1:10::/64", Tags: map[string]string{"kubernetes.io/role/internal-elb": "1"}},
 }
