@@ -12,6 +12,8 @@ import (
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/aws/awstest"
 )
@@ -72,6 +74,17 @@ func TestByHand(t *testing.T) {
 	if _, err := onePass(t, p, s, cloud.Options{}); err == nil || p.Classify(err).Class != cloud.Conflict {
 		t.Errorf("a port that a foreign listener has: %v", err)
 	}
+	s.Ports = s.Ports[:len(s.Ports)-1]
+	mine := settled(t, p, s.Owner, &s).Observed
+	want := server.Snapshot()
+	own := mine[slices.IndexFunc(mine, func(r cloud.Resource) bool { return r.Kind == KindSecurityGroup })].ID
+	if _, err := client.SetSecurityGroups(t.Context(), &elb.SetSecurityGroupsInput{LoadBalancerArn: id(KindLoadBalancer), SecurityGroups: []string{own, "sg-0f"}}); err != nil {
+		t.Fatal(err)
+	}
+	settled(t, p, s.Owner, &s)
+	if diff := cmp.Diff(want, server.Snapshot()); diff != "" {
+		t.Errorf("a security group that somebody put beside ours (-want +got):\n%s", diff)
+	}
 	settled(t, p, s.Owner, nil)
 	if left := server.Snapshot(); len(left) != 1 {
 		t.Errorf("left: %q", left)
@@ -109,6 +122,38 @@ func TestDeadMachine(t *testing.T) {
 	}
 	if got := registered(); got != 89 {
 		t.Errorf("%d targets are registered, want those that are left and run", got)
+	}
+}
+
+// TestNoneOfTheNewRuns: where all targets are to be others, and none of these runs, those that are there stay.
+func TestNoneOfTheNewRuns(t *testing.T) {
+	all := spec("uid-1", 2)
+	server := awstest.New(awstest.Options{Machines: []awstest.Machine{{ID: instanceOf(all.Nodes[0])}}})
+	p := testProvider(server, unlimited)
+	before, after := all, all
+	before.Nodes, after.Nodes = all.Nodes[:1], all.Nodes[1:]
+	want := settled(t, p, before.Owner, &before).Observed
+	if _, err := onePass(t, p, after, cloud.Options{}); err == nil || p.Classify(err).Class != cloud.Pending {
+		t.Errorf("the error is %v", err)
+	}
+	got, err := p.Observe(t.Context(), all.Owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cloud.SortResources(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("it was changed (-before +after):\n%s", diff)
+	}
+}
+
+// TestRefusedTogether: targets of which AWS refuses all for one that it does not say come in one by one.
+func TestRefusedTogether(t *testing.T) {
+	for _, code := range []string{"InvalidTarget", "ValidationError"} {
+		server := awstest.New(awstest.Options{})
+		p := testProvider(server, unlimited)
+		server.Inject(awstest.Fault{Method: "elasticloadbalancing:RegisterTargets", Err: &awstest.Refusal{Code: code, Message: "One of them is not valid"}})
+		s := spec("uid-1", 3)
+		settled(t, p, s.Owner, &s)
 	}
 }
 

@@ -230,3 +230,36 @@ func TestNodeRulesCrash(t *testing.T) {
 		crashAnywhere(t, withMachines, way[0], way[1], func(server *awstest.Server) any { return letIn(t, server) })
 	}
 }
+
+// TestNodeRulesLeftBehind: a rule of ours that was not to be seen when the others went does not keep the group of the balancer for ever; one
+// of somebody else's does, and stays.
+func TestNodeRulesLeftBehind(t *testing.T) {
+	s := spec("uid-1", 1)
+	for _, description := range []string{ruleMark(s.Owner), "by hand"} {
+		server := awstest.New(awstest.Options{SecurityGroups: []awstest.SecurityGroup{{ID: "sg-0f", Name: "other"}}})
+		p := testProvider(server, unlimited)
+		before := server.Snapshot()
+		observed := settled(t, p, s.Owner, &s).Observed
+		group := observed[slices.IndexFunc(observed, func(r cloud.Resource) bool { return r.Kind == KindSecurityGroup })].ID
+		permissions := permissionsOf([]string{"tcp 30080-30080 " + group})
+		permissions[0].UserIdGroupPairs[0].Description = aws.String(description)
+		if _, err := p.ec2.authorizeIngress(t.Context(), &ec2.AuthorizeSecurityGroupIngressInput{GroupId: aws.String("sg-0f"), IpPermissions: permissions}); err != nil {
+			t.Fatal(err)
+		}
+		theirs := slices.DeleteFunc(server.Snapshot(), func(line string) bool { return !strings.HasPrefix(line, "group other") })
+		var err error
+		for range 3 {
+			_, err = cloud.Converge(t.Context(), p, s.Owner, nil, cloud.Options{})
+		}
+		if description != "by hand" {
+			if diff := cmp.Diff(before, server.Snapshot()); diff != "" || err != nil {
+				t.Errorf("left, with %v (-want +got):\n%s", err, diff)
+			}
+			continue
+		}
+		after := slices.DeleteFunc(server.Snapshot(), func(line string) bool { return !strings.HasPrefix(line, "group other") })
+		if diff := cmp.Diff(theirs, after); diff != "" || !cloud.IsClass(err, cloud.Pending) && p.Classify(err).Class != cloud.Pending {
+			t.Errorf("the rule of somebody else's, with %v (-before +after):\n%s", err, diff)
+		}
+	}
+}

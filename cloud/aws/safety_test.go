@@ -343,3 +343,23 @@ func TestGroupIsUsedByOthers(t *testing.T) {
 		t.Errorf("it was changed (-before +after):\n%s", diff)
 	}
 }
+
+// TestGivenGroupOfAnother: a balancer that is given the security group of another Service shows the same in a list of all as by itself.
+func TestGivenGroupOfAnother(t *testing.T) {
+	server := awstest.New(awstest.Options{})
+	p := testProvider(server, unlimited)
+	one, two := spec("uid-1", 1), spec("uid-2", 1)
+	observed := settled(t, p, one.Owner, &one).Observed
+	group := observed[slices.IndexFunc(observed, func(r cloud.Resource) bool { return r.Kind == KindSecurityGroup })].ID
+	two.Annotations = map[string]string{AnnotationPrefix + "security-groups": group}
+	want := settled(t, p, two.Owner, &two).Observed
+	all, err := p.List(t.Context(), two.Owner.ClusterID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all = slices.DeleteFunc(all, func(r cloud.Resource) bool { return !slices.Contains(r.Owners, two.Owner.ID()) })
+	cloud.SortResources(all)
+	if diff := cmp.Diff(want, all); diff != "" {
+		t.Errorf("listed it is otherwise (-observed +listed):\n%s", diff)
+	}
+}

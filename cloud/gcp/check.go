@@ -2,6 +2,7 @@ package gcp
 
 import (
 	"context"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -36,7 +37,9 @@ func (p *Provider) checkRule(ctx context.Context, r *cloud.Resource) error {
 	ip := r.Attributes[attrIP]
 	for _, name := range cloud.SplitList(r.Attributes[attrAddresses]) {
 		f, err := p.api.get(ctx, KindAddress, idOf(KindAddress, "", name))
-		if err != nil {
+		if hasStatus(err, http.StatusNotFound) {
+			return nil // which is told of the address
+		} else if err != nil {
 			return err
 		}
 		if a := f.body.(*compute.Address); familyOf(a.IpVersion) == r.Attributes[attrFamily] {

@@ -100,7 +100,11 @@ func check(t *testing.T, p *gcp.Provider, spec *cloud.Spec, own []cloud.Resource
 	var errs []error
 	for _, r := range desired {
 		r.Owners = []cloud.OwnerID{spec.Owner.ID()}
-		errs = append(errs, p.Check(t.Context(), spec.Owner, r, own))
+		err := p.Check(t.Context(), spec.Owner, r, own)
+		if err != nil && !cloud.IsClass(err, cloud.UserError) {
+			t.Errorf("%s: %v", r.Name(), err)
+		}
+		errs = append(errs, err)
 	}
 	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 	if len(errs) == 0 {
