@@ -259,3 +259,41 @@ func TestNameIsTaken(t *testing.T) {
 		}
 	}
 }
+
+// TestAddressCalledAsARule: an address of a person's that is called as a rule that was taken over, whose own address nobody reserved, is not
+// that, and stays when the Service goes.
+func TestAddressCalledAsARule(t *testing.T) {
+	c := gcptest.New(gcptest.Options{})
+	p, spec := c.Provider(), service(0, 2)
+	spec.Annotations = map[string]string{"networking.gke.io/load-balancer-type": "Internal"}
+	id, _, err := c.PlantGKE(spec, gcp.GKEHash(spec.Owner.ClusterID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	takeOver(t, p, spec, id)
+	out := pass(t, p, spec.Owner, spec)
+	i := slices.IndexFunc(out.Observed, func(r cloud.Resource) bool { return r.Kind == gcp.KindForwardingRule })
+	name := strings.TrimPrefix(out.Observed[i].ID, "forwardingRules/")
+	c.KeepAddress(name, "10.99.99.99")
+	pass(t, p, spec.Owner, nil)
+	if !c.Has("regions/" + gcptest.Region + "/addresses/" + name) {
+		t.Error("the address went with the Service")
+	}
+}
+
+// TestGivenGroupsStay: what is let go goes on to send to the groups that somebody else keeps.
+func TestGivenGroupsStay(t *testing.T) {
+	c := gcptest.New(gcptest.Options{})
+	c.AddInstanceGroup("test-west1-a", "mine")
+	p, spec := c.Provider(), service(0, 2)
+	spec.Parameters = []byte(`{"instanceGroups":["test-west1-a/mine"]}`)
+	id, err := c.Harness().PlantBalancer(cloudtest.Plant{Spec: *service(1, 2)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	takeOver(t, p, spec, id)
+	pass(t, p, spec.Owner, nil)
+	if text := strings.Join(c.Snapshot(), "\n"); !strings.Contains(text, "zones/test-west1-a/instanceGroups/mine") {
+		t.Errorf("let go, it is\n%s", text)
+	}
+}
