@@ -363,3 +363,38 @@ func TestGivenGroupOfAnother(t *testing.T) {
 		t.Errorf("listed it is otherwise (-observed +listed):\n%s", diff)
 	}
 }
+
+// TestAdoptedMeanwhile: what another Service has adopted since it was looked at is that one's, and the tags that a Service asked for go with its
+// marks when it lets something go.
+func TestAdoptedMeanwhile(t *testing.T) {
+	server := awstest.New(awstest.Options{})
+	p := testProvider(server, unlimited)
+	one, two := spec("uid-1", 1), spec("uid-2", 1)
+	id, err := plantBalancer(server, plantFor(one), 1, awstest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := p.Adoptable(t.Context(), one.Owner, id)
+	if err != nil || len(found) != 1 {
+		t.Fatalf("found %+v (%v)", found, err)
+	}
+	two.Annotations = map[string]string{AnnotationPrefix + "additional-resource-tags": "team=shop"}
+	if out, err := onePass(t, p, two, cloud.Options{Adopt: id, Granted: true}); err != nil || !out.Left.Empty() {
+		t.Fatalf("adopting leaves %+v (%v)", out.Left, err)
+	}
+	before := server.Snapshot()
+	for _, r := range found[0].Resources {
+		mine := r
+		mine.Owners, mine.Lent, mine.Adopted = []cloud.OwnerID{one.Owner.ID()}, true, id
+		if err := p.Update(t.Context(), one.Owner, r, mine); !cloud.IsClass(err, cloud.Conflict) {
+			t.Errorf("%s: the error is %v, want a Conflict", r.Name(), err)
+		}
+	}
+	if diff := cmp.Diff(before, server.Snapshot()); diff != "" {
+		t.Errorf("it was changed (-before +after):\n%s", diff)
+	}
+	settled(t, p, two.Owner, nil)
+	if text := strings.Join(server.Snapshot(), "\n"); strings.Contains(text, "team=shop") || strings.Contains(text, tagPrefix) {
+		t.Errorf("let go, it is\n%s", text)
+	}
+}
