@@ -25,7 +25,7 @@ func TestCheck(t *testing.T) {
 		"Nothing": {both, func(*cloud.Spec, []cloud.Resource, []cloud.Resource) {}, nil},
 		"Named":   {nil, func(s *cloud.Spec, _, _ []cloud.Resource) { names(s, "user-address") }, nil},
 		"Literal": {nil, func(s *cloud.Spec, _, _ []cloud.Resource) { s.RequestedAddress = gcptest.UserAddress }, nil},
-		"Typo":    {nil, func(s *cloud.Spec, _, _ []cloud.Resource) { names(s, "user-addres-1") }, []string{"user-addres-1", addressNames}},
+		"Typo":    {nil, func(s *cloud.Spec, _, _ []cloud.Resource) { names(s, "user-address-1") }, []string{"user-address-1", addressNames}},
 		"WrongIP": {nil, func(s *cloud.Spec, _, _ []cloud.Resource) { s.RequestedAddress = "203.0.113.99" }, []string{"203.0.113.99", "spec.loadBalancerIP"}},
 		"Family":  {[]cloud.Family{cloud.IPv6}, func(s *cloud.Spec, _, _ []cloud.Resource) { names(s, "user-address") }, []string{"IPv6", addressNames}},
 		"Scheme": {nil, func(s *cloud.Spec, _, _ []cloud.Resource) {
