@@ -25,7 +25,6 @@ type compute struct {
 	createTags                func(context.Context, *ec2.CreateTagsInput, ...func(*ec2.Options)) (*ec2.CreateTagsOutput, error)
 	deleteTags                func(context.Context, *ec2.DeleteTagsInput, ...func(*ec2.Options)) (*ec2.DeleteTagsOutput, error)
 	describeInstances         func(context.Context, *ec2.DescribeInstancesInput, ...func(*ec2.Options)) (*ec2.DescribeInstancesOutput, error)
-	describeAddresses         func(context.Context, *ec2.DescribeAddressesInput, ...func(*ec2.Options)) (*ec2.DescribeAddressesOutput, error)
 	describeNetworkInterfaces func(context.Context, *ec2.DescribeNetworkInterfacesInput, ...func(*ec2.Options)) (*ec2.DescribeNetworkInterfacesOutput, error)
 }
 
@@ -41,7 +40,7 @@ func newClients(config aws.Config) (*elb.Client, compute) {
 		describeAddresses: c.DescribeAddresses, describeSubnets: c.DescribeSubnets, describeSecurityGroups: c.DescribeSecurityGroups, createSecurityGroup: c.CreateSecurityGroup,
 		deleteSecurityGroup: c.DeleteSecurityGroup, authorizeIngress: c.AuthorizeSecurityGroupIngress, revokeIngress: c.RevokeSecurityGroupIngress,
 		createTags: c.CreateTags, deleteTags: c.DeleteTags, describeNetworkInterfaces: c.DescribeNetworkInterfaces,
-		describeInstances: c.DescribeInstances, describeAddresses: c.DescribeAddresses,
+		describeInstances: c.DescribeInstances,
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"github.com/fairlead/fairlead/cloud"
 )
 
+var _ cloud.Checker = (*Provider)(nil)
+
 // Check looks whether a balancer could be made with the name, the subnets and the addresses that are given, if those of the owner that it
 // replaces were gone, and changes nothing. Nil: nothing that can be seen is against it. A UserError, or a Conflict where the
 // name is taken, says what is.

@@ -34,6 +34,7 @@ type Provider struct {
 var (
 	_ cloud.Provider = (*Provider)(nil)
 	_ cloud.Adopter  = (*Provider)(nil)
+	_ cloud.Checker  = (*Provider)(nil)
 )
 
 // NewProvider makes a provider that sends by the client, which has to bring credentials. Each edit changes what the provider

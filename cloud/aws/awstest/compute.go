@@ -39,33 +39,6 @@ var defaultSubnets = []Subnet{
 // elasticAddresses that the account has, by allocation. They are reserved for documentation (RFC 5737).
 var elasticAddresses = map[string]string{"eipalloc-01": "198.51.100.1", "eipalloc-02": "198.51.100.2", "eipalloc-03": "198.51.100.3", "eipalloc-04": "198.51.100.4"}
 
-// describeAddresses tells of elastic addresses, and that those of balancers are in use.
-func (s *Server) describeAddresses(in *ec2.DescribeAddressesInput) (*ec2.DescribeAddressesOutput, error) {
-	used := map[string]bool{}
-	for _, b := range s.read().balancers {
-		for _, m := range b.mappings {
-			used[aws.ToString(m.AllocationId)] = true
-		}
-	}
-	for _, id := range in.AllocationIds {
-		if s.options.Elastic[id] == "" {
-			return nil, refuse("InvalidAllocationID.NotFound", "The allocation ID '%s' does not exist", id)
-		}
-	}
-	out := &ec2.DescribeAddressesOutput{Addresses: []ec2types.Address{}}
-	for _, id := range sortedKeys(s.options.Elastic) {
-		if len(in.AllocationIds) > 0 && !slices.Contains(in.AllocationIds, id) {
-			continue
-		}
-		shown := ec2types.Address{AllocationId: aws.String(id), PublicIp: aws.String(s.options.Elastic[id]), Domain: ec2types.DomainTypeVpc}
-		if used[id] {
-			shown.AssociationId = aws.String("eipassoc-" + id)
-		}
-		out.Addresses = append(out.Addresses, shown)
-	}
-	return out, nil
-}
-
 func (s *Server) subnet(id string) (Subnet, bool) {
 	i := slices.IndexFunc(s.options.Subnets, func(n Subnet) bool { return n.ID == id })
 	if i < 0 {

@@ -103,7 +103,6 @@ var services = map[string]service{
 		"RemoveTags":   on("ResourceArns! TagKeys!", (*Server).removeTags),
 	}},
 	versionCompute: {"ec2", map[string]operation{
-		"DescribeAddresses":             on("AllocationIds", (*Server).describeAddresses),
 		"DescribeSubnets":               on("SubnetIds Filters MaxResults NextToken", (*Server).describeSubnets),
 		"DescribeSecurityGroups":        on("GroupIds Filters MaxResults NextToken", (*Server).describeSecurityGroups),
 		"CreateSecurityGroup":           on("GroupName! Description! VpcId! TagSpecifications", (*Server).createSecurityGroup),

@@ -41,9 +41,14 @@ func (c *Cloud) Harness(edits ...func(*cloud.Capabilities)) *cloudtest.Harness {
 		PlantForeign:  c.plantForeign,
 		PlantBalancer: c.plantBalancer,
 		Replacements:  map[string]map[string]string{"another scheme": {"networking.gke.io/load-balancer-type": "Internal"}},
-		Throttled:     func(after time.Duration) error { return Throttled(after) },
-		Address:       UserAddress,
-		Adapt:         Adapt,
+		Refused: map[string]map[string]string{
+			"an address that there is not":   {"networking.gke.io/load-balancer-ip-addresses": "user-address-1"},
+			"an address of the other scheme": {"networking.gke.io/load-balancer-type": "Internal", "networking.gke.io/load-balancer-ip-addresses": "user-address"},
+		},
+		RefusedAddress: "203.0.113.99",
+		Throttled:      func(after time.Duration) error { return Throttled(after) },
+		Address:        UserAddress,
+		Adapt:          Adapt,
 	}
 }
 
