@@ -83,8 +83,8 @@ type Resource struct {
 	HasTargets bool `json:"hasTargets,omitempty"`
 	// Targets that it sends to, sorted by ID.
 	Targets []Target `json:"targets,omitempty"`
-	// Nodes that the targets stand for, where Desired of an Opaque provider sets them: it gets them back in Create, Update
-	// and SyncTargets. Not compared.
+	// Nodes that the targets stand for, where Desired sets them: the provider gets them back in Create, Update and
+	// SyncTargets. Not compared, and not sent to plugins.
 	Nodes []Node `json:"-"`
 	// State as observed.
 	State State `json:"state,omitempty"`

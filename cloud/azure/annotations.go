@@ -30,7 +30,7 @@ var Annotations = []cloud.AnnotationDoc{
 	{Key: prefix + "load-balancer-health-probe-num-of-probe", Values: "1 to 20", Default: "the class's, or 2", Meaning: "Probes in a row that take a node out, or bring it back."},
 	{Key: prefix + "allowed-service-tags", Values: "a,b", Default: "", Meaning: "Service tags that may connect, beside the source ranges."},
 	{Key: prefix + "allowed-ip-ranges", Values: "192.0.2.0/24,…", Default: "", Meaning: "Ranges that may connect, beside the Service's source ranges."},
-	{Key: prefix + "pls-create", Values: "`true`, `false`", Default: "false", Meaning: "A private link service for the IPv4 frontend. Internal only. Azure refuses it as of now, since pools are of addresses."},
+	{Key: prefix + "pls-create", Values: "`true`, `false`", Default: "false", Meaning: "A private link service for the IPv4 frontend, which is on a balancer of its own kind then. Internal only."},
 	{Key: prefix + "pls-name", Values: "a name", Default: "made of the Service's", Meaning: "Its name."},
 	{Key: prefix + "pls-ip-configuration-subnet", Values: "a subnet's name", Default: "that of the frontend", Meaning: "Subnet of its addresses."},
 	{Key: prefix + "pls-ip-configuration-ip-address-count", Values: "1 to 8", Default: "1", Meaning: "How many addresses it has."},

@@ -8,6 +8,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v8"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
 
 	"github.com/fairlead/fairlead/cloud"
@@ -34,6 +35,14 @@ type network interface {
 	LinkServices(ctx context.Context) ([]*armnetwork.PrivateLinkService, error)
 	PutLinkService(ctx context.Context, service *armnetwork.PrivateLinkService, match string) (*armnetwork.PrivateLinkService, error)
 	DeleteLinkService(ctx context.Context, name, match string) error
+
+	// Interfaces are those of a resource group, but for those of uniform scale sets' machines; or with a set those of that one's.
+	Interfaces(ctx context.Context, group, set string) ([]*armnetwork.Interface, error)
+	Interface(ctx context.Context, group, name string) (*armnetwork.Interface, error)
+	PutInterface(ctx context.Context, group string, nic *armnetwork.Interface, match string) (*armnetwork.Interface, error)
+	// Machine is the n-th of a uniform scale set.
+	Machine(ctx context.Context, group, set, n string) (*armcompute.VirtualMachineScaleSetVM, error)
+	PutMachine(ctx context.Context, group, set, n string, vm *armcompute.VirtualMachineScaleSetVM, match string) error
 }
 
 // outcome returns how an operation that goes on ended: its error, or nil also while it still goes on.
@@ -50,6 +59,8 @@ type client struct {
 	addresses *armnetwork.PublicIPAddressesClient
 	groups    *armnetwork.SecurityGroupsClient
 	links     *armnetwork.PrivateLinkServicesClient
+	nics      *armnetwork.InterfacesClient
+	machines  *armcompute.VirtualMachineScaleSetVMsClient
 }
 
 var _ network = (*client)(nil)
@@ -59,14 +70,18 @@ func newClient(config Config, credential azcore.TokenCredential, options policy.
 	options.Retry = policy.RetryOptions{MaxRetries: -1}
 	options.PerCallPolicies = append(options.PerCallPolicies, waiter{})
 	options.Telemetry.ApplicationID = "fairlead"
-	factory, err := armnetwork.NewClientFactory(config.SubscriptionID, credential,
-		&arm.ClientOptions{ClientOptions: options, DisableRPRegistration: true})
+	arms := &arm.ClientOptions{ClientOptions: options, DisableRPRegistration: true}
+	factory, err := armnetwork.NewClientFactory(config.SubscriptionID, credential, arms)
+	if err != nil {
+		return nil, err
+	}
+	machines, err := armcompute.NewVirtualMachineScaleSetVMsClient(config.SubscriptionID, credential, arms)
 	if err != nil {
 		return nil, err
 	}
 	return &client{config: config, balancers: factory.NewLoadBalancersClient(), pools: factory.NewLoadBalancerBackendAddressPoolsClient(),
 		addresses: factory.NewPublicIPAddressesClient(), groups: factory.NewSecurityGroupsClient(),
-		links: factory.NewPrivateLinkServicesClient()}, nil
+		links: factory.NewPrivateLinkServicesClient(), nics: factory.NewInterfacesClient(), machines: machines}, nil
 }
 
 // waiter has every request wait for the account's limits.
@@ -233,5 +248,45 @@ func (c *client) PutLinkService(ctx context.Context, service *armnetwork.Private
 
 func (c *client) DeleteLinkService(ctx context.Context, name, match string) error {
 	_, err := c.links.BeginDelete(matching(ctx, match), c.config.ResourceGroup, name, nil)
+	return refused(err)
+}
+
+func (c *client) Interfaces(ctx context.Context, group, set string) ([]*armnetwork.Interface, error) {
+	if set != "" {
+		return all(ctx, c.nics.NewListVirtualMachineScaleSetNetworkInterfacesPager(group, set, nil),
+			func(page armnetwork.InterfacesClientListVirtualMachineScaleSetNetworkInterfacesResponse) []*armnetwork.Interface {
+				return page.Value
+			})
+	}
+	return all(ctx, c.nics.NewListPager(group, nil), func(page armnetwork.InterfacesClientListResponse) []*armnetwork.Interface { return page.Value })
+}
+
+func (c *client) Interface(ctx context.Context, group, name string) (*armnetwork.Interface, error) {
+	answer, err := c.nics.Get(ctx, group, name, nil)
+	if err != nil {
+		return nil, refused(err)
+	}
+	return &answer.Interface, nil
+}
+
+func (c *client) PutInterface(ctx context.Context, group string, nic *armnetwork.Interface, match string) (*armnetwork.Interface, error) {
+	var raw *http.Response
+	_, err := c.nics.BeginCreateOrUpdate(policy.WithCaptureResponse(matching(ctx, match), &raw), group, *nic.Name, *nic, nil)
+	if err != nil {
+		return nil, refused(err)
+	}
+	return written[armnetwork.Interface](raw)
+}
+
+func (c *client) Machine(ctx context.Context, group, set, n string) (*armcompute.VirtualMachineScaleSetVM, error) {
+	answer, err := c.machines.Get(ctx, group, set, n, nil)
+	if err != nil {
+		return nil, refused(err)
+	}
+	return &answer.VirtualMachineScaleSetVM, nil
+}
+
+func (c *client) PutMachine(ctx context.Context, group, set, n string, vm *armcompute.VirtualMachineScaleSetVM, match string) error {
+	_, err := c.machines.BeginUpdate(matching(ctx, match), group, set, n, *vm, nil)
 	return refused(err)
 }

@@ -50,6 +50,9 @@ func (p *Provider) balancerDocument(name string) document[armnetwork.LoadBalance
 			if was != nil {
 				match = value(was.Etag)
 			}
+			if err := p.vacate(ctx, was, next); err != nil {
+				return nil, nil, err
+			}
 			if was != nil && tag(next.Tags, tagCluster) != "" && empty(next.Properties) {
 				if err := p.network.DeleteBalancer(ctx, name, match); err != nil {
 					return nil, nil, err
@@ -99,7 +102,7 @@ func (p *Provider) createRules(ctx context.Context, v *view, owner cloud.Owner, 
 // choose returns the balancer that the part is in, or is to be made in; else that of its frontend, which others of the group
 // may have made; else the first that has room. What is gathered counts as if it were there.
 func (p *Provider) choose(v *view, owner cloud.Owner, pt *part) (string, error) {
-	for _, name := range p.clusterBalancers(v, owner.ClusterID, pt.source.internal) {
+	for _, name := range p.clusterBalancers(v, owner.ClusterID, pt.source.scheme()) {
 		coming, has := p.writer(name).coming(partID(p.config.balancerID(name), pt.name), pt.frontend)
 		if has {
 			return name, nil
@@ -116,27 +119,27 @@ func (p *Provider) choose(v *view, owner cloud.Owner, pt *part) (string, error) 
 		}
 	}
 	for n := 1; ; n++ {
-		name := balancerName(owner.ClusterID, pt.source.internal, n)
+		name := balancerName(owner.ClusterID, pt.source.scheme(), n)
 		coming, _ := p.writer(name).coming("", pt.frontend)
-		lb := v.balancers[name]
-		if lb == nil {
-			if coming+len(pt.rules) <= maxRules {
-				return name, nil
-			}
-			continue
+		lb, rules := v.balancers[name], coming+len(pt.rules)
+		if lb != nil {
+			rules += len(lb.Properties.LoadBalancingRules)
 		}
-		if tag(lb.Tags, tagCluster) != owner.ClusterID {
+		if lb != nil && tag(lb.Tags, tagCluster) != owner.ClusterID {
 			return "", cloud.Errorf(cloud.Conflict, "the load balancer %s is not this cluster's: it is left alone; remove or rename it", name)
 		}
-		if len(lb.Properties.LoadBalancingRules)+coming+len(pt.rules) <= maxRules {
+		switch {
+		case rules <= maxRules:
 			return name, nil
+		case pt.source.linked:
+			return "", full(name, rules) // an interface can be in no second one
 		}
 	}
 }
 
 // clusterBalancers are the names of those that there are, or that something is to be made in, sorted. Not all numbers need be there.
-func (p *Provider) clusterBalancers(v *view, clusterID string, internal bool) []string {
-	start := strings.TrimSuffix(balancerName(clusterID, internal, 1), "1")
+func (p *Provider) clusterBalancers(v *view, clusterID, scheme string) []string {
+	start := strings.TrimSuffix(balancerName(clusterID, scheme, 1), "1")
 	names := slices.Collect(maps.Keys(v.balancers))
 	p.mu.Lock()
 	names = slices.AppendSeq(names, maps.Keys(p.balancers))
@@ -148,6 +151,10 @@ func (p *Provider) clusterBalancers(v *view, clusterID string, internal bool) []
 
 // full is the error of a part for which its balancer has no room. It cannot move: its address would be in two places.
 func full(balancer string, rules int) error {
+	if isLinked(balancer) {
+		return cloud.Errorf(cloud.Quota, "balancer %s is full: it would have %d rules, and can have %d, and Azure has room for one such balancer only: "+
+			"have Services with annotation %spls-create ask for fewer ports, or remove it from some", balancer, rules, maxRules, prefix)
+	}
 	return cloud.Errorf(cloud.Quota, "balancer %s is full: it would have %d rules, and can have %d: have the Service, or its group, ask for fewer ports, "+
 		"or move some to another Service, which gets another balancer; deleted and made anew, this one does, too", balancer, rules, maxRules)
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/fairlead/fairlead/cloud/azure/azuretest"
 )
 
-var publicBalancer = azure.BalancerName(service(1, 1).Owner.ClusterID, false, 1)
+var publicBalancer = azure.BalancerName(service(1, 1).Owner.ClusterID, "public", 1)
 
 // TestDeletedByHand: what somebody deletes is made again, at whatever moment.
 func TestDeletedByHand(t *testing.T) {

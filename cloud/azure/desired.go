@@ -19,14 +19,18 @@ func (p *Provider) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
 		key := familyKey(family)
 		from := source{internal: s.internal, address: s.addresses[family]}
 		if s.internal {
-			from.subnet = s.subnet
+			from.subnet, from.linked = s.subnet, s.link.create && family == cloud.IPv4
 		} else if name := s.names[family]; name != "" {
 			from.named = s.resourceGroup + "/" + name
 		}
 		frontend := frontendName(spec.Owner, key, from)
 		rules := cloud.Resource{Kind: KindRules, Key: key, Fixed: true, HasTargets: true, Immutable: []string{"frontend"},
 			Attributes: map[string]string{"frontend": frontend, "source": from.String(), "provisioned": "true"},
-			Targets:    targets(spec.Nodes, family)}
+			Nodes:      spec.Nodes} // whose machines are to be found
+		if from.linked {
+			rules.Nodes = p.config.onMachines(spec.Nodes)
+		}
+		rules.Targets = targets(rules.Nodes, family)
 		var ports []string
 		for _, rule := range wantedRules(spec, s, family) {
 			ports = append(ports, rule.key)
@@ -61,6 +65,11 @@ func targets(nodes []cloud.Node, family cloud.Family) []cloud.Target {
 			all = append(all, cloud.Target{ID: address})
 		}
 	}
+	return sortedTargets(all)
+}
+
+// sortedTargets sorts, and leaves out repetitions.
+func sortedTargets(all []cloud.Target) []cloud.Target {
 	slices.SortFunc(all, func(a, b cloud.Target) int { return cmp.Compare(a.ID, b.ID) })
 	return slices.Compact(all)
 }

@@ -1,5 +1,5 @@
 // Package azure makes balancers of Azure's Standard Load Balancer. It is a cloud.Provider, registered as "azure", by the SDK's
-// armnetwork; it knows nothing of machines, scale sets or the cluster's other networks.
+// armnetwork. It knows nothing of the cluster's other networks, and of machines and scale sets only what private links need.
 //
 // # What a Service has
 //
@@ -11,7 +11,8 @@
 //
 // Load balancers, one public and one internal and others behind them as 250 rules are used up, are shared by all Services
 // of the cluster and belong to none: the first part makes one, the last takes it along. So do their backend pools, one for
-// each family, of addresses of nodes, that all rules of the family send to.
+// each family, of addresses of nodes, that all rules of the family send to. Frontends of private link services are on an internal
+// balancer of their own, whose pool is of network interfaces: Azure has none for pools of addresses.
 //
 // # How it is written
 //

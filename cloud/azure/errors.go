@@ -60,12 +60,16 @@ func refused(err error) error {
 
 // action is the permission that a request needs.
 func action(request *http.Request) string {
-	_, rest, ok := strings.Cut(request.URL.Path, "/providers/Microsoft.Network/")
-	if !ok {
+	_, rest, ok := strings.Cut(request.URL.Path, "/providers/")
+	namespace, rest, named := strings.Cut(rest, "/")
+	if !ok || !named {
 		return ""
 	}
+	if compute := "Microsoft.Compute"; same(namespace, compute) {
+		namespace = compute // as the SDK does not write it everywhere
+	}
 	parts := strings.Split(rest, "/")
-	text := "Microsoft.Network/" + parts[0]
+	text := namespace + "/" + parts[0]
 	if len(parts) > 2 {
 		text += "/" + parts[2]
 	}
@@ -78,6 +82,9 @@ func action(request *http.Request) string {
 	return text + "/write"
 }
 
+// secondBalancer is the code of a network interface that would be in pools of two internal, or two public, balancers.
+const secondBalancer = "NetworkInterfaceUsesMultipleLoadBalancersOfSameType"
+
 // classes of codes, whatever the status. Other codes count by status.
 var classes = map[string]cloud.Class{
 	// Azure is at it, or at something that this needs.
@@ -89,12 +96,15 @@ var classes = map[string]cloud.Class{
 	"PublicIPAddressCannotBeDeleted":                      cloud.Pending,
 	"LoadBalancerUsedByPrivateLinkServiceCannotBeDeleted": cloud.Pending,
 	"FrontendIPConfigInUseByPrivateLinkService":           cloud.Pending,
+	"LoadBalancerInUseByVirtualMachineScaleSet":           cloud.Pending,
+	"InUseBackendAddressPoolCannotBeDeleted":              cloud.Pending,
 	// Somebody else has it.
 	"PublicIPAddressInUse":                cloud.Conflict,
 	"PrivateIPAddressInUse":               cloud.Conflict,
 	"DnsRecordInUse":                      cloud.Conflict,
 	"RulesUseSameFrontendPortAndProtocol": cloud.Conflict,
 	"SecurityRuleConflict":                cloud.Conflict,
+	secondBalancer:                        cloud.Conflict,
 	// It may have gone meanwhile, or be still to come.
 	"InvalidResourceReference": cloud.Conflict,
 	// The subscription's limits.
@@ -120,6 +130,12 @@ func classified(err error) *cloud.Error {
 		return cloud.Classify(err)
 	}
 	return &cloud.Error{Class: r.class(), After: r.after, Err: err}
+}
+
+// refusalOf is what Azure answered; nil: it is no answer of Azure's.
+func refusalOf(err error) *refusal {
+	r, _ := errors.AsType[*refusal](err)
+	return r
 }
 
 func (r *refusal) class() cloud.Class {

@@ -73,7 +73,7 @@ func (pt *part) putHeld(config Config, lb *armnetwork.LoadBalancer) error {
 		return full(*lb.Name, after)
 	}
 	for _, r := range idle {
-		r.Properties.BackendAddressPool = &armnetwork.SubResource{ID: new(id + "/backendAddressPools/" + pt.held.idle)}
+		r.Properties.BackendAddressPool = &armnetwork.SubResource{ID: new(id + poolPath + pt.held.idle)}
 		pt.addPool(config, p, pt.held.idle, nil)
 	}
 	p.LoadBalancingRules = kept
@@ -87,7 +87,7 @@ func (pt *part) putHeld(config Config, lb *armnetwork.LoadBalancer) error {
 	}
 	for i, r := range pt.rules {
 		name := pt.name + "-" + r.key
-		made := r.made(cmp.Or(names[r.key], name), id+frontendPath+pt.held.frontend, id+"/backendAddressPools/"+pt.held.pool)
+		made := r.made(cmp.Or(names[r.key], name), id+frontendPath+pt.held.frontend, id+poolPath+pt.held.pool)
 		pt.addProbe(p, made, i, id, name)
 		p.LoadBalancingRules = append(p.LoadBalancingRules, made)
 	}

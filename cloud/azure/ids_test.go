@@ -35,12 +35,13 @@ func TestCaseOfIDs(t *testing.T) {
 		"Internal": internal(service(1, 2)),
 		"Named":    with(service(1, 2), map[string]string{"pip-name": "OWN", "load-balancer-resource-group": "CLUSTER"}),
 		"Prefix":   with(service(1, 2), map[string]string{"pip-prefix-id": prefix}),
-		"Link":     with(internal(service(1, 2)), map[string]string{"pls-create": "true", "pls-name": "Link", "pls-ip-configuration-subnet": "Nodes", "load-balancer-internal": "true"}),
+		"Link":     with(linked(service(1, 2)), map[string]string{"pls-name": "Link", "pls-ip-configuration-subnet": "Nodes"}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := network(t, azuretest.Options{Capitals: true, Slow: time.Second, LinksUnlikeAzure: true})
+				c := network(t, azuretest.Options{Capitals: true, Slow: time.Second})
 				withPrefix(t, c)
+				machines(c, 2)
 				time.Sleep(time.Second)
 				before := c.Snapshot()
 				out, err := converge(t, capitals(t, c), spec, false)

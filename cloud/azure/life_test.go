@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -66,8 +67,16 @@ var lives = map[string]struct {
 		return with(internal(service(1, 2)), map[string]string{"load-balancer-enable-high-availability-ports": "true"})
 	}, []string{`"protocol":"All"`, `"frontendPort":0`}},
 	"PrivateLink": {"other networks reach the frontend", func() cloud.Spec {
-		return with(internal(service(1, 2)), map[string]string{"pls-create": "true", "pls-name": "link", "pls-auto-approval": "*"})
-	}, []string{"link private link service", `"autoApproval":{"subscriptions":["*"]}`}},
+		return with(linked(service(1, 2)), map[string]string{"pls-name": "link", "pls-auto-approval": "*"})
+	}, []string{"link private link service", `"autoApproval":{"subscriptions":["*"]}`, "networkInterfaces/nic-n1/ipConfigurations/ipconfig1"}},
+	"PrivateLinkOfSet": {"so do they where machines are a uniform scale set's", func() cloud.Spec {
+		spec := with(linked(service(1, 2)), map[string]string{"pls-name": "link"})
+		for i := range spec.Nodes {
+			spec.Nodes[i].ProviderID = "azure:///subscriptions/" + azuretest.Subscription +
+				"/resourceGroups/cluster/providers/Microsoft.Compute/virtualMachineScaleSets/pool/virtualMachines/" + strconv.Itoa(i)
+		}
+		return spec
+	}, []string{"link private link service", "virtualMachineScaleSets/pool/virtualMachines/1/networkInterfaces/nodes/ipConfigurations/ipv4"}},
 	"NamedAddress": {"somebody's own address is used, and stays", func() cloud.Spec {
 		return with(service(1, 2), map[string]string{"pip-name": "own"})
 	}, []string{" of own "}},
@@ -104,8 +113,12 @@ func TestLives(t *testing.T) {
 	for name, tc := range lives {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := network(t, azuretest.Options{Slow: time.Second, LinksUnlikeAzure: true})
+				c := network(t, azuretest.Options{Slow: time.Second})
 				withPrefix(t, c)
+				if name == "PrivateLinkOfSet" {
+					c.AddScaleSet("pool", "172.30.0.11", "172.30.0.12")
+				}
+				machines(c, 2)
 				time.Sleep(time.Second)
 				before, spec := c.Snapshot(), tc.spec()
 				out, err := converge(t, provider(t, c), spec, false)

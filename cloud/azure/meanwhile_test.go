@@ -27,7 +27,7 @@ func theirs(tags map[string]*string) {
 // TestAnothersMeanwhile: what becomes somebody else's between the moment in which it is read and the one in which it is changed stays as
 // that one has it.
 func TestAnothersMeanwhile(t *testing.T) {
-	linked := with(internal(service(1, 2)), map[string]string{"load-balancer-internal": "true", "pls-create": "true", "pls-name": "link"})
+	link := with(linked(service(1, 2)), map[string]string{"pls-name": "link"})
 	address := func(c *azuretest.Cloud) string {
 		return slices.DeleteFunc(c.Names("publicIPAddresses"), func(name string) bool { return !strings.Contains(name, "cart1") })[0]
 	}
@@ -64,20 +64,21 @@ func TestAnothersMeanwhile(t *testing.T) {
 				}
 			})
 		}, "security rule"},
-		"Link": {linked, nil, http.MethodDelete, "privateLinkServices", func(c *azuretest.Cloud) error {
+		"Link": {link, nil, http.MethodDelete, "privateLinkServices", func(c *azuretest.Cloud) error {
 			return c.EditLink("link", func(service *armnetwork.PrivateLinkService) { theirs(service.Tags) })
 		}, "link private link service"},
-		"LinkChanged": {linked, new(with(linked, map[string]string{"pls-proxy-protocol": "true"})), http.MethodPut, "privateLinkServices", func(c *azuretest.Cloud) error {
+		"LinkChanged": {link, new(with(link, map[string]string{"pls-proxy-protocol": "true"})), http.MethodPut, "privateLinkServices", func(c *azuretest.Cloud) error {
 			return c.EditLink("link", func(service *armnetwork.PrivateLinkService) { theirs(service.Tags) })
 		}, "link private link service"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := network(t, azuretest.Options{LinksUnlikeAzure: true})
+				c := network(t, azuretest.Options{})
+				machines(c, 2)
 				p := provider(t, c)
 				other := service(2, 2)
 				if strings.HasPrefix(name, "Link") {
-					other = internal(other)
+					other = linked(other)
 				}
 				for _, spec := range []cloud.Spec{tc.spec, other} {
 					if _, err := converge(t, p, spec, false); err != nil {

@@ -77,14 +77,20 @@ func hash(n int, texts ...string) string {
 
 func familyKey(family cloud.Family) string { return strings.ToLower(string(family)) }
 
-// balancerName is the name of a cluster's n-th balancer, from 1.
-func balancerName(clusterID string, internal bool, n int) string {
-	scheme := "public"
-	if internal {
-		scheme = "internal"
-	}
+// Schemes of a cluster's balancers.
+const (
+	schemePublic  = "public"
+	schemePrivate = "internal"
+	schemeLinked  = "linked" // internal, with pools of network interfaces: see interfaces.go
+)
+
+// balancerName is the name of a cluster's n-th balancer of a scheme, from 1.
+func balancerName(clusterID, scheme string, n int) string {
 	return fmt.Sprintf("fl-%s-%s-%d", hash(12, clusterID), scheme, n)
 }
+
+// isLinked reports whether a balancer of ours has that scheme, by its name.
+func isLinked(balancer string) bool { return linkedPattern.MatchString(balancer) }
 
 // Parts of a balancer are named
 //
@@ -96,6 +102,7 @@ func balancerName(clusterID string, internal bool, n int) string {
 // number from 2 on behind where one thing takes several rules.
 var (
 	frontendPattern = regexp.MustCompile(`^fl-.+-(ipv4|ipv6)-([onai])[0-9a-f]{6}$`)
+	linkedPattern   = regexp.MustCompile(`^(?i)fl-[0-9a-f]{12}-` + schemeLinked + `-[0-9]+$`)
 	rulePattern     = regexp.MustCompile(`^(fl-(.+)-(ipv4|ipv6)-[0-9a-f]{6})-((?:tcp|udp|all)-[0-9]+)$`)
 	securityPattern = regexp.MustCompile(`^(fl-[0-9a-f]{6}-(.+)-(ipv4|ipv6))-(tcp|udp|all|deny)(?:-[0-9]+)?$`)
 )
@@ -130,6 +137,9 @@ func isOf(name, part string) bool {
 
 // partID is the id of a Service's part of a balancer: there is no such id in Azure.
 func partID(balancer, part string) string { return balancer + "#" + part }
+
+// poolPath stands in the id of a pool.
+const poolPath = "/backendAddressPools/"
 
 // frontendPath stands in the id of a frontend, which is also that of a part of somebody else's balancer.
 const frontendPath = "/frontendIPConfigurations/"
@@ -226,6 +236,7 @@ func (c Config) frontendNamed(lb *armnetwork.LoadBalancer, name string) int {
 // source is what a frontend is made of.
 type source struct {
 	internal bool
+	linked   bool // internal, and can have a private link service
 	subnet   string
 	address  string // of the subnet, or of a public address that is there already
 	named    string // public address: its resource group, a slash, its name
@@ -243,6 +254,17 @@ func (s source) mode() rune {
 	return 'o' // the Service's own public address
 }
 
+// scheme of the balancers that have such frontends.
+func (s source) scheme() string {
+	switch {
+	case s.linked:
+		return schemeLinked
+	case s.internal:
+		return schemePrivate
+	}
+	return schemePublic
+}
+
 // String is the canonical form, of which parseSource is the inverse.
 func (s source) String() string {
 	s.subnet, s.address, s.named = folded(s.subnet), canonical(s.address), folded(s.named)
@@ -254,6 +276,9 @@ func (s source) text() string {
 	text := "public"
 	if s.internal {
 		text = "internal subnet=" + s.subnet
+	}
+	if s.linked {
+		text += " linked"
 	}
 	if s.address != "" {
 		text += " address=" + s.address
@@ -271,6 +296,8 @@ func parseSource(text string) source {
 		switch name {
 		case "internal":
 			s.internal = true
+		case "linked":
+			s.linked = true
 		case "subnet":
 			s.subnet = value
 		case "address":

@@ -52,11 +52,15 @@ func (v *view) observedRules(lb *armnetwork.LoadBalancer, clusterID string) []cl
 	}
 	probes := probesOf(lb)
 	state := stateOf(lb.Properties.ProvisioningState)
+	pooled := map[string][]cloud.Target{}
+	for _, family := range families {
+		pooled[familyKey(family)] = v.pooled(lb, poolName(familyKey(family)))
+	}
 	var all []cloud.Resource
 	for k, list := range rules {
 		owner := cloud.Owner{ClusterID: clusterID, ServiceUID: k.uid}
 		r := cloud.Resource{Kind: KindRules, Key: k.family, ID: partID(v.config.balancerID(value(lb.Name)), k.name), Owners: []cloud.OwnerID{owner.ID()},
-			HasTargets: true, Targets: poolTargets(lb, poolName(k.family)), State: cloud.StateReady,
+			HasTargets: true, Targets: pooled[k.family], State: cloud.StateReady,
 			Attributes: map[string]string{"provisioned": "true"}}
 		switch state {
 		case cloud.StateDeleting:
@@ -94,7 +98,9 @@ func (v *view) observeFrontend(r *cloud.Resource, lb *armnetwork.LoadBalancer, r
 	}
 	f := lb.Properties.FrontendIPConfigurations[i].Properties
 	if f.PublicIPAddress == nil {
-		r.Attributes["source"] = internalSource(f).String()
+		s := internalSource(f)
+		s.linked = isLinked(value(lb.Name))
+		r.Attributes["source"] = s.String()
 		if address := value(f.PrivateIPAddress); address != "" {
 			r.Ingress = []cloud.Ingress{{IP: address}}
 		}
@@ -175,6 +181,14 @@ func observedRule(probes map[string]*armnetwork.Probe, key string, r *armnetwork
 			count: value(b.Properties.ProbeThreshold)}.String()
 	}
 	return is.String()
+}
+
+// pooled are the targets of a pool of a balancer of ours.
+func (v *view) pooled(lb *armnetwork.LoadBalancer, pool string) []cloud.Target {
+	if isLinked(value(lb.Name)) {
+		return v.members(poolOf(lb, pool))
+	}
+	return poolTargets(lb, pool)
 }
 
 func poolTargets(lb *armnetwork.LoadBalancer, name string) []cloud.Target {

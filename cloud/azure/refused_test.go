@@ -2,9 +2,7 @@ package azure_test
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -115,30 +113,12 @@ func TestAddressBeingChanged(t *testing.T) {
 	})
 }
 
-// TestLinkRefused: Azure has no private link services for balancers with pools of addresses. A Service that asks for one is told, and
-// what else it asks for goes on.
-func TestLinkRefused(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := network(t, azuretest.Options{})
-		p := provider(t, c)
-		spec := with(internal(service(1, 2)), map[string]string{"pls-create": "true", "load-balancer-internal": "true"})
-		for n := range 2 {
-			spec.Ports[0].Port = int32(80 + n)
-			if _, err := converge(t, p, spec, false); p.Classify(err).Class != cloud.UserError || !strings.Contains(err.Error(), "PrivateLinkServiceIsNotSupported") {
-				t.Errorf("it is told %v", err)
-			}
-			if all := strings.Join(c.Snapshot(), "\n"); !strings.Contains(all, fmt.Sprintf(`"frontendPort":%d`, 80+n)) {
-				t.Errorf("port %d is not served:\n%s", 80+n, all)
-			}
-		}
-	})
-}
-
 // TestLinkAfterRefusal: a private link service does not wait for a change of rules that was refused, and that nobody wants any more.
 func TestLinkAfterRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := network(t, azuretest.Options{LinksUnlikeAzure: true})
-		p, spec := provider(t, c), internal(service(1, 2))
+		c := network(t, azuretest.Options{})
+		machines(c, 2)
+		p, spec := provider(t, c), with(linked(service(1, 2)), map[string]string{"pls-name": "link"})
 		out, err := converge(t, p, spec, false)
 		if err != nil {
 			t.Fatal(err)
@@ -148,7 +128,11 @@ func TestLinkAfterRefusal(t *testing.T) {
 				azure.Refuse(p, r, errors.New("refused"))
 			}
 		}
-		if _, err := converge(t, p, with(spec, map[string]string{"pls-create": "true", "pls-name": "link"}), false); err != nil {
+		if err := c.Remove("privateLinkServices", "link"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if _, err := converge(t, p, spec, false); err != nil {
 			t.Error(err)
 		}
 		if len(c.Names("privateLinkServices")) != 1 {

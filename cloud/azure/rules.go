@@ -167,7 +167,7 @@ func (pt *part) put(config Config, lb *armnetwork.LoadBalancer) {
 	}
 	for i, r := range pt.rules {
 		name := pt.name + "-" + r.key
-		made := r.made(name, id+frontendPath+value(frontend.Name), id+"/backendAddressPools/"+pool)
+		made := r.made(name, id+frontendPath+value(frontend.Name), id+poolPath+pool)
 		pt.addProbe(p, made, i, id, name)
 		p.LoadBalancingRules = append(p.LoadBalancingRules, made)
 	}

@@ -88,6 +88,7 @@ func (l limited) Capabilities() cloud.Capabilities {
 func harness(options azuretest.Options, adapt func(cloud.Spec) cloud.Spec, edit func(*cloud.Capabilities)) func(t *testing.T) *cloudtest.Harness {
 	return func(t *testing.T) *cloudtest.Harness {
 		c := network(t, options)
+		machines(c, 60) // of which most have no use
 		before := c.Snapshot()
 		planter := &planter{cloud: c, slow: options.Slow}
 		return &cloudtest.Harness{
@@ -111,8 +112,14 @@ func harness(options azuretest.Options, adapt func(cloud.Spec) cloud.Spec, edit 
 				case azure.KindPublicIP:
 					return c.Put("publicIPAddresses", cloud.Name(owner, r, 80), publicIP())
 				case azure.KindRules:
-					internal := strings.HasPrefix(r.Attributes["source"], "internal")
-					return c.Put("loadBalancers", azure.BalancerName(owner.ClusterID, internal, 1), armnetwork.LoadBalancer{
+					scheme := "public"
+					if source := strings.Fields(r.Attributes["source"]); source[0] == "internal" {
+						scheme = source[0]
+						if slices.Contains(source, "linked") {
+							scheme = "linked"
+						}
+					}
+					return c.Put("loadBalancers", azure.BalancerName(owner.ClusterID, scheme, 1), armnetwork.LoadBalancer{
 						Location: new(azuretest.Location), SKU: &armnetwork.LoadBalancerSKU{Name: new(armnetwork.LoadBalancerSKUNameStandard)},
 						Tags: map[string]*string{"somebody": new("else")}})
 				case azure.KindSecurityRule:
@@ -145,6 +152,28 @@ func (l limited) Adoptable(ctx context.Context, owner cloud.Owner, id string) ([
 	return cloud.FindAdoptable(ctx, l.Provider, owner, id)
 }
 
+// linkedHarness is harness for Services with private links, where they have IPv4. These cannot share a frontend, or have one that is
+// there already.
+func linkedHarness(options azuretest.Options, edit func(*cloud.Capabilities)) func(t *testing.T) *cloudtest.Harness {
+	return func(t *testing.T) *cloudtest.Harness {
+		h := harness(options, func(spec cloud.Spec) cloud.Spec {
+			if !slices.Contains(spec.Families, cloud.IPv4) {
+				return internal(spec)
+			}
+			return linked(spec)
+		}, edit)(t)
+		h.Replacements = map[string]map[string]string{"no private link": {annotation + "pls-create": "false"}}
+		return h
+	}
+}
+
+func asLinked(caps *cloud.Capabilities) {
+	caps.RequestedAddress, caps.Share, caps.Adopt = false, false, false
+	caps.Targets.Max = 1
+}
+
+var notLinked = []string{"AdoptedWithConsent", "AdoptionCrashAnywhere", "Feature/RequestedAddress", "Feature/Share", "NotAdoptedWithoutConsent", "OfferedAndTakenOver", "SharedConcurrently", "SharedCrashAnywhere", "SharedInAnyOrder"}
+
 func asIs(*cloud.Capabilities) {}
 
 // oneFamily makes what takes long take less.
@@ -168,6 +197,13 @@ var suites = map[string]struct {
 	"Public": {harness(azuretest.Options{}, nil, asIs), nil},
 	"Internal": {harness(azuretest.Options{}, internal, func(caps *cloud.Capabilities) { caps.RequestedAddress = false }),
 		[]string{"Feature/RequestedAddress"}},
+	// Each Service has a private link, so that pools are of network interfaces: a machine that comes or goes is a write.
+	"Linked": {linkedHarness(azuretest.Options{}, asLinked), notLinked},
+	"LinkedSlow": {linkedHarness(azuretest.Options{Slow: 2 * time.Second, ReadLag: time.Second}, func(caps *cloud.Capabilities) {
+		asLinked(caps)
+		oneFamily(caps)
+		caps.ReadLag = 2 * time.Second
+	}), slices.Concat(narrow, notLinked)},
 	// What is written takes its time.
 	"Slow": {harness(azuretest.Options{Slow: 3 * time.Second}, nil, oneFamily), narrow},
 	// Reads show what was a while ago.

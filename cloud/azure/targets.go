@@ -12,10 +12,10 @@ import (
 )
 
 // SyncTargets implements cloud.Provider: one write for each backend pool, that is for each balancer and family, with the whole
-// list. All Services of the cluster have the same nodes, so that what one says counts for all of the pool.
+// list; one for each machine that comes or goes, where the pool is of network interfaces. All Services of the cluster have the same nodes, so that what one says counts for all of the pool.
 func (p *Provider) SyncTargets(ctx context.Context, changes []cloud.TargetChange) []error {
 	type pool struct{ balancer, name string }
-	lists := map[pool][]cloud.Target{}
+	lists, nodes := map[pool][]cloud.Target{}, map[pool][]cloud.Node{}
 	var order []pool
 	errs := make([]error, len(changes))
 	of := make([]pool, len(changes))
@@ -32,7 +32,7 @@ func (p *Provider) SyncTargets(ctx context.Context, changes []cloud.TargetChange
 		if _, ok := lists[of[i]]; !ok {
 			order = append(order, of[i])
 		}
-		lists[of[i]] = change.Resource.Targets
+		lists[of[i]], nodes[of[i]] = change.Resource.Targets, change.Resource.Nodes
 	}
 	failed := map[pool]error{}
 	var throttled error
@@ -41,7 +41,13 @@ func (p *Provider) SyncTargets(ctx context.Context, changes []cloud.TargetChange
 			failed[at] = throttled
 			continue
 		}
-		if err := p.putPool(ctx, at.balancer, at.name, lists[at]); err != nil {
+		var err error
+		if isLinked(at.balancer) && at.name == poolName(familyKey(cloud.IPv4)) {
+			err = p.putMembers(ctx, at.balancer, at.name, lists[at], nodes[at])
+		} else {
+			err = p.putPool(ctx, at.balancer, at.name, lists[at])
+		}
+		if err != nil {
 			failed[at] = err
 			if p.Classify(err).Class == cloud.Throttled {
 				throttled = err
@@ -68,19 +74,9 @@ func (p *Provider) putPool(ctx context.Context, balancer, name string, targets [
 		if lb != nil && slices.Equal(poolTargets(lb, name), targets) {
 			return nil
 		}
-		if lb == nil || p.works(lb) {
-			// With the pool of the other family, mostly. Azure would refuse this one.
-			var err error
-			if lb, err = p.writer(balancer).load(ctx); err != nil {
-				return err
-			}
-			if p.works(lb) {
-				return cloud.Errorf(cloud.Pending, "the balancer %s is being written", balancer)
-			}
-		}
-		there := poolOf(lb, name)
-		if there == nil {
-			return cloud.Errorf(cloud.Pending, "the balancer %s has no pool %s yet, or any more", balancer, name)
+		there, err := p.idlePoolOf(ctx, lb, balancer, name)
+		if err != nil {
+			return err
 		}
 		pool := p.config.pool(name, targets)
 		after, err := p.network.PutPool(ctx, balancer, pool, value(there.Etag))
@@ -98,6 +94,25 @@ func (p *Provider) putPool(ctx context.Context, balancer, name string, targets [
 		lb = nil
 	}
 	return cloud.Errorf(cloud.Pending, "others keep writing the balancer %s", balancer)
+}
+
+// idlePoolOf is a pool of a balancer that nobody works on, as it was last seen, or else as it is read. Azure would refuse what is
+// written while it works, mostly on the pool of the other family.
+func (p *Provider) idlePoolOf(ctx context.Context, lb *armnetwork.LoadBalancer, balancer, name string) (*armnetwork.BackendAddressPool, error) {
+	if lb == nil || p.works(lb) {
+		var err error
+		if lb, err = p.writer(balancer).load(ctx); err != nil {
+			return nil, err
+		}
+		if p.works(lb) {
+			return nil, cloud.Errorf(cloud.Pending, "the balancer %s is being written", balancer)
+		}
+	}
+	pool := poolOf(lb, name)
+	if pool == nil {
+		return nil, cloud.Errorf(cloud.Pending, "the balancer %s has no pool %s yet, or any more", balancer, name)
+	}
+	return pool, nil
 }
 
 // poolOf is the pool of that name; nil: there is none.

@@ -21,11 +21,12 @@ const viewAge = time.Second
 // view is what the network was when it was last read, and what was written since. Not changed once others have it: nor is what it
 // holds, which is copied before it is.
 type view struct {
-	config    Config
-	balancers map[string]*armnetwork.LoadBalancer       // by folded name
-	addresses map[string]*armnetwork.PublicIPAddress    // by folded id
-	group     *armnetwork.SecurityGroup                 // nil: there is none
-	links     map[string]*armnetwork.PrivateLinkService // by folded name
+	config     Config
+	balancers  map[string]*armnetwork.LoadBalancer       // by folded name
+	addresses  map[string]*armnetwork.PublicIPAddress    // by folded id
+	group      *armnetwork.SecurityGroup                 // nil: there is none
+	links      map[string]*armnetwork.PrivateLinkService // by folded name
+	interfaces map[scope]*interfaces                     // those that were asked for
 
 	indexed sync.Once
 	index   index // see resources
@@ -80,7 +81,7 @@ func (p *Provider) look(ctx context.Context) (*view, error) {
 
 func (p *Provider) read(ctx context.Context) (*view, error) {
 	v := &view{config: p.config, balancers: map[string]*armnetwork.LoadBalancer{}, addresses: map[string]*armnetwork.PublicIPAddress{},
-		links: map[string]*armnetwork.PrivateLinkService{}}
+		links: map[string]*armnetwork.PrivateLinkService{}, interfaces: p.youngInterfaces()}
 	balancers, err := p.network.Balancers(ctx)
 	if err != nil {
 		return nil, err
@@ -108,7 +109,7 @@ func (p *Provider) read(ctx context.Context) (*view, error) {
 	for _, link := range links {
 		v.links[folded(value(link.Name))] = link
 	}
-	return v, nil
+	return v, p.readMembers(ctx, v)
 }
 
 // readNamed reads public addresses of other resource groups that frontends of ours have.
@@ -143,7 +144,8 @@ func (p *Provider) note(change func(v *view)) {
 		p.memory.written = append(p.memory.written, change)
 	}
 	if was := p.memory.current; was != nil {
-		v := &view{config: was.config, balancers: maps.Clone(was.balancers), addresses: maps.Clone(was.addresses), group: was.group, links: maps.Clone(was.links)}
+		v := &view{config: was.config, balancers: maps.Clone(was.balancers), addresses: maps.Clone(was.addresses), group: was.group, links: maps.Clone(was.links),
+			interfaces: maps.Clone(was.interfaces)}
 		change(v)
 		p.memory.current = v
 	}

@@ -68,6 +68,9 @@ func acceptBalancer(c *Cloud, t, before *thing) *Refusal {
 		if r := checkPool(pool); r != nil {
 			return r
 		}
+		if r := c.checkMembers(t, pool); r != nil {
+			return r
+		}
 		if len(pool.Properties.LoadBalancerBackendAddresses) > 0 {
 			if r := c.linked("virtualNetworks/joinLoadBalancer/action"); r != nil {
 				return r
@@ -82,18 +85,25 @@ func acceptBalancer(c *Cloud, t, before *thing) *Refusal {
 	if r := checkRules(t, p); r != nil {
 		return r
 	}
+	if r := c.keepMembers(t, before); r != nil {
+		return r
+	}
 	return c.keepLinked(t, before)
 }
 
-// keepLinked refuses to take away a frontend that a private link service uses.
+// keepLinked refuses to take away a frontend that a private link service uses, and to make it one of a balancer that can have none.
 func (c *Cloud) keepLinked(t, before *thing) *Refusal {
 	if before == nil {
 		return nil
 	}
 	for _, f := range before.body.(*armnetwork.LoadBalancer).Properties.FrontendIPConfigurations {
 		id := childID(t, "frontendIPConfigurations", value(f.Name))
-		if user := c.linkedBy(id); user != "" && frontendOf(t, id) == nil {
+		user := c.linkedBy(id)
+		switch {
+		case user != "" && frontendOf(t, id) == nil:
 			return bad("FrontendIPConfigInUseByPrivateLinkService", "frontend %s is used by %s", id, user)
+		case user != "" && hasAddresses(t.body.(*armnetwork.LoadBalancer)):
+			return noLinks(t.path.id())
 		}
 	}
 	return nil
@@ -200,33 +210,6 @@ func (c *Cloud) freePrivate(t *thing, v6 bool) string {
 			return address.String()
 		}
 	}
-}
-
-func checkPool(pool *armnetwork.BackendAddressPool) *Refusal {
-	if pool.Properties == nil {
-		pool.Properties = &armnetwork.BackendAddressPoolPropertiesFormat{}
-	}
-	seen, families := map[string]bool{}, map[bool]bool{}
-	for _, a := range pool.Properties.LoadBalancerBackendAddresses {
-		p := a.Properties
-		if p == nil || p.IPAddress == nil {
-			return bad("InvalidBackendAddress", "backend address %s of pool %s has no IP address", value(a.Name), value(pool.Name))
-		}
-		address, err := netip.ParseAddr(*p.IPAddress)
-		switch {
-		case err != nil:
-			return bad("InvalidIPAddressFormat", "backend address %s of pool %s is no IP address", *p.IPAddress, value(pool.Name))
-		case value(a.Name) == "" || seen[value(a.Name)] || seen[address.String()]:
-			return bad("DuplicateBackendAddress", "backend address %s of pool %s occurs twice, or has no name", *p.IPAddress, value(pool.Name))
-		case subID(p.VirtualNetwork) == "" && subID(pool.Properties.VirtualNetwork) == "":
-			return bad("VirtualNetworkRequired", "backend address %s of pool %s has no virtual network", value(a.Name), value(pool.Name))
-		}
-		seen[value(a.Name)], seen[address.String()], families[address.Is4()] = true, true, true
-	}
-	if len(families) > 1 {
-		return bad("MixedIPVersionsInBackendPool", "pool %s has addresses of both versions", value(pool.Name))
-	}
-	return nil
 }
 
 func checkProbe(probe *armnetwork.Probe) *Refusal {
@@ -368,6 +351,9 @@ func stampBalancer(t *thing) any {
 }
 
 func freeBalancer(c *Cloud, t *thing) *Refusal {
+	if r := c.keepMembers(nil, t); r != nil {
+		return r
+	}
 	for _, f := range t.body.(*armnetwork.LoadBalancer).Properties.FrontendIPConfigurations {
 		id := childID(t, "frontendIPConfigurations", value(f.Name))
 		if user := c.linkedBy(id); user != "" {

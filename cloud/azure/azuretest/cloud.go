@@ -33,9 +33,6 @@ type Options struct {
 	NoRetryAfter bool
 	// Capitals has ids come back with the resource group in capitals, however it was written, as Azure's do in places.
 	Capitals bool
-	// LinksUnlikeAzure has private link services be accepted for balancers with pools of addresses, which Azure refuses. It is for tests
-	// of what is there for the day on which Azure does not.
-	LinksUnlikeAzure bool
 	// MaxRules of a balancer; 0: 250.
 	MaxRules int
 	// MaxPublicIPs of the subscription; 0: 1000.
@@ -48,6 +45,8 @@ type Options struct {
 type Call struct {
 	// Method and Type of the resource, such as loadBalancers; of a child both, with a slash between.
 	Method, Type string
+	// Compute: it is of Microsoft.Compute, rather than of Microsoft.Network.
+	Compute bool
 	// Name of the resource, or of a child's parent; empty in a list.
 	Name string
 	// After: it is done, and its answer is on the way.
@@ -60,7 +59,11 @@ func (c Call) Write() bool { return c.Method != http.MethodGet }
 // Action is the permission that it needs.
 func (c Call) Action() string {
 	verb := map[string]string{http.MethodGet: "read", http.MethodPut: "write", http.MethodPatch: "write", http.MethodDelete: "delete"}[c.Method]
-	return "Microsoft.Network/" + c.Type + "/" + verb
+	namespace := networkNamespace
+	if c.Compute {
+		namespace = computeNamespace
+	}
+	return namespace + "/" + c.Type + "/" + verb
 }
 
 // Fault makes coming requests fail. Method is that of HTTP and Kind the type of the resource, such as loadBalancers. Late, the
@@ -82,7 +85,8 @@ type Cloud struct {
 	denied      []string
 	allowance   faults.Allowance
 	version     int
-	nextAddress [2]int // IPv4, IPv6
+	nextAddress [2]int            // IPv4, IPv6
+	given       map[string]string // addresses of machines of scale sets, by id in lower case
 }
 
 // New makes a network with nothing in it.
@@ -97,7 +101,7 @@ func New(options Options) *Cloud {
 		options.MaxSecurityRules = 1000
 	}
 	return &Cloud{options: options, things: map[string]*thing{}, working: map[string]bool{}, operations: map[string]*operation{}, actions: map[string]bool{},
-		past: faults.NewPast[thing](options.ReadLag), allowance: faults.NewAllowance(options.Limits)}
+		given: map[string]string{}, past: faults.NewPast[thing](options.ReadLag), allowance: faults.NewAllowance(options.Limits)}
 }
 
 // SetHook has hook called before and after each request that comes by Transport. Its error is returned to the caller instead
@@ -138,7 +142,7 @@ type transport struct{ cloud *Cloud }
 func (t transport) Do(request *http.Request) (*http.Response, error) {
 	call := Call{Method: request.Method}
 	if p, ok := parsePath(request.URL.Path); ok {
-		call.Type, call.Name = p.typ(), p.name
+		call.Type, call.Name, call.Compute = p.typ(), p.name, p.compute
 	}
 	if err := t.cloud.hook.Tell(call); err != nil {
 		return nil, err
@@ -190,7 +194,7 @@ func (c *Cloud) answer(request *http.Request) (*answer, *Refusal) {
 	if c.options.Capitals {
 		p.group = strings.ToUpper(p.group)
 	}
-	call := Call{Method: request.Method, Type: p.typ(), Name: p.name}
+	call := Call{Method: request.Method, Type: p.typ(), Name: p.name, Compute: p.compute}
 	if r := c.permit(call.Action(), "AuthorizationFailed"); r != nil {
 		return nil, r
 	}
@@ -220,14 +224,25 @@ func (c *Cloud) permit(action, code string) *Refusal {
 
 // linked is permit for what a request refers to.
 func (c *Cloud) linked(action string) *Refusal {
-	return c.permit("Microsoft.Network/"+action, "LinkedAuthorizationFailed")
+	return c.permit(networkNamespace+"/"+action, "LinkedAuthorizationFailed")
 }
 
 // path is where a resource is.
 type path struct {
 	subscription, group, kind, name string
 	child, childName                string
+	compute                         bool // of Microsoft.Compute, rather than of Microsoft.Network
 }
+
+// Namespaces of resources. Of Microsoft.Compute there are only machines of uniform scale sets, whose name is the set's, a slash and a
+// number, and the list of their network interfaces.
+const (
+	networkNamespace = "Microsoft.Network"
+	computeNamespace = "Microsoft.Compute"
+	scaleSets        = "virtualMachineScaleSets"
+	setMachines      = scaleSets + "/virtualMachines"
+	setInterfaces    = scaleSets + "/networkInterfaces"
+)
 
 // typ is the resource's type without the namespace.
 func (p path) typ() string {
@@ -239,25 +254,43 @@ func (p path) typ() string {
 
 // id of the resource, or of the parent of a child.
 func (p path) id() string {
-	return fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.Network/%s/%s", p.subscription, p.group, p.kind, p.name)
+	if set, n, _ := strings.Cut(p.name, "/"); p.compute {
+		return fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/%s/%s/%s/virtualMachines/%s", p.subscription, p.group, computeNamespace, scaleSets, set, n)
+	}
+	return fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/%s/%s/%s", p.subscription, p.group, networkNamespace, p.kind, p.name)
 }
 
-// parsePath reads /subscriptions/S/resourceGroups/G/providers/Microsoft.Network/KIND[/NAME[/CHILD/NAME]].
+// parsePath reads /subscriptions/S/resourceGroups/G/providers/NAMESPACE/KIND[/NAME[/CHILD/NAME]].
 func parsePath(text string) (path, bool) {
 	parts := strings.Split(strings.Trim(text, "/"), "/")
-	if len(parts) < 7 || len(parts) > 10 || len(parts) == 9 || !strings.EqualFold(parts[0], "subscriptions") ||
+	if len(parts) < 7 || len(parts) > 10 || !strings.EqualFold(parts[0], "subscriptions") ||
 		!strings.EqualFold(parts[2], "resourceGroups") || !strings.EqualFold(parts[4], "providers") ||
-		!strings.EqualFold(parts[5], "Microsoft.Network") {
+		!strings.EqualFold(parts[5], networkNamespace) && !strings.EqualFold(parts[5], computeNamespace) {
 		return path{}, false
 	}
-	p := path{subscription: parts[1], group: parts[3], kind: parts[6]}
+	p := path{subscription: parts[1], group: parts[3], kind: parts[6], compute: strings.EqualFold(parts[5], computeNamespace)}
 	for _, k := range kinds {
-		if strings.EqualFold(k.name, p.kind) {
+		if strings.EqualFold(k.name, p.kind) && k.compute == p.compute {
 			p.kind = k.name
 		}
 	}
 	if len(parts) > 7 {
 		p.name = parts[7]
+	}
+	if p.compute {
+		switch {
+		case !strings.EqualFold(p.kind, scaleSets):
+		case len(parts) == 10 && strings.EqualFold(parts[8], "virtualMachines"):
+			p.kind, p.name = setMachines, parts[7]+"/"+parts[9]
+			return p, true
+		case len(parts) == 9 && strings.EqualFold(parts[8], "networkInterfaces"):
+			p.kind, p.name = setInterfaces, parts[7]
+			return p, true
+		}
+		return path{}, false
+	}
+	if len(parts) == 9 {
+		return path{}, false
 	}
 	if len(parts) == 10 {
 		p.child, p.childName = parts[8], parts[9]

@@ -26,8 +26,8 @@ func acceptLinkService(c *Cloud, t, before *thing) *Refusal {
 		if balancer == nil {
 			return bad("InvalidResourceReference", "resource %s referenced by %s is no internal frontend", id, t.path.id())
 		}
-		if !c.options.LinksUnlikeAzure && hasAddresses(balancer) {
-			return bad("PrivateLinkServiceIsNotSupportedForIPBasedLoadBalancer", "private link service %s is for a balancer with pools of addresses", t.path.id())
+		if hasAddresses(balancer) {
+			return noLinks(id)
 		}
 		if user := c.linkedBy(id); user != "" && key(user) != key(t.path.id()) {
 			return bad("FrontendIPConfigInUseByPrivateLinkService", "frontend %s is used by %s", id, user)
@@ -66,10 +66,14 @@ func (c *Cloud) internalBalancer(frontend string) *armnetwork.LoadBalancer {
 	return nil
 }
 
+func noLinks(id string) *Refusal {
+	return bad("PrivateLinkServiceIsNotSupportedForIPBasedLoadBalancer",
+		"a private link service is not supported for %s, of a load balancer with backend addresses set by virtual network and address", id)
+}
+
+// hasAddresses reports whether a pool of the balancer has addresses.
 func hasAddresses(lb *armnetwork.LoadBalancer) bool {
-	return slices.ContainsFunc(lb.Properties.BackendAddressPools, func(b *armnetwork.BackendAddressPool) bool {
-		return b.Properties != nil && len(b.Properties.LoadBalancerBackendAddresses) > 0
-	})
+	return slices.ContainsFunc(lb.Properties.BackendAddressPools, isOfAddresses)
 }
 
 // linkedBy returns the id of the private link service that uses a frontend; empty: none.

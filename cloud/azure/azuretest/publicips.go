@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v8"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
 
 	"github.com/fairlead/fairlead/cloud/azure/deepcopy"
@@ -15,7 +16,7 @@ import (
 // kinds of resources, in no order that counts. Set by init, since they refer to each other.
 var kinds []*kind
 
-var balancers, publicIPs, prefixes, groups, linkServices *kind
+var balancers, publicIPs, prefixes, groups, linkServices, interfaces, machines *kind
 
 func init() {
 	balancers = &kind{name: "loadBalancers", read: reader[armnetwork.LoadBalancer](), accept: acceptBalancer,
@@ -27,7 +28,11 @@ func init() {
 		stamp: stampGroup, free: func(*Cloud, *thing) *Refusal { return nil }}
 	linkServices = &kind{name: "privateLinkServices", read: reader[armnetwork.PrivateLinkService](), accept: acceptLinkService,
 		stamp: stampLinkService, free: freeLinkService}
-	kinds = []*kind{balancers, publicIPs, prefixes, groups, linkServices}
+	interfaces = &kind{name: "networkInterfaces", read: reader[armnetwork.Interface](), accept: acceptInterface,
+		stamp: stampInterface, free: func(*Cloud, *thing) *Refusal { return nil }}
+	machines = &kind{name: setMachines, compute: true, read: reader[armcompute.VirtualMachineScaleSetVM](), accept: acceptMachine,
+		stamp: stampMachine, free: func(*Cloud, *thing) *Refusal { return nil }}
+	kinds = []*kind{balancers, publicIPs, prefixes, groups, linkServices, interfaces, machines}
 }
 
 func reader[T any]() func(text []byte) (any, *Refusal) {

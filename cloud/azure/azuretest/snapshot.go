@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v8"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
 
 	"github.com/fairlead/fairlead/cloud/azure/deepcopy"
@@ -59,7 +60,12 @@ func (c *Cloud) describe(t *thing) []string {
 		for _, b := range body.Properties.BackendAddressPools {
 			var addresses []string
 			for _, a := range b.Properties.LoadBalancerBackendAddresses {
-				addresses = append(addresses, value(a.Properties.IPAddress))
+				if a.Properties.IPAddress != nil {
+					addresses = append(addresses, *a.Properties.IPAddress)
+				}
+			}
+			for _, ip := range b.Properties.BackendIPConfigurations {
+				addresses = append(addresses, strings.TrimPrefix(value(ip.ID), "/subscriptions/"+Subscription))
 			}
 			slices.Sort(addresses)
 			lines = append(lines, line("pool %s %s", value(b.Name), strings.Join(addresses, ",")))
@@ -80,6 +86,10 @@ func (c *Cloud) describe(t *thing) []string {
 			}
 			lines = append(lines, line("security rule %s", plain(described)))
 		}
+	case *armnetwork.Interface:
+		lines = append(lines, line("interface %s %s failed=%t", tagText(body.Tags), plain(body.Properties), t.state == armnetwork.ProvisioningStateFailed))
+	case *armcompute.VirtualMachineScaleSetVM:
+		lines = append(lines, line("machine %s %s", tagText(body.Tags), plain(body.Properties)))
 	case *armnetwork.PrivateLinkService:
 		p := deepcopy.Of(body.Properties)
 		lines = append(lines, line("private link service %s %s", tagText(body.Tags), plain(p)))

@@ -46,7 +46,8 @@ func (t *thing) answered() json.RawMessage {
 
 // kind is a type of resources.
 type kind struct {
-	name string
+	name    string
+	compute bool // of Microsoft.Compute, rather than of Microsoft.Network
 	// read makes a body of a request.
 	read func(text []byte) (any, *Refusal)
 	// accept checks a new body, fills in what the service does, and takes over from the one before, if any.
@@ -76,11 +77,13 @@ func (c *Cloud) set(id string, t *thing, at time.Time) {
 	if t != nil && !t.until.IsZero() {
 		c.working[key(id)] = true
 	}
+	before := c.things[key(id)]
 	if t == nil {
 		delete(c.things, key(id))
-		return
+	} else {
+		c.things[key(id)] = t
 	}
-	c.things[key(id)] = t
+	c.showMembers(before, t, at)
 }
 
 // seen is what reads show.
@@ -118,7 +121,10 @@ func (c *Cloud) newETag() string {
 }
 
 func (c *Cloud) serve(p path, request *http.Request) (*answer, *Refusal) {
-	i := slices.IndexFunc(kinds, func(k *kind) bool { return k.name == p.kind })
+	if p.kind == setInterfaces && request.Method == http.MethodGet {
+		return c.setInterfaces(p), nil
+	}
+	i := slices.IndexFunc(kinds, func(k *kind) bool { return k.name == p.kind && k.compute == p.compute })
 	if i < 0 {
 		return nil, refuse(http.StatusNotFound, "InvalidResourceType", "the resource type '%s' could not be found", p.kind)
 	}
@@ -152,7 +158,7 @@ func (c *Cloud) list(k *kind) *answer {
 }
 
 func notFound(p path) *Refusal {
-	return refuse(http.StatusNotFound, "ResourceNotFound", "the resource 'Microsoft.Network/%s/%s' under resource group '%s' was not found", p.kind, p.name, p.group)
+	return refuse(http.StatusNotFound, "ResourceNotFound", "the resource '%s' under resource group '%s' was not found", p.id(), p.group)
 }
 
 func (c *Cloud) get(p path) (*answer, *Refusal) {
