@@ -39,7 +39,7 @@ type network interface {
 	// Interfaces are those of a resource group, but for those of uniform scale sets' machines; or with a set those of that one's.
 	Interfaces(ctx context.Context, group, set string) ([]*armnetwork.Interface, error)
 	Interface(ctx context.Context, group, name string) (*armnetwork.Interface, error)
-	PutInterface(ctx context.Context, group string, nic *armnetwork.Interface, match string) (*armnetwork.Interface, error)
+	PutInterface(ctx context.Context, group string, nic *armnetwork.Interface, match string) error
 	// Machine is the n-th of a uniform scale set.
 	Machine(ctx context.Context, group, set, n string) (*armcompute.VirtualMachineScaleSetVM, error)
 	PutMachine(ctx context.Context, group, set, n string, vm *armcompute.VirtualMachineScaleSetVM, match string) error
@@ -269,13 +269,9 @@ func (c *client) Interface(ctx context.Context, group, name string) (*armnetwork
 	return &answer.Interface, nil
 }
 
-func (c *client) PutInterface(ctx context.Context, group string, nic *armnetwork.Interface, match string) (*armnetwork.Interface, error) {
-	var raw *http.Response
-	_, err := c.nics.BeginCreateOrUpdate(policy.WithCaptureResponse(matching(ctx, match), &raw), group, *nic.Name, *nic, nil)
-	if err != nil {
-		return nil, refused(err)
-	}
-	return written[armnetwork.Interface](raw)
+func (c *client) PutInterface(ctx context.Context, group string, nic *armnetwork.Interface, match string) error {
+	_, err := c.nics.BeginCreateOrUpdate(matching(ctx, match), group, *nic.Name, *nic, nil)
+	return refused(err)
 }
 
 func (c *client) Machine(ctx context.Context, group, set, n string) (*armcompute.VirtualMachineScaleSetVM, error) {

@@ -66,7 +66,7 @@ func scopeOf(id string) scope {
 
 // interfaces are those of a scope. Not changed once others have it.
 type interfaces struct {
-	at      time.Time
+	at      time.Time                        // of reading; zero: Azure worked on one, which has another ETag afterwards
 	byID    map[string]*armnetwork.Interface // folded
 	address map[string]string                // by the folded id of an IP configuration
 	config  map[string]string                // the id of that, by its machine's folded id, a space and the address
@@ -76,6 +76,9 @@ func newInterfaces(at time.Time, list []*armnetwork.Interface) *interfaces {
 	i := &interfaces{at: at, byID: map[string]*armnetwork.Interface{}, address: map[string]string{}, config: map[string]string{}}
 	for _, nic := range list {
 		p := value(nic.Properties)
+		if stateOf(p.ProvisioningState) == cloud.StatePending {
+			i.at = time.Time{}
+		}
 		i.byID[folded(value(nic.ID))] = nic
 		for _, ip := range p.IPConfigurations {
 			if address := canonical(value(value(ip.Properties).PrivateIPAddress)); address != "" {
@@ -85,13 +88,6 @@ func newInterfaces(at time.Time, list []*armnetwork.Interface) *interfaces {
 		}
 	}
 	return i
-}
-
-// with returns a copy in which an interface is as it is now.
-func (i *interfaces) with(nic *armnetwork.Interface) *interfaces {
-	next := maps.Clone(i.byID)
-	next[folded(value(nic.ID))] = nic
-	return newInterfaces(i.at, slices.Collect(maps.Values(next)))
 }
 
 // of are the interfaces of the scope of an id; where they are not known, none.

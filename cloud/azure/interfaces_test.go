@@ -26,6 +26,13 @@ func machines(c *azuretest.Cloud, n int) {
 	}
 }
 
+// otherMachines makes those of another cluster's first nodes, which have the same addresses in another network.
+func otherMachines(c *azuretest.Cloud, n int) {
+	for _, node := range service(1, n).Nodes {
+		c.AddMachine("b-"+node.Name, node.Address(cloud.IPv4))
+	}
+}
+
 // linked is an internal Service with a private link, on nodes that are machines.
 func linked(spec cloud.Spec) cloud.Spec {
 	spec = with(internal(spec), map[string]string{"load-balancer-internal": "true", "pls-create": "true"})

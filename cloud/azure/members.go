@@ -152,6 +152,11 @@ func interfaceOf(config string) string {
 	return config[:max(at, 0)]
 }
 
+// outdated has the interfaces of the scope be read anew when they are needed next.
+func (m *move) outdated(config string) {
+	m.note(func(v *view) { delete(v.interfaces, scopeOf(config)) })
+}
+
 // putInterface has an interface's IP configuration be in the pool, or not. An interface that is gone is in none.
 func (m *move) putInterface(ctx context.Context, config string, in bool) error {
 	nic, group := m.v.of(config).byID[folded(interfaceOf(config))], strings.Split(config, "/")[4]
@@ -163,7 +168,7 @@ func (m *move) putInterface(ctx context.Context, config string, in bool) error {
 			case hasStatus(err, http.StatusNotFound) && !in:
 				return nil
 			case hasStatus(err, http.StatusNotFound):
-				m.note(func(v *view) { delete(v.interfaces, scopeOf(config)) }) // the machine may have another one by now
+				m.outdated(config) // the machine may have another one by now
 				return cloud.Errorf(cloud.NotFound, "the network interface %s is gone: remove its machine's Node if the machine is, too", lastPart(interfaceOf(config)))
 			case err != nil:
 				return err
@@ -179,13 +184,9 @@ func (m *move) putInterface(ctx context.Context, config string, in bool) error {
 			nic = nil
 			continue
 		}
-		after, err := m.network.PutInterface(ctx, group, next, value(nic.Etag))
+		err := m.network.PutInterface(ctx, group, next, value(nic.Etag))
 		if err == nil {
-			m.note(func(v *view) {
-				if known := v.interfaces[scopeOf(config)]; known != nil {
-					v.interfaces[scopeOf(config)] = known.with(after)
-				}
-			})
+			m.outdated(config)
 			return nil
 		}
 		if !hasStatus(err, http.StatusPreconditionFailed) && !hasStatus(err, http.StatusNotFound) {

@@ -88,7 +88,8 @@ func (l limited) Capabilities() cloud.Capabilities {
 func harness(options azuretest.Options, adapt func(cloud.Spec) cloud.Spec, edit func(*cloud.Capabilities)) func(t *testing.T) *cloudtest.Harness {
 	return func(t *testing.T) *cloudtest.Harness {
 		c := network(t, options)
-		machines(c, 60) // of which most have no use
+		machines(c, 60) // of which most suites have no use
+		otherMachines(c, 3)
 		before := c.Snapshot()
 		planter := &planter{cloud: c, slow: options.Slow}
 		return &cloudtest.Harness{
@@ -167,6 +168,17 @@ func linkedHarness(options azuretest.Options, edit func(*cloud.Capabilities)) fu
 	}
 }
 
+// Desired has the nodes of the suite's other cluster be other machines: one machine is in no two clusters.
+func (l limited) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
+	if strings.HasSuffix(spec.Owner.ClusterID, "-b") {
+		spec.Nodes = slices.Clone(spec.Nodes)
+		for i := range spec.Nodes {
+			spec.Nodes[i].ProviderID = strings.Replace(spec.Nodes[i].ProviderID, "/virtualMachines/", "/virtualMachines/b-", 1)
+		}
+	}
+	return l.Provider.Desired(spec)
+}
+
 func asLinked(caps *cloud.Capabilities) {
 	caps.RequestedAddress, caps.Share, caps.Adopt = false, false, false
 	caps.Targets.Max = 1
@@ -199,10 +211,9 @@ var suites = map[string]struct {
 		[]string{"Feature/RequestedAddress"}},
 	// Each Service has a private link, so that pools are of network interfaces: a machine that comes or goes is a write.
 	"Linked": {linkedHarness(azuretest.Options{}, asLinked), notLinked},
-	"LinkedSlow": {linkedHarness(azuretest.Options{Slow: 2 * time.Second, ReadLag: time.Second}, func(caps *cloud.Capabilities) {
+	"LinkedSlow": {linkedHarness(azuretest.Options{Slow: 2 * time.Second}, func(caps *cloud.Capabilities) {
 		asLinked(caps)
 		oneFamily(caps)
-		caps.ReadLag = 2 * time.Second
 	}), slices.Concat(narrow, notLinked)},
 	// What is written takes its time.
 	"Slow": {harness(azuretest.Options{Slow: 3 * time.Second}, nil, oneFamily), narrow},
