@@ -211,15 +211,22 @@ func join(nic *armnetwork.Interface, config, pool string, in bool) (pools []stri
 		if !same(value(ip.ID), config) {
 			continue
 		}
-		rest := slices.DeleteFunc(slices.Clone(*list), func(b *armnetwork.BackendAddressPool) bool { return same(value(b.ID), pool) })
-		if was := len(rest) != len(*list); was != in {
-			changed = true
-			if *list = rest; in {
-				*list = append(rest, &armnetwork.BackendAddressPool{ID: new(pool)})
-			}
-		}
+		is := func(b *armnetwork.BackendAddressPool) bool { return same(value(b.ID), pool) }
+		*list, changed = joined(*list, is, in, &armnetwork.BackendAddressPool{ID: new(pool)})
 	}
 	return pools, changed
+}
+
+// joined is a list of pools with the one that is meant, or without it, and whether that is another list. Without any it is empty and not
+// nil, which would be left out of what is written, and mean that nothing changes.
+func joined[P any](list []*P, is func(*P) bool, in bool, pool *P) (after []*P, changed bool) {
+	switch {
+	case slices.ContainsFunc(list, is) == in:
+		return list, false
+	case in:
+		return append(slices.Clone(list), pool), true
+	}
+	return slices.DeleteFunc(slices.Clone(list), is), true
 }
 
 // putMachine is putInterface for a machine of a uniform scale set.
@@ -270,13 +277,8 @@ func joinMachine(vm *armcompute.VirtualMachineScaleSetVM, config, pool string, i
 			if !same(lastPart(interfaceOf(config)), value(nic.Name)) || !same(lastPart(config), value(ip.Name)) {
 				continue
 			}
-			rest := slices.DeleteFunc(slices.Clone(*list), func(b *armcompute.SubResource) bool { return same(value(b.ID), pool) })
-			if was := len(rest) != len(*list); was != in {
-				changed = true
-				if *list = rest; in {
-					*list = append(rest, &armcompute.SubResource{ID: new(pool)})
-				}
-			}
+			is := func(b *armcompute.SubResource) bool { return same(value(b.ID), pool) }
+			*list, changed = joined(*list, is, in, &armcompute.SubResource{ID: new(pool)})
 		}
 	}
 	return pools, changed

@@ -40,7 +40,8 @@ func New(config Config, network network) *Provider {
 	return p
 }
 
-// Capabilities implements cloud.Provider. The limits are those of a subscription in a region.
+// Capabilities implements cloud.Provider. The limits are those of a subscription in a region. What Targets says is not true of private
+// links, where each machine is a write (see members.go): each waits for the limits.
 func (p *Provider) Capabilities() cloud.Capabilities {
 	return cloud.Capabilities{
 		Protocols:          []string{"TCP", "UDP"},

@@ -85,11 +85,12 @@ func (l limited) Capabilities() cloud.Capabilities {
 	return caps
 }
 
-func harness(options azuretest.Options, adapt func(cloud.Spec) cloud.Spec, edit func(*cloud.Capabilities)) func(t *testing.T) *cloudtest.Harness {
+func harness(options azuretest.Options, adapt func(cloud.Spec) cloud.Spec, edit func(*cloud.Capabilities), prepare ...func(*azuretest.Cloud)) func(t *testing.T) *cloudtest.Harness {
 	return func(t *testing.T) *cloudtest.Harness {
 		c := network(t, options)
-		machines(c, 60) // of which most suites have no use
-		otherMachines(c, 3)
+		for _, more := range prepare {
+			more(c)
+		}
 		before := c.Snapshot()
 		planter := &planter{cloud: c, slow: options.Slow}
 		return &cloudtest.Harness{
@@ -162,7 +163,10 @@ func linkedHarness(options azuretest.Options, edit func(*cloud.Capabilities)) fu
 				return internal(spec)
 			}
 			return linked(spec)
-		}, edit)(t)
+		}, edit, func(c *azuretest.Cloud) {
+			machines(c, 60)
+			otherMachines(c, 3)
+		})(t)
 		h.Replacements = map[string]map[string]string{"no private link": {annotation + "pls-create": "false"}}
 		return h
 	}
