@@ -19,7 +19,8 @@ const (
 	Throttled Class = "Throttled"
 	// Quota: the account has no room. Retried slowly.
 	Quota Class = "Quota"
-	// UserError: the Service, its class or an annotation has to change. Not retried until it does.
+	// UserError: the Service, its class, an annotation or what it names in the cloud has to change. What Desired says is not retried until
+	// it does; what the cloud says is, slowly, since nobody tells what changes there.
 	UserError Class = "UserError"
 	// Conflict: something that is not ours stands in the way, or somebody else changed it meanwhile. Looked at again.
 	Conflict Class = "Conflict"

@@ -74,11 +74,11 @@ func (r *classReconciler) verdict(ctx context.Context, class *v1alpha1.LoadBalan
 		c.Reason = v1alpha1.ReasonDuplicate
 		c.Message = fmt.Sprintf("LoadBalancerClass %q is the default already: set default to false in one of them", isDefault)
 	case cloud.IsClass(err, cloud.RetryAfter):
-		c.Reason, c.Message, again = v1alpha1.ReasonProviderUnavailable, err.Error(), waitPlugin
+		c.Reason, c.Message, again = v1alpha1.ReasonProviderUnavailable, err.Error(), untilStart(err)
 	case errors.Is(err, cloud.ErrNoProvider):
 		c.Reason, c.Message = v1alpha1.ReasonProviderUnknown, err.Error()
 	case err != nil:
-		c.Reason, c.Message, again = v1alpha1.ReasonProviderNotStarted, err.Error(), waitBlocked
+		c.Reason, c.Message, again = v1alpha1.ReasonProviderNotStarted, err.Error(), untilStart(err)
 	case class.Spec.Targets == v1alpha1.TargetsPods && !provider.Capabilities().PodTargets:
 		c.Reason = v1alpha1.ReasonInvalidParameters
 		c.Message = fmt.Sprintf("provider %q sends to nodes only: set targets to Nodes", class.Spec.Provider)

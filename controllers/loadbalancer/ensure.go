@@ -3,7 +3,6 @@ package loadbalancer
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,9 +22,7 @@ func (r *Reconciler) ensure(ctx context.Context, v *view, e *entry) (ctrl.Result
 	}
 	if err != nil {
 		res := refused(v1alpha1.ReasonClassNotAccepted, err.Error())
-		if !errors.Is(err, cloud.ErrNoProvider) {
-			res.requeue = waitBlocked // what it lacks to start may come, and nobody tells
-		}
+		res.requeue = untilStart(err)
 		return r.report(ctx, v, res)
 	}
 	spec, options, err := cloud.BuildSpec(cloud.Input{ClusterID: r.ClusterID, Service: v.service, Class: v.binding.class,

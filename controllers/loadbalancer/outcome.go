@@ -22,6 +22,17 @@ const (
 	waitPlugin   = 5 * time.Second
 )
 
+// untilStart is after how long a provider that did not start is asked for again; 0: never, since there is none of the name.
+func untilStart(err error) time.Duration {
+	switch {
+	case errors.Is(err, cloud.ErrNoProvider):
+		return 0
+	case cloud.IsClass(err, cloud.RetryAfter): // a plugin that is not there
+		return waitPlugin
+	}
+	return waitBlocked // what it lacks may come, and nobody tells
+}
+
 // result is what a pass came to, before anything of it is written.
 type result struct {
 	status          metav1.ConditionStatus
@@ -122,8 +133,12 @@ func concluded(out cloud.Outcome, err error, policy v1alpha1.Policy, last *metav
 	}
 	r := failed(err, out)
 	if len(out.Left.Blocked) == 0 || !cloud.IsClass(err, cloud.Pending) {
-		if r.requeue == 0 && r.err == nil && (out.Working || len(out.Left.Waiting) > 0) {
+		switch {
+		case r.requeue > 0 || r.err != nil:
+		case out.Working || len(out.Left.Waiting) > 0:
 			r.requeue = waiting(r, last) // a mistake in one thing does not leave another undone
+		default:
+			r.requeue = waitBlocked // it may be put right in the cloud, of which nobody tells
 		}
 		return r
 	}

@@ -70,8 +70,11 @@ type sweepReconciler struct{ *Reconciler }
 func (r *sweepReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	next := r.Resync*9/10 + rand.N(r.Resync/5+1)
 	provider, err := r.Providers.Get(req.Name)
-	if err != nil {
-		return ctrl.Result{RequeueAfter: next}, nil // its Services say so
+	if err != nil { // its Services say so
+		if wait := untilStart(err); wait > 0 && r.sweeps.of(req.Name) == nil {
+			next = wait // Services that were in order before wait for the first list
+		}
+		return ctrl.Result{RequeueAfter: next}, nil
 	}
 	resources, err := r.list(ctx, req.Name, provider)
 	if err != nil {

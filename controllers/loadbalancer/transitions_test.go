@@ -333,7 +333,8 @@ func TestPendingBesideBlocked(t *testing.T) {
 	}
 }
 
-// TestMistakeBesideWork: a mistake in one thing is not retried, and yet what the cloud is still at beside it is seen to its end.
+// TestMistakeBesideWork: what the cloud calls a mistake is looked at again in a while, since it may be put right there, and what the cloud
+// is still at beside it is seen to its end.
 func TestMistakeBesideWork(t *testing.T) {
 	mistake := cloud.Errorf(cloud.UserError, "wrong")
 	last := &metav1.Condition{Status: metav1.ConditionFalse, LastTransitionTime: metav1.NewTime(time.Now().Add(-time.Hour))}
@@ -342,7 +343,7 @@ func TestMistakeBesideWork(t *testing.T) {
 		last *metav1.Condition
 		want time.Duration
 	}{
-		"Alone":   {cloud.Outcome{}, nil, 0},
+		"Alone":   {cloud.Outcome{}, nil, waitBlocked},
 		"Working": {cloud.Outcome{Working: true}, nil, waitPending},
 		"Waiting": {cloud.Outcome{Left: cloud.Plan{Waiting: []string{"Listener/tcp-80"}}}, nil, waitPending},
 		"Long":    {cloud.Outcome{Working: true}, last, maxPending},

@@ -1,0 +1,86 @@
+package loadbalancer
+
+import (
+	"testing"
+	"time"
+
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud/fake"
+)
+
+// TestProviderStartsLater: a provider that does not start is asked for again, by its Services, its classes and the first sweep,
+// whatever kept it from starting; one that there is not never is.
+func TestProviderStartsLater(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, func(c *v1alpha1.LoadBalancerClassSpec) { c.Provider = lazy })
+	w.stop()
+	svc := w.service("cart", nil)
+	r := w.alone(w.Client, events.NewFakeRecorder(100))
+	soon := func(what string, after, want time.Duration) {
+		t.Helper()
+		if after < want || after > want+want/10 {
+			t.Errorf("%s is looked at again after %v, want %v", what, after, want)
+		}
+	}
+	result, err := r.Reconcile(t.Context(), named(svc.Namespace, svc.Name))
+	w.Must(err)
+	soon("the Service", result.RequeueAfter, waitBlocked)
+	classes := &classReconciler{client: r.Client, providers: r.Providers, sweep: func(string, bool) {}}
+	result, err = classes.Reconcile(t.Context(), named("", w.class.Name))
+	w.Must(err)
+	soon("the class", result.RequeueAfter, waitBlocked)
+
+	r.Providers = &later{providers: providers{w.providers().fake}}
+	sweeps := &sweepReconciler{r}
+	for provider, want := range map[string]time.Duration{lazy: waitBlocked, fake.Name: waitPlugin} {
+		result, err = sweeps.Reconcile(t.Context(), named("", provider))
+		w.Must(err)
+		soon("the cloud of "+provider, result.RequeueAfter, want)
+	}
+	result, err = sweeps.Reconcile(t.Context(), named("", "nobody"))
+	w.Must(err)
+	if result.RequeueAfter < r.Resync*9/10 {
+		t.Errorf("a provider that there is not is swept again after %v", result.RequeueAfter)
+	}
+	// Once Services do not wait for the first list any more there is no hurry.
+	r.sweeps.put(fake.Name, &snapshot{})
+	result, err = sweeps.Reconcile(t.Context(), named("", fake.Name))
+	w.Must(err)
+	if result.RequeueAfter < r.Resync*9/10 {
+		t.Errorf("a plugin that is away is swept again after %v", result.RequeueAfter)
+	}
+}
+
+// TestCuredInTheCloud: what the cloud refuses as a mistake is tried again in a while, since it may be put right there, and is told of
+// once.
+func TestCuredInTheCloud(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	w.stop()
+	svc := w.service("cart", nil)
+	w.cloud.Inject(fake.Fault{Method: "Create", Kind: fake.KindListener, Times: 2, Err: &fake.Error{Code: fake.CodeInvalidParameter, Message: "tag a subnet"}})
+	recorder := &notes{}
+	r := w.alone(w.Client, recorder)
+	pass := func() time.Duration {
+		t.Helper()
+		result, err := r.Reconcile(t.Context(), named(svc.Namespace, svc.Name))
+		w.Must(err)
+		return result.RequeueAfter
+	}
+	pass()
+	w.reason(svc, v1alpha1.ReasonInvalidService)
+	record, told := w.record(svc).ResourceVersion, len(recorder.reasons)
+	if after := pass(); after < waitBlocked {
+		t.Errorf("it is looked at again after %v, want %v", after, waitBlocked)
+	}
+	version := svc.ResourceVersion
+	w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
+	if w.record(svc).ResourceVersion != record || svc.ResourceVersion != version || len(recorder.reasons) != told {
+		t.Errorf("the same again was written or told of: %q", recorder.reasons)
+	}
+	pass()
+	w.reason(svc, v1alpha1.ReasonEnsured)
+}
