@@ -56,6 +56,12 @@ type LoadBalancerRecordStatus struct {
 	// +optional
 	ServiceClass string `json:"serviceClass,omitempty"`
 
+	// madeFrom is what of the class the balancer was last made from, as the JSON of its spec: provider, className, parameters,
+	// nodePorts, and the targets in force. It tells what the targets are while the class is gone, or an annotation cannot be read. It is
+	// for the manager alone.
+	// +optional
+	MadeFrom string `json:"madeFrom,omitempty"`
+
 	// provider that owns the resources.
 	// +optional
 	Provider string `json:"provider,omitempty"`

@@ -539,6 +539,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: loadBalancerClass
       type:
         scalar: string
+    - name: madeFrom
+      type:
+        scalar: string
     - name: plan
       type:
         list:

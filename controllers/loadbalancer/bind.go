@@ -1,6 +1,7 @@
 package loadbalancer
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -17,6 +18,8 @@ type binding struct {
 	// class is nil where the configuration serves the Service, or the class is gone.
 	class    *v1alpha1.LoadBalancerClassSpec
 	provider string
+	// madeFrom is what of its class the balancer was last made from, with the targets in force; nil: not known.
+	madeFrom *v1alpha1.LoadBalancerClassSpec
 	// policy in force, as far as it is known.
 	policy v1alpha1.Policy
 	// refusal says why the class cannot be used; empty: it can.
@@ -94,7 +97,7 @@ func selected(svc *corev1.Service, classes []v1alpha1.LoadBalancerClass, coexist
 
 // bound is the binding to what served a Service, by the record's status.
 func bound(by *v1alpha1.LoadBalancerRecordStatus, classes []v1alpha1.LoadBalancerClass) *binding {
-	b := &binding{className: by.LoadBalancerClass, provider: by.Provider, policy: by.Policy}
+	b := &binding{className: by.LoadBalancerClass, provider: by.Provider, policy: by.Policy, madeFrom: madeFrom(by)}
 	if b.className == "" {
 		return b
 	}
@@ -110,6 +113,44 @@ func bound(by *v1alpha1.LoadBalancerRecordStatus, classes []v1alpha1.LoadBalance
 		b.class = &classes[i].Spec
 	}
 	return b
+}
+
+// targeted is the class by which the targets of a Service are made: of one that is refused that by which its balancer was.
+func (b *binding) targeted() *v1alpha1.LoadBalancerClassSpec {
+	if b.refusal != "" && b.madeFrom != nil {
+		return b.madeFrom
+	}
+	return b.class
+}
+
+// remember notes what a balancer is made from.
+func (b *binding) remember(options cloud.Options) {
+	b.policy = options.Policy
+	b.madeFrom = &v1alpha1.LoadBalancerClassSpec{Provider: b.provider, Targets: v1alpha1.TargetsNodes}
+	if b.class != nil {
+		b.madeFrom.ClassName, b.madeFrom.NodePorts, b.madeFrom.Parameters = b.class.ClassName, b.class.NodePorts, b.class.Parameters
+	}
+	if options.Pods {
+		b.madeFrom.Targets = v1alpha1.TargetsPods
+	}
+}
+
+// written is madeFrom as the record has it.
+func (b *binding) written() string {
+	text, err := json.Marshal(b.madeFrom)
+	if err != nil {
+		return "" // it is plain data
+	}
+	return string(text)
+}
+
+// madeFrom reads what written wrote; nil: nothing, or nothing that can be read.
+func madeFrom(by *v1alpha1.LoadBalancerRecordStatus) *v1alpha1.LoadBalancerClassSpec {
+	class := &v1alpha1.LoadBalancerClassSpec{}
+	if by.MadeFrom == "" || json.Unmarshal([]byte(by.MadeFrom), class) != nil {
+		return nil
+	}
+	return class
 }
 
 // mark is what a Service carries as long as something of it may stand in a cloud: the value of AnnotationServedBy.

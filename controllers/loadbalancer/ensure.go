@@ -25,7 +25,7 @@ func (r *Reconciler) ensure(ctx context.Context, v *view, e *entry) (ctrl.Result
 		res.requeue = untilStart(err)
 		return r.report(ctx, v, res)
 	}
-	spec, options, err := cloud.BuildSpec(cloud.Input{ClusterID: r.ClusterID, Service: v.service, Class: v.binding.class,
+	spec, options, err := cloud.BuildSpec(cloud.Input{ClusterID: r.ClusterID, Service: v.service, Class: v.binding.targeted(),
 		Nodes: v.nodes, Slices: v.slices, Waiting: r.waiting(ctx, v.service), Capabilities: provider.Capabilities()})
 	desired, wrong := provider.Desired(spec)
 	if unasked(provider, wrong) {
@@ -51,7 +51,7 @@ func (r *Reconciler) ensure(ctx context.Context, v *view, e *entry) (ctrl.Result
 	// Neither a record nor the finalizer: no manager has begun with it yet.
 	options.New = r.lastStatus(v) == nil && !hasFinalizer(v.service)
 	// The record names the class and the provider, and the finalizer holds the Service, before the first call.
-	v.binding.policy = options.Policy
+	v.binding.remember(options)
 	if err := r.writeBinding(ctx, v); err != nil {
 		return ctrl.Result{}, err
 	}

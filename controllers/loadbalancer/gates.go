@@ -169,7 +169,7 @@ func (r *Reconciler) podBalancer(ctx context.Context, svc *corev1.Service) (clou
 	if b == nil || b.releaseOnly {
 		return nil, nil
 	}
-	if !r.sendsToPods(svc, b.class) {
+	if !r.sendsToPods(svc, b) {
 		return nil, nil
 	}
 	provider, err := r.Providers.Get(b.provider)

@@ -90,7 +90,7 @@ func (r *Reconciler) observePods(ctx context.Context, v *view) error {
 		r.leavePods(v.name)
 		return nil
 	}
-	if !r.sendsToPods(v.service, v.binding.class) {
+	if !r.sendsToPods(v.service, v.binding) {
 		r.leavePods(v.name)
 		return nil
 	}
@@ -103,11 +103,11 @@ func (r *Reconciler) observePods(ctx context.Context, v *view) error {
 	return err
 }
 
-// sendsToPods reports whether a Service is to be sent to by its Pods, or was where its annotation cannot be read.
-func (r *Reconciler) sendsToPods(svc *corev1.Service, class *v1alpha1.LoadBalancerClassSpec) bool {
-	options, _ := cloud.ParseOptions(svc, class)
-	if options.PodsUnknown {
-		return r.pods.follows(client.ObjectKeyFromObject(svc))
+// sendsToPods reports whether a Service is to be sent to by its Pods, or was where its annotation, or its class, cannot be read.
+func (r *Reconciler) sendsToPods(svc *corev1.Service, b *binding) bool {
+	options, _ := cloud.ParseOptions(svc, b.targeted())
+	if options.PodsUnknown { // The cache may not show the record yet.
+		return r.pods.follows(client.ObjectKeyFromObject(svc)) || b.madeFrom != nil && b.madeFrom.Targets == v1alpha1.TargetsPods
 	}
 	return options.Pods
 }

@@ -110,6 +110,9 @@ func applyStatus(status *v1alpha1.LoadBalancerRecordStatus) *fairleadac.LoadBala
 	if status.ServiceClass != "" {
 		apply.WithServiceClass(status.ServiceClass)
 	}
+	if status.MadeFrom != "" {
+		apply.WithMadeFrom(status.MadeFrom)
+	}
 	if status.Policy != "" {
 		apply.WithPolicy(status.Policy)
 	}

@@ -104,7 +104,7 @@ func recordStatus(last *v1alpha1.LoadBalancerRecordStatus, v *view, res result, 
 	return status
 }
 
-// writeBinding has the record, which is made if there is none, name the class, the provider and the policy.
+// writeBinding has the record, which is made if there is none, name the class, what of it counts, the provider and the policy.
 func (r *Reconciler) writeBinding(ctx context.Context, v *view) error {
 	status := v1alpha1.LoadBalancerRecordStatus{}
 	if last := r.lastStatus(v); last != nil && last.Provider == v.binding.provider && last.LoadBalancerClass == v.binding.className {
@@ -113,7 +113,7 @@ func (r *Reconciler) writeBinding(ctx context.Context, v *view) error {
 	status.ServiceUID = v.service.UID
 	status.LoadBalancerClass, status.Provider, status.Policy = v.binding.className, v.binding.provider, v.binding.policy
 	status.ServiceClass = ptr.Deref(v.service.Spec.LoadBalancerClass, "")
-	status.TakesBackFrom = v.takesBackFrom
+	status.TakesBackFrom, status.MadeFrom = v.takesBackFrom, v.binding.written()
 	return r.writeRecord(ctx, v, status)
 }
 

@@ -28,6 +28,10 @@ type LoadBalancerRecordStatusApplyConfiguration struct {
 	// serviceClass is the Service's spec.loadBalancerClass as it was then; empty: it named none. By it a Service that names
 	// another class is told from a LoadBalancerClass that was made anew for another className.
 	ServiceClass *string `json:"serviceClass,omitempty"`
+	// madeFrom is what of the class the balancer was last made from, as the JSON of its spec: provider, className, parameters,
+	// nodePorts, and the targets in force. What its
+	// targets are is told by it while the class is gone, or an annotation cannot be read. For the manager alone.
+	MadeFrom *string `json:"madeFrom,omitempty"`
 	// provider that owns the resources.
 	Provider *string `json:"provider,omitempty"`
 	// policy in force.
@@ -91,6 +95,14 @@ func (b *LoadBalancerRecordStatusApplyConfiguration) WithLoadBalancerClass(value
 // If called multiple times, the ServiceClass field is set to the value of the last call.
 func (b *LoadBalancerRecordStatusApplyConfiguration) WithServiceClass(value string) *LoadBalancerRecordStatusApplyConfiguration {
 	b.ServiceClass = &value
+	return b
+}
+
+// WithMadeFrom sets the MadeFrom field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the MadeFrom field is set to the value of the last call.
+func (b *LoadBalancerRecordStatusApplyConfiguration) WithMadeFrom(value string) *LoadBalancerRecordStatusApplyConfiguration {
+	b.MadeFrom = &value
 	return b
 }
 
