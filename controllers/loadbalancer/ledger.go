@@ -72,7 +72,7 @@ func (l *ledger) begin(uid types.UID, name types.NamespacedName, provider string
 		l.byUID[uid] = e
 	}
 	if !e.busy {
-		e.provider = provider
+		e.name, e.provider = name, provider
 	}
 	return l.take(e)
 }
@@ -224,7 +224,8 @@ func (e *entry) desired(p cloud.Provider, b *backends) ([]cloud.Resource, error)
 
 // end gives an entry back.
 func (r *Reconciler) end(e *entry) {
+	name := e.name
 	if r.ledger.end(e) {
-		r.wake(e.name, priorityNormal)
+		r.wake(name, priorityNormal)
 	}
 }

@@ -100,7 +100,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	if view.stale() {
 		// A record of an earlier Service of this name: that one comes first.
-		return r.quietly(r.exclusively(ctx, view, view.record.Status.ServiceUID, view.record.Status.Provider, r.releaseStale))
+		return r.quietly(r.releaseStale(ctx, view))
 	}
 	switch {
 	case view.service == nil, view.binding == nil:

@@ -234,8 +234,9 @@ func (r *Reconciler) deleteRecord(ctx context.Context, namespace, name string) e
 	return nil
 }
 
-// releaseStale takes away what a Service left behind that is gone though our finalizer should have held it.
-func (r *Reconciler) releaseStale(ctx context.Context, v *view, e *entry) (ctrl.Result, error) {
+// releaseStale deletes the record of a Service that is not there, after what that left behind if it lives nowhere else: what is known of
+// one that does is not touched.
+func (r *Reconciler) releaseStale(ctx context.Context, v *view) (ctrl.Result, error) {
 	// The cache shows a Service gone before it shows that its record is, too: then all of it has been deleted.
 	var record v1alpha1.LoadBalancerRecord
 	err := r.APIReader.Get(ctx, client.ObjectKeyFromObject(v.record), &record)
@@ -253,6 +254,12 @@ func (r *Reconciler) releaseStale(ctx context.Context, v *view, e *entry) (ctrl.
 		}
 		return ctrl.Result{}, err
 	}
+	return r.exclusively(ctx, v, status.ServiceUID, status.Provider, r.releaseLeft)
+}
+
+// releaseLeft takes away what a Service left behind that is gone though our finalizer should have held it.
+func (r *Reconciler) releaseLeft(ctx context.Context, v *view, e *entry) (ctrl.Result, error) {
+	status := v.record.Status
 	owner := cloud.Owner{ClusterID: r.ClusterID, ServiceUID: string(status.ServiceUID), Namespace: v.record.Namespace, Name: v.record.Name}
 	out, err := r.clear(ctx, e, status.Provider, owner, cloud.Options{Policy: status.Policy, Retained: r.ownedBy(status.TakesBackFrom)})
 	switch c := cloud.Classify(err); {

@@ -220,6 +220,9 @@ func TestCopiedRecord(t *testing.T) {
 			}
 		}
 	}
+	if e := r.ledger.of(svc.UID); e != nil {
+		t.Errorf("by the copies of its record the Service %s is known as %s", client.ObjectKeyFromObject(svc), e.name)
+	}
 	for _, o := range before {
 		if diff := cmp.Diff(&o, w.byID(o.ID)); diff != "" {
 			t.Errorf("what the Service has was changed (-before +after):\n%s", diff)
