@@ -102,7 +102,7 @@ func (p *process) run() bool {
 		}
 		if p.nodes {
 			nodes, err := p.listNodes(p.ctx)
-			p.nodes = err != nil || p.syncNodes(p.ctx, cloud.EligibleNodes(nodes)) > 0
+			p.nodes = err != nil || p.syncNodes(p.ctx, fake.Name, cloud.EligibleNodes(nodes)) > 0
 		}
 	}
 	p.Fatalf("after 100 rounds there is still something to do: %v", p.services)

@@ -195,7 +195,7 @@ func TestNoDriftOfOurs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if wait := m.syncNodes(t.Context(), machines(2)); wait != 0 {
+		if wait := m.syncNodes(t.Context(), fake.Name, machines(2)); wait != 0 {
 			t.Fatal(wait)
 		}
 		seen := &snapshot{owners: map[cloud.OwnerID][]cloud.Resource{}}

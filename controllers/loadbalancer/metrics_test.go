@@ -58,8 +58,8 @@ func TestNodeMetrics(t *testing.T) {
 	m := newMany(t, 250, 1, fake.Options{})
 	synced, failed := apiserver.Metric(t, name, ""), apiserver.Metric(t, errorName, "")
 	m.cloud.Inject(fake.Fault{Method: "SyncTargets", Err: errors.New("broken")})
-	m.syncNodes(t.Context(), machines(2))
-	m.syncNodes(t.Context(), machines(2))
+	m.syncNodes(t.Context(), fake.Name, machines(2))
+	m.syncNodes(t.Context(), fake.Name, machines(2))
 	if got := apiserver.Metric(t, name, "") - synced; got != 250 {
 		t.Errorf("%v balancers were counted, want 250: those of the call that failed get a pass of their own", got)
 	}

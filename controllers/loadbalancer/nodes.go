@@ -6,6 +6,7 @@ import (
 	"maps"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,24 +18,25 @@ import (
 // nodesWindow is how soon one change of nodes can follow another: those that come meanwhile are sent together.
 const nodesWindow = time.Second
 
-// nodeReconciler sends the targets of all balancers to the cloud when nodes, or the endpoints of Services that send to Pods,
-// come and go: as few calls as the provider needs for all of them, without a look at any.
+// nodeReconciler sends the targets of all balancers of a provider, by its name, to the cloud when nodes, or the endpoints of Services
+// that send to Pods, come and go: as few calls as the provider needs for all of them, without a look at any. One provider that takes
+// its time holds up no other.
 type nodeReconciler struct {
 	*Reconciler
-	last time.Time // of its only worker
+	last sync.Map // the time of the last change, by provider
 }
 
-// Reconcile brings the targets of every balancer that is known to the nodes that there are now.
-func (r *nodeReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
-	if wait := nodesWindow - time.Since(r.last); wait > 0 {
-		return ctrl.Result{RequeueAfter: wait}, nil
+// Reconcile brings the targets of every balancer of a provider that is known to the nodes that there are now.
+func (r *nodeReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	if last, ok := r.last.Load(req.Name); ok && time.Since(last.(time.Time)) < nodesWindow {
+		return ctrl.Result{RequeueAfter: nodesWindow - time.Since(last.(time.Time))}, nil
 	}
-	r.last = time.Now()
+	r.last.Store(req.Name, time.Now())
 	nodes, err := r.listNodes(ctx)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	wait := r.syncNodes(ctx, cloud.EligibleNodes(nodes))
+	wait := r.syncNodes(ctx, req.Name, cloud.EligibleNodes(nodes))
 	if ctx.Err() != nil {
 		return ctrl.Result{}, fmt.Errorf("changing the targets of all Services: %w", ctx.Err()) // the rest comes next time
 	}
@@ -53,19 +55,15 @@ func (r *Reconciler) listNodes(ctx context.Context) ([]*corev1.Node, error) {
 	return nodes, nil
 }
 
-// syncNodes sends what differs for these nodes, and for endpoints that have changed. It returns after how long it has to be called again, since a cloud
-// throttles; 0: not at all.
-func (r *Reconciler) syncNodes(ctx context.Context, nodes []cloud.Node) time.Duration {
+// syncNodes sends to a provider what differs for these nodes, and for endpoints that have changed. It returns after how long it has to
+// be called again, since a cloud throttles; 0: not at all.
+func (r *Reconciler) syncNodes(ctx context.Context, name string, nodes []cloud.Node) time.Duration {
 	defer func(begin time.Time) { nodeSyncLatency.Observe(time.Since(begin).Seconds()) }(time.Now())
-	var wait time.Duration
-	for _, name := range r.ledger.providers() {
-		// Where there is no provider nothing was found either, and the Services say why.
-		if provider, err := r.Providers.Get(name); err == nil {
-			told := &backends{nodes: provider.Capabilities().Told(nodes)}
-			wait = max(wait, r.syncProvider(ctx, provider, r.ledger.all(name), told))
-		}
+	provider, err := r.Providers.Get(name)
+	if err != nil {
+		return 0 // nothing was found either, and the Services say why
 	}
-	return wait
+	return r.syncProvider(ctx, provider, r.ledger.all(name), &backends{nodes: provider.Capabilities().Told(nodes)})
 }
 
 // syncProvider gathers changes of as many Services as one call takes, sends them, and goes on.
@@ -77,7 +75,7 @@ func (r *Reconciler) syncProvider(ctx context.Context, p cloud.Provider, entries
 		if cause := recover(); cause != nil {
 			ctrl.LoggerFrom(ctx).Error(fmt.Errorf("the provider panicked: %v", cause), "Could not change the targets of Services", "stack", string(debug.Stack()))
 			d.giveUp()
-			wait = waitPlugin // the other providers go on
+			wait = waitPlugin
 		}
 	}()
 	b := newBatch(calls)

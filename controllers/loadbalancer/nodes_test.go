@@ -151,7 +151,7 @@ func TestNodeChangeOfThousandServices(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				m := newMany(t, services, tc.before, fake.Options{Limits: limits})
 				start := time.Now()
-				if wait := m.syncNodes(t.Context(), machines(tc.after)); wait != 0 {
+				if wait := m.syncNodes(t.Context(), fake.Name, machines(tc.after)); wait != 0 {
 					t.Errorf("it asks to be called again after %v", wait)
 				}
 				took := time.Since(start)
@@ -170,7 +170,7 @@ func TestNodeChangeOfThousandServices(t *testing.T) {
 				if m.early > 0 || (m.events >= services) != (tc.calls > 0) {
 					t.Errorf("of %d events %d went before the last call, and kept it up", m.events, m.early)
 				}
-				if m.syncNodes(t.Context(), machines(tc.after)); len(m.methods()) > 0 {
+				if m.syncNodes(t.Context(), fake.Name, machines(tc.after)); len(m.methods()) > 0 {
 					t.Error("the same nodes again are sent again")
 				}
 			})
@@ -188,7 +188,7 @@ func TestNodeChangeThrottled(t *testing.T) {
 					Err: &fake.Error{Code: fake.CodeThrottled, Message: "slow down", RetryAfterSeconds: after}})
 				var waits []time.Duration
 				for {
-					wait := m.syncNodes(t.Context(), machines(4))
+					wait := m.syncNodes(t.Context(), fake.Name, machines(4))
 					if wait == 0 {
 						break
 					}
@@ -228,7 +228,7 @@ func TestNodeChangeOfABrokenService(t *testing.T) {
 			}
 		}
 		m.methods()
-		m.syncNodes(t.Context(), machines(4))
+		m.syncNodes(t.Context(), fake.Name, machines(4))
 		if methods := m.methods(); len(methods) != 3 {
 			t.Errorf("%d calls, want 3", len(methods))
 		}
@@ -276,7 +276,7 @@ func TestNodeChangePanics(t *testing.T) {
 				sound := m.Providers
 				provider, _ := sound.Get(fake.Name)
 				m.Providers = providers{panicky{provider, in}}
-				if wait := m.syncNodes(t.Context(), machines(4)); wait != waitPlugin {
+				if wait := m.syncNodes(t.Context(), fake.Name, machines(4)); wait != waitPlugin {
 					t.Errorf("it asks to be called again after %v", wait)
 				}
 				for _, known := range m.ledger.all(fake.Name) {
@@ -332,7 +332,7 @@ func TestNodeLabelChange(t *testing.T) {
 				if !asks {
 					step.nodes, step.calls = 3, 0
 				}
-				m.syncNodes(t.Context(), nodes)
+				m.syncNodes(t.Context(), fake.Name, nodes)
 				m.expect(step.nodes)
 				if methods := m.methods(); len(methods) != step.calls {
 					t.Errorf("asks %t, step %d: %d calls, want %d", asks, i, len(methods), step.calls)
@@ -353,7 +353,7 @@ func TestNodeChangeDuringAPass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMany(t, 3, 3, fake.Options{})
 		e := m.ledger.begin(uid(1), types.NamespacedName{Namespace: "shop", Name: "s0001"}, fake.Name, false)
-		m.syncNodes(t.Context(), machines(4))
+		m.syncNodes(t.Context(), fake.Name, machines(4))
 		if len(m.woken) > 0 {
 			t.Errorf("woken while it is worked on: %v", m.woken)
 		}

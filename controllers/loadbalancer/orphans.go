@@ -134,7 +134,9 @@ func orphansOf(clusterID string, known map[types.UID]bool, found []cloud.Resourc
 func (r *sweepReconciler) gather(name string, classes []v1alpha1.LoadBalancerClass, seen []cloud.Resource, now time.Time) *orphanage {
 	o := &orphanage{provider: name, classes: classes, since: map[cloud.Ref]time.Time{}}
 	before := map[cloud.Ref]sighting{}
-	maps.Copy(before, r.sightings[name])
+	if seen, ok := r.sightings.Load(name); ok {
+		maps.Copy(before, seen.(map[cloud.Ref]sighting))
+	}
 	for i := range classes {
 		for _, orphan := range classes[i].Status.Orphans {
 			before[cloud.Ref{Kind: orphan.Kind, ID: orphan.ID}] = sighting{orphan.Since.Time, true}
@@ -158,7 +160,7 @@ func (r *sweepReconciler) gather(name string, classes []v1alpha1.LoadBalancerCla
 		}
 		after[ref] = s
 	}
-	r.sightings[name] = after
+	r.sightings.Store(name, after)
 	return o
 }
 

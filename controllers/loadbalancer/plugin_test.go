@@ -83,12 +83,12 @@ func TestNodesWhileThePluginIsAway(t *testing.T) {
 		linked := m.Providers
 		m.Providers = providers{plug}
 		nodes := 4 + int(answers)
-		if wait := m.syncNodes(t.Context(), machines(nodes)); plug.asked.Load() > 0 && wait == 0 {
+		if wait := m.syncNodes(t.Context(), fake.Name, machines(nodes)); plug.asked.Load() > 0 && wait == 0 {
 			t.Fatalf("it went after %d answers, and nobody comes again", answers)
 		}
 		plug.away.Store(false)
 		plug.goes.Store(0)
-		m.syncNodes(t.Context(), machines(nodes))
+		m.syncNodes(t.Context(), fake.Name, machines(nodes))
 		m.expect(nodes)
 		m.Providers = linked
 	}

@@ -328,11 +328,11 @@ func TestPodsThrottled(t *testing.T) {
 	w.publish("cart", 8080, at{address: "10.1.0.2", state: "ready"})
 	p.endpointsChanged(client.ObjectKeyFromObject(svc))
 	w.cloud.Inject(fake.Fault{Method: "SyncTargets", Err: &fake.Error{Code: fake.CodeThrottled, Message: "slow down", RetryAfterSeconds: 1}})
-	if wait := p.syncNodes(t.Context(), nil); wait < time.Second/2 {
+	if wait := p.syncNodes(t.Context(), fake.Name, nil); wait < time.Second/2 {
 		t.Errorf("it is to be called again after %v, want a second", wait)
 	}
 	w.Eventually(func() error {
-		if wait := p.syncNodes(t.Context(), nil); wait > 0 {
+		if wait := p.syncNodes(t.Context(), fake.Name, nil); wait > 0 {
 			return fmt.Errorf("throttled for %v", wait)
 		}
 		return nil

@@ -71,8 +71,8 @@ type Reconciler struct {
 	// Services that send to Pods, and the caches that those need.
 	pods     podTargets
 	follower follower
-	// sightings of orphans, by provider: of the only worker that sweeps.
-	sightings map[string]map[cloud.Ref]sighting
+	// sightings of orphans, by provider: a map by cloud.Ref, of the only worker that sweeps it.
+	sightings sync.Map
 	// wake has a Service get a pass, wakeNodes the targets of all brought to the nodes, wakeSweep a provider swept after
 	// a while, wakeGates the Pods looked at that wait for a Service.
 	wake      func(types.NamespacedName, priority)

@@ -94,10 +94,13 @@ func (r *sweepReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl
 }
 
 // list returns what there is of the cluster, and gives a pass to each Service that has something else there than it should,
-// or that waits to be compared for the first time. Calls for drift come after all others.
+// or that waits to be compared for the first time. Calls for drift come after all others, those for what is waited for do not.
 func (r *sweepReconciler) list(ctx context.Context, name string, p cloud.Provider) ([]cloud.Resource, error) {
 	started := time.Now()
-	resources, err := p.List(cloud.WithPriority(ctx, cloud.PriorityDrift), r.ClusterID)
+	if r.sweeps.of(name) != nil {
+		ctx = cloud.WithPriority(ctx, cloud.PriorityDrift)
+	}
+	resources, err := p.List(ctx, r.ClusterID)
 	if err != nil {
 		if p.Classify(err).Class != cloud.Throttled && r.sweeps.of(name) == nil {
 			r.sweeps.put(name, &snapshot{})

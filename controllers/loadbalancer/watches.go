@@ -64,7 +64,11 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	}
 	var services, nodes, sweep, gates waker
 	r.wake = func(name types.NamespacedName, p priority) { services.add(ctrl.Request{NamespacedName: name}, p, 0) }
-	r.wakeNodes = func() { nodes.add(allNodes, priorityNormal, 0) }
+	r.wakeNodes = func() {
+		for _, request := range r.allProviders(context.Background(), nil) {
+			nodes.add(request, priorityNormal, 0)
+		}
+	}
 	r.wakeSweep = func(provider string, after time.Duration) { sweep.add(named("", provider), priorityNormal, after) }
 	r.wakeGates = func(service types.NamespacedName) {
 		gates.add(ctrl.Request{NamespacedName: service}, priorityNormal, 0)
@@ -82,12 +86,10 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 				predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))).
 			Complete(&classReconciler{client: r.Client, providers: r.Providers, sweep: r.sweep}),
 		ctrl.NewControllerManagedBy(mgr).Named(controllerNodes).WatchesRawSource(&nodes).
-			Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []ctrl.Request {
-				return []ctrl.Request{allNodes}
-			}), builder.WithPredicates(predicate.Funcs{UpdateFunc: nodeChanged})).
-			WithOptions(options(1)).Complete(&nodeReconciler{Reconciler: r}),
+			Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.allProviders), builder.WithPredicates(predicate.Funcs{UpdateFunc: nodeChanged})).
+			WithOptions(options(r.Concurrency)).Complete(&nodeReconciler{Reconciler: r}),
 		ctrl.NewControllerManagedBy(mgr).Named(controllerSweep).WatchesRawSource(&sweep).
-			WithOptions(options(1)).Complete(&sweepReconciler{r}),
+			WithOptions(options(r.Concurrency)).Complete(&sweepReconciler{r}),
 		ctrl.NewControllerManagedBy(mgr).Named(controllerGates).WatchesRawSource(&gates).
 			WithOptions(options(r.Concurrency)).Complete(&gateReconciler{Reconciler: r}),
 	)
@@ -97,9 +99,6 @@ func options(workers int) controller.Options {
 	return controller.Options{MaxConcurrentReconciles: workers,
 		RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minRetry, maxRetry)}
 }
-
-// allNodes is the only request of the controller of nodes.
-var allNodes = named("", "nodes")
 
 // prepare sets what a Reconciler needs before its first pass.
 func (r *Reconciler) prepare() {
@@ -112,7 +111,7 @@ func (r *Reconciler) prepare() {
 	if r.OrphanGrace == 0 {
 		r.OrphanGrace = 10 * time.Minute
 	}
-	r.ledger, r.sweeps, r.sightings = newLedger(), newSweeps(), map[string]map[cloud.Ref]sighting{}
+	r.ledger, r.sweeps = newLedger(), newSweeps()
 }
 
 func named(namespace, name string) ctrl.Request {
@@ -240,6 +239,15 @@ func (r *Reconciler) allServices(ctx context.Context, _ client.Object) []ctrl.Re
 		if svc := &services.Items[i]; svc.Spec.Type == corev1.ServiceTypeLoadBalancer || hasFinalizer(svc) {
 			requests = append(requests, named(services.Items[i].Namespace, services.Items[i].Name))
 		}
+	}
+	return requests
+}
+
+// allProviders returns the providers that serve Services.
+func (r *Reconciler) allProviders(context.Context, client.Object) []ctrl.Request {
+	var requests []ctrl.Request
+	for _, name := range r.ledger.providers() {
+		requests = append(requests, named("", name))
 	}
 	return requests
 }
