@@ -79,7 +79,7 @@ func lookForOrphans(ctx context.Context, at cluster, format string, remove bool,
 	if remove {
 		return len(entries) > 0, askToDelete(ctx, c, classes.Items, entries, ids, stdout)
 	}
-	return len(entries) > 0, printOrphans(stdout, entries, format)
+	return len(entries) > 0, printOrphans(stdout, len(classes.Items), entries, format)
 }
 
 // orphanEntries gathers what classes list, in the order of their names.
@@ -132,14 +132,19 @@ func askToDelete(ctx context.Context, c client.Client, classes []v1alpha1.LoadBa
 	return nil
 }
 
-func printOrphans(w io.Writer, entries []orphanEntry, format string) error {
+// printOrphans prints what so many classes list.
+func printOrphans(w io.Writer, classes int, entries []orphanEntry, format string) error {
 	if format == "json" {
 		encoder := json.NewEncoder(w)
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(entries)
 	}
 	if len(entries) == 0 {
-		_, err := fmt.Fprintln(w, "There are no orphans.")
+		text := "There are no orphans."
+		if classes == 0 {
+			text = "There is no LoadBalancerClass, by which orphans are listed and deleted: make one of the provider."
+		}
+		_, err := fmt.Fprintln(w, text)
 		return err
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

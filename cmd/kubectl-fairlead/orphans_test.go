@@ -31,7 +31,7 @@ func classWith(name string, asked string, ids ...string) v1alpha1.LoadBalancerCl
 func TestOrphansTable(t *testing.T) {
 	var out bytes.Buffer
 	entries := orphanEntries([]v1alpha1.LoadBalancerClass{classWith("b", "b1", "b1", "b2"), classWith("a", "", "a1"), classWith("c", "")})
-	if err := printOrphans(&out, entries, "table"); err != nil {
+	if err := printOrphans(&out, 3, entries, "table"); err != nil {
 		t.Fatal(err)
 	}
 	want := strings.TrimPrefix(`
@@ -44,8 +44,14 @@ b      fake      Balancer  b2  main  5f0c8d1e     2026-01-02T03:04:05Z
 		t.Errorf("table (-want +got):\n%s", diff)
 	}
 	out.Reset()
-	if err := printOrphans(&out, orphanEntries(nil), "json"); err != nil || out.String() != "[]\n" {
+	if err := printOrphans(&out, 1, orphanEntries(nil), "json"); err != nil || out.String() != "[]\n" {
 		t.Errorf("nothing is printed as %q, %v", out.String(), err)
+	}
+	for classes, want := range []string{"There is no LoadBalancerClass", "There are no orphans"} {
+		out.Reset()
+		if err := printOrphans(&out, classes, nil, "table"); err != nil || !strings.HasPrefix(out.String(), want) {
+			t.Errorf("nothing of %d classes is printed as %q, %v", classes, out.String(), err)
+		}
 	}
 }
 

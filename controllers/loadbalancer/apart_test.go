@@ -2,6 +2,7 @@ package loadbalancer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -126,4 +127,21 @@ func TestFirstListIsNotLast(t *testing.T) {
 	if want := []cloud.Priority{cloud.PriorityNormal, cloud.PriorityDrift}; !slices.Equal(p.lists, want) {
 		t.Errorf("the lists have the priorities %v, want %v", p.lists, want)
 	}
+}
+
+// TestOrphansWithoutAClass: a cloud of which nothing but the configuration speaks is looked through from the start.
+func TestOrphansWithoutAClass(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	w.stop()
+	w.orphan("gone", nil)
+	w.Must(w.Delete(t.Context(), w.class))
+	r := &Reconciler{Providers: w.providers(), ClusterID: "test", DefaultProvider: fake.Name}
+	w.stop = w.Start(w.caches, r.SetupWithManager)
+	w.Eventually(func() error {
+		if seen, ok := r.sightings.Load(fake.Name); !ok || len(seen.(map[cloud.Ref]sighting)) == 0 {
+			return errors.New("nobody has seen what is left")
+		}
+		return nil
+	})
 }

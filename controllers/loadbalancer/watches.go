@@ -73,6 +73,9 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	r.wakeGates = func(service types.NamespacedName) {
 		gates.add(ctrl.Request{NamespacedName: service}, priorityNormal, 0)
 	}
+	if r.DefaultProvider != "" && !r.Coexist {
+		r.sweepOnce(r.DefaultProvider) // what Services had may be there still
+	}
 	return errors.Join(
 		mgr.Add(manager.RunnableFunc(r.countServices)),
 		ctrl.NewControllerManagedBy(mgr).Named("loadbalancer").WatchesRawSource(&services).
