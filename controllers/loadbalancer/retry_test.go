@@ -4,11 +4,16 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/fake"
+	"github.com/fairlead/fairlead/test/apiserver"
 )
 
 // TestProviderStartsLater: a provider that does not start is asked for again, by its Services, its classes and the first sweep,
@@ -83,4 +88,26 @@ func TestCuredInTheCloud(t *testing.T) {
 	}
 	pass()
 	w.reason(svc, v1alpha1.ReasonEnsured)
+}
+
+// TestMixedProtocols: upstream's condition comes and goes with what it tells of.
+func TestMixedProtocols(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	w.stop()
+	w.edits = append(w.edits, func(caps *cloud.Capabilities) { caps.MixedProtocols = false })
+	w.start()
+	svc := w.service("dns", func(s *corev1.Service) {
+		s.Spec.Ports = []corev1.ServicePort{{Name: "tcp", Port: 53}, {Name: "udp", Port: 53, Protocol: corev1.ProtocolUDP}}
+	})
+	w.reason(svc, v1alpha1.ReasonInvalidService)
+	c := meta.FindStatusCondition(svc.Status.Conditions, corev1.LoadBalancerPortsError)
+	if c == nil || c.Status != metav1.ConditionTrue || c.Reason != "LoadBalancerMixedProtocolNotSupported" || c.Message == "" {
+		t.Errorf("the condition is %+v", c)
+	}
+	apiserver.Change(w.World, svc, func(s *corev1.Service) { s.Spec.Ports = s.Spec.Ports[:1] })
+	w.reason(svc, v1alpha1.ReasonEnsured)
+	if c := meta.FindStatusCondition(svc.Status.Conditions, corev1.LoadBalancerPortsError); c != nil {
+		t.Errorf("with one protocol it still says %+v", c)
+	}
 }
