@@ -138,7 +138,7 @@ func concluded(out cloud.Outcome, err error, policy v1alpha1.Policy, last *metav
 		case out.Working || len(out.Left.Waiting) > 0:
 			r.requeue = waiting(r, last) // a mistake in one thing does not leave another undone
 		default:
-			r.requeue = waitBlocked // it may be put right in the cloud, of which nobody tells
+			r.requeue = refusedFor(r, last) // it may be put right in the cloud, of which nobody tells
 		}
 		return r
 	}
@@ -154,6 +154,15 @@ func waiting(r result, last *metav1.Condition) time.Duration {
 		return patience(last.LastTransitionTime.Time)
 	}
 	return waitPending
+}
+
+// refusedFor is how long to wait where the cloud calls something a mistake: the longer it has done so the longer, since many Services
+// can have the same one.
+func refusedFor(r result, last *metav1.Condition) time.Duration {
+	if last == nil || last.Status != r.status {
+		return waitBlocked
+	}
+	return min(max(time.Since(last.LastTransitionTime.Time)/4, waitBlocked), maxRetry)
 }
 
 // patience is how long to wait for a cloud that has been at it since then: some deletions take minutes.

@@ -347,6 +347,7 @@ func TestMistakeBesideWork(t *testing.T) {
 		want time.Duration
 	}{
 		"Alone":   {cloud.Outcome{}, nil, waitBlocked},
+		"Lasting": {cloud.Outcome{}, last, maxRetry},
 		"Working": {cloud.Outcome{Working: true}, nil, waitPending},
 		"Waiting": {cloud.Outcome{Left: cloud.Plan{Waiting: []string{"Listener/tcp-80"}}}, nil, waitPending},
 		"Long":    {cloud.Outcome{Working: true}, last, maxPending},
