@@ -93,8 +93,9 @@ func TestProvidersAreKeptApart(t *testing.T) {
 
 	// The second provider starts when the first sweep of the other hangs.
 	w.stop()
-	hanging, _ = hang("List")
+	hanging, answer = hang("List")
 	start(hanging)
+	t.Cleanup(answer) // before the manager is stopped, which waits for it
 	<-hanging
 	w.node("n3", "172.30.0.13", nil)
 	sent("172.30.0.13")
