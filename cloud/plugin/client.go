@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -55,21 +56,34 @@ var _ cloud.Provider = (*Client)(nil)
 // New returns the client of a plugin that has said hello. The error is of class RetryAfter: the plugin is not there, or not
 // yet, or is none.
 func New(options Options) (*Client, error) {
-	c := &Client{timeout: cmp.Or(options.Timeout, DefaultTimeout), maxAnswer: maxAnswer}
-	c.dialer = dialer{name: options.Name, socket: options.Socket, timeout: max(c.timeout, desiredWithin), limits: options.Limits,
-		said: func(said cloud.Capabilities) { c.capabilities.Store(&said) }}
+	c := silent(options)
 	if _, err := c.dialer.session(context.Background()); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// Factory makes New known to a cloud.Providers.
+// silent is a client of a plugin that has not said anything.
+func silent(options Options) *Client {
+	c := &Client{timeout: cmp.Or(options.Timeout, DefaultTimeout), maxAnswer: maxAnswer}
+	c.dialer = dialer{name: options.Name, socket: options.Socket, timeout: max(c.timeout, desiredWithin), limits: options.Limits,
+		said: func(said cloud.Capabilities) { c.capabilities.Store(&said) }}
+	return c
+}
+
+// Factory makes the plugin known to a cloud.Providers, as New would. Whoever asks while it does not answer waits no more than
+// for one client: all of them have the same.
 func Factory(options Options) cloud.Factory {
+	var mu sync.Mutex
+	var c *Client
 	return func(config cloud.Config) (cloud.Provider, error) {
-		options.Limits = config.Limits
-		c, err := New(options)
-		if err != nil {
+		mu.Lock()
+		defer mu.Unlock()
+		if c == nil {
+			options.Limits = config.Limits
+			c = silent(options)
+		}
+		if _, err := c.dialer.session(context.Background()); err != nil {
 			return nil, err
 		}
 		return c, nil

@@ -88,6 +88,39 @@ func TestAbsent(t *testing.T) {
 	unavailable(t, err, socket, "no such file")
 }
 
+// TestMute: of all who ask for a plugin that listens and does not answer, only the first waits, and it is asked once.
+func TestMute(t *testing.T) {
+	t.Parallel()
+	socket := folder(t) + "/plugin"
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Int32
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			asked.Add(1)
+			defer conn.Close() //nolint:revive // they stay open until all is over
+		}
+	}()
+	t.Cleanup(func() { _ = listener.Close(); <-done })
+	providers := cloud.NewProviders(func(string) (cloud.Config, error) { return cloud.Config{}, nil },
+		map[string]cloud.Factory{"rack": plugin.Factory(plugin.Options{Name: "rack", Socket: socket})})
+	for range 5 {
+		_, err := providers.Get("rack")
+		unavailable(t, err, socket, "hello")
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("the plugin was asked %d times at once", n)
+	}
+}
+
 func TestOtherVersion(t *testing.T) {
 	t.Parallel()
 	s := &stub{hello: &pluginv1alpha1.HelloResponse{Contract: plugin.Contract + 1}}
