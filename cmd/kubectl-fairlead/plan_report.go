@@ -126,7 +126,7 @@ func printPlans(w io.Writer, entries []planEntry, format string) error {
 	return nil
 }
 
-var signs = map[string]string{"Create": "+", "Update": "~", "Delete": "-"}
+var signs = map[string]string{"Create": "+", "Update": "~", "Delete": "-", "Adopt": "="}
 
 func (e *planEntry) print(w io.Writer) error {
 	fmt.Fprintf(w, "svc/%s in %s", e.Name, e.Namespace)

@@ -41,6 +41,7 @@ func TestPlanText(t *testing.T) {
 		{Action: "Create", Kind: "Listener", Key: "tcp-443-ipv4", Reason: "missing"},
 		{Action: "Update", Kind: "TargetSet", Key: "tcp-80-ipv4", Reason: "targets +1 -0"},
 		{Action: "Delete", Kind: "HealthCheck", Key: "tcp-80", Reason: "no longer wanted"},
+		{Action: "Adopt", Kind: "Listener", Key: "tcp-443", Reason: "asked for by id"},
 	}
 	cases := map[string]struct {
 		reason string
@@ -54,10 +55,11 @@ func TestPlanText(t *testing.T) {
 			r.Status.Policy, r.Status.Plan, r.Status.LoadBalancerClass = v1alpha1.PolicyPlan, steps, ""
 			unready(r, v1alpha1.ReasonPlanned, "3 operations are planned")
 		}, statePlanned, `
-svc/web in shop (provider fake, class -, policy Plan): 3 steps would be taken; none is, because the policy is Plan
+svc/web in shop (provider fake, class -, policy Plan): 4 steps would be taken; none is, because the policy is Plan
   + Create  Listener/tcp-443-ipv4  missing
   ~ Update  TargetSet/tcp-80-ipv4  targets +1 -0
   - Delete  HealthCheck/tcp-80     no longer wanted
+  = Adopt   Listener/tcp-443       asked for by id
 `},
 		"Outdated": {"whoever asks at once is not told the old plan as if it were the new one", func(svc *corev1.Service, _ *v1alpha1.LoadBalancerRecord) {
 			svc.Annotations = map[string]string{v1alpha1.AnnotationPolicy: "Plan"}
@@ -74,7 +76,7 @@ svc/web in shop (provider fake, class blue, policy Apply): something is in the w
   + Create  Listener/tcp-443-ipv4  missing
 `},
 		"IfReplaced": {"what allowing it would do is known before it is allowed", func(_ *corev1.Service, r *v1alpha1.LoadBalancerRecord) {
-			r.Status.ReplacementPlan = steps[2:]
+			r.Status.ReplacementPlan = steps[2:3]
 			unready(r, v1alpha1.ReasonReplacementNeeded, "Address/ipv4 (pool) cannot change in place")
 		}, stateHeldUp, `
 svc/web in shop (provider fake, class blue, policy Apply): something is in the way
