@@ -1,6 +1,7 @@
 package loadbalancer
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -50,11 +51,12 @@ func (r *gateReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	if b.busy {
+		return ctrl.Result{RequeueAfter: minPoll}, nil
+	}
 	if err := b.ask(ctx, pods); err != nil {
-		if e := cloud.Classify(err); e.Class == cloud.Throttled {
-			return ctrl.Result{RequeueAfter: max(e.After, minPoll)}, nil
-		}
-		return ctrl.Result{}, fmt.Errorf("asking for the health of the targets: %w", err)
+		ctrl.LoggerFrom(ctx).Info("Could not ask a balancer for the health of its targets", "error", err.Error())
+		return ctrl.Result{RequeueAfter: max(minPoll, cmp.Or(cloud.Classify(err).After, maxPoll))}, nil
 	}
 	next, left := time.Duration(0), len(pods)
 	for i := range pods {
@@ -104,7 +106,9 @@ func pollAfter(pod *corev1.Pod) time.Duration {
 // balancer is what is known of a Service's balancer, by which Pods are judged.
 type balancer struct {
 	// none: the Service has none that sends to Pods.
-	none     bool
+	none bool
+	// busy: somebody works on it, and what is known of it changes.
+	busy     bool
 	provider cloud.Provider
 	owner    cloud.Owner
 	spec     cloud.Spec
@@ -135,7 +139,8 @@ func (r *Reconciler) balancer(ctx context.Context, name types.NamespacedName) (*
 		return b, nil
 	}
 	if e = r.ledger.resume(e); e == nil {
-		return b, nil // The pass that has it now changes what is known.
+		b.busy = true
+		return b, nil
 	}
 	defer r.end(e)
 	if !e.spec.PodTargets || e.sent == nil {

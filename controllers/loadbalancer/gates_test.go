@@ -1,6 +1,7 @@
 package loadbalancer
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -127,6 +128,26 @@ func TestGatesAskNobodyForNothing(t *testing.T) {
 	if got := requests.Of("PATCH", "pods"); was != 2 || got != was {
 		t.Errorf("%d writes, and %d more for a condition that did not change", was, got-was)
 	}
+	look := func() time.Duration {
+		t.Helper()
+		result, err := gates.Reconcile(t.Context(), named(w.Namespace, "cart"))
+		w.Must(err)
+		if got := w.gate(pod, "cart"); got != "False HealthUnknown" {
+			t.Errorf("the gate is %q", got)
+		}
+		return result.RequeueAfter
+	}
+	// Whoever sends targets has what is known of the Service: nothing has changed for the Pod.
+	e := p.ledger.resume(p.ledger.of(svc.UID))
+	if after := look(); after != minPoll {
+		t.Errorf("the Pods are looked at again after %v while their Service is worked on", after)
+	}
+	p.ledger.end(e)
+	w.setHook(func(fake.Call) error { return &cloud.Error{Class: cloud.Retry, Err: errors.New("out of order")} })
+	if after := look(); after != maxPoll {
+		t.Errorf("the Pods are looked at again after %v when the cloud is out of order", after)
+	}
+	w.setHook(nil)
 	clock.Advance(time.Second)
 	pass("True Healthy", 1, false)
 	w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(pod), pod))
