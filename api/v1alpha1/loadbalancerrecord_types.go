@@ -72,15 +72,12 @@ type LoadBalancerRecordStatus struct {
 
 	// addresses that clients use: IPs and host names, sorted.
 	// +optional
-	// +listType=set
+	// +listType=atomic
 	Addresses []string `json:"addresses,omitempty"`
 
 	// resources owned in the cloud, as last observed, sorted by kind and key.
 	// +optional
-	// +listType=map
-	// +listMapKey=kind
-	// +listMapKey=key
-	// +listMapKey=id
+	// +listType=atomic
 	Resources []OwnedResource `json:"resources,omitempty"`
 
 	// plan is what was still to be done when this was written, in order: empty when the cloud has what the Service

@@ -524,7 +524,7 @@ var schemaYAML = typed.YAMLObject(`types:
         list:
           elementType:
             scalar: string
-          elementRelationship: associative
+          elementRelationship: atomic
     - name: conditions
       type:
         list:
@@ -565,11 +565,7 @@ var schemaYAML = typed.YAMLObject(`types:
         list:
           elementType:
             namedType: com.github.fairlead.fairlead.api.v1alpha1.OwnedResource
-          elementRelationship: associative
-          keys:
-          - kind
-          - key
-          - id
+          elementRelationship: atomic
     - name: serviceClass
       type:
         scalar: string

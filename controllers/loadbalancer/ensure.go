@@ -25,6 +25,9 @@ func (r *Reconciler) ensure(ctx context.Context, v *view, e *entry) (ctrl.Result
 		res.requeue = untilStart(err)
 		return r.report(ctx, v, res)
 	}
+	if err := r.readBackends(ctx, v); err != nil {
+		return ctrl.Result{}, err
+	}
 	spec, options, err := cloud.BuildSpec(cloud.Input{ClusterID: r.ClusterID, Service: v.service, Class: v.binding.targeted(),
 		Nodes: v.nodes, Slices: v.slices, Waiting: r.waiting(ctx, v.service), Capabilities: provider.Capabilities()})
 	desired, wrong := provider.Desired(spec)

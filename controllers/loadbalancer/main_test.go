@@ -77,6 +77,9 @@ type world struct {
 	// grace of orphans, and how often a cloud is swept; 0: as everywhere.
 	grace, resync time.Duration
 
+	// manager that runs, or ran last.
+	manager *Reconciler
+
 	mu     sync.Mutex
 	writes int
 	reads  int
@@ -136,7 +139,7 @@ func (w *world) makeClass(edit func(*v1alpha1.LoadBalancerClassSpec)) {
 func (w *world) start() {
 	w.Helper()
 	r := &Reconciler{Providers: w.providers(), ClusterID: "test", Coexist: true, OrphanGrace: w.grace, Resync: w.resync}
-	w.stop = w.Start(w.caches, r.SetupWithManager)
+	w.manager, w.stop = r, w.Start(w.caches, r.SetupWithManager)
 }
 
 // providers has the fake cloud's provider within the limits that it was given.

@@ -83,9 +83,9 @@ func (p *podTargets) take(name types.NamespacedName) bool {
 	return changed
 }
 
-// observePods reads what a Service sends to, where it sends to Pods. The first such Service of all has EndpointSlices and
+// followPods has the endpoints of a Service followed that sends to Pods. The first such Service of all has EndpointSlices and
 // Pods followed: a cache of all Pods is too much to hold for nothing.
-func (r *Reconciler) observePods(ctx context.Context, v *view) error {
+func (r *Reconciler) followPods(ctx context.Context, v *view) error {
 	if v.service == nil || v.binding == nil || !v.wanted() {
 		r.leavePods(v.name)
 		return nil
@@ -98,7 +98,15 @@ func (r *Reconciler) observePods(ctx context.Context, v *view) error {
 		return err
 	}
 	r.pods.follow(v.name)
-	var err error
+	v.toPods = true
+	return nil
+}
+
+// readBackends reads what a Service sends to.
+func (r *Reconciler) readBackends(ctx context.Context, v *view) (err error) {
+	if v.nodes, err = r.listNodes(ctx); err != nil || !v.toPods {
+		return err
+	}
 	v.slices, err = r.listSlices(ctx, v.service)
 	return err
 }

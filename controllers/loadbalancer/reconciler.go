@@ -95,7 +95,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	if err := r.observePods(ctx, view); err != nil {
+	if err := r.followPods(ctx, view); err != nil {
 		return ctrl.Result{}, err
 	}
 	if view.stale() {
@@ -120,7 +120,13 @@ func (r *Reconciler) exclusively(ctx context.Context, v *view, uid types.UID, pr
 	if e == nil {
 		return ctrl.Result{}, nil
 	}
-	defer r.end(e)
+	defer func() {
+		// Without the finalizer there is nothing of it in the cloud.
+		if !e.looked && (v.service == nil || v.service.UID != uid || !hasFinalizer(v.service)) {
+			r.ledger.forget(uid)
+		}
+		r.end(e)
+	}()
 	return pass(ctx, v, e)
 }
 
@@ -146,9 +152,12 @@ type view struct {
 	// takesBackFrom is the UID of that Service where this one asks for its balancer.
 	takesBackFrom types.UID
 	classes       []v1alpha1.LoadBalancerClass
-	nodes         []*corev1.Node
-	slices        []*discoveryv1.EndpointSlice // nil: it does not send to Pods
-	binding       *binding                     // nil: the Service is not ours
+	binding       *binding // nil: the Service is not ours
+	toPods        bool
+	// What it sends to, read once nobody else works on the Service: what was sent last must not be newer. Slices are nil where it
+	// does not send to Pods.
+	nodes  []*corev1.Node
+	slices []*discoveryv1.EndpointSlice
 }
 
 func (v *view) wanted() bool {
@@ -192,9 +201,7 @@ func (r *Reconciler) observe(ctx context.Context, name types.NamespacedName) (*v
 	if v.binding == nil {
 		return v, nil
 	}
-	var err error
-	v.nodes, err = r.listNodes(ctx)
-	return v, err
+	return v, nil
 }
 
 // hold has our finalizer and the mark on the Service, or, without a mark, neither; it writes nothing where that is so.

@@ -2,7 +2,9 @@ package loadbalancer
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +50,58 @@ func TestEditedByHand(t *testing.T) {
 	if len(svc.Status.LoadBalancer.Ingress) != 1 {
 		t.Errorf("the addresses are %+v", svc.Status.LoadBalancer)
 	}
+
+	// A manager that has just started has not written to the record.
+	w.stop()
+	w.start()
+	w.Eventually(func() error {
+		for _, known := range w.manager.ledger.all(fake.Name) {
+			if e := w.manager.ledger.resume(known); e != nil {
+				defer w.manager.end(e)
+				if e.looked {
+					return nil
+				}
+			}
+		}
+		return errors.New("the manager has not looked at the Service yet")
+	})
+	record = w.record(svc)
+	record.Status.Addresses = []string{"203.0.113.9"}
+	w.Must(w.Update(t.Context(), record))
+	w.Eventually(func() error {
+		if got := w.record(svc).Status.Addresses; !slices.Equal(got, want.Addresses) {
+			return fmt.Errorf("the record's addresses are %v, want %v", got, want.Addresses)
+		}
+		return nil
+	})
+}
+
+// TestForgotten: nothing is remembered of Services that are gone, whether they had a balancer or were refused.
+func TestForgotten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	var services []*corev1.Service
+	for i := range 8 {
+		services = append(services, w.service(fmt.Sprintf("served-%d", i), nil))
+		services = append(services, w.service(fmt.Sprintf("refused-%d", i), func(s *corev1.Service) {
+			s.Annotations = map[string]string{v1alpha1.AnnotationPolicy: "Sometimes"}
+		}))
+	}
+	for i, svc := range services {
+		w.reason(svc, []string{v1alpha1.ReasonEnsured, v1alpha1.ReasonInvalidService}[i%2])
+	}
+	for _, svc := range services {
+		w.Must(w.Delete(t.Context(), svc))
+	}
+	left := func() int { return len(w.manager.ledger.all(fake.Name)) }
+	w.Eventually(func() error {
+		var list v1alpha1.LoadBalancerRecordList
+		w.Must(w.List(t.Context(), &list, client.InNamespace(w.Namespace)))
+		if len(list.Items)+left() > 0 {
+			return fmt.Errorf("%d records, and %d Services are remembered", len(list.Items), left())
+		}
+		return nil
+	})
 }
 
 // TestRefusedServiceLeavesTheType: the condition goes with the reason for it.

@@ -214,7 +214,7 @@ func (r *Reconciler) recordHandler() handler.EventHandler {
 			old, record := e.ObjectOld.(*v1alpha1.LoadBalancerRecord), e.ObjectNew.(*v1alpha1.LoadBalancerRecord)
 			uid := cmp.Or(old.Status.ServiceUID, record.Status.ServiceUID)
 			// An event of ours that is faster than the answer to our write costs a pass that finds nothing to do.
-			if last, ok := r.last.Load(uid); ok && last.(*written).before(record) && edited(old, record) {
+			if last, ok := r.last.Load(uid); (!ok || last.(*written).before(record)) && edited(old, record) {
 				add(q, record, priorityNormal)
 			}
 		},
