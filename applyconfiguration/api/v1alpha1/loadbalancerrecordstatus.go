@@ -29,8 +29,8 @@ type LoadBalancerRecordStatusApplyConfiguration struct {
 	// another class is told from a LoadBalancerClass that was made anew for another className.
 	ServiceClass *string `json:"serviceClass,omitempty"`
 	// madeFrom is what of the class the balancer was last made from, as the JSON of its spec: provider, className, parameters,
-	// nodePorts, and the targets in force. What its
-	// targets are is told by it while the class is gone, or an annotation cannot be read. For the manager alone.
+	// nodePorts, and the targets in force. It tells what the targets are while the class is gone, or an annotation cannot be read. It is
+	// for the manager alone.
 	MadeFrom *string `json:"madeFrom,omitempty"`
 	// provider that owns the resources.
 	Provider *string `json:"provider,omitempty"`
