@@ -106,7 +106,7 @@ func TestMute(t *testing.T) {
 				return
 			}
 			asked.Add(1)
-			defer conn.Close() //nolint:revive // they stay open until all is over
+			defer conn.Close()
 		}
 	}()
 	t.Cleanup(func() { _ = listener.Close(); <-done })

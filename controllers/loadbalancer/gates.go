@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -48,14 +49,14 @@ func (r *gateReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.
 		return ctrl.Result{}, err
 	}
 	b, err := r.balancer(ctx, req.NamespacedName)
-	if err != nil {
-		return ctrl.Result{}, err
-	}
-	if b.busy {
+	if err == nil && b.busy {
 		return ctrl.Result{RequeueAfter: minPoll}, nil
 	}
-	if err := b.ask(ctx, pods); err != nil {
-		ctrl.LoggerFrom(ctx).Info("Could not ask a balancer for the health of its targets", "error", err.Error())
+	if err == nil {
+		err = b.ask(ctx, pods)
+	}
+	if err != nil {
+		ctrl.LoggerFrom(ctx).Info("Could not learn how a balancer finds the Pods that wait for it", "error", err.Error())
 		return ctrl.Result{RequeueAfter: max(minPoll, cmp.Or(cloud.Classify(err).After, maxPoll))}, nil
 	}
 	next, left := time.Duration(0), len(pods)
@@ -130,8 +131,11 @@ func (r *Reconciler) balancer(ctx context.Context, name types.NamespacedName) (*
 		return nil, fmt.Errorf("reading the Service: %w", err)
 	}
 	provider, err := r.podBalancer(ctx, svc)
-	if err != nil || provider == nil {
-		return none, err
+	if err != nil {
+		return nil, err
+	}
+	if provider == nil {
+		return none, nil
 	}
 	b := &balancer{provider: provider}
 	e := r.ledger.of(svc.UID)
@@ -178,8 +182,11 @@ func (r *Reconciler) podBalancer(ctx context.Context, svc *corev1.Service) (clou
 		return nil, nil
 	}
 	provider, err := r.Providers.Get(b.provider)
-	if err != nil || !provider.Capabilities().PodTargets {
+	switch {
+	case errors.Is(err, cloud.ErrNoProvider), err == nil && !provider.Capabilities().PodTargets:
 		return nil, nil // The Service says so.
+	case err != nil:
+		return nil, fmt.Errorf("finding the provider: %w", err)
 	}
 	return provider, nil
 }

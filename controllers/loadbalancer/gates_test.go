@@ -148,6 +148,12 @@ func TestGatesAskNobodyForNothing(t *testing.T) {
 		t.Errorf("the Pods are looked at again after %v when the cloud is out of order", after)
 	}
 	w.setHook(nil)
+	linked := p.Providers
+	p.Providers = &later{}
+	if after := look(); after != waitPlugin {
+		t.Errorf("the Pods are looked at again after %v while the plugin is away", after)
+	}
+	p.Providers = linked
 	clock.Advance(time.Second)
 	pass("True Healthy", 1, false)
 	w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(pod), pod))
