@@ -85,7 +85,7 @@ func (v *view) setKey(id, key string) {
 }
 
 // parts are what belongs to a balancer alone: its listeners, the target groups that nothing else sends to, and its security
-// group where it has one only, which nothing else is in. Of one that a controller made for the owner also its target groups
+// group, which nothing else is in (see ownGroup). Of one that a controller made for the owner also its target groups
 // that nothing sends to.
 func (p *Provider) parts(ctx context.Context, owner cloud.Owner, b types.LoadBalancer, madeBy string) (view, error) {
 	v := view{balancers: []types.LoadBalancer{b}, tags: map[string]map[string]string{}, whole: true}
@@ -121,19 +121,33 @@ func (p *Provider) parts(ctx context.Context, owner cloud.Owner, b types.LoadBal
 	for _, l := range v.listeners {
 		v.setKey(listenerARN(l), strconv.Itoa(int(aws.ToInt32(l.Port))))
 	}
-	if len(b.SecurityGroups) != 1 {
-		return v, nil
-	}
-	alone, err := p.alone(ctx, b.SecurityGroups[0], b)
-	if err != nil || !alone {
-		return v, err
-	}
-	v.security, err = p.securityGroups(ctx, filter("group-id", b.SecurityGroups[0]))
+	v.security, err = p.ownGroup(ctx, owner, b, madeBy)
 	for _, g := range v.security {
 		v.tags[aws.ToString(g.GroupId)] = ec2TagMap(g.Tags)
 		v.setKey(aws.ToString(g.GroupId), "main")
 	}
 	return v, err
+}
+
+// ownGroup is the security group that is a balancer's alone: the only one that it has, or, beside groups that it shares with others, the
+// one that the controller that made the balancer made for the same Service. None: there is none.
+func (p *Provider) ownGroup(ctx context.Context, owner cloud.Owner, b types.LoadBalancer, madeBy string) ([]ec2types.SecurityGroup, error) {
+	if len(b.SecurityGroups) == 0 || len(b.SecurityGroups) > 1 && madeBy == "" {
+		return nil, nil
+	}
+	found, err := p.securityGroups(ctx, filter("group-id", b.SecurityGroups...))
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range found {
+		if len(b.SecurityGroups) > 1 && p.madeBy(owner, aws.ToString(b.LoadBalancerName), ec2TagMap(g.Tags)) == "" {
+			continue
+		}
+		if alone, err := p.alone(ctx, aws.ToString(g.GroupId), b); err != nil || alone {
+			return []ec2types.SecurityGroup{g}, err
+		}
+	}
+	return nil, nil
 }
 
 // alone reports whether a security group is that of no other network interface than the balancer's.

@@ -200,6 +200,16 @@ func groupsOf(r cloud.Resource) []string {
 	return nil
 }
 
+// keptBeside are the groups that a balancer has beside the one that is managed, since it was adopted with them. Others are in them, and
+// nodes may let nothing else in.
+func keptBeside(was, is cloud.Resource) []string {
+	if is.Attributes[securityGroups] != managed {
+		return nil
+	}
+	own := groupsOf(is)
+	return slices.DeleteFunc(cloud.SplitList(was.Attributes[kept]), func(id string) bool { return slices.Contains(own, id) })
+}
+
 // mappings are the subnets that are given, with their addresses, or else those that are found by the tag of their role: in
 // each zone the first by id.
 func (p *Provider) mappings(ctx context.Context, a map[string]string) ([]types.SubnetMapping, error) {

@@ -37,6 +37,7 @@ const (
 	givenName      = "name"           // only where it is given
 	securityGroups = "securityGroups" // managed, or ids
 	grouped        = "grouped"        // whether it has security groups at all
+	kept           = "kept"           // security groups that it was adopted with, beside the one that is managed; never asked for
 	protocol       = "protocol"       // of a TargetGroup or a Listener
 	targetKind     = "targetType"     // of a TargetGroup, as the next ones
 	checkProtocol  = "check.protocol"

@@ -26,6 +26,7 @@ const (
 	tagNodes    = tagPrefix + "nodes"    // of target groups, whose balancer's security groups are let in to nodes
 	tagAdopted  = tagPrefix + "adopted"  // the id of the balancer with which it was
 	tagLent     = tagPrefix + "lent"
+	tagKept     = tagPrefix + "kept" // of a balancer: security groups that it was adopted with and keeps beside the Service's own
 )
 
 // keySeparator is between names in tagKeys; no name has it.
@@ -93,9 +94,15 @@ func retag(owner cloud.Owner, was, is cloud.Resource) (set map[string]string, re
 	switch had, has := slices.Contains(was.Owners, mine), slices.Contains(is.Owners, mine); {
 	case has && !had:
 		maps.Copy(now, marksOf(owner, is))
+		if others := cloud.SplitList(was.Attributes[kept]); len(others) > 0 {
+			now[tagKept] = strings.Join(others, keySeparator)
+		}
 	case had && !has:
 		now = map[string]string{}
 		maps.Copy(then, marksOf(owner, was))
+		if was.Attributes[kept] != "" {
+			then[tagKept] = was.Attributes[kept]
+		}
 	case was.Adopted != is.Adopted:
 		if is.Adopted != "" {
 			now[tagAdopted] = is.Adopted

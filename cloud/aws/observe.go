@@ -247,7 +247,12 @@ func (p *Provider) observedBalancer(ctx context.Context, b types.LoadBalancer, v
 			r.DependsOn = append(r.DependsOn, refTo(KindSecurityGroup, id, v))
 		}
 	}
-	if len(r.DependsOn) == 1 && len(b.SecurityGroups) == 1 {
+	adopted := strings.Split(v.tags[r.ID][tagKept], keySeparator)
+	others := slices.DeleteFunc(slices.Clone(b.SecurityGroups), func(id string) bool {
+		own := slices.ContainsFunc(r.DependsOn, func(dep cloud.Ref) bool { return dep.ID == id })
+		return own || !slices.Contains(adopted, id) && (!v.whole || v.tags[r.ID][tagOwner] != "")
+	})
+	if r.Attributes[kept] = cloud.List(others); len(r.DependsOn) == 1 && len(b.SecurityGroups) == 1+len(others) {
 		r.Attributes[securityGroups] = managed
 	}
 	r.Attributes[subnets], r.Attributes[addresses] = placed(b)

@@ -86,7 +86,9 @@ func harness(options awstest.Options, edits ...func(*cloud.Capabilities)) func(t
 				"an address of another subnet": {AnnotationPrefix + "subnets": "subnet-0b01", AnnotationPrefix + "private-ipv4-addresses": "172.30.17.9"},
 				"a subnet that there is not":   {AnnotationPrefix + "subnets": "subnet-0fff", AnnotationPrefix + "private-ipv4-addresses": "172.30.16.9"},
 			},
-			Snapshot: s.Snapshot,
+			Snapshot: func() []string { // the shared group is there before anything, and stays
+				return slices.DeleteFunc(s.Snapshot(), func(line string) bool { return strings.HasPrefix(line, "group "+sharedGroups[0].Name+":") })
+			},
 			PlantForeign: func(owner cloud.Owner, r cloud.Resource) error {
 				defer time.Sleep(options.ReadLag) // or our own marks would still be to be seen
 				return plantForeign(s, owner, r)
@@ -195,6 +197,11 @@ func plantBalancer(s *awstest.Server, plant cloudtest.Plant, n int, options awst
 				}
 			}
 			made[cloud.Ref{Kind: r.Kind, Key: r.Key}] = one.ID
+			if kind == KindLoadBalancer && plant.MadeFor && len(options.SecurityGroups) > 0 {
+				if err := p.setSecurityGroups(ctx, one.ID, append(groupsOf(r), options.SecurityGroups[0].ID)); err != nil {
+					return "", err
+				}
+			}
 		}
 	}
 	for ref, id := range made {
@@ -235,7 +242,7 @@ var suites = map[string]struct {
 	factory func(t *testing.T) *cloudtest.Harness
 	skipped []string
 }{
-	"AtOnce": {harness(awstest.Options{}, atOnce), nil},
+	"AtOnce": {harness(awstest.Options{SecurityGroups: sharedGroups}, atOnce), nil},
 	// Answers show what was a while ago, balancers come up slowly, and groups are in use for a while. Adoption has a suite of
 	// its own: together they would take long.
 	"Lagging": {harness(lagging, func(caps *cloud.Capabilities) { simple(caps); caps.Adopt = false }), slices.Concat(notSimple,
@@ -244,7 +251,7 @@ var suites = map[string]struct {
 }
 
 var (
-	lagging   = awstest.Options{ReadLag: testLag, Slow: 4 * time.Second, Linger: 4 * time.Second}
+	lagging   = awstest.Options{ReadLag: testLag, Slow: 4 * time.Second, Linger: 4 * time.Second, SecurityGroups: sharedGroups}
 	notSimple = []string{"Feature/DualStack", "Feature/IPv6", "Feature/MixedProtocols", "HealthIsTold", "PodsAreCheap", "PodsAreTargets"}
 )
 

@@ -251,11 +251,16 @@ func (p *Provider) updateBalancer(ctx context.Context, was, is cloud.Resource) e
 		}
 	}
 	if groups := groupsOf(is); len(groups) > 0 && (differs(was, is, securityGroups) || !slices.Equal(groups, groupsOf(was))) {
-		if _, err := p.elb.SetSecurityGroups(ctx, &elb.SetSecurityGroupsInput{LoadBalancerArn: aws.String(was.ID), SecurityGroups: groups}); err != nil {
+		if err := p.setSecurityGroups(ctx, was.ID, append(groups, keptBeside(was, is)...)); err != nil {
 			return err
 		}
 	}
 	return p.setBalancerAttributes(ctx, was.ID, awsAttributes(a, was.Attributes))
+}
+
+func (p *Provider) setSecurityGroups(ctx context.Context, arn string, ids []string) error {
+	_, err := p.elb.SetSecurityGroups(ctx, &elb.SetSecurityGroupsInput{LoadBalancerArn: aws.String(arn), SecurityGroups: ids})
+	return err
 }
 
 func (p *Provider) updateListener(ctx context.Context, was, is cloud.Resource) error {
