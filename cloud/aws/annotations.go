@@ -93,9 +93,14 @@ var annotations = []annotation{
 				s.wrong(key, "%q is not 1 to 32 letters, digits and dashes, which begin otherwise than with internal- or %s", s.name, namePrefix)
 			}
 		}},
-	{"internal", "`true`, `false`", "", "the older form of `scheme`, which counts where both are given",
+	{"internal", "`true`, `false`", "", "the older form of `scheme`, which counts where both are given. `0.0.0.0/0` of old manifests is `true`",
 		func(a *cloud.Annotations, s *settings, key string) {
 			var internal *bool
+			var text string
+			if a.String(key, &text); text == "0.0.0.0/0" {
+				s.Scheme = v1alpha1.SchemeInternal
+				return
+			}
 			switch truth(a, key, &internal); {
 			case internal == nil:
 			case *internal:
@@ -118,7 +123,7 @@ var annotations = []annotation{
 		func(a *cloud.Annotations, s *settings, key string) {
 			cloud.Enum(a, key, &s.addressType, addressTypeFour, addressTypeDouble)
 		}},
-	{"subnets", "ids, one for each zone", "found by tag", "where its addresses are. By default one in each zone with the tag `kubernetes.io/role/elb`, or `kubernetes.io/role/internal-elb`; they stay as they were when it was made",
+	{"subnets", "ids, one for each zone", "found by tag", "where its addresses are. By default one in each zone with the tag `kubernetes.io/role/elb`, or `kubernetes.io/role/internal-elb`, 8 free addresses, IPv6 where the balancer has it, and no tag of another cluster alone (if `clusterName` is set); they stay as they were when it was made",
 		func(a *cloud.Annotations, s *settings, key string) {
 			ids(a, s, key, &s.Subnets, subnetForm, "the id of a subnet")
 		}},

@@ -15,25 +15,35 @@ const (
 	attributeIdle       = "tcp.idle_timeout.seconds"
 
 	attributeDenyGateway = "ipv6.deny_all_igw_traffic"
+	// attributeSecondary is how many more addresses a balancer has in each subnet. It can grow only.
+	attributeSecondary = "secondary_ips.auto_assigned.per_subnet"
+	// attributeTerminate: connections to unhealthy targets are ended, which AWS does not do for UDP. attributeDraining is for how long
+	// they go on where it is false.
+	attributeTerminate = "target_health_state.unhealthy.connection_termination.enabled"
+	attributeDraining  = "target_health_state.unhealthy.draining_interval_seconds"
 )
 
 // knownBalancerAttributes are those of network load balancers, with what each is where nobody says otherwise.
 var knownBalancerAttributes = map[string]string{
 	"access_logs.s3.enabled": "false", "access_logs.s3.bucket": "", "access_logs.s3.prefix": "", attributeProtection: "false",
 	attributeCrossZone: "false", "dns_record.client_routing_policy": "any_availability_zone", "zonal_shift.config.enabled": "false",
-	attributeDenyGateway: "false", "secondary_ips.auto_assigned.per_subnet": "0",
+	attributeDenyGateway: "false", attributeSecondary: "0",
 }
 
-// balancerDefaults are the attributes that a new balancer has. Deletion protection is left out, since it is never cleared, and
-// so is what depends on the scheme, since it would change where the scheme cannot.
+// balancerDefaults are the attributes that a new balancer has. Deletion protection is left out, since it is never cleared, and so are
+// addresses, which cannot become fewer, and what depends on the scheme, since it would change where the scheme cannot.
 func balancerDefaults() map[string]string {
 	all := maps.Clone(knownBalancerAttributes)
 	delete(all, attributeProtection)
 	delete(all, attributeDenyGateway)
+	delete(all, attributeSecondary)
 	return all
 }
 
-// groupDefaults are the attributes that a new target group has.
+// knownGroupAttributes are those of target groups.
+func knownGroupAttributes() map[string]string { return groupDefaults("TCP", targetInstance) }
+
+// groupDefaults are the attributes that a new target group has, as far as it is known what AWS has in them.
 func groupDefaults(protocol, targetType string) map[string]string {
 	all := map[string]string{
 		"deregistration_delay.timeout_seconds": "300", "deregistration_delay.connection_termination.enabled": "false", attributeProxy: "false",
@@ -43,17 +53,25 @@ func groupDefaults(protocol, targetType string) map[string]string {
 		"target_group_health.dns_failover.minimum_healthy_targets.percentage":            "off",
 		"target_group_health.unhealthy_state_routing.minimum_healthy_targets.count":      "1",
 		"target_group_health.unhealthy_state_routing.minimum_healthy_targets.percentage": "off",
-		"target_health_state.unhealthy.connection_termination.enabled":                   "true",
-		"target_health_state.unhealthy.draining_interval_seconds":                        "0",
+		attributeTerminate: "true", attributeDraining: "0",
 	}
 	udp := isDatagrams(protocol)
 	if udp {
+		delete(all, attributeTerminate)
+		delete(all, attributeDraining)
 		all["deregistration_delay.connection_termination.enabled"] = "true"
 	}
 	if targetType == targetIP && !udp {
 		all[attributeClientIP] = "false"
 	}
 	return all
+}
+
+// shown puts attributes of AWS's as they are shown among those of a resource. What is not shown is taken to be as it is by default: it
+// would be set again in every pass.
+func shown(into, defaults, all map[string]string) {
+	prefixed(into, defaults)
+	prefixed(into, all)
 }
 
 // prefixed puts attributes of AWS's among those of a resource.

@@ -187,11 +187,18 @@ func TestPolicy(t *testing.T) {
 	type statement struct {
 		Effect, Resource string
 		Action           []string
+		Condition        map[string]map[string]string `json:",omitempty"`
 	}
+	actions := server.Actions()
+	linked := slices.Index(actions, "iam:CreateServiceLinkedRole")
+	if linked < 0 {
+		t.Fatal("the first balancer took no role of ELB")
+	}
+	role := statement{"Allow", "*", []string{actions[linked]}, map[string]map[string]string{"StringEquals": {"iam:AWSServiceName": "elasticloadbalancing.amazonaws.com"}}}
 	policy, err := json.MarshalIndent(struct {
 		Version   string
 		Statement []statement
-	}{"2012-10-17", []statement{{"Allow", "*", server.Actions()}}}, "", "  ")
+	}{"2012-10-17", []statement{{"Allow", "*", slices.Delete(slices.Clone(actions), linked, linked+1), nil}, role}}, "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,11 +1,9 @@
 package aws
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -181,7 +179,7 @@ func (p *Provider) createBalancer(ctx context.Context, owner cloud.Owner, desire
 	if err := p.verify(ctx, owner, desired, made.ID); err != nil {
 		return made, err
 	}
-	defaults := map[string]string{attributePrefix + attributeProtection: "false",
+	defaults := map[string]string{attributePrefix + attributeProtection: "false", attributePrefix + attributeSecondary: "0",
 		attributePrefix + attributeDenyGateway: strconv.FormatBool(a[scheme] == schemeInternal)}
 	prefixed(defaults, balancerDefaults())
 	return made, p.setBalancerAttributes(ctx, made.ID, awsAttributes(a, defaults))
@@ -208,74 +206,6 @@ func keptBeside(was, is cloud.Resource) []string {
 	}
 	own := groupsOf(is)
 	return slices.DeleteFunc(cloud.SplitList(was.Attributes[kept]), func(id string) bool { return slices.Contains(own, id) })
-}
-
-// mappings are the subnets that are given, with their addresses, or else those that are found by the tag of their role: in
-// each zone the first by id.
-func (p *Provider) mappings(ctx context.Context, a map[string]string) ([]types.SubnetMapping, error) {
-	var all []types.SubnetMapping
-	for _, item := range cloud.SplitList(a[addresses]) {
-		id, with, _ := strings.Cut(item, "=")
-		own := strings.Split(with, "|")
-		m := types.SubnetMapping{SubnetId: aws.String(id)}
-		for i, into := range []**string{&m.AllocationId, &m.PrivateIPv4Address, &m.IPv6Address} {
-			if own[i] != "" {
-				*into = aws.String(own[i])
-			}
-		}
-		all = append(all, m)
-	}
-	if len(all) > 0 {
-		return all, nil
-	}
-	list := cloud.SplitList(a[subnets])
-	if len(list) == 0 {
-		var err error
-		if list, err = p.discover(ctx, a[scheme]); err != nil {
-			return nil, err
-		}
-	}
-	for _, id := range list {
-		all = append(all, types.SubnetMapping{SubnetId: aws.String(id)})
-	}
-	return all, nil
-}
-
-func (p *Provider) discover(ctx context.Context, of string) ([]string, error) {
-	vpc, err := p.vpc(ctx)
-	if err != nil {
-		return nil, err
-	}
-	role := "kubernetes.io/role/elb"
-	if of == schemeInternal {
-		role = "kubernetes.io/role/internal-elb"
-	}
-	var found []ec2types.Subnet
-	in := &ec2.DescribeSubnetsInput{Filters: []ec2types.Filter{filter("vpc-id", vpc), filter("tag-key", role)}}
-	err = ec2Pages(&in.NextToken, func() (next *string, err error) {
-		page, err := p.ec2.describeSubnets(ctx, in)
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, page.Subnets...)
-		return page.NextToken, nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	slices.SortFunc(found, func(a, b ec2types.Subnet) int { return cmp.Compare(aws.ToString(a.SubnetId), aws.ToString(b.SubnetId)) })
-	byZone := map[string]bool{}
-	var all []string
-	for _, subnet := range found {
-		if zone := aws.ToString(subnet.AvailabilityZone); !byZone[zone] {
-			byZone[zone] = true
-			all = append(all, aws.ToString(subnet.SubnetId))
-		}
-	}
-	if len(all) == 0 {
-		return nil, cloud.Errorf(cloud.UserError, "no subnet of %s has the tag %s: tag one in each zone, or name them by the annotation %ssubnets", vpc, role, AnnotationPrefix)
-	}
-	return all, nil
 }
 
 func (p *Provider) createListener(ctx context.Context, owner cloud.Owner, desired cloud.Resource) (cloud.Resource, error) {

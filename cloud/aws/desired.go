@@ -279,6 +279,10 @@ func targetGroup(spec cloud.Spec, s *settings, l listened) (cloud.Resource, erro
 	switch {
 	case attributes[attributeClientIP] == "false" && isDatagrams(l.group):
 		wrong = fmt.Errorf("target group attribute %s: addresses of clients are always preserved with UDP (port %d)", attributeClientIP, l.Port.Port)
+	case attributes[attributeTerminate] == "true" && isDatagrams(l.group):
+		wrong = fmt.Errorf("target group attribute %s: connections are ended with TCP and TLS only (port %d): remove it, they are by default", attributeTerminate, l.Port.Port)
+	case attributes[attributeTerminate] == "true" && attributes[attributeDraining] != "0":
+		wrong = fmt.Errorf("target group attribute %s: connections are ended at once (port %d): set %s to false, or remove it", attributeDraining, l.Port.Port, attributeTerminate)
 	case attributes[attributeSticky] == "true" && l.group == "TLS":
 		wrong = fmt.Errorf("spec.sessionAffinity: TLS to targets has none (port %d)", l.Port.Port)
 	case attributes[attributeSticky] == "true" && isQUIC(l.group):

@@ -2,6 +2,7 @@ package aws
 
 import (
 	"errors"
+	"regexp"
 	"strings"
 	"time"
 
@@ -49,11 +50,20 @@ var denied = map[string]bool{"AccessDenied": true, "AccessDeniedException": true
 // refused is what a service answered, without what differs from one request to the next.
 type refused struct{ action, code, message string }
 
-// Error names the rights that are missing. What is made with tags takes two, and EC2 does not say which of them it was.
+// performed matches the action that a policy denied, in the message: a call takes rights of other services, too.
+var performed = regexp.MustCompile(`is not authorized to perform: ([a-z0-9-]+:[A-Za-z]+)`)
+
+// Error names the rights that are missing. What is made with tags takes two; EC2 does not always say which of them it was.
 func (r *refused) Error() string {
 	if denied[r.code] {
 		actions := r.action
 		service, operation, _ := strings.Cut(r.action, ":")
+		if told := performed.FindStringSubmatch(r.message); told != nil {
+			return "denied: let the manager's role do " + told[1]
+		}
+		if service == "sts" {
+			return "denied: " + actions + ": have the trust policy of the role let the manager's identity assume it"
+		}
 		if tagging := map[string]string{"ec2": "CreateTags", "elasticloadbalancing": "AddTags"}[service]; strings.HasPrefix(operation, "Create") && operation != tagging {
 			actions += " and " + service + ":" + tagging
 		}
@@ -65,11 +75,15 @@ func (r *refused) Error() string {
 // services are the prefixes of actions by the SDK's names.
 var services = map[string]string{"EC2": "ec2", "Elastic Load Balancing v2": "elasticloadbalancing", "STS": "sts"}
 
-// plain makes a *refused of what the SDK has for an answer of a service. Others are returned as they are.
+// plain makes a *refused of what the SDK has for an answer of a service. Others are returned as they are. The answer can be that of
+// another service, which credentials are from.
 func plain(service, operation string, err error) error {
 	api, ok := errors.AsType[smithy.APIError](err)
 	if !ok {
 		return err
+	}
+	if inner, ok := errors.AsType[*smithy.OperationError](err); ok && services[inner.ServiceID] != "" {
+		service, operation = inner.ServiceID, inner.OperationName
 	}
 	return &refused{action: services[service] + ":" + operation, code: api.ErrorCode(), message: strings.Join(strings.Fields(api.ErrorMessage()), " ")}
 }

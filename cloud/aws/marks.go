@@ -100,7 +100,7 @@ func retag(owner cloud.Owner, was, is cloud.Resource) (set map[string]string, re
 	case had && !has:
 		now = map[string]string{}
 		maps.Copy(then, marksOf(owner, was))
-		if was.Attributes[kept] != "" {
+		if was.Kind == KindLoadBalancer && was.Adopted != "" {
 			then[tagKept] = was.Attributes[kept]
 		}
 	case was.Adopted != is.Adopted:

@@ -263,32 +263,12 @@ func (p *Provider) observedBalancer(ctx context.Context, b types.LoadBalancer, v
 	if err != nil {
 		return r, err
 	}
+	all := map[string]string{}
 	for _, a := range out.Attributes {
-		r.Attributes[attributePrefix+aws.ToString(a.Key)] = aws.ToString(a.Value)
+		all[aws.ToString(a.Key)] = aws.ToString(a.Value)
 	}
+	shown(r.Attributes, balancerDefaults(), all)
 	return r, nil
-}
-
-// placed says in which subnets a balancer is, and with which addresses of its own.
-func placed(b types.LoadBalancer) (in, with string) {
-	var all, own []string
-	given := false
-	for _, zone := range b.AvailabilityZones {
-		id := aws.ToString(zone.SubnetId)
-		all = append(all, id)
-		var a types.LoadBalancerAddress
-		for _, one := range zone.LoadBalancerAddresses {
-			a.AllocationId, a.PrivateIPv4Address, a.IPv6Address = cmp.Or(a.AllocationId, one.AllocationId),
-				cmp.Or(a.PrivateIPv4Address, one.PrivateIPv4Address), cmp.Or(a.IPv6Address, one.IPv6Address)
-		}
-		text := aws.ToString(a.AllocationId) + "|" + aws.ToString(a.PrivateIPv4Address) + "|" + aws.ToString(a.IPv6Address)
-		given = given || text != "||"
-		own = append(own, id+"="+text)
-	}
-	if !given {
-		own = nil
-	}
-	return cloud.List(all), cloud.List(own)
 }
 
 func (p *Provider) observedGroup(ctx context.Context, g types.TargetGroup) (cloud.Resource, error) {
@@ -306,9 +286,11 @@ func (p *Provider) observedGroup(ctx context.Context, g types.TargetGroup) (clou
 	if err != nil {
 		return r, err
 	}
+	all := map[string]string{}
 	for _, a := range out.Attributes {
-		r.Attributes[attributePrefix+aws.ToString(a.Key)] = aws.ToString(a.Value)
+		all[aws.ToString(a.Key)] = aws.ToString(a.Value)
 	}
+	shown(r.Attributes, groupDefaults(r.Attributes[protocol], r.Attributes[targetKind]), all)
 	healths, err := p.healths(ctx, r.ID)
 	for _, h := range healths {
 		r.Targets = append(r.Targets, cloud.Target{ID: h.Target})

@@ -320,7 +320,7 @@ func (s *settings) checkAttributes() {
 		}
 	}
 	check("load balancer", s.balancerAttributes, knownBalancerAttributes)
-	group, listener := groupDefaults("TCP", targetInstance), map[string]string{attributeIdle: ""}
+	group, listener := knownGroupAttributes(), map[string]string{attributeIdle: ""}
 	check("target group", s.groupAttributes, group)
 	for _, port := range slices.Sorted(maps.Keys(s.portAttributes)) {
 		check("target group", s.portAttributes[port], group)

@@ -1,6 +1,7 @@
 package aws
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -236,8 +237,10 @@ func (p *Provider) updateBalancer(ctx context.Context, was, is cloud.Resource) e
 		moved = list != was.Attributes[subnets]
 	}
 	if moved || differs(was, is, addressType, sourceNAT) {
-		in := &elb.SetSubnetsInput{LoadBalancerArn: aws.String(was.ID), IpAddressType: types.IpAddressType(a[addressType]),
-			EnablePrefixForIpv6SourceNat: types.EnablePrefixForIpv6SourceNatEnum(a[sourceNAT])}
+		in := &elb.SetSubnetsInput{LoadBalancerArn: aws.String(was.ID), IpAddressType: types.IpAddressType(a[addressType])}
+		if a[addressType] == addressTypeDouble || was.Attributes[sourceNAT] == on { // AWS wants nothing said of it with IPv4 only
+			in.EnablePrefixForIpv6SourceNat = types.EnablePrefixForIpv6SourceNatEnum(a[sourceNAT])
+		}
 		where := over(was.Attributes)
 		if moved {
 			where[subnets], where[addresses] = a[subnets], a[addresses]
@@ -255,7 +258,13 @@ func (p *Provider) updateBalancer(ctx context.Context, was, is cloud.Resource) e
 			return err
 		}
 	}
-	return p.setBalancerAttributes(ctx, was.ID, awsAttributes(a, was.Attributes))
+	change := awsAttributes(a, was.Attributes)
+	var fewer error
+	if want, have := change[attributeSecondary], was.Attributes[attributePrefix+attributeSecondary]; want != "" && atoi(want) < atoi(have) {
+		delete(change, attributeSecondary)
+		fewer = cloud.Errorf(cloud.UserError, "attribute %s is %s, and AWS does not decrease it: ask for that, or remove it", attributeSecondary, have)
+	}
+	return cmp.Or(p.setBalancerAttributes(ctx, was.ID, change), fewer)
 }
 
 func (p *Provider) setSecurityGroups(ctx context.Context, arn string, ids []string) error {

@@ -3,6 +3,7 @@ package awstest
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -15,13 +16,19 @@ func balancerDefaults(scheme types.LoadBalancerSchemeEnum) map[string]string {
 	all := map[string]string{
 		"access_logs.s3.enabled": "false", "access_logs.s3.bucket": "", "access_logs.s3.prefix": "", "deletion_protection.enabled": "false",
 		"load_balancing.cross_zone.enabled": "false", "dns_record.client_routing_policy": "any_availability_zone", "zonal_shift.config.enabled": "false",
-		"ipv6.deny_all_igw_traffic": "false", "secondary_ips.auto_assigned.per_subnet": "0",
+		"ipv6.deny_all_igw_traffic": "false", secondary: "0",
 	}
 	if scheme == types.LoadBalancerSchemeEnumInternal {
 		all["ipv6.deny_all_igw_traffic"] = "true"
 	}
 	return all
 }
+
+const (
+	secondary = "secondary_ips.auto_assigned.per_subnet"
+	terminate = "target_health_state.unhealthy.connection_termination.enabled"
+	draining  = "target_health_state.unhealthy.draining_interval_seconds"
+)
 
 // groupDefaults are those of a new target group of a network load balancer.
 func groupDefaults(g *targetGroup) map[string]string {
@@ -34,10 +41,11 @@ func groupDefaults(g *targetGroup) map[string]string {
 		"target_group_health.dns_failover.minimum_healthy_targets.percentage":            "off",
 		"target_group_health.unhealthy_state_routing.minimum_healthy_targets.count":      "1",
 		"target_group_health.unhealthy_state_routing.minimum_healthy_targets.percentage": "off",
-		"target_health_state.unhealthy.connection_termination.enabled":                   "true",
-		"target_health_state.unhealthy.draining_interval_seconds":                        "0",
+		terminate: "true", draining: "0",
 	}
 	if udp {
+		all[terminate] = "false"
+		delete(all, draining) // whether AWS shows it is not known
 		all["deregistration_delay.connection_termination.enabled"] = "true"
 	}
 	if g.TargetType == types.TargetTypeEnumIp && !udp {
@@ -79,6 +87,12 @@ func (s *Server) modifyAttributes(arn string, changes map[string]string) (map[st
 		case (was == "true" || was == "false") && value != "true" && value != "false":
 			return nil, refuse("ValidationError", "Attribute '%s' must be true or false, not '%s'", key, value)
 		}
+		if key == secondary {
+			from, _ := strconv.Atoi(was)
+			if to, err := strconv.Atoi(value); err != nil || to < from || to > 7 {
+				return nil, refuse("InvalidConfigurationRequest", "Attribute '%s' must be from %d, which it has already, to 7", key, from)
+			}
+		}
 		next[key] = value
 	}
 	switch g := s.state.groups[arn]; {
@@ -87,6 +101,10 @@ func (s *Server) modifyAttributes(arn string, changes map[string]string) (map[st
 	case g == nil:
 	case next["preserve_client_ip.enabled"] == "false" && (isUDP(g.Protocol) || isQUIC(g.Protocol)):
 		return nil, refuse("InvalidConfigurationRequest", "Client IP preservation cannot be disabled for protocol '%s'", g.Protocol)
+	case next[terminate] == "true" && (isUDP(g.Protocol) || isQUIC(g.Protocol)):
+		return nil, refuse("InvalidConfigurationRequest", "Unhealthy connection termination cannot be enabled for protocol '%s'", g.Protocol)
+	case next[terminate] == "true" && next[draining] != "0":
+		return nil, refuse("InvalidConfigurationRequest", "You cannot have both unhealthy connection termination enabled and a draining interval")
 	case next["stickiness.enabled"] == "true" && (g.Protocol == types.ProtocolEnumTls || isQUIC(g.Protocol)):
 		return nil, refuse("InvalidConfigurationRequest", "Stickiness is not supported for protocol '%s'", g.Protocol)
 	}

@@ -284,10 +284,14 @@ func (s *Server) setSubnets(in *elb.SetSubnetsInput) (*elb.SetSubnetsOutput, err
 	if err != nil {
 		return nil, err
 	}
+	before := b.IpAddressType
 	if in.IpAddressType != "" {
 		b.IpAddressType = in.IpAddressType
 	}
 	if in.EnablePrefixForIpv6SourceNat != "" {
+		if before == types.IpAddressTypeIpv4 && b.IpAddressType == types.IpAddressTypeIpv4 {
+			return nil, refuse("InvalidConfigurationRequest", "The IP address type must be dualstack to set the prefix for IPv6 source NAT")
+		}
 		b.EnablePrefixForIpv6SourceNat = in.EnablePrefixForIpv6SourceNat
 	}
 	kept := slices.ContainsFunc(b.mappings, func(m types.SubnetMapping) bool { return m.AllocationId != nil || m.PrivateIPv4Address != nil })

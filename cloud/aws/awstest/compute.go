@@ -20,6 +20,8 @@ var instanceForm = regexp.MustCompile(`^i-[0-9a-f]{8,17}$`)
 type Subnet struct {
 	ID, Zone, CIDR, CIDR6 string
 	Tags                  map[string]string
+	// Free addresses; 0: enough.
+	Free int32
 }
 
 var (
@@ -28,12 +30,12 @@ var (
 )
 
 var defaultSubnets = []Subnet{
-	{"subnet-0a01", Region + "a", "172.30.0.0/24", "2600:1f16:1:0::/64", public},
-	{"subnet-0a02", Region + "b", "172.30.1.0/24", "2600:1f16:1:1::/64", public},
-	{"subnet-0a03", Region + "c", "172.30.2.0/24", "2600:1f16:1:2::/64", public},
-	{"subnet-0b01", Region + "a", "172.30.16.0/24", "2600:1f16:1:10::/64", private},
-	{"subnet-0b02", Region + "b", "172.30.17.0/24", "2600:1f16:1:11::/64", private},
-	{"subnet-0b03", Region + "c", "172.30.18.0/24", "2600:1f16:1:12::/64", private},
+	{"subnet-0a01", Region + "a", "172.30.0.0/24", "2600:1f16:1:0::/64", public, 0},
+	{"subnet-0a02", Region + "b", "172.30.1.0/24", "2600:1f16:1:1::/64", public, 0},
+	{"subnet-0a03", Region + "c", "172.30.2.0/24", "2600:1f16:1:2::/64", public, 0},
+	{"subnet-0b01", Region + "a", "172.30.16.0/24", "2600:1f16:1:10::/64", private, 0},
+	{"subnet-0b02", Region + "b", "172.30.17.0/24", "2600:1f16:1:11::/64", private, 0},
+	{"subnet-0b03", Region + "c", "172.30.18.0/24", "2600:1f16:1:12::/64", private, 0},
 }
 
 // elasticAddresses that the account has, by allocation. They are reserved for documentation (RFC 5737).
@@ -71,7 +73,7 @@ func (s *Server) describeSubnets(in *ec2.DescribeSubnetsInput) (*ec2.DescribeSub
 			continue
 		}
 		shown := ec2types.Subnet{SubnetId: aws.String(n.ID), VpcId: &s.options.VPC, AvailabilityZone: aws.String(n.Zone), CidrBlock: aws.String(n.CIDR),
-			State: ec2types.SubnetStateAvailable, OwnerId: aws.String(Account), AvailableIpAddressCount: aws.Int32(200), Tags: ec2Tags(n.Tags)}
+			State: ec2types.SubnetStateAvailable, OwnerId: aws.String(Account), AvailableIpAddressCount: aws.Int32(cmp.Or(n.Free, 200)), Tags: ec2Tags(n.Tags)}
 		if n.CIDR6 != "" {
 			shown.Ipv6CidrBlockAssociationSet = []ec2types.SubnetIpv6CidrBlockAssociation{{Ipv6CidrBlock: aws.String(n.CIDR6), AssociationId: aws.String(n.ID + "-6")}}
 		}

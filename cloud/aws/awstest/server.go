@@ -89,6 +89,7 @@ type Server struct {
 	nextID    int
 	denied    map[string]bool
 	seen      map[string]bool
+	linked    bool // the account has the role of ELB, which the first balancer makes
 	faults    faults.Script[*Refusal]
 	allowance faults.Allowance
 	unhappy   map[string]bool // targets that answer no health check
@@ -269,18 +270,24 @@ func (s *Server) permit(action string, input reflect.Value) error {
 			}
 		}
 	}
-	for _, action := range needed {
+	first := name == "CreateLoadBalancer" && !s.linked
+	if needed = append(needed, dependent[action]...); first {
+		needed = append(needed, linkedRole)
+	}
+	for i, action := range needed {
 		s.seen[action] = true
 		if !s.denied[action] {
 			continue
 		}
-		if prefix == "ec2" {
+		if prefix == "ec2" && i == 0 {
 			return &Refusal{Code: "UnauthorizedOperation", Status: http.StatusForbidden,
 				Message: "You are not authorized to perform this operation. Encoded authorization failure message: c2VjcmV0"}
 		}
 		return &Refusal{Code: "AccessDenied", Status: http.StatusForbidden,
-			Message: "User: arn:aws:iam::123456789012:user/fairlead is not authorized to perform: " + action}
+			Message: "User: arn:aws:iam::123456789012:user/fairlead is not authorized to perform: " + action +
+				" because no identity-based policy allows the " + action + " action"}
 	}
+	s.linked = s.linked || first
 	return nil
 }
 
