@@ -74,7 +74,7 @@ func TestRoleIsNotAssumed(t *testing.T) {
 func TestUnhealthyConnections(t *testing.T) {
 	const end, wait = attributeTerminate + "=", attributeDraining + "="
 	p := testProvider(awstest.New(awstest.Options{}), unlimited)
-	for text, wrong := range map[string]string{end + "true": "port 53", wait + "30": "set " + attributeTerminate + " to false"} {
+	for text, wrong := range map[string]string{end + "true": "TCP and TLS only (port 53)", wait + "30": "set " + attributeTerminate + " to false"} {
 		s := spec("uid-1", 1)
 		s.Annotations = map[string]string{AnnotationPrefix + "target-group-attributes": text}
 		if _, err := p.Desired(s); !cloud.IsClass(err, cloud.UserError) || !strings.Contains(err.Error(), wrong) {
