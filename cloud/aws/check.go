@@ -60,7 +60,7 @@ func (c *checker) name(ctx context.Context, name string) error {
 
 // places looks at the subnets, and at the addresses in them.
 func (c *checker) places(ctx context.Context, a map[string]string) error {
-	items := cloud.SplitList(a[addresses])
+	items := given(a)
 	if len(items) == 0 {
 		items = cloud.SplitList(a[subnets])
 	}

@@ -34,6 +34,7 @@ const (
 	sourceNAT      = "sourceNAT"      // prefixes for it, which UDP over IPv6 needs: on or off
 	subnets        = "subnets"        // only where they are given
 	addresses      = "addresses"      // "subnet=eip|private|ipv6", only where they are given
+	addressesFour  = "addressesIPv4"  // the same without IPv6, where none of these is given: AWS may show what it has chosen
 	givenName      = "name"           // only where it is given
 	securityGroups = "securityGroups" // managed, or ids
 	grouped        = "grouped"        // whether it has security groups at all
@@ -225,8 +226,12 @@ func balancer(spec cloud.Spec, s *settings) cloud.Resource {
 		r.Attributes[subnets] = cloud.List(s.Subnets)
 	}
 	if text := addressList(s); text != "" {
-		r.Attributes[addresses] = text
-		r.Immutable = append(r.Immutable, addresses)
+		name := addresses
+		if len(s.ipv6Addresses) == 0 {
+			name = addressesFour
+		}
+		r.Attributes[name] = text
+		r.Immutable = append(r.Immutable, name)
 	}
 	if s.name != "" {
 		r.Attributes[givenName] = s.name

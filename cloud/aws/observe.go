@@ -255,7 +255,7 @@ func (p *Provider) observedBalancer(ctx context.Context, b types.LoadBalancer, v
 	if r.Attributes[kept] = cloud.List(others); len(r.DependsOn) == 1 && len(b.SecurityGroups) == 1+len(others) {
 		r.Attributes[securityGroups] = managed
 	}
-	r.Attributes[subnets], r.Attributes[addresses] = placed(b)
+	r.Attributes[subnets], r.Attributes[addresses], r.Attributes[addressesFour] = placed(b)
 	if name := aws.ToString(b.DNSName); name != "" {
 		r.Ingress = []cloud.Ingress{{Hostname: name}}
 	}

@@ -189,3 +189,31 @@ func TestOtherSubnets(t *testing.T) {
 		}
 	}
 }
+
+// TestChosenIPv6: an address of IPv6 that AWS has chosen beside elastic ones is none that somebody asked for.
+func TestChosenIPv6(t *testing.T) {
+	p := testProvider(awstest.New(awstest.Options{}), unlimited)
+	s := spec("uid-1", 1)
+	ask := func(pairs ...string) {
+		s.Annotations = map[string]string{AnnotationPrefix + "scheme": "internet-facing", AnnotationPrefix + "ip-address-type": "dualstack",
+			AnnotationPrefix + "subnets": "subnet-0a01", AnnotationPrefix + "eip-allocations": "eipalloc-01"}
+		for i := 0; i < len(pairs); i += 2 {
+			s.Annotations[AnnotationPrefix+pairs[i]] = pairs[i+1]
+		}
+	}
+	ask()
+	settled(t, p, s.Owner, &s)
+	if out, err := onePass(t, p, s, cloud.Options{}); err != nil || !out.Left.Empty() || len(out.Done) > 0 {
+		t.Errorf("again it did %+v and left %+v (%v)", out.Done, out.Left, err)
+	}
+	ask("ipv6-addresses", "2600:1f16:1::1") // the one that it has
+	settled(t, p, s.Owner, &s)
+	ask("ipv6-addresses", "2600:1f16:1::9")
+	if out, err := onePass(t, p, s, cloud.Options{}); err != nil || len(out.Left.Blocked) != 1 || out.Left.Blocked[0].Reason != cloud.BlockReplacement {
+		t.Errorf("for another address it left %+v (%v)", out.Left, err)
+	}
+	ask("eip-allocations", "eipalloc-02")
+	if out, err := onePass(t, p, s, cloud.Options{}); err != nil || len(out.Left.Blocked) != 1 || out.Left.Blocked[0].Reason != cloud.BlockReplacement {
+		t.Errorf("for another elastic address it left %+v (%v)", out.Left, err)
+	}
+}

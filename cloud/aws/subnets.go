@@ -14,10 +14,15 @@ import (
 	"github.com/fairlead/fairlead/cloud"
 )
 
+// given are the addresses that a balancer has of its maker's choice.
+func given(a map[string]string) []string {
+	return cloud.SplitList(cmp.Or(a[addresses], a[addressesFour]))
+}
+
 // mappings are the subnets that are given, with their addresses, or else those that are found by the tag of their role.
 func (p *Provider) mappings(ctx context.Context, a map[string]string) ([]types.SubnetMapping, error) {
 	var all []types.SubnetMapping
-	for _, item := range cloud.SplitList(a[addresses]) {
+	for _, item := range given(a) {
 		id, with, _ := strings.Cut(item, "=")
 		own := strings.Split(with, "|")
 		m := types.SubnetMapping{SubnetId: aws.String(id)}
@@ -110,10 +115,9 @@ func (p *Provider) discover(ctx context.Context, of, kind string) ([]string, err
 	return all, nil
 }
 
-// placed says in which subnets a balancer is, and with which addresses of its own.
-func placed(b types.LoadBalancer) (in, with string) {
-	var all, own []string
-	given := false
+// placed says in which subnets a balancer is, and with which addresses of its own, with and without those of IPv6.
+func placed(b types.LoadBalancer) (in, with, four string) {
+	var all, own, own4 []string
 	for _, zone := range b.AvailabilityZones {
 		id := aws.ToString(zone.SubnetId)
 		all = append(all, id)
@@ -122,12 +126,14 @@ func placed(b types.LoadBalancer) (in, with string) {
 			a.AllocationId, a.PrivateIPv4Address, a.IPv6Address = cmp.Or(a.AllocationId, one.AllocationId),
 				cmp.Or(a.PrivateIPv4Address, one.PrivateIPv4Address), cmp.Or(a.IPv6Address, one.IPv6Address)
 		}
-		text := aws.ToString(a.AllocationId) + "|" + aws.ToString(a.PrivateIPv4Address) + "|" + aws.ToString(a.IPv6Address)
-		given = given || text != "||"
-		own = append(own, id+"="+text)
+		text := id + "=" + aws.ToString(a.AllocationId) + "|" + aws.ToString(a.PrivateIPv4Address) + "|"
+		own, own4 = append(own, text+aws.ToString(a.IPv6Address)), append(own4, text)
 	}
-	if !given {
-		own = nil
+	list := func(own []string) string {
+		if !slices.ContainsFunc(own, func(text string) bool { return !strings.HasSuffix(text, "=||") }) {
+			return "" // AWS has chosen all of them
+		}
+		return cloud.List(own)
 	}
-	return cloud.List(all), cloud.List(own)
+	return cloud.List(all), list(own), list(own4)
 }

@@ -243,7 +243,7 @@ func (p *Provider) updateBalancer(ctx context.Context, was, is cloud.Resource) e
 		}
 		where := over(was.Attributes)
 		if moved {
-			where[subnets], where[addresses] = a[subnets], a[addresses]
+			where[subnets], where[addresses], where[addressesFour] = a[subnets], a[addresses], a[addressesFour]
 		}
 		var err error
 		if in.SubnetMappings, err = p.mappings(ctx, where); err != nil {

@@ -201,7 +201,20 @@ func (s *Server) show(b *balancer) types.LoadBalancer {
 		code = types.LoadBalancerStateEnumFailed
 	}
 	shown.State = &types.LoadBalancerState{Code: code}
+	shown.AvailabilityZones = slices.Clone(b.AvailabilityZones)
+	for i := range shown.AvailabilityZones {
+		s.showChosen(b, &shown.AvailabilityZones[i])
+	}
 	return shown
+}
+
+// showChosen shows the address of IPv6 that AWS has chosen beside an elastic one.
+func (s *Server) showChosen(b *balancer, zone *types.AvailabilityZone) {
+	list := zone.LoadBalancerAddresses
+	subnet, _ := s.subnet(*zone.SubnetId)
+	if prefix, err := netip.ParsePrefix(subnet.CIDR6); err == nil && b.IpAddressType != types.IpAddressTypeIpv4 && len(list) == 1 && list[0].AllocationId != nil && list[0].IPv6Address == nil {
+		zone.LoadBalancerAddresses = append(slices.Clone(list), types.LoadBalancerAddress{IPv6Address: aws.String(prefix.Addr().Next().String())})
+	}
 }
 
 func (s *Server) describeLoadBalancers(in *elb.DescribeLoadBalancersInput) (*elb.DescribeLoadBalancersOutput, error) {
