@@ -114,6 +114,7 @@ func TestWrong(t *testing.T) {
 	}{
 		"unknown":             {map[string]string{"connection-draining-enabled": "true"}, []string{"connection-draining-enabled: unknown"}},
 		"several at once":     {map[string]string{"scheme": "outside", "healthcheck-interval": "1", "subnets": "public"}, []string{"scheme", "healthcheck-interval", "subnets"}},
+		"named subnets":       {map[string]string{"subnets": "public-a", "security-groups": "web"}, []string{`subnets: "public-a" is not the id of a subnet, and names`, `"web" is not the id of a security group, and names`}},
 		"attribute":           {map[string]string{"attributes": "cross.zone=true"}, []string{`attribute "cross.zone" is not known`}},
 		"target type":         {map[string]string{"nlb-target-type": "ip"}, []string{v1alpha1.AnnotationTargets}},
 		"nlb-ip":              {map[string]string{"type": "nlb-ip"}, []string{v1alpha1.AnnotationTargets}},
