@@ -217,3 +217,26 @@ func TestChosenIPv6(t *testing.T) {
 		t.Errorf("for another elastic address it left %+v (%v)", out.Left, err)
 	}
 }
+
+// TestAttributesAreRefused: the emulator refuses what AWS does.
+func TestAttributesAreRefused(t *testing.T) {
+	p := testProvider(awstest.New(awstest.Options{}), unlimited)
+	s := spec("uid-1", 1)
+	s.Annotations = map[string]string{AnnotationPrefix + "attributes": attributeSecondary + "=2"}
+	for _, r := range settled(t, p, s.Owner, &s).Observed {
+		var err error
+		switch r.Name() {
+		case "TargetGroup/80":
+			err = p.setGroupAttributes(t.Context(), r.ID, map[string]string{attributeDraining: "30"})
+		case "TargetGroup/53":
+			err = p.setGroupAttributes(t.Context(), r.ID, map[string]string{attributeTerminate: "true"})
+		case "LoadBalancer/main":
+			err = p.setBalancerAttributes(t.Context(), r.ID, map[string]string{attributeSecondary: "1"})
+		default:
+			continue
+		}
+		if codeOf(err) != "InvalidConfigurationRequest" {
+			t.Errorf("%s: the answer is %v", r.Name(), err)
+		}
+	}
+}
