@@ -249,7 +249,7 @@ func TestAddressIsReservedInPlace(t *testing.T) {
 					if len(slices.Compact(writes)) != 1 || !strings.HasPrefix(writes[0], "POST ") || !strings.HasSuffix(writes[0], "/addresses") {
 						t.Errorf("sent was %q, want one reservation", writes)
 					}
-					if list := reservedAddresses(c); len(list) != 1 || !strings.Contains(list[0], `"fairlead-service-uid"`) {
+					if list := reservedAddresses(c); len(list) != 1 || !strings.Contains(list[0], "fairlead.dev/owner=") {
 						t.Errorf("reserved is %q", list)
 					}
 					moved := asks

@@ -17,8 +17,8 @@
 // rule's ports cannot be changed, and two rules of one address cannot have a port in common: so each port has its own. Where a
 // Service has too many ports for that (see maxRules) one rule for all ports and protocols stands for them, and the firewall tells them apart.
 //
-// Marks are labels on addresses and rules, and words in the description of what has no labels; see mark.go. Every change is an
-// operation that ends later, perhaps in failure; see pending.go.
+// Marks are words in descriptions; on addresses and rules, whose descriptions cannot be changed, labels where a mark comes or goes
+// later. See mark.go. Every change is an operation that ends later, perhaps in failure; see pending.go.
 //
 // The endpoint groups are the cluster's: once they are made nothing can be written on them but endpoints, so that their owners
 // are those of the backend services that point to them. The API does not delete one that is pointed to.

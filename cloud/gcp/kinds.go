@@ -12,7 +12,7 @@ type kind struct {
 	// collection is the API's word.
 	collection string
 	scope      scope
-	// labels: the mark is on labels, else in the description.
+	// labels: once it is made, a mark can be put on labels only; else into the description.
 	labels bool
 	// meta reads what all kinds have in common.
 	meta func(body any) found

@@ -12,8 +12,9 @@ import (
 	"github.com/fairlead/fairlead/cloud"
 )
 
-// mark says whose something is. Where there are labels it is those; else words in the description, among which other words,
-// which are somebody else's, stay as they are.
+// mark says whose something is: words in the description, among which other words, which are somebody else's, stay as they are.
+// Of what has labels, the description cannot be changed once it is made, and labels cannot be given before that
+// (compute/v1, ForwardingRule.Labels): labels, where there are any, count instead of the description.
 type mark struct {
 	owner cloud.OwnerID
 	// cluster stands in the place of an owner on what all Services of a cluster use.
@@ -35,8 +36,10 @@ const (
 	labelPrefix  = "fairlead-"
 	labelCluster = labelPrefix + "cluster"
 	labelUID     = labelPrefix + "service-uid"
-	wordOwner    = v1alpha1.AnnotationPrefix + "owner"
-	wordCluster  = v1alpha1.AnnotationPrefix + "cluster"
+	// labelReleased says that what the description says of an owner is over.
+	labelReleased = labelPrefix + "released"
+	wordOwner     = v1alpha1.AnnotationPrefix + "owner"
+	wordCluster   = v1alpha1.AnnotationPrefix + "cluster"
 )
 
 var isLabelValue = regexp.MustCompile(`^[a-z0-9_-]{1,63}$`).MatchString
@@ -111,15 +114,19 @@ func consent(description string) string {
 	return ""
 }
 
-// label puts the mark into labels, instead of whatever mark was there. Nil takes it out. The argument is not changed.
-func label(labels map[string]string, m *mark) map[string]string {
+// label puts the mark into labels, instead of whatever mark was there or is in the description. Nil takes it out. The argument
+// is not changed.
+func label(labels map[string]string, description string, m *mark) map[string]string {
 	result := maps.Clone(labels)
-	maps.DeleteFunc(result, func(name, _ string) bool { return strings.HasPrefix(name, labelPrefix) })
-	if m == nil {
-		return result
-	}
 	if result == nil {
 		result = map[string]string{}
+	}
+	maps.DeleteFunc(result, func(name, _ string) bool { return strings.HasPrefix(name, labelPrefix) })
+	if m == nil {
+		if made, _ := described(description); made.owner != "" {
+			result[labelReleased] = "true"
+		}
+		return result
 	}
 	clusterID, uid, _ := strings.Cut(string(m.owner), "/")
 	namespace, name, _ := strings.Cut(m.service, "/")
@@ -134,15 +141,18 @@ func label(labels map[string]string, m *mark) map[string]string {
 	return result
 }
 
-// labelled reads the mark from labels. What rules were told of their address stands in their description.
+// labelled reads the mark from labels, or, where they tell of none, from the description with which the thing was made. What rules
+// were told of their address always stands there.
 func labelled(labels map[string]string, description string) mark {
 	told, _ := described(description)
-	m := mark{key: labels[labelPrefix+"key"], adopted: labels[labelPrefix+"adopted"], lent: labels[labelPrefix+"lent"] == "true",
-		service: labels[labelPrefix+"namespace"] + "/" + labels[labelPrefix+"service"], addresses: told.addresses}
-	if labels[labelCluster] != "" && labels[labelUID] != "" {
-		m.owner = cloud.OwnerID(labels[labelCluster] + "/" + labels[labelUID])
+	switch {
+	case labels[labelReleased] != "":
+		return mark{addresses: told.addresses}
+	case labels[labelCluster] == "" || labels[labelUID] == "":
+		return told
 	}
-	return m
+	return mark{owner: cloud.OwnerID(labels[labelCluster] + "/" + labels[labelUID]), key: labels[labelPrefix+"key"], adopted: labels[labelPrefix+"adopted"], lent: labels[labelPrefix+"lent"] == "true",
+		service: labels[labelPrefix+"namespace"] + "/" + labels[labelPrefix+"service"], addresses: told.addresses}
 }
 
 // NameOf is the name of what the provider makes for a resource. It holds its owner and its key, so that of what is still being made, and

@@ -25,7 +25,7 @@ func (p *Provider) Observe(ctx context.Context, owner cloud.Owner) ([]cloud.Reso
 	if err := p.late.settle(ctx, p.api, owner.ID(), unfinished); err != nil {
 		return nil, fmt.Errorf("reading an operation: %w", err)
 	}
-	things, err := p.marked(ctx, owner.ClusterID, string(owner.ID()), "labels."+labelUID+` = "`+owner.ServiceUID+`"`)
+	things, err := p.marked(ctx, owner.ClusterID, string(owner.ID()), labelUID, owner.ServiceUID)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ func (p *Provider) List(ctx context.Context, clusterID string) ([]cloud.Resource
 	if err != nil {
 		return nil, err
 	}
-	things, err := p.marked(ctx, clusterID, clusterID+"/", "labels."+labelCluster+` = "`+clusterID+`"`)
+	things, err := p.marked(ctx, clusterID, clusterID+"/", labelCluster, clusterID)
 	if err != nil {
 		return nil, err
 	}
@@ -76,9 +76,9 @@ func (p *Provider) unfinished(ctx context.Context) (map[string]*compute.Operatio
 	return byTarget(ops), nil
 }
 
-// marked lists what carries a mark of the cluster's own, or of an owner that begins so: by its description, or by a label. Of
-// backend services it returns those of all owners, which tell who has the endpoint groups.
-func (p *Provider) marked(ctx context.Context, clusterID, owner, byLabel string) ([]found, error) {
+// marked lists what carries a mark of the cluster's own, or of an owner that begins so: by its description, or by a label with that
+// value. Of backend services it returns those of all owners, which tell who has the endpoint groups.
+func (p *Provider) marked(ctx context.Context, clusterID, owner, label, value string) ([]found, error) {
 	byDescription := func(word, value string) string { return `description eq ".*` + word + "=" + value + `.*"` }
 	var all []found
 	for _, kind := range observedKinds {
@@ -87,7 +87,7 @@ func (p *Provider) marked(ctx context.Context, clusterID, owner, byLabel string)
 		case kind == KindFirewall && !p.config.managesFirewalls():
 			continue
 		case kinds[kind].labels:
-			filter = byLabel
+			filter = fmt.Sprintf(`(labels.%s = "%s") OR (description : "%s=%s")`, label, value, wordOwner, owner)
 		case kind == KindBackendService:
 			filter = byDescription(wordOwner, clusterID+"/")
 		case kind == KindEndpointGroup:

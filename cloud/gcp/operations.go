@@ -82,11 +82,12 @@ func (p *Provider) body(ctx context.Context, owner cloud.Owner, r *cloud.Resourc
 		b.Name, b.Description = name, describe("", &m)
 		return b, nil
 	case KindForwardingRule:
-		b, err := p.ruleBody(ctx, r)
+		b, told, err := p.ruleBody(ctx, r)
 		if err != nil {
 			return nil, err
 		}
-		b.Name, b.Labels = name, label(nil, &m)
+		m.addresses = told
+		b.Name, b.Description = name, describe("", &m)
 		return b, nil
 	case KindFirewall:
 		b := firewallBody(r)
@@ -100,7 +101,7 @@ func (p *Provider) body(ctx context.Context, owner cloud.Owner, r *cloud.Resourc
 
 func (c *Config) addressBody(r *cloud.Resource, m *mark, name string) *compute.Address {
 	b := &compute.Address{Name: name, Address: r.Attributes[attrIP], AddressType: r.Attributes[attrScheme], NetworkTier: r.Attributes[attrTier],
-		Labels: label(nil, m)}
+		Description: describe("", m)}
 	six := r.Attributes[attrFamily] == string(cloud.IPv6)
 	if subnetwork := r.Attributes[attrSubnetwork]; subnetwork != "" {
 		b.Subnetwork = c.subnetworkLink(subnetwork)
@@ -117,8 +118,9 @@ func (c *Config) addressBody(r *cloud.Resource, m *mark, name string) *compute.A
 	return b
 }
 
-func (p *Provider) ruleBody(ctx context.Context, r *cloud.Resource) (*compute.ForwardingRule, error) {
-	b := &compute.ForwardingRule{LoadBalancingScheme: r.Attributes[attrScheme], IpVersion: ipVersion(r.Attributes[attrFamily]),
+// ruleBody returns also what the rule is told of its address.
+func (p *Provider) ruleBody(ctx context.Context, r *cloud.Resource) (b *compute.ForwardingRule, told string, err error) {
+	b = &compute.ForwardingRule{LoadBalancingScheme: r.Attributes[attrScheme], IpVersion: ipVersion(r.Attributes[attrFamily]),
 		IPProtocol: r.Attributes[attrProtocol], NetworkTier: r.Attributes[attrTier], AllowGlobalAccess: r.Attributes[attrGlobalAccess] == "true"}
 	if subnetwork := r.Attributes[attrSubnetwork]; subnetwork != "" {
 		b.Subnetwork = p.config.subnetworkLink(subnetwork)
@@ -136,17 +138,12 @@ func (p *Provider) ruleBody(ctx context.Context, r *cloud.Resource) (*compute.Fo
 		case KindBackendService:
 			b.BackendService = p.config.link(dep.Kind, dep.ID)
 		case KindAddress:
-			var told string
-			var err error
 			if b.IPAddress, told, err = p.ruleAddress(ctx, r, dep.ID); err != nil {
-				return nil, err
-			}
-			if told != "" {
-				b.Description = describe("", &mark{addresses: told})
+				return nil, "", err
 			}
 		}
 	}
-	return b, nil
+	return b, told, nil
 }
 
 // Update implements cloud.Provider. What is there is read first: the change is made of what it is by then, and, where the cloud
@@ -213,10 +210,12 @@ func (p *Provider) change(ctx context.Context, f *found, m *mark, was, desired *
 				return ops, err
 			}
 		}
-		if labels := label(f.labels, m); !maps.Equal(labels, f.labels) {
-			return sent(p.api.setLabels(ctx, f, labels))
+		now := f.mark()
+		now.addresses = "" // stays as it was made
+		if m == nil && now.owner == "" || m != nil && now == *m {
+			return ops, nil
 		}
-		return ops, nil
+		return sent(p.api.setLabels(ctx, f, label(f.labels, f.description, m)))
 	}
 	description := describe(f.description, m)
 	if same && description == f.description {

@@ -130,11 +130,11 @@ func TestMarks(t *testing.T) {
 	if plain := describe("", &mark{owner: "cluster-a/7f3e", key: "main"}); plain != "fairlead.dev/key=main fairlead.dev/owner=cluster-a/7f3e" {
 		t.Errorf("what is empty is told, too: %q", plain)
 	}
-	labels := label(map[string]string{"team": "a"}, &m)
+	labels := label(map[string]string{"team": "a"}, "", &m)
 	if diff := cmp.Diff(m, labelled(labels, ""), cmp.AllowUnexported(mark{})); diff != "" {
 		t.Errorf("of labels (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(map[string]string{"team": "a"}, label(labels, nil)); diff != "" {
+	if diff := cmp.Diff(map[string]string{"team": "a"}, label(labels, "", nil)); diff != "" {
 		t.Errorf("without the mark (-want +got):\n%s", diff)
 	}
 	for name, value := range labels {

@@ -114,21 +114,39 @@ func (c *Cloud) doOperations(q *request) (any, *Refusal) {
 	return map[string]any{"kind": "compute#operationList", "items": all}, nil
 }
 
-var isFilter = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9.-]*) (eq|ne|=|!=) "([^"]*)"$`)
+var isFilter = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9.-]*) (eq|ne|=|!=|:) "([^"]*)"$`)
 
 // patterns of filters, by their text: a test asks for the same few again and again.
 var patterns sync.Map
 
-// filterOf reads a filter: a field, an operator and a text in quotation marks. Of eq and ne the text is a regular expression that
-// the whole field has to match.
+// filterOf reads a filter: an expression, or several in parentheses with OR between them, none of which has a regular expression.
 func filterOf(q *request) (func(map[string]any) bool, *Refusal) {
 	texts := q.query["filter"]
 	if len(texts) == 0 || texts[0] == "" {
 		return func(map[string]any) bool { return true }, nil
 	}
-	parts := isFilter.FindStringSubmatch(texts[0])
-	if parts == nil {
-		return nil, invalid("Invalid value for field 'filter': '%s'. Invalid list filter expression.", texts[0])
+	if !strings.HasPrefix(texts[0], "(") || !strings.HasSuffix(texts[0], ")") {
+		return expression(texts[0], true)
+	}
+	var ways []func(map[string]any) bool
+	for _, text := range strings.Split(texts[0][1:len(texts[0])-1], ") OR (") {
+		matches, refusal := expression(text, false)
+		if refusal != nil {
+			return nil, refusal
+		}
+		ways = append(ways, matches)
+	}
+	return func(body map[string]any) bool {
+		return slices.ContainsFunc(ways, func(matches func(map[string]any) bool) bool { return matches(body) })
+	}, nil
+}
+
+// expression reads a field, an operator and a text in quotation marks. Of eq and ne, where they are allowed, the text is a regular
+// expression that the whole field has to match.
+func expression(text string, regular bool) (func(map[string]any) bool, *Refusal) {
+	parts := isFilter.FindStringSubmatch(text)
+	if parts == nil || !regular && (parts[2] == "eq" || parts[2] == "ne") {
+		return nil, invalid("Invalid value for field 'filter': '%s'. Invalid list filter expression.", text)
 	}
 	field, operator, value := parts[1], parts[2], parts[3]
 	var pattern *regexp.Regexp
@@ -137,7 +155,7 @@ func filterOf(q *request) (func(map[string]any) bool, *Refusal) {
 	} else {
 		var err error
 		if pattern, err = regexp.Compile("^(?:" + value + ")$"); err != nil {
-			return nil, invalid("Invalid value for field 'filter': '%s'. Invalid regular expression.", texts[0])
+			return nil, invalid("Invalid value for field 'filter': '%s'. Invalid regular expression.", text)
 		}
 		patterns.Store(value, pattern)
 	}
@@ -154,6 +172,8 @@ func filterOf(q *request) (func(map[string]any) bool, *Refusal) {
 			return pattern.MatchString(text)
 		case "ne":
 			return !pattern.MatchString(text)
+		case ":":
+			return strings.Contains(text, value)
 		case "=":
 			return text == value
 		}

@@ -10,7 +10,7 @@ import (
 // permissions that methods need, as the service's reference has them, without the "compute." before them.
 var permissions = map[string][]string{
 	"addresses.list": {"addresses.list"}, "addresses.get": {"addresses.get"},
-	"addresses.insert": {"addresses.create", "addresses.setLabels", "subnetworks.use"}, "addresses.delete": {"addresses.delete"}, "addresses.setLabels": {"addresses.setLabels"},
+	"addresses.insert": {"addresses.create", "subnetworks.use"}, "addresses.delete": {"addresses.delete"}, "addresses.setLabels": {"addresses.setLabels"},
 	"regionHealthChecks.list": {"regionHealthChecks.list"}, "regionHealthChecks.get": {"regionHealthChecks.get"},
 	"regionHealthChecks.insert": {"regionHealthChecks.create"}, "regionHealthChecks.patch": {"regionHealthChecks.update"}, "regionHealthChecks.delete": {"regionHealthChecks.delete"},
 	"networkEndpointGroups.list": {"networkEndpointGroups.list"}, "networkEndpointGroups.get": {"networkEndpointGroups.get"},
@@ -23,7 +23,7 @@ var permissions = map[string][]string{
 	"regionBackendServices.patch":  {"regionBackendServices.update", "regionHealthChecks.useReadOnly", "networkEndpointGroups.use"},
 	"regionBackendServices.delete": {"regionBackendServices.delete"},
 	"forwardingRules.list":         {"forwardingRules.list"}, "forwardingRules.get": {"forwardingRules.get"},
-	"forwardingRules.insert": {"forwardingRules.create", "forwardingRules.setLabels", "regionBackendServices.use", "addresses.use", "subnetworks.use"},
+	"forwardingRules.insert": {"forwardingRules.create", "regionBackendServices.use", "addresses.use", "subnetworks.use"},
 	"forwardingRules.patch":  {"forwardingRules.update"}, "forwardingRules.setLabels": {"forwardingRules.setLabels"}, "forwardingRules.delete": {"forwardingRules.delete"},
 	"firewalls.list": {"firewalls.list"}, "firewalls.get": {"firewalls.get"}, "firewalls.insert": {"firewalls.create", "networks.updatePolicy"},
 	"firewalls.patch": {"firewalls.update", "networks.updatePolicy"}, "firewalls.delete": {"firewalls.delete", "networks.updatePolicy"},

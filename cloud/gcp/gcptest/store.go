@@ -174,11 +174,13 @@ func (c *Cloud) insert(q *request, s *schema) (any, *Refusal) {
 	if refusal := s.check(c, path, typed, nil); refusal != nil {
 		return nil, refusal
 	}
+	made := plain(typed)
+	delete(made, "labels") // only setLabels sets them (kubernetes/kops#15709, kubernetes-sigs/cluster-api-provider-gcp#1276)
 	if limit, ok := c.options.Quotas[s.quota]; ok && c.count(q.collection) >= limit {
 		return nil, &Refusal{Status: http.StatusForbidden, Reason: "quotaExceeded",
 			Message: fmt.Sprintf("Quota '%s' exceeded.  Limit: %d.0 in region %s.", s.quota, limit, Region)}
 	}
-	o := &object{path: path, scope: q.scope, collection: q.collection, name: name, body: plain(typed), instances: map[string]bool{}}
+	o := &object{path: path, scope: q.scope, collection: q.collection, name: name, body: made, instances: map[string]bool{}}
 	c.complete(o)
 	c.note(time.Now(), path)
 	c.objects[path] = o
