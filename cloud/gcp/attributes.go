@@ -78,14 +78,27 @@ func number(text string) int64 {
 	return n
 }
 
+// localityPolicies by scheme, without and with weights. The service refuses those of the other scheme, and for internal balancers of
+// most projects MAGLEV, which is what external ones have by themselves (kubernetes/ingress-gce#2652, #2926).
+var localityPolicies = map[string][2]string{
+	schemeExternal: {"MAGLEV", "WEIGHTED_MAGLEV"},
+	schemeInternal: {"", "WEIGHTED_GCP_RENDEZVOUS"},
+}
+
+func localityPolicy(attributes map[string]string) string {
+	policies := localityPolicies[attributes[attrScheme]]
+	if attributes[attrWeighted] == "true" {
+		return policies[1]
+	}
+	return policies[0]
+}
+
 func (v *view) backendService(r *cloud.Resource, b *compute.BackendService) {
-	r.Attributes = map[string]string{attrScheme: b.LoadBalancingScheme, attrAffinity: b.SessionAffinity, attrLocality: b.LocalityLbPolicy,
-		attrStrong: "0", attrDraining: "0"}
+	r.Attributes = map[string]string{attrScheme: b.LoadBalancingScheme, attrAffinity: b.SessionAffinity,
+		attrWeighted: strconv.FormatBool(strings.HasPrefix(b.LocalityLbPolicy, "WEIGHTED_")),
+		attrStrong:   "0", attrDraining: "0"}
 	if b.SessionAffinity == "" {
 		r.Attributes[attrAffinity] = "NONE"
-	}
-	if b.LocalityLbPolicy == "" {
-		r.Attributes[attrLocality] = "MAGLEV"
 	}
 	if t := b.ConnectionTrackingPolicy; t != nil && t.EnableStrongAffinity {
 		r.Attributes[attrStrong] = strconv.FormatInt(t.IdleTimeoutSec, 10)
@@ -110,7 +123,7 @@ func (v *view) backendService(r *cloud.Resource, b *compute.BackendService) {
 // backendBody is what the attributes say, without the mark. What does not refer to anything is not set.
 func (c *Config) backendBody(r *cloud.Resource) *compute.BackendService {
 	b := &compute.BackendService{
-		LoadBalancingScheme: r.Attributes[attrScheme], SessionAffinity: r.Attributes[attrAffinity], LocalityLbPolicy: r.Attributes[attrLocality],
+		LoadBalancingScheme: r.Attributes[attrScheme], SessionAffinity: r.Attributes[attrAffinity], LocalityLbPolicy: localityPolicy(r.Attributes),
 		ConnectionDraining: &compute.ConnectionDraining{DrainingTimeoutSec: number(r.Attributes[attrDraining]), ForceSendFields: []string{"DrainingTimeoutSec"}},
 		// A rule can have any protocol then.
 		Protocol:        "UNSPECIFIED",

@@ -46,7 +46,7 @@ const (
 	attrZone         = "zone"
 	attrGroups       = "instanceGroups"
 	attrAffinity     = "affinity"
-	attrLocality     = "localityPolicy"
+	attrWeighted     = "weighted"
 	attrStrong       = "strongAffinitySeconds"
 	attrDraining     = "drainingSeconds"
 	attrPort         = "port"
@@ -81,7 +81,7 @@ func (p *Provider) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
 	check := healthCheck(&spec)
 	balancer := cloud.Resource{Kind: KindBackendService, Key: keyMain, Fixed: true,
 		Attributes: map[string]string{
-			attrScheme: s.scheme, attrAffinity: "NONE", attrLocality: "MAGLEV", attrStrong: strconv.Itoa(s.strongSeconds),
+			attrScheme: s.scheme, attrAffinity: "NONE", attrWeighted: strconv.FormatBool(s.weighted), attrStrong: strconv.Itoa(s.strongSeconds),
 			attrDraining: strconv.Itoa(s.draining), attrGroups: cloud.List(s.instanceGroups),
 		},
 		Immutable: []string{attrScheme},
@@ -89,9 +89,6 @@ func (p *Provider) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
 	}
 	if spec.AffinitySeconds > 0 {
 		balancer.Attributes[attrAffinity] = "CLIENT_IP"
-	}
-	if s.weighted {
-		balancer.Attributes[attrLocality] = "WEIGHTED_MAGLEV"
 	}
 	resources := []cloud.Resource{check}
 	if len(s.instanceGroups) == 0 {

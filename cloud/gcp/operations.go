@@ -268,7 +268,10 @@ func (p *Provider) backendPatch(f *found, m *mark, desired *cloud.Resource, same
 		full.Description, full.Fingerprint, full.ForceSendFields = description, f.fingerprint, append(full.ForceSendFields, "Description")
 		full.LoadBalancingScheme, full.Protocol = "", "" // neither can be changed
 		if full.ConnectionTrackingPolicy == nil && now.ConnectionTrackingPolicy != nil {
-			full.NullFields = []string{"ConnectionTrackingPolicy"}
+			full.NullFields = append(full.NullFields, "ConnectionTrackingPolicy")
+		}
+		if full.LocalityLbPolicy == "" && now.LocalityLbPolicy != "" {
+			full.NullFields = append(full.NullFields, "LocalityLbPolicy")
 		}
 		return full
 	}

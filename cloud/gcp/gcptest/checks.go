@@ -12,7 +12,7 @@ import (
 
 // oneOf refuses what is not among values. The first is filled in for nothing, unless it is nothing.
 func oneOf(field string, value *string, values ...string) *Refusal {
-	if *value == "" {
+	if *value == "" && len(values) > 0 {
 		*value = values[0]
 	}
 	if !slices.Contains(values, *value) {

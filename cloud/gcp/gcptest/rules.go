@@ -17,13 +17,17 @@ const (
 	maxInternal = 10 // rules of one shared internal address
 )
 
+// localityPolicies that the service takes by scheme, the default first. MAGLEV for internal ones is for projects on a list
+// (kubernetes/ingress-gce#2652).
+var localityPolicies = map[string][]string{"EXTERNAL": {"MAGLEV", "WEIGHTED_MAGLEV"}, "INTERNAL": {"", "WEIGHTED_GCP_RENDEZVOUS"}}
+
 func checkBackendService(c *Cloud, _ string, typed any, old map[string]any) *Refusal {
 	b := typed.(*compute.BackendService)
 	if refusal := firstOf(
 		unless(b.LoadBalancingScheme != "", "loadBalancingScheme", "", "Must be given: EXTERNAL and INTERNAL are known here."),
 		oneOf("loadBalancingScheme", &b.LoadBalancingScheme, "EXTERNAL", "INTERNAL"), oneOf("protocol", &b.Protocol, "TCP", "UDP", "UNSPECIFIED"),
 		oneOf("sessionAffinity", &b.SessionAffinity, "NONE", "CLIENT_IP", "CLIENT_IP_PROTO", "CLIENT_IP_PORT_PROTO", "CLIENT_IP_NO_DESTINATION"),
-		oneOf("localityLbPolicy", &b.LocalityLbPolicy, "MAGLEV", "WEIGHTED_MAGLEV"),
+		oneOf("localityLbPolicy", &b.LocalityLbPolicy, localityPolicies[b.LoadBalancingScheme]...),
 		unless(len(b.HealthChecks) == 1, "healthChecks", fmt.Sprint(b.HealthChecks), "Exactly one health check is required."),
 		unless(b.SessionAffinity != "CLIENT_IP_NO_DESTINATION" || b.LoadBalancingScheme == "INTERNAL", "sessionAffinity", b.SessionAffinity, "Internal only."),
 		c.checkTracking(b)); refusal != nil {
@@ -41,7 +45,7 @@ func checkBackendService(c *Cloud, _ string, typed any, old map[string]any) *Ref
 	if b.LoadBalancingScheme == "EXTERNAL" && check.scope == "global" {
 		return invalidField("healthChecks[0]", b.HealthChecks[0], "An external backend service needs a regional health check.")
 	}
-	if b.LocalityLbPolicy == "WEIGHTED_MAGLEV" && check.body["type"] != "HTTP" {
+	if strings.HasPrefix(b.LocalityLbPolicy, "WEIGHTED_") && check.body["type"] != "HTTP" {
 		return invalidField("localityLbPolicy", b.LocalityLbPolicy, "Weights come with an HTTP health check only.")
 	}
 	b.HealthChecks[0] = host + check.path
