@@ -1,7 +1,9 @@
 package gcp
 
 import (
+	"cmp"
 	"context"
+	"net/http"
 	"slices"
 
 	"google.golang.org/api/compute/v1"
@@ -63,13 +65,15 @@ func (p *Provider) SyncTargets(ctx context.Context, changes []cloud.TargetChange
 	return errs
 }
 
-// syncGroup detaches only what the group can do without: where all of its targets are new ones, once they are known to be attached.
+// syncGroup detaches only what the group can do without: where all of its targets are new ones, once some are known to be attached.
+// A machine that is not there keeps neither others from coming nor others from going; it is told in the end.
 func (p *Provider) syncGroup(ctx context.Context, id string, change *groupChange) error {
 	target := p.config.link(KindEndpointGroup, id)
-	if err := p.late.take(target); err != nil {
-		return err
+	failed := p.late.take(target)
+	if failed != nil && !p.lacksMachine(failed) {
+		return failed
 	}
-	settled := true
+	attached, settled := 0, true
 	began := func(op *compute.Operation, err error) error {
 		if err == nil {
 			var done bool
@@ -78,12 +82,19 @@ func (p *Provider) syncGroup(ctx context.Context, id string, change *groupChange
 		}
 		return err
 	}
+	missing := failed
 	for part := range slices.Chunk(change.names(true), maxEndpointsPerCall) {
-		if err := began(p.api.attach(ctx, id, part)); err != nil {
+		n, lacks, err := p.attach(ctx, id, part, failed, began)
+		if err != nil {
 			return err
 		}
+		attached += n
+		missing = cmp.Or(missing, lacks)
 	}
 	gone := change.names(false)
+	if !change.stays && attached == 0 && missing != nil {
+		return missing
+	}
 	if !change.stays && !settled && len(gone) > 0 {
 		return cloud.Errorf(cloud.Pending, "what goes from %s waits until what comes is attached", id)
 	}
@@ -99,7 +110,39 @@ func (p *Provider) syncGroup(ctx context.Context, id string, change *groupChange
 	if err := p.late.unknown(target); err != nil && p.Classify(err).Class == cloud.RetryAfter {
 		return err // a right is missing; all else may get better by itself
 	}
-	return nil
+	return missing
+}
+
+// lacksMachine reports whether a call, or its operation, may have failed for a machine that is not there.
+func (p *Provider) lacksMachine(err error) bool {
+	return (hasStatus(err, http.StatusNotFound) || hasStatus(err, http.StatusBadRequest)) && p.Classify(err).Class != cloud.Pending
+}
+
+// attach attaches what is there, and returns how much that is. A call that names a machine that is not fails as a whole, and its node
+// may be there for minutes still: it is sent again in halves, so that the others come in. Failed is what the last one failed with after it
+// was accepted; nil: it did not. Missing is Pending, and names the first machine that is not there; err is why nothing more is sent.
+func (p *Provider) attach(ctx context.Context, id string, part []string, failed error, began func(*compute.Operation, error) error) (n int, missing, err error) {
+	if err = failed; err == nil || len(part) == 1 {
+		err = began(p.api.attach(ctx, id, part))
+	}
+	switch {
+	case err == nil:
+		return len(part), nil, nil
+	case !p.lacksMachine(err):
+		return 0, nil, err
+	case len(part) == 1:
+		if _, gone := p.api.instances(ctx, id); gone != nil {
+			return 0, nil, err // the group is not there either
+		}
+		return 0, cloud.Errorf(cloud.Pending, "machine %s cannot be attached to %s: %w", part[0], id, err), nil
+	}
+	half := len(part) / 2
+	n, missing, err = p.attach(ctx, id, part[:half], nil, began)
+	if err != nil {
+		return n, missing, err
+	}
+	more, lacks, err := p.attach(ctx, id, part[half:], nil, began)
+	return n + more, cmp.Or(missing, lacks), err
 }
 
 // detachRest detaches what is still there: a call that names something that is not is refused as a whole.

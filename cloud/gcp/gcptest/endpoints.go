@@ -25,6 +25,19 @@ func (c *Cloud) AddInstance(zone, name string) {
 	c.instances[zone+"/"+name] = true
 }
 
+// RemoveInstance deletes a machine, which leaves its endpoint groups.
+func (c *Cloud) RemoveInstance(zone, name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.instances, zone+"/"+name)
+	for _, o := range c.objects {
+		if o.collection == "networkEndpointGroups" && o.scope == "zones/"+zone && o.instances[name] {
+			delete(o.instances, name)
+			o.body["size"] = len(o.instances)
+		}
+	}
+}
+
 // AddInstanceGroup adds a group of machines that somebody else keeps.
 func (c *Cloud) AddInstanceGroup(zone, name string) {
 	c.mu.Lock()

@@ -11,8 +11,8 @@ import (
 // TestPoliciesOfSchemes: what the service takes for one scheme it refuses for the other.
 func TestPoliciesOfSchemes(t *testing.T) {
 	for scheme, policies := range map[string]map[string]bool{
-		"EXTERNAL": {"": true, "MAGLEV": true, "WEIGHTED_MAGLEV": true, "WEIGHTED_GCP_RENDEZVOUS": false},
-		"INTERNAL": {"": true, "MAGLEV": false, "WEIGHTED_MAGLEV": false, "WEIGHTED_GCP_RENDEZVOUS": true},
+		"EXTERNAL":         {"": true, "MAGLEV": true, "WEIGHTED_MAGLEV": true, "WEIGHTED_GCP_RENDEZVOUS": false},
+		"INTERNAL":         {"": true, "MAGLEV": false, "WEIGHTED_MAGLEV": false, "WEIGHTED_GCP_RENDEZVOUS": true},
 		"INTERNAL_MANAGED": {"": false},
 	} {
 		for policy, taken := range policies {
