@@ -250,6 +250,11 @@ func TestRights(t *testing.T) {
 			inside.Annotations["networking.gke.io/internal-load-balancer-allow-global-access"] = "true"
 			pass(t, p, inside.Owner, inside)
 			pass(t, p, inside.Owner, nil)
+			c.AddInstanceGroup("test-west1-a", "mine")
+			grouped := service(2, 2)
+			grouped.Parameters = []byte(`{"instanceGroups":["test-west1-a/mine"]}`)
+			pass(t, p, grouped.Owner, grouped)
+			pass(t, p, grouped.Owner, nil)
 		},
 		func(c *gcptest.Cloud) { adopted(t, c) },
 	} {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -19,8 +20,8 @@ var permissions = map[string][]string{
 	"networkEndpointGroups.detachNetworkEndpoints": {"networkEndpointGroups.detachNetworkEndpoints", "instances.use"},
 	"networkEndpointGroups.listNetworkEndpoints":   {"networkEndpointGroups.get"},
 	"regionBackendServices.list":                   {"regionBackendServices.list"}, "regionBackendServices.get": {"regionBackendServices.get"},
-	"regionBackendServices.insert": {"regionBackendServices.create", "regionHealthChecks.useReadOnly", "networkEndpointGroups.use"},
-	"regionBackendServices.patch":  {"regionBackendServices.update", "regionHealthChecks.useReadOnly", "networkEndpointGroups.use"},
+	"regionBackendServices.insert": {"regionBackendServices.create", "regionHealthChecks.useReadOnly"},
+	"regionBackendServices.patch":  {"regionBackendServices.update", "regionHealthChecks.useReadOnly"},
 	"regionBackendServices.delete": {"regionBackendServices.delete"},
 	"forwardingRules.list":         {"forwardingRules.list"}, "forwardingRules.get": {"forwardingRules.get"},
 	"forwardingRules.insert": {"forwardingRules.create", "regionBackendServices.use", "addresses.use", "subnetworks.use"},
@@ -37,6 +38,7 @@ func (c *Cloud) allow(q *request) *Refusal {
 	if q.collection == "operations" && strings.HasPrefix(q.scope, "zones/") {
 		needed = []string{"zoneOperations.get"}
 	}
+	needed = append(slices.Clip(needed), backendPermissions(q)...)
 	for _, name := range needed {
 		name = "compute." + name
 		if other := internal[name]; other != "" && c.isInternal(q) {
@@ -48,6 +50,23 @@ func (c *Cloud) allow(q *request) *Refusal {
 		c.permitted[name] = true
 	}
 	return nil
+}
+
+// backendPermissions are those on each kind of backend that the body of a backend service names.
+func backendPermissions(q *request) []string {
+	var body struct{ Backends []struct{ Group string } }
+	if q.collection != "backendServices" || json.Unmarshal(q.body, &body) != nil {
+		return nil
+	}
+	var needed []string
+	for _, backend := range body.Backends {
+		for _, collection := range []string{"instanceGroups", "networkEndpointGroups"} {
+			if strings.Contains(backend.Group, "/"+collection+"/") {
+				needed = append(needed, collection+".use")
+			}
+		}
+	}
+	return needed
 }
 
 // internal permissions stand in the place of others where an address is an internal one.
