@@ -223,11 +223,12 @@ func (p *Provider) partsOf(balancer *found, things []found, healing map[string]b
 	return keys
 }
 
-// ruleKey is the key that Desired gives to a rule of this kind: of one with several ports, that of the first.
+// ruleKey is the key that Desired gives to a rule of this kind: of one with several ports, that of the first; of an internal one of
+// IPv6, that of the only one.
 func ruleKey(b *compute.ForwardingRule) string {
 	family := strings.ToLower(familyOf(b.IpVersion))
 	ports := rulePorts(b)
-	if ports == allPorts && b.IPProtocol == anyProtocol {
+	if ports == allPorts && b.IPProtocol == anyProtocol || family == "ipv6" && b.LoadBalancingScheme == schemeInternal {
 		return allPorts + "-" + family
 	}
 	first, _, _ := strings.Cut(ports, ",")

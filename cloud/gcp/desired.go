@@ -56,7 +56,8 @@ const (
 
 const (
 	// maxRules of one address and Service: each costs money. An internal address takes 10, and new ones come before old ones
-	// go, so that half of them is for the others.
+	// go, so that half of them is for the others. Only of IPv4 there are addresses that are known to be for several rules
+	// (SHARED_LOADBALANCER_VIP): of IPv6, an internal balancer has one rule for all ports, whatever they are.
 	maxRules         = 10
 	maxInternalRules = 5
 	// allPorts and anyProtocol are the ports and the protocol of the rule that stands for all of them.
@@ -161,7 +162,10 @@ func (p *Provider) familyResources(spec *cloud.Spec, s *settings, family cloud.F
 	resources := []cloud.Resource{address}
 	at := cloud.Ref{Kind: KindAddress, Key: key}
 	most := maxRules
-	if s.scheme == schemeInternal {
+	switch {
+	case s.scheme == schemeInternal && family == cloud.IPv6:
+		most = 0
+	case s.scheme == schemeInternal:
 		most = maxInternalRules
 	}
 	for _, r := range rules(spec.Ports, key, most) {

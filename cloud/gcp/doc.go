@@ -15,7 +15,7 @@
 //
 // The backend service takes traffic of every protocol (UNSPECIFIED), so that ports of any protocol come and go in place. A
 // rule's ports cannot be changed, and two rules of one address cannot have a port in common: so each port has its own. Where a
-// Service has too many ports for that (see maxRules) one rule for all ports and protocols stands for them, and the firewall tells them apart.
+// Service has too many ports for that (see maxRules), or rules may not share the address, one rule for all ports and protocols stands for them, and the firewall tells them apart.
 //
 // Marks are words in descriptions; on addresses and rules, whose descriptions cannot be changed, labels where a mark comes or goes
 // later. See mark.go. Every change is an operation that ends later, perhaps in failure; see pending.go.

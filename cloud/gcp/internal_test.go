@@ -1,6 +1,7 @@
 package gcp_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -67,5 +68,45 @@ func TestLocalityPolicies(t *testing.T) {
 			}
 			unchanged(t, c, p, plain)
 		}
+	}
+}
+
+// TestInternalIPv6 changes the ports of a Service whose internal balancer has two families: of IPv6 one rule stands for all ports, which no
+// other rule may share its address with, and is never touched; the firewall follows the ports.
+func TestInternalIPv6(t *testing.T) {
+	c := gcptest.New(gcptest.Options{})
+	p := c.Provider()
+	var first string
+	for _, ports := range [][]int32{{80}, {80, 443}, {8080}, {1, 2, 3, 4, 5, 6}, {80}} {
+		spec := internal(0, 2)
+		spec.Families = []cloud.Family{cloud.IPv4, cloud.IPv6}
+		check := spec.Ports[0].HealthCheck
+		spec.Ports = nil
+		for i, port := range ports {
+			spec.Ports = append(spec.Ports, cloud.Port{Protocol: []string{"TCP", "UDP"}[i%2], Port: port, NodePort: 30000 + port, HealthCheck: check})
+		}
+		for range 2 { // what other ports had goes once the new ones are there
+			if _, err := try(t, p, spec.Owner, spec); err != nil {
+				t.Fatal(err)
+			}
+		}
+		unchanged(t, c, p, spec)
+		var rules []string
+		for _, line := range c.Snapshot() {
+			if strings.Contains(line, "/forwardingRules/") && strings.Contains(line, `"ipVersion":"IPV6"`) {
+				rules = append(rules, line)
+			}
+			if strings.Contains(line, "-nodes-ipv6-") && (!strings.Contains(line, fmt.Sprintf(`"%d"`, ports[0])) || !strings.Contains(line, `"destinationRanges":["vip/96"]`)) {
+				t.Errorf("of ports %v the firewall is %s", ports, line)
+			}
+		}
+		if len(rules) != 1 || !strings.Contains(rules[0], `"IPProtocol":"L3_DEFAULT"`) || first != "" && first != rules[0] {
+			t.Errorf("of ports %v the rules are %q, before %q", ports, rules, first)
+		}
+		first = rules[0]
+	}
+	pass(t, p, internal(0, 2).Owner, nil)
+	if left := c.Snapshot(); len(left) > 0 {
+		t.Errorf("left: %q", left)
 	}
 }

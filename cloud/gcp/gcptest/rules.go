@@ -245,8 +245,7 @@ func (c *Cloud) checkConflict(path string, r *compute.ForwardingRule) *Refusal {
 		return nil
 	}
 	for _, o := range c.objects {
-		if o.collection == "addresses" && sameAddress(o.body["address"], r.IPAddress) &&
-			(o.body["purpose"] == "SHARED_LOADBALANCER_VIP" || r.IpVersion == "IPV6") {
+		if o.collection == "addresses" && sameAddress(o.body["address"], r.IPAddress) && o.body["purpose"] == "SHARED_LOADBALANCER_VIP" {
 			return unless(rules <= maxInternal, "IPAddress", r.IPAddress, fmt.Sprintf("At most %d rules can share it.", maxInternal))
 		}
 	}

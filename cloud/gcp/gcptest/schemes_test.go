@@ -30,3 +30,38 @@ func TestPoliciesOfSchemes(t *testing.T) {
 		}
 	}
 }
+
+// TestSharedInternalAddress: rules share an internal address only where it is reserved for that, which one of IPv6 is not known to be.
+func TestSharedInternalAddress(t *testing.T) {
+	for name, tc := range map[string]struct {
+		address compute.Address
+		shared  bool
+	}{
+		"IPv4":       {compute.Address{Purpose: "SHARED_LOADBALANCER_VIP"}, true},
+		"IPv4Single": {compute.Address{Purpose: "GCE_ENDPOINT"}, false},
+		"IPv6":       {compute.Address{IpVersion: "IPV6", PrefixLength: 96}, false},
+	} {
+		svc := sdk(t, gcptest.New(gcptest.Options{}))
+		balancer(t, svc, "INTERNAL", "UNSPECIFIED")
+		a := tc.address
+		a.Name, a.AddressType, a.Subnetwork = "a", "INTERNAL", prefix+"subnetworks/default"
+		if _, err := svc.Addresses.Insert(project, region, &a).Do(); err != nil {
+			t.Fatal(err)
+		}
+		insert := func(name, protocol string) error {
+			_, err := svc.ForwardingRules.Insert(project, region, rule(func(r *compute.ForwardingRule) {
+				r.Name, r.IPProtocol, r.LoadBalancingScheme, r.IpVersion = name, protocol, "INTERNAL", tc.address.IpVersion
+				r.IPAddress, r.Network, r.Subnetwork = prefix+"addresses/a", "projects/"+project+"/global/networks/default", prefix+"subnetworks/default"
+			})).Do()
+			return err
+		}
+		if err := insert("one", "TCP"); err != nil {
+			t.Fatal(err)
+		}
+		if err := insert("two", "UDP"); tc.shared && err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if !tc.shared {
+			refusedAs(t, name, err, 400, "invalid", "share")
+		}
+	}
+}
