@@ -19,18 +19,19 @@ import (
 // of ours under an id that no thing has (see inUse).
 
 // given returns the name of the reserved address that the Service asks for and is to have as it is. Empty: what is to be made is no
-// address, or one of ours. An address that it cannot have is a UserError: another Service's own could not be
-// released with that Service any more.
-func (p *Provider) given(ctx context.Context, r *cloud.Resource) (string, error) {
+// address, or one of ours; inPlace: at an address that the Service's own rules have already. An address that it cannot have is a
+// UserError: another Service's own could not be released with that Service any more.
+func (p *Provider) given(ctx context.Context, r *cloud.Resource) (name string, inPlace bool, err error) {
 	switch {
 	case r.Kind != KindAddress:
-		return "", nil
+		return "", false, nil
 	case r.Attributes[attrAddresses] != "":
-		return p.named(ctx, r)
+		name, err = p.named(ctx, r)
+		return name, false, err
 	case r.Attributes[attrIP] != "":
 		return p.literal(ctx, r)
 	}
-	return "", nil
+	return "", false, nil
 }
 
 // named is the first of the names that is reserved and of the family.
@@ -59,38 +60,37 @@ const fieldAddress = "spec.loadBalancerIP"
 
 // literal is the one that is reserved at the address. Where none is, ours is to be reserved there: in place, where the Service's own rules
 // have it, or of an internal network.
-func (p *Provider) literal(ctx context.Context, r *cloud.Resource) (string, error) {
+func (p *Provider) literal(ctx context.Context, r *cloud.Resource) (name string, inPlace bool, err error) {
 	ip := r.Attributes[attrIP]
 	reserved, err := p.api.list(ctx, KindAddress, "")
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	for i := range reserved {
 		if f := &reserved[i]; sameAddress(f.body.(*compute.Address).Address, ip) {
 			if another(f, r) {
-				return "", cloud.Errorf(cloud.UserError, "address %s is another Service's own: correct %s", ip, fieldAddress)
+				return "", false, cloud.Errorf(cloud.UserError, "address %s is another Service's own: correct %s", ip, fieldAddress)
 			}
-			return f.name, checkGiven(f.body.(*compute.Address), r, fieldAddress)
+			return f.name, false, checkGiven(f.body.(*compute.Address), r, fieldAddress)
 		}
 	}
 	rules, err := p.api.list(ctx, KindForwardingRule, "")
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
-	ours := false
 	for i := range rules {
 		if sameAddress(rules[i].body.(*compute.ForwardingRule).IPAddress, ip) {
 			if !slices.Contains(r.Owners, rules[i].markedBy()) {
-				return "", cloud.Errorf(cloud.UserError, "address %s is that of rule %s, which is not this Service's: correct %s", ip, rules[i].name, fieldAddress)
+				return "", false, cloud.Errorf(cloud.UserError, "address %s is that of rule %s, which is not this Service's: correct %s", ip, rules[i].name, fieldAddress)
 			}
-			ours = true
+			inPlace = true
 		}
 	}
-	if !ours && r.Attributes[attrScheme] == schemeExternal {
-		return "", cloud.Errorf(cloud.UserError, "address %s is not reserved in project %s and region %s: reserve it, or correct %s",
+	if !inPlace && r.Attributes[attrScheme] == schemeExternal {
+		return "", false, cloud.Errorf(cloud.UserError, "address %s is not reserved in project %s and region %s: reserve it, or correct %s",
 			ip, p.config.Project, p.config.Region, fieldAddress)
 	}
-	return "", nil
+	return "", inPlace, nil
 }
 
 // another reports whether something has the mark of another owner than those of r.

@@ -25,7 +25,7 @@ func (p *Provider) Check(ctx context.Context, _ cloud.Owner, desired cloud.Resou
 
 // checkAddress refuses, beside what Create does, an address of ours that goes with what is replaced.
 func (p *Provider) checkAddress(ctx context.Context, r *cloud.Resource, replaced []cloud.Resource) error {
-	name, err := p.given(ctx, r)
+	name, _, err := p.given(ctx, r)
 	if err == nil && name != "" && slices.ContainsFunc(replaced, func(old cloud.Resource) bool { return old.ID == idOf(KindAddress, "", name) }) {
 		return cloud.Errorf(cloud.UserError, "address %s is the Service's own and goes with what is replaced: name one that you reserved", name)
 	}

@@ -23,13 +23,17 @@ func (p *Provider) Create(ctx context.Context, owner cloud.Owner, desired cloud.
 	if err := p.late.take(target); err != nil {
 		return cloud.Resource{}, err
 	}
-	if given, err := p.given(ctx, &desired); err != nil || given != "" {
+	given, inPlace, err := p.given(ctx, &desired)
+	if err != nil || given != "" {
 		made.ID = givenPrefix + given
 		return made, err
 	}
 	body, err := p.body(ctx, owner, &desired, name)
 	if err != nil {
 		return cloud.Resource{}, err
+	}
+	if a, ok := body.(*compute.Address); ok && inPlace {
+		a.Purpose = "" // what a rule has by itself is for that rule alone (kubernetes/ingress-gce#2735)
 	}
 	op, err := p.api.insert(ctx, made.Kind, made.ID, body)
 	switch {

@@ -2,6 +2,7 @@ package gcptest
 
 import (
 	"fmt"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -86,7 +87,8 @@ func checkAddress(c *Cloud, path string, typed any, _ map[string]any) *Refusal {
 	return nil
 }
 
-// takeAddress reserves one that is asked for: of the subnetwork, or external and in use by a rule of the project.
+// takeAddress reserves one that is asked for: of the subnetwork, or external and in use by a rule of the project. An internal one that is
+// in use cannot become one that rules share.
 func (c *Cloud) takeAddress(a *compute.Address) *Refusal {
 	used := false
 	for _, o := range c.objects {
@@ -97,6 +99,10 @@ func (c *Cloud) takeAddress(a *compute.Address) *Refusal {
 	}
 	if a.AddressType == "EXTERNAL" && !used {
 		return invalidField("address", a.Address, "Specified IP address is not in use by the project.")
+	}
+	if a.Purpose == "SHARED_LOADBALANCER_VIP" && used {
+		return &Refusal{Status: http.StatusConflict, Reason: "IP_IN_USE_BY_ANOTHER_RESOURCE",
+			Message: fmt.Sprintf("IP '%s' is already being used by another resource.", a.Address)}
 	}
 	a.Status = "RESERVED"
 	return nil
