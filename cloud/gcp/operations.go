@@ -112,7 +112,9 @@ func (c *Config) addressBody(r *cloud.Resource, m *mark, name string) *compute.A
 	}
 	switch {
 	case six:
-		b.IpVersion, b.PrefixLength = "IPV6", 96
+		if b.IpVersion = "IPV6"; b.Address != "" {
+			b.PrefixLength = 96 // of a new one the service knows it (kubernetes/ingress-gce, pkg/address/manager.go)
+		}
 		if b.AddressType == schemeExternal {
 			b.Ipv6EndpointType = "NETLB"
 		}
