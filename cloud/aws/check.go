@@ -65,7 +65,7 @@ func (c *checker) places(ctx context.Context, a map[string]string) error {
 		items = cloud.SplitList(a[subnets])
 	}
 	if len(items) == 0 {
-		_, err := c.provider.discover(ctx, a[scheme])
+		_, err := c.provider.discover(ctx, a[scheme], a[addressType])
 		return err
 	}
 	var ids []string
