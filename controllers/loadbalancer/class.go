@@ -36,6 +36,14 @@ func (r *classReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.R
 	if err := r.client.List(ctx, &classes); err != nil {
 		return ctrl.Result{}, fmt.Errorf("listing LoadBalancerClasses: %w", err)
 	}
+	for i := range classes.Items {
+		// Also where no Service has the class any more: what they had may be there still. First of all, since a cloud that is asked about
+		// parameters can take its time.
+		class := &classes.Items[i]
+		if _, err := r.providers.Get(class.Spec.Provider); err == nil || cloud.IsClass(err, cloud.RetryAfter) {
+			r.sweep(class.Spec.Provider, class.Annotations[v1alpha1.AnnotationDeleteOrphans] != "")
+		}
+	}
 	taken, isDefault := map[string]string{}, ""
 	var result ctrl.Result
 	for _, class := range cloud.ClassesByAge(classes.Items) {
@@ -51,10 +59,6 @@ func (r *classReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.R
 		}
 		if err := r.write(ctx, &class, verdict); err != nil {
 			return ctrl.Result{}, err
-		}
-		if verdict.Reason != v1alpha1.ReasonProviderUnknown && verdict.Reason != v1alpha1.ReasonProviderNotStarted {
-			// Also where no Service has the class any more: what they had may be there still.
-			r.sweep(class.Spec.Provider, class.Annotations[v1alpha1.AnnotationDeleteOrphans] != "")
 		}
 	}
 	return result, nil
@@ -83,7 +87,9 @@ func (r *classReconciler) verdict(ctx context.Context, class *v1alpha1.LoadBalan
 		c.Reason = v1alpha1.ReasonInvalidParameters
 		c.Message = fmt.Sprintf("provider %q sends to nodes only: set targets to Nodes", class.Spec.Provider)
 	default:
-		switch wrong, err := mistaken(ctx, provider, &class.Spec); {
+		soon, cancel := context.WithTimeout(ctx, mistakenWithin)
+		defer cancel()
+		switch wrong, err := mistaken(soon, provider, &class.Spec); {
 		case unasked(provider, err):
 			c.Reason, c.Message, again = v1alpha1.ReasonProviderUnavailable, err.Error(), waitPlugin
 		case wrong != nil:
@@ -97,6 +103,9 @@ func (r *classReconciler) verdict(ctx context.Context, class *v1alpha1.LoadBalan
 	}
 	return c, again
 }
+
+// mistakenWithin bounds how long the clouds are asked about a class, for which all others wait.
+const mistakenWithin = 10 * time.Second
 
 // mistaken has the provider read the class's parameters, whose error it returns, and its cloud say whether it would make for a
 // simple Service what they ask for, such as an address of a pool: wrong where it would not in any family, by the user's mistake.

@@ -142,7 +142,9 @@ func TestGatesAskNobodyForNothing(t *testing.T) {
 	if after := look(); after != minPoll {
 		t.Errorf("the Pods are looked at again after %v while their Service is worked on", after)
 	}
-	p.ledger.end(e)
+	if p.ledger.end(e) {
+		t.Error("to look at a Pod costs its Service a pass")
+	}
 	w.setHook(func(fake.Call) error { return &cloud.Error{Class: cloud.Retry, Err: errors.New("out of order")} })
 	if after := look(); after != maxPoll {
 		t.Errorf("the Pods are looked at again after %v when the cloud is out of order", after)

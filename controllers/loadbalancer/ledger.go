@@ -94,6 +94,16 @@ func (l *ledger) resume(e *entry) *entry {
 	return l.take(e)
 }
 
+// free takes an entry that of returned, if nobody works on it. Nil else: there is no need for a pass because of who asks.
+func (l *ledger) free(e *entry) *entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.byUID[e.uid] != e || e.busy {
+		return nil
+	}
+	return l.take(e)
+}
+
 func (l *ledger) take(e *entry) *entry {
 	if e.busy {
 		e.again = true

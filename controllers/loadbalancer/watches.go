@@ -85,7 +85,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 				builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 			WithOptions(options(r.Concurrency)).Complete(r),
 		ctrl.NewControllerManagedBy(mgr).Named(controllerClass).
-			For(&v1alpha1.LoadBalancerClass{}, builder.WithPredicates(
+			Watches(&v1alpha1.LoadBalancerClass{}, handler.EnqueueRequestsFromMapFunc(allClasses), builder.WithPredicates(
 				predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))).
 			Complete(&classReconciler{client: r.Client, providers: r.Providers, sweep: r.sweep}),
 		ctrl.NewControllerManagedBy(mgr).Named(controllerNodes).WatchesRawSource(&nodes).
@@ -254,6 +254,9 @@ func (r *Reconciler) allProviders(context.Context, client.Object) []ctrl.Request
 	}
 	return requests
 }
+
+// allClasses is the one request for all classes, which are judged together.
+func allClasses(context.Context, client.Object) []ctrl.Request { return []ctrl.Request{named("", "all")} }
 
 // serviceChanged leaves out what we write ourselves.
 func serviceChanged(e event.UpdateEvent) bool {
