@@ -37,8 +37,9 @@ type orphanage struct {
 	since     map[cloud.Ref]time.Time
 	// fresh is how many of them nobody was told of yet.
 	fresh int
-	// ripe is after how long the next one becomes an orphan; 0: there is none.
-	ripe time.Duration
+	// ripe is after how long the next one becomes an orphan; 0: there is none. young are the ids of what may become one.
+	ripe  time.Duration
+	young []string
 }
 
 // sighting is what is remembered of something that is, or may become, an orphan.
@@ -150,7 +151,7 @@ func (r *sweepReconciler) gather(name string, classes []v1alpha1.LoadBalancerCla
 			s.since = now
 		}
 		if wait := r.OrphanGrace - now.Sub(s.since); wait > 0 {
-			o.ripe = min(cmp.Or(o.ripe, wait), wait)
+			o.ripe, o.young = min(cmp.Or(o.ripe, wait), wait), append(o.young, ref.ID)
 		} else {
 			o.resources, o.since[ref] = append(o.resources, seen[i]), s.since
 			if !s.told {
@@ -175,8 +176,9 @@ func askedIDs(classes []v1alpha1.LoadBalancerClass) []string {
 }
 
 // deleteAsked deletes the orphans with these ids, and tells of it. Ids that are no orphans' are told of, too. The annotation
-// stays for as long as some of them could not be deleted yet.
+// stays for as long as some of them could not be deleted yet, or are not orphans for long enough.
 func (r *sweepReconciler) deleteAsked(ctx context.Context, p cloud.Provider, o *orphanage, asked []string) (time.Duration, error) {
+	early := slices.ContainsFunc(asked, func(id string) bool { return slices.Contains(o.young, id) })
 	chosen, strangers := o.choose(asked)
 	// Past the cache: it may not show a Service yet that the annotation's author sees.
 	known, err := knownOwners(ctx, r.APIReader)
@@ -195,6 +197,8 @@ func (r *sweepReconciler) deleteAsked(ctx context.Context, p cloud.Provider, o *
 	}
 	o.without(done)
 	switch c := cloud.Classify(failure); {
+	case failure == nil && early:
+		return o.ripe, nil
 	case failure == nil:
 		return 0, r.clearAsked(ctx, o)
 	case c.Class == cloud.Pending, c.Class == cloud.Throttled, c.After > 0:
@@ -204,7 +208,7 @@ func (r *sweepReconciler) deleteAsked(ctx context.Context, p cloud.Provider, o *
 	return 0, fmt.Errorf("deleting orphans of provider %q: %w", o.provider, failure)
 }
 
-// choose returns the orphans with the ids, and the ids that none has.
+// choose returns the orphans with the ids, and the ids that none has, nor what may become one.
 func (o *orphanage) choose(ids []string) (chosen []cloud.Resource, strangers []string) {
 	for _, id := range ids {
 		before := len(chosen)
@@ -213,7 +217,7 @@ func (o *orphanage) choose(ids []string) (chosen []cloud.Resource, strangers []s
 				chosen = append(chosen, o.resources[i])
 			}
 		}
-		if len(chosen) == before {
+		if len(chosen) == before && !slices.Contains(o.young, id) {
 			strangers = append(strangers, id)
 		}
 	}

@@ -314,6 +314,20 @@ func TestOrphansStoppedAnywhere(t *testing.T) {
 	t.Logf("stopped %d times", stops)
 }
 
+// TestOrphansAskedForEarly: what is asked for before it was seen for long enough is deleted once it was.
+func TestOrphansAskedForEarly(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	w.stop()
+	w.grace = time.Nanosecond
+	ids := w.idsOf(w.orphan("cart", nil))
+	w.askToDelete(ids...)
+	w.begin().sweepUntil(func() bool { return w.class.Annotations[v1alpha1.AnnotationDeleteOrphans] == "" })
+	if left := w.objects(); len(ids) == 0 || len(left) > 0 {
+		t.Errorf("of %v are left %+v", ids, left)
+	}
+}
+
 // emptied reports whether nothing is asked for and nothing listed.
 func (w *world) emptied() bool {
 	return w.class.Annotations[v1alpha1.AnnotationDeleteOrphans] == "" && len(w.class.Status.Orphans) == 0
