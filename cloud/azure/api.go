@@ -26,9 +26,12 @@ type network interface {
 	PublicIPs(ctx context.Context) ([]*armnetwork.PublicIPAddress, error)
 	PublicIP(ctx context.Context, group, name string) (*armnetwork.PublicIPAddress, error)
 	PutPublicIP(ctx context.Context, ip *armnetwork.PublicIPAddress, match string) (*armnetwork.PublicIPAddress, error)
+	PublicIPPrefix(ctx context.Context, group, name string) (*armnetwork.PublicIPPrefix, error)
 	// DeletePublicIP reports whether it is gone, or else going.
 	DeletePublicIP(ctx context.Context, name, match string) (gone bool, err error)
 
+	// Subnet is one of the nodes' network.
+	Subnet(ctx context.Context, name string) (*armnetwork.Subnet, error)
 	SecurityGroup(ctx context.Context) (*armnetwork.SecurityGroup, error)
 	PutSecurityGroup(ctx context.Context, group *armnetwork.SecurityGroup, match string) (*armnetwork.SecurityGroup, outcome, error)
 
@@ -57,6 +60,8 @@ type client struct {
 	balancers *armnetwork.LoadBalancersClient
 	pools     *armnetwork.LoadBalancerBackendAddressPoolsClient
 	addresses *armnetwork.PublicIPAddressesClient
+	prefixes  *armnetwork.PublicIPPrefixesClient
+	subnets   *armnetwork.SubnetsClient
 	groups    *armnetwork.SecurityGroupsClient
 	links     *armnetwork.PrivateLinkServicesClient
 	nics      *armnetwork.InterfacesClient
@@ -80,7 +85,7 @@ func newClient(config Config, credential azcore.TokenCredential, options policy.
 		return nil, err
 	}
 	return &client{config: config, balancers: factory.NewLoadBalancersClient(), pools: factory.NewLoadBalancerBackendAddressPoolsClient(),
-		addresses: factory.NewPublicIPAddressesClient(), groups: factory.NewSecurityGroupsClient(),
+		addresses: factory.NewPublicIPAddressesClient(), prefixes: factory.NewPublicIPPrefixesClient(), subnets: factory.NewSubnetsClient(), groups: factory.NewSecurityGroupsClient(),
 		links: factory.NewPrivateLinkServicesClient(), nics: factory.NewInterfacesClient(), machines: machines}, nil
 }
 
@@ -210,6 +215,22 @@ func (c *client) DeletePublicIP(ctx context.Context, name, match string) (gone b
 		return false, refused(err)
 	}
 	return poller.Done(), nil
+}
+
+func (c *client) PublicIPPrefix(ctx context.Context, group, name string) (*armnetwork.PublicIPPrefix, error) {
+	answer, err := c.prefixes.Get(ctx, group, name, nil)
+	if err != nil {
+		return nil, refused(err)
+	}
+	return &answer.PublicIPPrefix, nil
+}
+
+func (c *client) Subnet(ctx context.Context, name string) (*armnetwork.Subnet, error) {
+	answer, err := c.subnets.Get(ctx, c.config.VnetResourceGroup, c.config.VnetName, name, nil)
+	if err != nil {
+		return nil, refused(err)
+	}
+	return &answer.Subnet, nil
 }
 
 func (c *client) SecurityGroup(ctx context.Context) (*armnetwork.SecurityGroup, error) {

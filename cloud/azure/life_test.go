@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/azure"
 	"github.com/fairlead/fairlead/cloud/azure/azuretest"
 )
 
@@ -121,6 +122,7 @@ func TestLives(t *testing.T) {
 				machines(c, 2)
 				time.Sleep(time.Second)
 				before, spec := c.Snapshot(), tc.spec()
+				canBeHad(t, provider(t, c), spec)
 				out, err := converge(t, provider(t, c), spec, false)
 				if err != nil || len(cloud.Ingresses(out.Observed)) != 1 {
 					t.Fatalf("%s: it has %v (%v)", tc.reason, cloud.Ingresses(out.Observed), err)
@@ -152,6 +154,20 @@ func TestLives(t *testing.T) {
 	want := role(t)
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(actions))); diff != "" {
 		t.Errorf("docs/azure.md has another role than what was done needs (-docs +done):\n%s", diff)
+	}
+}
+
+// canBeHad expects that nothing that the Service needs looks as if it could not be had.
+func canBeHad(t *testing.T, p *azure.Provider, spec cloud.Spec) {
+	t.Helper()
+	desired, err := p.Desired(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range desired {
+		if err := p.Check(t.Context(), spec.Owner, r, nil); err != nil {
+			t.Errorf("%s cannot be had, as it seems: %v", r.Name(), err)
+		}
 	}
 }
 

@@ -93,10 +93,16 @@ func harness(options azuretest.Options, adapt func(cloud.Spec) cloud.Spec, edit 
 		}
 		before := c.Snapshot()
 		planter := &planter{cloud: c, slow: options.Slow}
+		nowhere := "" // where addresses are asked for by annotations
+		if adapt == nil {
+			nowhere = "203.0.113.99"
+		}
 		return &cloudtest.Harness{
-			PlantBalancer: planter.plant,
-			Replacements:  map[string]map[string]string{"an address of the other kind": {internalAnnotation: strconv.FormatBool(adapt == nil)}},
-			New:           func() cloud.Provider { return limited{provider(t, c), edit} },
+			RefusedAddress: nowhere,
+			PlantBalancer:  planter.plant,
+			Refused:        refused(adapt != nil),
+			Replacements:   map[string]map[string]string{"an address of the other kind": {internalAnnotation: strconv.FormatBool(adapt == nil)}},
+			New:            func() cloud.Provider { return limited{provider(t, c), edit} },
 			SetHook: func(hook func(cloudtest.Call) error) {
 				if hook == nil {
 					c.SetHook(nil)
@@ -139,6 +145,23 @@ func harness(options azuretest.Options, adapt func(cloud.Spec) cloud.Spec, edit 
 	}
 }
 
+// refused are annotations of Services, public or internal, that ask for what Azure refuses.
+func refused(internal bool) map[string]map[string]string {
+	if internal {
+		return map[string]map[string]string{
+			"a subnet that there is not":       {annotation + "load-balancer-internal-subnet": "nowhere"},
+			"an address of another network":    {annotation + "load-balancer-ipv4": "10.1.2.3"},
+			"a public address of no such name": {internalAnnotation: "false", annotation + "pip-name": "own-1", annotation + "pls-create": "false"},
+		}
+	}
+	return map[string]map[string]string{
+		"an address of no such name":   {annotation + "pip-name": "own-1"},
+		"an address that there is not": {annotation + "load-balancer-ipv4": "203.0.113.99"},
+		"a prefix that there is not":   {annotation + "pip-prefix-id": networkPath + "publicIPPrefixes/none"},
+		"a subnet that there is not":   {internalAnnotation: "true", annotation + "load-balancer-internal-subnet": "nowhere"},
+	}
+}
+
 const internalAnnotation = "service.beta.kubernetes.io/azure-load-balancer-internal"
 
 func internal(spec cloud.Spec) cloud.Spec {
@@ -152,6 +175,11 @@ func internal(spec cloud.Spec) cloud.Spec {
 // Adoptable implements cloud.Adopter.
 func (l limited) Adoptable(ctx context.Context, owner cloud.Owner, id string) ([]cloud.Adoptable, error) {
 	return cloud.FindAdoptable(ctx, l.Provider, owner, id)
+}
+
+// Check implements cloud.Checker.
+func (l limited) Check(ctx context.Context, owner cloud.Owner, desired cloud.Resource, replaced []cloud.Resource) error {
+	return cloud.CheckCreate(ctx, l.Provider, owner, desired, replaced)
 }
 
 // linkedHarness is harness for Services with private links, where they have IPv4. These cannot share a frontend, or have one that is

@@ -136,7 +136,7 @@ func (c *Cloud) checkFrontend(t, before *thing, f *armnetwork.FrontendIPConfigur
 		p.PublicIPAddress = &armnetwork.PublicIPAddress{ID: p.PublicIPAddress.ID}
 		return c.linked("publicIPAddresses/join/action")
 	}
-	if !strings.Contains(key(value(p.Subnet.ID)), "/subnets/") || strings.HasSuffix(key(value(p.Subnet.ID)), "/subnets/nowhere") {
+	if !isSubnet(value(p.Subnet.ID)) {
 		return bad("InvalidResourceReference", "resource %s referenced by %s was not found", value(p.Subnet.ID), id)
 	}
 	if r := c.linked("virtualNetworks/subnets/join/action"); r != nil {
@@ -151,6 +151,8 @@ func (c *Cloud) checkFrontend(t, before *thing, f *armnetwork.FrontendIPConfigur
 	switch {
 	case static && value(p.PrivateIPAddress) == "":
 		return bad("StaticAllocationNeedsAddress", "frontend %s has static allocation and no address", id)
+	case static && !inSubnet(value(p.PrivateIPAddress)):
+		return bad("PrivateIPAddressNotInSubnet", "private static IP address %s does not belong to the range of subnet %s", value(p.PrivateIPAddress), value(p.Subnet.ID))
 	case static && c.takenPrivately(t, f):
 		return bad("PrivateIPAddressInUse", "IP configuration %s is using the private IP address %s which is already allocated", id, value(p.PrivateIPAddress))
 	case static:

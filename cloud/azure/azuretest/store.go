@@ -124,6 +124,9 @@ func (c *Cloud) serve(p path, request *http.Request) (*answer, *Refusal) {
 	if p.kind == setInterfaces && request.Method == http.MethodGet {
 		return c.setInterfaces(p), nil
 	}
+	if p.kind == networks && p.child == subnets && request.Method == http.MethodGet {
+		return subnet(p)
+	}
 	i := slices.IndexFunc(kinds, func(k *kind) bool { return k.name == p.kind && k.compute == p.compute })
 	if i < 0 {
 		return nil, refuse(http.StatusNotFound, "InvalidResourceType", "the resource type '%s' could not be found", p.kind)
