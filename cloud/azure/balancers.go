@@ -193,8 +193,13 @@ func (p *Provider) submitRules(ctx context.Context, v *view, owner cloud.Owner, 
 			case of != owner.ClusterID:
 				return false, cloud.Errorf(cloud.Conflict, "the load balancer %s is not this cluster's", balancer)
 			}
-			if after := len(lb.Properties.LoadBalancingRules) + pt.adds(lb); after > maxRules && pt.adds(lb) > 0 {
-				return false, full(balancer, after)
+			if more := pt.adds(lb); more > 0 {
+				if after := len(lb.Properties.LoadBalancingRules) + more; after > maxRules {
+					return false, full(balancer, after)
+				}
+				if after := p.elsewhere(owner.ClusterID, balancer) + allRules(lb) + more; after > p.maxLoad {
+					return false, crowded(after)
+				}
 			}
 			pt.put(p.config, lb)
 			return true, nil

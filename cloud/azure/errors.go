@@ -108,11 +108,12 @@ var classes = map[string]cloud.Class{
 	// It may have gone meanwhile, or be still to come.
 	"InvalidResourceReference": cloud.Conflict,
 	// The subscription's limits.
-	"PublicIPCountLimitReached":           cloud.Quota,
-	"LoadBalancingRulesCountLimitReached": cloud.Quota,
-	"SecurityRuleCountLimitReached":       cloud.Quota,
-	"QuotaExceeded":                       cloud.Quota,
-	"ResourceCountLimitReached":           cloud.Quota,
+	"PublicIPCountLimitReached":               cloud.Quota,
+	"LoadBalancingRulesCountLimitReached":     cloud.Quota,
+	"SecurityRuleCountLimitReached":           cloud.Quota,
+	"LoadBalancerRuleCountLimitReachedForNic": cloud.Quota,
+	"QuotaExceeded":                           cloud.Quota,
+	"ResourceCountLimitReached":               cloud.Quota,
 	// The configuration's, not the Service's.
 	"ResourceGroupNotFound": cloud.Retry,
 	"SubscriptionNotFound":  cloud.Retry,

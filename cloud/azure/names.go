@@ -86,8 +86,11 @@ const (
 
 // balancerName is the name of a cluster's n-th balancer of a scheme, from 1.
 func balancerName(clusterID, scheme string, n int) string {
-	return fmt.Sprintf("fl-%s-%s-%d", hash(12, clusterID), scheme, n)
+	return fmt.Sprintf("%s%s-%d", balancersOf(clusterID), scheme, n)
 }
+
+// balancersOf is what the names of a cluster's balancers begin with.
+func balancersOf(clusterID string) string { return "fl-" + hash(12, clusterID) + "-" }
 
 // isLinked reports whether a balancer of ours has that scheme, by its name.
 func isLinked(balancer string) bool { return linkedPattern.MatchString(balancer) }

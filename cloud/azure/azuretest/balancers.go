@@ -85,8 +85,10 @@ func acceptBalancer(c *Cloud, t, before *thing) *Refusal {
 	if r := checkRules(t, p); r != nil {
 		return r
 	}
-	if r := c.keepMembers(t, before); r != nil {
-		return r
+	for _, r := range []*Refusal{c.keepMembers(t, before), c.checkLoad(t)} {
+		if r != nil {
+			return r
+		}
 	}
 	return c.keepLinked(t, before)
 }

@@ -37,6 +37,8 @@ type Options struct {
 	MaxRules int
 	// MaxPublicIPs of the subscription; 0: 1000.
 	MaxPublicIPs int
+	// RulesPerMachine that balancers have for one network interface, all of them together; 0: 300; less: any number.
+	RulesPerMachine int
 	// MaxSecurityRules of a group; 0: 1000.
 	MaxSecurityRules int
 }
@@ -96,6 +98,9 @@ func New(options Options) *Cloud {
 	}
 	if options.MaxPublicIPs == 0 {
 		options.MaxPublicIPs = 1000
+	}
+	if options.RulesPerMachine == 0 {
+		options.RulesPerMachine = 300
 	}
 	if options.MaxSecurityRules == 0 {
 		options.MaxSecurityRules = 1000

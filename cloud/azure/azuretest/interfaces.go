@@ -126,7 +126,7 @@ func (c *Cloud) checkPools(t *thing) *Refusal {
 				t.path.id(), strings.Join(several, ", "))
 		}
 	}
-	return nil
+	return c.checkLoad(t)
 }
 
 func mixed(pool string) *Refusal {
