@@ -82,7 +82,7 @@ func TestCrowded(t *testing.T) {
 	}
 }
 
-// TestCrowdedTogether: of two balancers that are written at the same time for more than there is room for, both say no to what is too much: neither's
+// TestCrowdedTogether: of two balancers that are written at the same time for more than there is room for, one says no to what is too much: neither's
 // nodes are refused.
 func TestCrowdedTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
