@@ -245,15 +245,10 @@ func (m *move) putMachine(ctx context.Context, config string, in bool) error {
 		if !changed {
 			return nil
 		}
-		match := "*"
-		if vm.Etag != nil {
-			match = *vm.Etag
+		if value(vm.Etag) == "" {
+			return cloud.Errorf(cloud.Pending, "machine %s of scale set %s has no ETag yet", of.name, of.set)
 		}
-		vm.Resources = nil // which are shown with it
-		if vm.Properties != nil {
-			vm.Properties.InstanceView = nil
-		}
-		if err = m.network.PutMachine(ctx, of.group, of.set, of.name, vm, match); err == nil {
+		if err = m.network.PutMachine(ctx, of.group, of.set, of.name, networkOf(vm), *vm.Etag); err == nil {
 			return nil
 		}
 		if !hasStatus(err, http.StatusPreconditionFailed) {
@@ -261,6 +256,14 @@ func (m *move) putMachine(ctx context.Context, config string, in bool) error {
 		}
 	}
 	return cloud.Errorf(cloud.Pending, "others keep writing the machine %s of scale set %s", of.name, of.set)
+}
+
+// networkOf is of a machine what is written to have its interfaces change. Azure keeps what is left out; with the image that a machine
+// is of it would ask for rights on that, and with the disks it would take away one that is attached meanwhile.
+func networkOf(vm *armcompute.VirtualMachineScaleSetVM) *armcompute.VirtualMachineScaleSetVM {
+	p := value(vm.Properties)
+	return &armcompute.VirtualMachineScaleSetVM{Location: vm.Location, Tags: vm.Tags, Properties: &armcompute.VirtualMachineScaleSetVMProperties{
+		HardwareProfile: p.HardwareProfile, NetworkProfileConfiguration: p.NetworkProfileConfiguration, ProtectionPolicy: p.ProtectionPolicy}}
 }
 
 // joinMachine is join for a machine of a uniform scale set.

@@ -1,6 +1,7 @@
 package azuretest
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -55,6 +56,11 @@ func acceptMachine(c *Cloud, t, before *thing) *Refusal {
 	if vm.Properties == nil || vm.Properties.NetworkProfileConfiguration == nil {
 		return bad("InvalidParameter", "machine %s has no network profile", t.path.id())
 	}
+	if storage := vm.Properties.StorageProfile; storage != nil && storage.ImageReference != nil && storage.ImageReference.ID != nil {
+		return refuse(403, "LinkedAuthorizationFailed", "the client has permission to perform action 'Microsoft.Compute/virtualMachineScaleSets/virtualMachines/write' on scope %s, "+
+			"but not 'Microsoft.Compute/galleries/images/versions/read' on the linked scope %s", t.path.id(), *storage.ImageReference.ID)
+	}
+	keepMachine(vm, before.body.(*armcompute.VirtualMachineScaleSetVM))
 	for _, nic := range vm.Properties.NetworkProfileConfiguration.NetworkInterfaceConfigurations {
 		for _, ip := range nic.Properties.IPConfigurations {
 			if len(ip.Properties.LoadBalancerBackendAddressPools) == 0 {
@@ -63,6 +69,18 @@ func acceptMachine(c *Cloud, t, before *thing) *Refusal {
 		}
 	}
 	return c.checkPools(t)
+}
+
+// keepMachine has a machine keep what a write of it leaves out.
+func keepMachine(vm, was *armcompute.VirtualMachineScaleSetVM) {
+	p, before := vm.Properties, was.Properties
+	if vm.Tags == nil {
+		vm.Tags = was.Tags
+	}
+	vm.Identity = cmp.Or(vm.Identity, was.Identity)
+	p.StorageProfile, p.OSProfile = cmp.Or(p.StorageProfile, before.StorageProfile), cmp.Or(p.OSProfile, before.OSProfile)
+	p.HardwareProfile, p.ProtectionPolicy = cmp.Or(p.HardwareProfile, before.HardwareProfile), cmp.Or(p.ProtectionPolicy, before.ProtectionPolicy)
+	p.LicenseType = cmp.Or(p.LicenseType, before.LicenseType)
 }
 
 // pools are those that a thing's interfaces are in, each with the IP configurations that are.
@@ -278,6 +296,9 @@ func stampMachine(t *thing) any {
 	vm := deepcopy.Of(t.body.(*armcompute.VirtualMachineScaleSetVM))
 	set, n, _ := strings.Cut(t.path.name, "/")
 	vm.ID, vm.Name, vm.InstanceID, vm.Etag = new(t.path.id()), new(set+"_"+n), new(n), new(t.etag)
+	if t.unversioned {
+		vm.Etag = nil
+	}
 	vm.Properties.ProvisioningState = new(string(t.state))
 	return vm
 }
@@ -313,7 +334,13 @@ func (c *Cloud) AddScaleSet(name string, addresses ...string) []string {
 		p := path{subscription: Subscription, group: ResourceGroup, kind: machines.name, name: fmt.Sprintf("%s/%d", name, i), compute: true}
 		c.given[key(p.id())] = address
 		c.add(machines, p, &armcompute.VirtualMachineScaleSetVM{Location: new(Location), Tags: map[string]*string{"somebody": new("else")},
+			Identity: &armcompute.VirtualMachineIdentity{Type: new(armcompute.ResourceIdentityTypeUserAssigned),
+				UserAssignedIdentities: map[string]*armcompute.UserAssignedIdentitiesValue{"kubelet": {}}},
 			Properties: &armcompute.VirtualMachineScaleSetVMProperties{LicenseType: new("none"),
+				HardwareProfile: &armcompute.HardwareProfile{VMSize: new(armcompute.VirtualMachineSizeTypesStandardD2V3)},
+				OSProfile:       &armcompute.OSProfile{ComputerName: new(name)},
+				StorageProfile: &armcompute.StorageProfile{ImageReference: &armcompute.ImageReference{
+					ID: new("/subscriptions/somebody-elses/resourceGroups/images/providers/Microsoft.Compute/galleries/nodes/images/linux/versions/1.0.0")}},
 				ProtectionPolicy: &armcompute.VirtualMachineScaleSetVMProtectionPolicy{ProtectFromScaleIn: new(true)},
 				NetworkProfileConfiguration: &armcompute.VirtualMachineScaleSetVMNetworkProfileConfiguration{
 					NetworkInterfaceConfigurations: []*armcompute.VirtualMachineScaleSetNetworkConfiguration{
@@ -380,4 +407,31 @@ func (c *Cloud) EditInterface(machine string, change func(nic *armnetwork.Interf
 // Interface is the network interface of a machine that AddMachine made.
 func (c *Cloud) Interface(machine string) *armnetwork.Interface {
 	return stampInterface(c.thing(interfaces, "nic-"+machine)).(*armnetwork.Interface)
+}
+
+// EditMachine changes a machine of a uniform scale set, of which it is the provider id.
+func (c *Cloud) EditMachine(providerID string, change func(vm *armcompute.VirtualMachineScaleSetVM)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	next := *c.things[key(strings.TrimPrefix(providerID, "azure://"))]
+	vm := deepcopy.Of(next.body.(*armcompute.VirtualMachineScaleSetVM))
+	change(vm)
+	next.body, next.text, next.etag = vm, nil, c.newETag()
+	c.set(next.path.id(), &next, time.Now())
+}
+
+// HideETag has a machine of a uniform scale set be read without its ETag, or with it again.
+func (c *Cloud) HideETag(providerID string, hidden bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	next := *c.things[key(strings.TrimPrefix(providerID, "azure://"))]
+	next.unversioned, next.text = hidden, nil
+	c.set(next.path.id(), &next, time.Now())
+}
+
+// Machine is a machine of a uniform scale set, of which it is the provider id.
+func (c *Cloud) Machine(providerID string) *armcompute.VirtualMachineScaleSetVM {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return deepcopy.Of(c.things[key(strings.TrimPrefix(providerID, "azure://"))].body.(*armcompute.VirtualMachineScaleSetVM))
 }

@@ -29,7 +29,9 @@ type thing struct {
 	until     time.Time
 	failure   *Refusal
 	operation string
-	text      json.RawMessage // as it is answered; nil: not yet
+	// unversioned: it is shown without its ETag.
+	unversioned bool
+	text        json.RawMessage // as it is answered; nil: not yet
 }
 
 // answered is what a GET of the thing answers.
