@@ -32,7 +32,7 @@ func upstreamName(owner cloud.Owner) string {
 
 // Adoptable implements cloud.Adopter. The id is that of a frontend.
 func (p *Provider) Adoptable(ctx context.Context, owner cloud.Owner, id string) ([]cloud.Adoptable, error) {
-	v, err := p.look(ctx)
+	v, err := p.look(ctx, owner.ClusterID)
 	if err != nil {
 		return nil, err
 	}

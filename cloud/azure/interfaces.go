@@ -2,8 +2,8 @@ package azure
 
 import (
 	"context"
+	"errors"
 	"maps"
-	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -21,6 +21,9 @@ import (
 
 // interfacesAge is for how long interfaces count as known. What is written of them carries the ETag that was read.
 const interfacesAge = 5 * time.Minute
+
+// interfacesRest is for how long they are not listed again, whatever is missing there.
+const interfacesRest = 30 * time.Second
 
 // machine is a node's: one with interfaces of its own, or one of a uniform scale set, whose are part of it.
 type machine struct{ subscription, group, set, name string }
@@ -44,11 +47,6 @@ func (c Config) machineID(node cloud.Node) string {
 	return ""
 }
 
-// onMachines are the nodes that have a machine. Others have no interface that Azure knows.
-func (c Config) onMachines(nodes []cloud.Node) []cloud.Node {
-	return slices.DeleteFunc(slices.Clone(nodes), func(node cloud.Node) bool { return c.machineID(node) == "" })
-}
-
 // scope is what interfaces are listed by: a resource group, or, of those of a uniform scale set's machines, the set. Folded.
 type scope struct{ group, set string }
 
@@ -66,8 +64,8 @@ func scopeOf(id string) scope {
 
 // interfaces are those of a scope. Not changed once others have it.
 type interfaces struct {
-	at      time.Time                        // of reading; zero: Azure worked on one, which has another ETag afterwards
-	byID    map[string]*armnetwork.Interface // folded
+	at      time.Time                        // of reading
+	byID    map[string]*armnetwork.Interface // folded; without those that Azure works on, which have another ETag afterwards
 	address map[string]string                // by the folded id of an IP configuration
 	config  map[string]string                // the id of that, by its machine's folded id, a space and the address
 }
@@ -76,10 +74,9 @@ func newInterfaces(at time.Time, list []*armnetwork.Interface) *interfaces {
 	i := &interfaces{at: at, byID: map[string]*armnetwork.Interface{}, address: map[string]string{}, config: map[string]string{}}
 	for _, nic := range list {
 		p := value(nic.Properties)
-		if stateOf(p.ProvisioningState) == cloud.StatePending {
-			i.at = time.Time{}
+		if stateOf(p.ProvisioningState) != cloud.StatePending {
+			i.byID[folded(value(nic.ID))] = nic
 		}
-		i.byID[folded(value(nic.ID))] = nic
 		for _, ip := range p.IPConfigurations {
 			if address := canonical(value(value(ip.Properties).PrivateIPAddress)); address != "" {
 				i.address[folded(value(ip.ID))] = address
@@ -139,24 +136,36 @@ func (p *Provider) youngInterfaces() map[scope]*interfaces {
 	return young
 }
 
-// readMembers has a new view know the members of pools of ours. Where interfaces may not be read their Services will be told, and
-// others go on.
+// readMembers has a new view know the members of pools of the clusters that are asked for. Where interfaces cannot be read their
+// Services will be told, and others go on, with what was known before. Its error is the context's.
 func (p *Provider) readMembers(ctx context.Context, v *view) error {
+	var configs []string
 	for _, name := range sortedNames(v.balancers) {
-		if lb := v.balancers[name]; isLinked(name) && tag(lb.Tags, tagCluster) != "" {
+		if lb := v.balancers[name]; isLinked(name) && p.serves(tag(lb.Tags, tagCluster)) {
 			for _, pool := range lb.Properties.BackendAddressPools {
-				err := p.readConfigs(ctx, v, configsIn(pool))
-				if err != nil && !hasStatus(err, http.StatusForbidden) && !hasStatus(err, http.StatusNotFound) {
-					return err
-				}
+				configs = append(configs, configsIn(pool)...)
 			}
 		}
 	}
-	return nil
+	failed := p.readConfigs(ctx, v, configs)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for s := range failed {
+		if p.memory.current != nil && p.memory.current.interfaces[s] != nil {
+			v.interfaces[s] = p.memory.current.interfaces[s]
+		}
+	}
+	return ctx.Err()
 }
 
-// readConfigs has a view that nobody else has yet know the IP configurations.
-func (p *Provider) readConfigs(ctx context.Context, v *view, configs []string) error {
+func (p *Provider) serves(clusterID string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.clusters[clusterID]
+}
+
+// readConfigs has a view that nobody else has yet know the IP configurations. It returns why scopes of some could not be read.
+func (p *Provider) readConfigs(ctx context.Context, v *view, configs []string) map[scope]error {
 	missing := map[scope]bool{}
 	for _, config := range configs {
 		if s := scopeOf(config); s.group != "" && v.of(config).address[folded(config)] == "" {
@@ -166,17 +175,92 @@ func (p *Provider) readConfigs(ctx context.Context, v *view, configs []string) e
 	return p.readScopes(ctx, v, missing)
 }
 
-// readScopes reads the interfaces of those scopes that are missing.
-func (p *Provider) readScopes(ctx context.Context, v *view, missing map[scope]bool) error {
-	for _, s := range slices.SortedFunc(maps.Keys(missing), func(a, b scope) int { return strings.Compare(a.group+"/"+a.set, b.group+"/"+b.set) }) {
-		begin := time.Now()
-		list, err := p.network.Interfaces(ctx, s.group, s.set)
-		if err != nil {
-			return err
+// readScopes reads the interfaces of those scopes that are missing, and returns why some could not be. Once the account's limits are
+// exceeded no more are.
+func (p *Provider) readScopes(ctx context.Context, v *view, missing map[scope]bool) map[scope]error {
+	failed := map[scope]error{}
+	var over error
+	for _, s := range sortedScopes(missing) {
+		err := over
+		if err == nil {
+			err = p.unlistedYet(v, s)
 		}
-		read := newInterfaces(begin, list)
-		v.interfaces[s] = read
-		p.note(func(noted *view) { noted.interfaces[s] = read })
+		if err == nil {
+			if err = p.readScope(ctx, v, s); ctx.Err() != nil || isClass(err, cloud.Throttled) {
+				over = err
+			}
+		}
+		if err != nil {
+			failed[s] = err
+		}
+	}
+	return failed
+}
+
+func sortedScopes[T any](scopes map[scope]T) []scope {
+	return slices.SortedFunc(maps.Keys(scopes), func(a, b scope) int { return strings.Compare(a.group+"/"+a.set, b.group+"/"+b.set) })
+}
+
+// unlisted is a scope that could not be listed, and is not to be until then.
+type unlisted struct {
+	until time.Time
+	err   error
+}
+
+// unlistedYet is why a scope is not to be listed now; nil: it may be.
+func (p *Provider) unlistedYet(v *view, s scope) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if u := p.unlisted[s]; time.Now().Before(u.until) {
+		return &cloud.Error{Class: classified(u.err).Class, After: time.Until(u.until), Err: u.err}
+	}
+	if known := v.interfaces[s]; known != nil && time.Since(known.at) < interfacesRest {
+		return &cloud.Error{Class: cloud.Pending, After: interfacesRest - time.Since(known.at), Err: errListed}
 	}
 	return nil
+}
+
+var errListed = errors.New("the network interfaces were listed a moment ago, without some that are in the pool")
+
+func (p *Provider) readScope(ctx context.Context, v *view, s scope) error {
+	begin := time.Now()
+	list, err := p.network.Interfaces(ctx, s.group, s.set)
+	if err != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.unlisted[s] = unlisted{begin.Add(classified(err).After), err}
+		return err
+	}
+	read := newInterfaces(begin, list)
+	v.interfaces[s] = read
+	p.note(func(noted *view) { noted.interfaces[s] = read })
+	return nil
+}
+
+// strangers are targets of a pool of network interfaces that are no machines, and so are in no such pool.
+type strangers struct {
+	at      time.Time
+	targets []cloud.Target
+}
+
+// strangersAge is for how long they are shown as if they were in the pool: a node may be told to be a machine's later on.
+const strangersAge = time.Minute
+
+func (p *Provider) youngStrangers() map[string]strangers {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	young := map[string]strangers{}
+	if p.memory.current != nil {
+		maps.Copy(young, p.memory.current.strangers)
+	}
+	maps.DeleteFunc(young, func(_ string, s strangers) bool { return time.Since(s.at) >= strangersAge })
+	return young
+}
+
+// strangersOf are those of a pool, which have nothing to be written, and so count as done.
+func (v *view) strangersOf(lb *armnetwork.LoadBalancer, pool string) []cloud.Target {
+	if poolOf(lb, pool) == nil || pool != poolName(familyKey(cloud.IPv4)) {
+		return nil
+	}
+	return v.strangers[folded(value(lb.Name))].targets
 }

@@ -211,6 +211,7 @@ func TestOtherInternalBalancer(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		time.Sleep(30 * time.Second) // after which a Conflict is looked at again
 		if _, err := converge(t, p, spec, false); err != nil || pooled(c) != "n1,n2,n3" {
 			t.Errorf("in the pool are %s (%v)", pooled(c), err)
 		}
@@ -230,7 +231,7 @@ func TestMachinesGo(t *testing.T) {
 		}
 		c.RemoveMachine("n2")
 		time.Sleep(time.Minute)
-		if _, err := converge(t, p, three, false); p.Classify(err).Class != cloud.NotFound || !strings.Contains(err.Error(), "nic-n2 is gone") {
+		if _, err := converge(t, p, three, false); p.Classify(err).Class != cloud.Conflict || !strings.Contains(err.Error(), "nic-n2 is gone") {
 			t.Errorf("with a Node whose machine is gone it is told %v", err)
 		}
 		if out, err := converge(t, p, nodes(three, 0, 2), false); err != nil || pooled(c) != "n1,n3" {
@@ -246,6 +247,9 @@ func TestMachinesGo(t *testing.T) {
 		}
 		other := nodes(three, 0, 1)
 		other.Nodes = append(other.Nodes, service(1, 3).Nodes[2]) // of no machine
+		if _, err := converge(t, p, other, false); err != nil || pooled(c) != "n1,n2" {
+			t.Errorf("with a node that is no machine in the pool are %s (%v)", pooled(c), err)
+		}
 		if out, err := converge(t, p, other, false); err != nil || len(out.Done) > 0 {
 			t.Errorf("with a node that is no machine it does %+v (%v)", out.Done, err)
 		}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v8"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
@@ -19,33 +20,59 @@ import (
 // is in, or, in a uniform scale set, the machine that has the interface does. It is written as a whole, over what was read of it, with
 // all that others have on it.
 
-// putMembers has the nodes with the addresses, and nobody else, be in a pool. Those that come are first.
+// putMembers has the nodes with the addresses, and nobody else, be in a pool, but for nodes that are no machines. Those that come are
+// first.
 func (p *Provider) putMembers(ctx context.Context, balancer, name string, targets []cloud.Target, nodes []cloud.Node) error {
 	lb := p.knownBalancer(balancer)
-	v := &view{config: p.config, interfaces: p.youngInterfaces()}
-	if pool := poolOf(lb, name); pool != nil && slices.Equal(v.members(pool), targets) {
+	m := &move{Provider: p, v: &view{config: p.config, interfaces: p.youngInterfaces()}, balancer: balancer, pool: name,
+		machines: map[string]string{}, went: map[string]bool{}}
+	for _, node := range nodes {
+		m.machines[canonical(node.Address(cloud.IPv4))] = p.config.machineID(node)
+	}
+	wanted := m.withMachines(targets)
+	if pool := poolOf(lb, name); pool != nil && slices.Equal(m.v.members(pool), wanted) {
 		return nil
 	}
 	pool, err := p.idlePoolOf(ctx, lb, balancer, name)
 	if err != nil {
 		return err
 	}
-	if err := p.readConfigs(ctx, v, configsIn(pool)); err != nil {
-		return err
+	if len(wanted) > 0 { // or else all are to go, whoever they are
+		m.failed = p.readConfigs(ctx, m.v, configsIn(pool))
 	}
-	m := &move{Provider: p, v: v, balancer: balancer, pool: name, went: map[string]bool{}}
 	defer m.end()
-	have := v.members(pool)
-	coming := slices.DeleteFunc(slices.Clone(targets), func(t cloud.Target) bool { return slices.Contains(have, t) })
-	if err := m.come(ctx, coming, nodes); err != nil {
-		return err
+	have := m.v.members(pool)
+	coming := slices.DeleteFunc(slices.Clone(wanted), func(t cloud.Target) bool { return slices.Contains(have, t) })
+	if !m.come(ctx, coming) {
+		return m.err
 	}
 	for _, config := range slices.Sorted(slices.Values(configsIn(pool))) {
-		if !slices.Contains(targets, cloud.Target{ID: v.member(config)}) && !m.one(ctx, config, false) {
-			break
+		failed := m.failed[scopeOf(config)]
+		switch {
+		case slices.Contains(wanted, cloud.Target{ID: m.v.member(config)}):
+		case failed != nil && m.v.of(config).address[folded(config)] == "":
+			m.wrong(failed) // perhaps it is to stay
+		case !m.one(ctx, config, false):
+			return m.err
 		}
 	}
 	return m.err
+}
+
+// withMachines are the targets that can be in the pool. The others are noted.
+func (m *move) withMachines(targets []cloud.Target) []cloud.Target {
+	var wanted, others []cloud.Target
+	for _, t := range targets {
+		if m.machines[t.ID] == "" {
+			others = append(others, t)
+		} else {
+			wanted = append(wanted, t)
+		}
+	}
+	if len(others) > 0 || len(m.youngStrangers()) > 0 {
+		m.note(func(v *view) { v.strangers[folded(m.balancer)] = strangers{time.Now(), others} })
+	}
+	return wanted
 }
 
 // move brings IP configurations into a pool, and takes others out.
@@ -53,42 +80,61 @@ type move struct {
 	*Provider
 	v              *view
 	balancer, pool string
-	came           []string        // ids of IP configurations
-	went           map[string]bool // the same
-	err            error           // the first that is more than Pending, or else the first
+	machines       map[string]string // folded ids, by address; empty: the node has none
+	failed         map[scope]error   // why interfaces could not be read
+	came           []string          // ids of IP configurations
+	went           map[string]bool   // the same
+	err            error             // the first that is more than Pending, or else the first
 }
 
-// come brings in what has the addresses. Its error is one after which nothing else can be tried.
-func (m *move) come(ctx context.Context, targets []cloud.Target, nodes []cloud.Node) error {
-	machines := map[string]string{} // by address
+// maxMoves is how many interfaces are written before others have their turn.
+const maxMoves = 50
+
+// come brings in what has the addresses. It reports whether anything else can be tried.
+func (m *move) come(ctx context.Context, targets []cloud.Target) bool {
 	missing := map[scope]bool{}
-	for _, node := range nodes {
-		address, id := canonical(node.Address(cloud.IPv4)), m.config.machineID(node)
-		machines[address] = id
-		if id != "" && slices.Contains(targets, cloud.Target{ID: address}) && m.v.of(id).config[id+" "+address] == "" {
+	for _, t := range targets {
+		if id := m.machines[t.ID]; m.v.of(id).config[id+" "+t.ID] == "" {
 			missing[scopeOf(id)] = true
 		}
 	}
-	if err := m.readScopes(ctx, m.v, missing); err != nil {
-		return err
+	for s := range m.failed {
+		delete(missing, s)
 	}
-	for _, t := range targets {
-		id := machines[t.ID]
-		config := m.v.of(id).config[id+" "+t.ID]
-		switch {
-		case id == "":
-			m.wrong(cloud.Errorf(cloud.NotFound, "the node with the address %s is no machine of the subscription, and so can have no private links: exclude it from load balancers", t.ID))
-		case config == "":
-			m.wrong(cloud.Errorf(cloud.NotFound, "machine %s has no network interface with the address %s in its resource group: remove its Node if it is gone", lastPart(id), t.ID))
-		case !m.one(ctx, config, true):
-			return m.err
+	failed := m.readScopes(ctx, m.v, missing)
+	maps.Copy(failed, m.failed)
+	for _, s := range sortedScopes(failed) {
+		err := failed[s]
+		if m.wrong(err); ctx.Err() != nil || isClass(err, cloud.Throttled) {
+			return false
 		}
 	}
-	return nil
+	for _, t := range targets {
+		id := m.machines[t.ID]
+		config, failed := m.v.of(id).config[id+" "+t.ID], failed[scopeOf(id)]
+		switch {
+		case config == "" && failed != nil && !isClass(failed, cloud.Pending): // it is told
+		case config == "":
+			m.wrong(cloud.Errorf(cloud.Conflict, "machine %s has no network interface with the address %s in its resource group: remove its Node if it is gone", lastPart(id), t.ID))
+		case !m.one(ctx, config, true):
+			return false
+		}
+	}
+	return true
 }
 
 // one IP configuration comes or goes. It reports whether another one can be tried.
 func (m *move) one(ctx context.Context, config string, in bool) bool {
+	if len(m.came)+len(m.went) >= maxMoves {
+		m.err = cloud.Errorf(cloud.Pending, "%d machines have joined or left the balancer %s, and more are to", maxMoves, m.balancer)
+		return false
+	}
+	if in {
+		if err := m.barredNow(ctx, config); err != nil {
+			m.wrong(err)
+			return ctx.Err() == nil && !isClass(err, cloud.Throttled)
+		}
+	}
 	put := m.putInterface
 	if scopeOf(config).set != "" {
 		put = m.putMachine
@@ -152,9 +198,23 @@ func interfaceOf(config string) string {
 	return config[:max(at, 0)]
 }
 
-// outdated has the interfaces of the scope be read anew when they are needed next.
-func (m *move) outdated(config string) {
-	m.note(func(v *view) { delete(v.interfaces, scopeOf(config)) })
+// outdated has the interface be read anew when it is needed next, and, gone, its machine be looked for.
+func (m *move) outdated(config string, gone bool) {
+	m.note(func(v *view) {
+		known := v.interfaces[scopeOf(config)]
+		if known == nil {
+			return
+		}
+		next := *known
+		next.byID = maps.Clone(known.byID)
+		delete(next.byID, folded(interfaceOf(config)))
+		if gone {
+			next.address, next.config = maps.Clone(known.address), maps.Clone(known.config)
+			delete(next.address, folded(config))
+			maps.DeleteFunc(next.config, func(_, id string) bool { return same(id, config) })
+		}
+		v.interfaces[scopeOf(config)] = &next
+	})
 }
 
 // putInterface has an interface's IP configuration be in the pool, or not. An interface that is gone is in none.
@@ -168,8 +228,8 @@ func (m *move) putInterface(ctx context.Context, config string, in bool) error {
 			case hasStatus(err, http.StatusNotFound) && !in:
 				return nil
 			case hasStatus(err, http.StatusNotFound):
-				m.outdated(config) // the machine may have another one by now
-				return cloud.Errorf(cloud.NotFound, "the network interface %s is gone: remove its machine's Node if the machine is, too", lastPart(interfaceOf(config)))
+				m.outdated(config, true) // the machine may have another one by now
+				return cloud.Errorf(cloud.Conflict, "the network interface %s is gone: remove its machine's Node if the machine is, too", lastPart(interfaceOf(config)))
 			case err != nil:
 				return err
 			}
@@ -177,17 +237,19 @@ func (m *move) putInterface(ctx context.Context, config string, in bool) error {
 		}
 		next := deepcopy.Of(nic)
 		pools, changed := join(next, config, m.poolID(), in)
-		switch {
-		case !changed && fresh:
-			return nil
-		case !changed: // the pool says otherwise
-			nic = nil
-			continue
+		if !changed {
+			if !fresh { // the pool says otherwise
+				nic = nil
+				continue
+			}
+			if over, err := m.ended(config, value(next.Properties).ProvisioningState); over {
+				return err
+			}
 		}
 		err := m.network.PutInterface(ctx, group, next, value(nic.Etag))
 		if err == nil {
-			m.outdated(config)
-			return nil
+			m.outdated(config, false)
+			return m.again(config, changed)
 		}
 		if !hasStatus(err, http.StatusPreconditionFailed) && !hasStatus(err, http.StatusNotFound) {
 			return m.told(config, pools, err)
@@ -197,17 +259,34 @@ func (m *move) putInterface(ctx context.Context, config string, in bool) error {
 	return cloud.Errorf(cloud.Pending, "others keep writing the network interface %s", lastPart(interfaceOf(config)))
 }
 
+// ended is how the write ended that has an IP configuration be as it is to be; not over: it failed, and is to be written again.
+func (m *move) ended(config string, state *armnetwork.ProvisioningState) (over bool, err error) {
+	switch stateOf(state) {
+	case cloud.StatePending:
+		return true, cloud.Errorf(cloud.Pending, "the network interface %s is being written", nicName(config))
+	case cloud.StateFailed:
+		return false, nil
+	}
+	return true, nil
+}
+
+// again is what is told of a write; not changed: it is one of what was there, and Azure had failed at it.
+func (m *move) again(config string, changed bool) error {
+	if changed {
+		return nil
+	}
+	return cloud.Errorf(cloud.Retry, "Azure failed at the network interface %s, which is written again: see the machine's activity log if it stays so", nicName(config))
+}
+
 // join has an IP configuration of the interface be in the pool, or not. It returns the pools that the interface was in before, and
 // whether that changes anything.
 func join(nic *armnetwork.Interface, config, pool string, in bool) (pools []string, changed bool) {
+	pools = poolsOf(nic)
 	for _, ip := range value(nic.Properties).IPConfigurations {
 		if ip.Properties == nil {
 			continue
 		}
 		list := &ip.Properties.LoadBalancerBackendAddressPools
-		for _, b := range *list {
-			pools = append(pools, value(b.ID))
-		}
 		if !same(value(ip.ID), config) {
 			continue
 		}
@@ -243,13 +322,16 @@ func (m *move) putMachine(ctx context.Context, config string, in bool) error {
 		}
 		pools, changed := joinMachine(vm, config, m.poolID(), in)
 		if !changed {
-			return nil
+			state := armnetwork.ProvisioningState(value(value(vm.Properties).ProvisioningState))
+			if over, err := m.ended(config, &state); over {
+				return err
+			}
 		}
 		if value(vm.Etag) == "" {
 			return cloud.Errorf(cloud.Pending, "machine %s of scale set %s has no ETag yet", of.name, of.set)
 		}
 		if err = m.network.PutMachine(ctx, of.group, of.set, of.name, networkOf(vm), *vm.Etag); err == nil {
-			return nil
+			return m.again(config, changed)
 		}
 		if !hasStatus(err, http.StatusPreconditionFailed) {
 			return m.told(config, pools, err)
@@ -287,23 +369,82 @@ func joinMachine(vm *armcompute.VirtualMachineScaleSetVM, config, pool string, i
 	return pools, changed
 }
 
-// told is an error of Azure's about an IP configuration whose interface was in the pools.
-func (m *move) told(config string, pools []string, err error) error {
-	nic := lastPart(interfaceOf(config))
-	if of := scopeOf(config); of.set != "" {
-		nic = "of " + strings.Split(config, "/")[8] + "/" + strings.Split(config, "/")[10]
-	}
-	if r := refusalOf(err); r == nil || r.code != secondBalancer {
-		return fmt.Errorf("network interface %s: %w", nic, err)
-	}
-	others := map[string]bool{}
-	for _, pool := range pools {
-		if parts := strings.Split(pool, "/"); len(parts) > 8 && !same(parts[8], m.balancer) {
-			others[parts[8]] = true
+// poolsOf are those that an interface, which may be nil, is in.
+func poolsOf(nic *armnetwork.Interface) (pools []string) {
+	for _, ip := range value(value(nic).Properties).IPConfigurations {
+		for _, b := range value(ip.Properties).LoadBalancerBackendAddressPools {
+			pools = append(pools, value(b.ID))
 		}
 	}
+	return pools
+}
+
+// nicName is what the interface of an IP configuration is called.
+func nicName(config string) string {
+	if of := scopeOf(config); of.set != "" {
+		return "of " + strings.Split(config, "/")[8] + "/" + strings.Split(config, "/")[10]
+	}
+	return lastPart(interfaceOf(config))
+}
+
+// told is an error of Azure's about an IP configuration whose interface was in the pools.
+func (m *move) told(config string, pools []string, err error) error {
+	if r := refusalOf(err); r == nil || r.code != secondBalancer {
+		return fmt.Errorf("network interface %s: %w", nicName(config), err)
+	}
+	others := m.others(pools)
+	if len(others) > 0 {
+		m.mu.Lock()
+		m.barred[strings.Join(slices.Sorted(maps.Keys(others)), " ")] = time.Now().Add(barredFor)
+		m.mu.Unlock()
+	}
+	return inAnother(config, others)
+}
+
+// barredFor is for how long it is not tried again whether an interface can be in a second balancer.
+const barredFor = 5 * time.Minute
+
+// others are the names of the balancers whose the pools are, but for that of the move, by folded id.
+func (m *move) others(pools []string) map[string]string {
+	others := map[string]string{}
+	for _, pool := range pools {
+		if i := strings.Index(folded(pool), folded(poolPath)); i >= 0 && !same(pool[:i], m.config.balancerID(m.balancer)) {
+			others[folded(pool[:i])] = lastPart(pool[:i])
+		}
+	}
+	return others
+}
+
+func inAnother(config string, others map[string]string) error {
 	return cloud.Errorf(cloud.Conflict, "the network interface %s is in a pool of load balancer %s, and Azure lets it be in those of one internal balancer only, which has to be "+
-		"that of private links: take the machines out of the other one, or remove annotation %spls-create", nic, cloud.List(slices.Collect(maps.Keys(others))), prefix)
+		"that of private links: take the machines out of the other one, or remove annotation %spls-create", nicName(config), cloud.List(slices.Collect(maps.Values(others))), prefix)
+}
+
+// barredNow is why an interface cannot be in the pool by what Azure answered of another one that is in the same balancers; nil: nothing
+// is known of that. What was read of it a while ago is read anew.
+func (m *move) barredNow(ctx context.Context, config string) error {
+	known := m.v.of(config)
+	err := m.barredBy(config, poolsOf(known.byID[folded(interfaceOf(config))]))
+	if err == nil || time.Since(known.at) < interfacesRest {
+		return err
+	}
+	if failed := m.readScopes(ctx, m.v, map[scope]bool{scopeOf(config): true})[scopeOf(config)]; failed != nil {
+		return failed
+	}
+	return m.barredBy(config, poolsOf(m.v.of(config).byID[folded(interfaceOf(config))]))
+}
+
+func (m *move) barredBy(config string, pools []string) error {
+	others := m.others(pools)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	maps.DeleteFunc(m.barred, func(_ string, until time.Time) bool { return time.Now().After(until) })
+	for ids := range m.barred {
+		if !slices.ContainsFunc(strings.Fields(ids), func(id string) bool { return others[id] == "" }) {
+			return inAnother(config, others)
+		}
+	}
+	return nil
 }
 
 // vacate takes the machines out of pools that a balancer is to have no longer: Azure keeps a pool that interfaces name. Its error is of

@@ -2,6 +2,7 @@ package azure_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -68,21 +69,103 @@ func TestMachineWithoutETag(t *testing.T) {
 		c := network(t, azuretest.Options{})
 		spec, ids := ofSet(c, 1)
 		c.HideETag(ids[0], true)
-		puts := 0
+		puts, begin := 0, time.Now()
 		c.SetHook(func(call azuretest.Call) error {
 			if call.Method == http.MethodPut && call.Compute && call.After {
-				puts++
+				if puts++; time.Since(begin) < 20*time.Second {
+					t.Error("it was written without an ETag")
+				}
 			}
 			return nil
 		})
-		time.AfterFunc(20*time.Second, func() {
-			if puts > 0 {
-				t.Errorf("it was written %d times", puts)
-			}
-			c.HideETag(ids[0], false)
-		})
+		time.AfterFunc(20*time.Second, func() { c.HideETag(ids[0], false) })
 		if _, err := converge(t, provider(t, c), spec, false); err != nil || puts != 1 {
 			t.Errorf("it was written %d times (%v)", puts, err)
+		}
+	})
+}
+
+// TestOtherBalancerIsTriedOnce: where all machines are in another internal balancer, and in a public one, one write of theirs is refused,
+// and no other is sent for some minutes; who is in the public one alone joins.
+func TestOtherBalancerIsTriedOnce(t *testing.T) {
+	for _, set := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			c := network(t, azuretest.Options{})
+			spec := linked(service(1, 20))
+			theirs := map[bool][]string{}
+			if set {
+				theirBalancer(t, c, "kubernetes-internal", true)
+				var ids []string
+				spec, ids = ofSet(c, 20)
+				for _, id := range ids[1:] {
+					c.EditMachine(id, func(vm *armcompute.VirtualMachineScaleSetVM) {
+						ip := vm.Properties.NetworkProfileConfiguration.NetworkInterfaceConfigurations[1].Properties.IPConfigurations[0].Properties
+						ip.LoadBalancerBackendAddressPools = []*armcompute.SubResource{{ID: new(networkPath + "loadBalancers/kubernetes-internal/backendAddressPools/theirs")}}
+					})
+				}
+			} else {
+				machines(c, 20)
+				for i, node := range spec.Nodes {
+					theirs[false] = append(theirs[false], node.Name)
+					if i > 0 {
+						theirs[true] = append(theirs[true], node.Name)
+					}
+				}
+				theirBalancer(t, c, "kubernetes", false, theirs[false]...)
+				theirBalancer(t, c, "kubernetes-internal", true, theirs[true]...)
+			}
+			puts, reads := 0, 0
+			c.SetHook(func(call azuretest.Call) error {
+				switch {
+				case call.After:
+				case call.Method == http.MethodPut && (call.Compute || call.Type == "networkInterfaces"):
+					puts++
+				case call.Compute || call.Type == "networkInterfaces":
+					reads++
+				}
+				return nil
+			})
+			p := provider(t, c)
+			for range 8 {
+				if _, err := converge(t, p, spec, false); p.Classify(err).Class != cloud.Conflict || !strings.Contains(err.Error(), "kubernetes-internal") {
+					t.Errorf("of a set: %t: it is told %v", set, err)
+				}
+				time.Sleep(30 * time.Second)
+			}
+			if puts != 2 || reads > 16 {
+				t.Errorf("of a set: %t: there are %d writes and %d reads of interfaces, want one that joins and one that is refused, and a list each time", set, puts, reads)
+			}
+		})
+	}
+}
+
+// TestHeldKeepsOthersNodes: a Service that is to move to the balancer for private links, and may not, leaves nodes that are no machines to
+// the others of the pool that it is still in.
+func TestHeldKeepsOthersNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := network(t, azuretest.Options{})
+		machines(c, 2)
+		p := provider(t, c)
+		mixed := func(spec cloud.Spec) cloud.Spec {
+			spec.Nodes[2].ProviderID = "" // of no machine
+			return spec
+		}
+		for n := range 2 {
+			plain := mixed(linked(service(n, 3)))
+			plain.Annotations = map[string]string{internalAnnotation: "true"}
+			if _, err := converge(t, p, plain, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Minute)
+		before, spec := c.Snapshot(), mixed(linked(service(1, 3)))
+		desired, err := p.Desired(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := cloud.Converge(t.Context(), p, spec.Owner, desired, cloud.Options{})
+		if diff := cmp.Diff(before, c.Snapshot()); err != nil || diff != "" || len(out.Left.Blocked) == 0 {
+			t.Errorf("without leave it does (%v)\n%s", err, diff)
 		}
 	})
 }

@@ -186,7 +186,7 @@ func observedRule(probes map[string]*armnetwork.Probe, key string, r *armnetwork
 // pooled are the targets of a pool of a balancer of ours.
 func (v *view) pooled(lb *armnetwork.LoadBalancer, pool string) []cloud.Target {
 	if isLinked(value(lb.Name)) {
-		return v.members(poolOf(lb, pool))
+		return sortedTargets(append(v.members(poolOf(lb, pool)), v.strangersOf(lb, pool)...))
 	}
 	return poolTargets(lb, pool)
 }

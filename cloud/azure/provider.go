@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
 
@@ -33,6 +34,10 @@ type Provider struct {
 	memory    memory
 	balancers map[string]*writer[armnetwork.LoadBalancer] // by folded name
 	group     *writer[armnetwork.SecurityGroup]
+
+	clusters map[string]bool      // whose pools of network interfaces are read
+	unlisted map[scope]unlisted   // of network interfaces
+	barred   map[string]time.Time // until when, by ids of balancers, sorted, with spaces: who is in all of them can be in no pool of ours
 }
 
 var _ cloud.Provider = (*Provider)(nil)
@@ -40,7 +45,7 @@ var _ cloud.Provider = (*Provider)(nil)
 // New makes a provider for a network.
 func New(config Config, network network) *Provider {
 	p := &Provider{config: config, network: network, maxLoad: maxLoad, memory: memory{looking: make(chan struct{}, 1)},
-		balancers: map[string]*writer[armnetwork.LoadBalancer]{}}
+		balancers: map[string]*writer[armnetwork.LoadBalancer]{}, clusters: map[string]bool{}, unlisted: map[scope]unlisted{}, barred: map[string]time.Time{}}
 	p.group = newWriter(p.groupDocument())
 	return p
 }
@@ -69,7 +74,7 @@ func (p *Provider) Capabilities() cloud.Capabilities {
 
 // Observe implements cloud.Provider.
 func (p *Provider) Observe(ctx context.Context, owner cloud.Owner) ([]cloud.Resource, error) {
-	v, err := p.look(ctx)
+	v, err := p.look(ctx, owner.ClusterID)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +94,7 @@ func (p *Provider) Observe(ctx context.Context, owner cloud.Owner) ([]cloud.Reso
 
 // List implements cloud.Provider.
 func (p *Provider) List(ctx context.Context, clusterID string) ([]cloud.Resource, error) {
-	v, err := p.look(ctx)
+	v, err := p.look(ctx, clusterID)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +139,7 @@ func (p *Provider) writer(balancer string) *writer[armnetwork.LoadBalancer] {
 
 // Create implements cloud.Provider.
 func (p *Provider) Create(ctx context.Context, owner cloud.Owner, desired cloud.Resource) (cloud.Resource, error) {
-	v, err := p.look(ctx)
+	v, err := p.look(ctx, owner.ClusterID)
 	if err != nil {
 		return cloud.Resource{}, err
 	}
@@ -170,7 +175,7 @@ func (p *Provider) submitted(made cloud.Resource, err error) (cloud.Resource, er
 
 // Update implements cloud.Provider. What waits to be written is Pending from then on.
 func (p *Provider) Update(ctx context.Context, owner cloud.Owner, observed, desired cloud.Resource) error {
-	v, err := p.look(ctx)
+	v, err := p.look(ctx, owner.ClusterID)
 	if err != nil {
 		return err
 	}
@@ -201,7 +206,7 @@ func (p *Provider) Update(ctx context.Context, owner cloud.Owner, observed, desi
 
 // Delete implements cloud.Provider.
 func (p *Provider) Delete(ctx context.Context, owner cloud.Owner, observed cloud.Resource) error {
-	v, err := p.look(ctx)
+	v, err := p.look(ctx, owner.ClusterID)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package azure
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -12,7 +13,8 @@ import (
 )
 
 // SyncTargets implements cloud.Provider: one write for each backend pool, that is for each balancer and family, with the whole
-// list; one for each machine that comes or goes, where the pool is of network interfaces. All Services of the cluster have the same nodes, so that what one says counts for all of the pool.
+// list; one for each machine that comes or goes, where the pool is of network interfaces: those pools are last. All Services of the cluster
+// have the same nodes, so that what one says counts for all of the pool.
 func (p *Provider) SyncTargets(ctx context.Context, changes []cloud.TargetChange) []error {
 	type pool struct{ balancer, name string }
 	lists, nodes := map[pool][]cloud.Target{}, map[pool][]cloud.Node{}
@@ -34,6 +36,7 @@ func (p *Provider) SyncTargets(ctx context.Context, changes []cloud.TargetChange
 		}
 		lists[of[i]], nodes[of[i]] = change.Resource.Targets, change.Resource.Nodes
 	}
+	slices.SortStableFunc(order, func(a, b pool) int { return cmp.Compare(rank(!isLinked(a.balancer)), rank(!isLinked(b.balancer))) }) // which take long
 	failed := map[pool]error{}
 	var throttled error
 	for _, at := range order {

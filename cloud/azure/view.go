@@ -27,6 +27,7 @@ type view struct {
 	group      *armnetwork.SecurityGroup                 // nil: there is none
 	links      map[string]*armnetwork.PrivateLinkService // by folded name
 	interfaces map[scope]*interfaces                     // those that were asked for
+	strangers  map[string]strangers                      // by folded name of the balancer
 
 	indexed sync.Once
 	index   index // see resources
@@ -44,8 +45,8 @@ type memory struct {
 	forgets int
 }
 
-// look returns a view that is young enough.
-func (p *Provider) look(ctx context.Context) (*view, error) {
+// look returns a view that is young enough, with the members of the cluster's pools.
+func (p *Provider) look(ctx context.Context, clusterID string) (*view, error) {
 	select {
 	case p.memory.looking <- struct{}{}:
 	case <-ctx.Done():
@@ -53,6 +54,9 @@ func (p *Provider) look(ctx context.Context) (*view, error) {
 	}
 	defer func() { <-p.memory.looking }()
 	p.mu.Lock()
+	if !p.clusters[clusterID] {
+		p.clusters[clusterID], p.memory.at = true, time.Time{}
+	}
 	current, forgets := p.memory.current, p.memory.forgets
 	p.memory.reading = current == nil || time.Since(p.memory.at) >= viewAge
 	reading := p.memory.reading
@@ -81,7 +85,7 @@ func (p *Provider) look(ctx context.Context) (*view, error) {
 
 func (p *Provider) read(ctx context.Context) (*view, error) {
 	v := &view{config: p.config, balancers: map[string]*armnetwork.LoadBalancer{}, addresses: map[string]*armnetwork.PublicIPAddress{},
-		links: map[string]*armnetwork.PrivateLinkService{}, interfaces: p.youngInterfaces()}
+		links: map[string]*armnetwork.PrivateLinkService{}, interfaces: p.youngInterfaces(), strangers: p.youngStrangers()}
 	balancers, err := p.network.Balancers(ctx)
 	if err != nil {
 		return nil, err
@@ -145,7 +149,7 @@ func (p *Provider) note(change func(v *view)) {
 	}
 	if was := p.memory.current; was != nil {
 		v := &view{config: was.config, balancers: maps.Clone(was.balancers), addresses: maps.Clone(was.addresses), group: was.group, links: maps.Clone(was.links),
-			interfaces: maps.Clone(was.interfaces)}
+			interfaces: maps.Clone(was.interfaces), strangers: maps.Clone(was.strangers)}
 		change(v)
 		p.memory.current = v
 	}

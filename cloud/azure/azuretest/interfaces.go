@@ -373,6 +373,9 @@ func (c *Cloud) setInterfaces(set path) *answer {
 			if ip.ID = new(at + "/ipConfigurations/ipv4"); !value(config.Properties.Primary) {
 				ip.Properties.PrivateIPAddress = new("192.0.2.1") // of another network
 			}
+			for _, pool := range config.Properties.IPConfigurations[0].Properties.LoadBalancerBackendAddressPools {
+				ip.Properties.LoadBalancerBackendAddressPools = append(ip.Properties.LoadBalancerBackendAddressPools, &armnetwork.BackendAddressPool{ID: pool.ID})
+			}
 			list = append(list, &armnetwork.Interface{ID: new(at), Name: config.Name, Properties: &armnetwork.InterfacePropertiesFormat{
 				Primary: config.Properties.Primary, VirtualMachine: &armnetwork.SubResource{ID: new(t.path.id())},
 				IPConfigurations: []*armnetwork.InterfaceIPConfiguration{ip}}})
