@@ -169,3 +169,178 @@ func TestHeldKeepsOthersNodes(t *testing.T) {
 		}
 	})
 }
+
+// TestLateMachine: what Azure accepts of a machine or an interface, and cannot do in the end, is told, and written again.
+func TestLateMachine(t *testing.T) {
+	for _, kind := range []string{"virtualMachineScaleSets/virtualMachines", "networkInterfaces"} {
+		synctest.Test(t, func(t *testing.T) {
+			c := network(t, azuretest.Options{Slow: 5 * time.Second})
+			spec := linked(service(1, 1))
+			if machines(c, 1); kind != "networkInterfaces" {
+				spec, _ = ofSet(c, 1)
+			}
+			c.Inject(azuretest.Fault{Method: http.MethodPut, Kind: kind, Late: true,
+				Err: &azuretest.Refusal{Status: http.StatusConflict, Code: "InternalExecutionError", Message: "it did not work"}})
+			p := provider(t, c)
+			_, err := converge(t, p, spec, false)
+			if p.Classify(err).Class != cloud.Retry || !strings.Contains(err.Error(), "Azure failed at the network interface") {
+				t.Errorf("%s: it is told %v", kind, err)
+			}
+			if _, err := converge(t, p, spec, false); err != nil || pooled(c) == "none" {
+				t.Errorf("%s: in the pool are %s (%v)", kind, pooled(c), err)
+			}
+			if _, err := converge(t, p, spec, true); err != nil || pooled(c) != "none" {
+				t.Errorf("%s: in the end in the pool are %s (%v)", kind, pooled(c), err)
+			}
+		})
+	}
+}
+
+// lists counts the lists of interfaces, and answers those of Kind with an error.
+type lists struct {
+	kind  string
+	err   error
+	count int
+}
+
+func (l *lists) hook(call azuretest.Call) error {
+	if call.After || call.Method != http.MethodGet || call.Type != l.kind || l.kind == "networkInterfaces" && call.Name != "" {
+		return nil
+	}
+	l.count++
+	return l.err
+}
+
+// TestInterfacesUnread: where interfaces of a scale set cannot be listed no Service without a private link is held up, machines of other
+// scopes join and leave, none of the set's leaves unless all are to, and nobody asks again before Azure says so.
+func TestInterfacesUnread(t *testing.T) {
+	for status, after := range map[int]int{http.StatusInternalServerError: 0, http.StatusTooManyRequests: 120, http.StatusForbidden: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			c := network(t, azuretest.Options{})
+			machines(c, 4)
+			spec := linked(service(1, 4))
+			for i, id := range c.AddScaleSet("pool", spec.Nodes[0].Address(cloud.IPv4), spec.Nodes[1].Address(cloud.IPv4)) {
+				spec.Nodes[i].ProviderID = id
+			}
+			if _, err := converge(t, provider(t, c), nodes(spec, 0, 1, 2), false); err != nil {
+				t.Fatal(err)
+			}
+			in := func() int { return strings.Count(strings.Join(c.Snapshot(), "\n"), "virtualMachines/") }
+			before := in()
+			deny := &lists{kind: "virtualMachineScaleSets/networkInterfaces", err: (&azuretest.Refusal{Status: status, Code: "No", RetryAfter: after}).AsError()}
+			c.SetHook(deny.hook)
+			p := provider(t, c)
+			plain := internal(service(2, 2))
+			if _, err := converge(t, p, plain, false); err != nil {
+				t.Errorf("%d: a Service without a private link is told %v", status, err)
+			}
+			_, err := converge(t, p, nodes(spec, 0, 3), false)
+			if err == nil {
+				t.Errorf("%d: the Service is told nothing", status)
+			}
+			if after > 0 {
+				if deny.count > 1 {
+					t.Errorf("%d: it is listed %d times", status, deny.count)
+				}
+			} else if got := pooled(c); !strings.Contains(got, "n4") || strings.Contains(got, "n3") || in() != before {
+				t.Errorf("%d: in the pool are %s", status, got)
+			}
+			if _, err := converge(t, p, spec, true); err != nil || pooled(c) != "none" {
+				t.Errorf("%d: in the end in the pool are %s (%v)", status, pooled(c), err)
+			}
+		})
+	}
+}
+
+// TestAddressesAreKept: interfaces that were known, and cannot be listed again, still tell who is in the pool.
+func TestAddressesAreKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := network(t, azuretest.Options{})
+		machines(c, 2)
+		p, spec := provider(t, c), linked(service(1, 2))
+		if _, err := converge(t, p, spec, false); err != nil {
+			t.Fatal(err)
+		}
+		c.Deny("Microsoft.Network/networkInterfaces/read")
+		time.Sleep(time.Hour)
+		if out, err := converge(t, p, spec, false); err != nil || len(out.Done) > 0 {
+			t.Errorf("it does %+v (%v)", out.Done, err)
+		}
+	})
+}
+
+// TestOtherClusters: interfaces of another cluster's balancer for private links are not read.
+func TestOtherClusters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := network(t, azuretest.Options{})
+		machines(c, 1)
+		if _, err := converge(t, provider(t, c), linked(service(1, 1)), false); err != nil {
+			t.Fatal(err)
+		}
+		count := &lists{kind: "networkInterfaces"}
+		c.SetHook(count.hook)
+		spec := internal(service(2, 1))
+		spec.Owner.ClusterID = "another"
+		if _, err := converge(t, provider(t, c), spec, false); err != nil || count.count > 0 {
+			t.Errorf("interfaces are listed %d times (%v)", count.count, err)
+		}
+	})
+}
+
+// TestNodeWithoutInterface: a Node whose machine has no interface is told, and its scope listed once in half a minute.
+func TestNodeWithoutInterface(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := network(t, azuretest.Options{})
+		machines(c, 2)
+		count := &lists{kind: "networkInterfaces"}
+		c.SetHook(count.hook)
+		p, spec, end := provider(t, c), linked(service(1, 3)), time.Now().Add(2*time.Minute)
+		for time.Now().Before(end) {
+			if _, err := converge(t, p, spec, false); p.Classify(err).Class != cloud.Conflict || !strings.Contains(err.Error(), "n3 has no network interface") {
+				t.Fatalf("it is told %v", err)
+			}
+			time.Sleep(2 * time.Second)
+		}
+		if count.count > 5 || pooled(c) != "n1,n2" {
+			t.Errorf("interfaces are listed %d times, and in the pool are %s", count.count, pooled(c))
+		}
+	})
+}
+
+// TestManyJoin: of many machines that join some are written at a time, after the pools of addresses, and what Azure has too much of holds
+// up none of those.
+func TestManyJoin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := network(t, azuretest.Options{})
+		machines(c, 200)
+		p, specs := provider(t, c), []cloud.Spec{linked(service(1, 200)), internal(service(2, 200))}
+		for _, spec := range specs {
+			if _, err := converge(t, p, nodes(spec, 0), false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var changes []cloud.TargetChange
+		for _, spec := range specs {
+			changes = append(changes, targetChanges(t, p, spec.Owner, spec)...)
+		}
+		for _, busy := range []bool{true, false} {
+			if busy {
+				c.Inject(azuretest.Fault{Method: http.MethodPut, Kind: "networkInterfaces", Err: &azuretest.Refusal{Status: http.StatusTooManyRequests, Code: "TooManyRequests"}})
+			}
+			want := map[bool]cloud.Class{true: cloud.Throttled, false: cloud.Pending}[busy]
+			errs := p.SyncTargets(t.Context(), changes)
+			if len(errs) < 2 || !cloud.IsClass(p.Classify(errs[0]), want) {
+				t.Fatalf("too busy: %t: it is told %v", busy, errs)
+			}
+			if errs[len(errs)-1] != nil {
+				t.Errorf("too busy: %t: addresses are told %v", busy, errs[len(errs)-1])
+			}
+		}
+		if n := strings.Count(pooled(c), ",") + 1; n != 51 {
+			t.Errorf("in the pool are %d after one call, want 51", n)
+		}
+		if _, err := converge(t, p, specs[0], false); err != nil || strings.Count(pooled(c), ",") != 199 {
+			t.Errorf("in the pool are %s (%v)", pooled(c), err)
+		}
+	})
+}

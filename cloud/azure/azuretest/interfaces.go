@@ -108,6 +108,14 @@ func (t *thing) pools() map[string][]string {
 	return in
 }
 
+// members are the pools that show a thing's interfaces, with the IP configurations: those that it was in before while it is written.
+func (t *thing) members() map[string][]string {
+	if t != nil && t.shown != nil {
+		return t.shown
+	}
+	return t.pools()
+}
+
 // checkPools holds the pools that a thing's interfaces are to be in against what there is.
 func (c *Cloud) checkPools(t *thing) *Refusal {
 	if r := c.linked("virtualNetworks/subnets/join/action"); r != nil {
@@ -195,7 +203,7 @@ func (c *Cloud) members(pool string) []string {
 	var all []string
 	for _, t := range c.things {
 		if t.kind == interfaces || t.kind == machines {
-			all = append(all, t.pools()[key(pool)]...)
+			all = append(all, t.members()[key(pool)]...)
 		}
 	}
 	slices.Sort(all)
@@ -259,7 +267,7 @@ func (c *Cloud) keepMembers(t, before *thing) *Refusal {
 // showMembers has the pools show that something's interfaces are in others now.
 func (c *Cloud) showMembers(before, after *thing, at time.Time) {
 	changed := map[string]bool{}
-	was, is := before.pools(), after.pools()
+	was, is := before.members(), after.members()
 	for _, pools := range []map[string][]string{was, is} {
 		for pool := range pools {
 			if !slices.Equal(was[pool], is[pool]) {

@@ -90,7 +90,7 @@ func TestPools(t *testing.T) {
 	}
 }
 
-// TestMembersAreShown: a pool shows who is in it, to reads, and the balancer has another ETag; an interface waits for a balancer that is
+// TestMembersAreShown: a pool shows who is in it, to reads, once the interface is written, and the balancer has another ETag; an interface waits for a balancer that is
 // being written, and its machine stays what it was, whatever is written.
 func TestMembersAreShown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -107,6 +107,14 @@ func TestMembersAreShown(t *testing.T) {
 		if err := joins(c, "n1", "lb"); err != nil {
 			t.Fatal(err)
 		}
+		_, meanwhile, _ := ask(c, http.MethodGet, at("loadBalancers", "lb"), "")
+		if meanwhile != before {
+			t.Errorf("while the interface is written the balancer is shown as %s", meanwhile)
+		}
+		if err := joins(c, "n1", "lb"); err == nil || !strings.Contains(err.Error(), "AnotherOperationInProgress") {
+			t.Errorf("a write while one is going on says %v", err)
+		}
+		time.Sleep(time.Second)
 		_, after, _ := ask(c, http.MethodGet, at("loadBalancers", "lb"), "")
 		tag := func(text string) string {
 			_, rest, _ := strings.Cut(text, `"etag":"`)
@@ -115,10 +123,6 @@ func TestMembersAreShown(t *testing.T) {
 		if !strings.Contains(after, `"backendIPConfigurations":[{"id":"`+networkID("networkInterfaces", "nic-n1")+`/ipConfigurations/ipconfig1"}]`) || tag(before) == tag(after) {
 			t.Errorf("it is shown as %s", after)
 		}
-		if err := joins(c, "n1", "lb"); err == nil || !strings.Contains(err.Error(), "AnotherOperationInProgress") {
-			t.Errorf("a write while one is going on says %v", err)
-		}
-		time.Sleep(time.Second)
 		if err := c.EditInterface("n1", func(nic *armnetwork.Interface) { nic.Properties.VirtualMachine = nil }); err != nil {
 			t.Fatal(err)
 		}

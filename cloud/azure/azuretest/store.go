@@ -29,6 +29,8 @@ type thing struct {
 	until     time.Time
 	failure   *Refusal
 	operation string
+	// shown are the pools that interfaces of it are shown to be in, before what was written last has come about; nil: see pools.
+	shown map[string][]string
 	// unversioned: it is shown without its ETag.
 	unversioned bool
 	text        json.RawMessage // as it is answered; nil: not yet
@@ -109,7 +111,8 @@ func (c *Cloud) settle() {
 		next := *t
 		next.text = nil
 		next.until, next.failure, next.state = time.Time{}, nil, armnetwork.ProvisioningStateSucceeded
-		if t.failure != nil {
+		if next.shown = nil; t.failure != nil {
+			next.shown = t.shown
 			next.state = armnetwork.ProvisioningStateFailed
 		}
 		next.etag = c.newETag()
@@ -234,7 +237,9 @@ func (c *Cloud) put(k *kind, p path, request *http.Request) (*answer, *Refusal) 
 		return nil, r
 	}
 	next.state, next.etag = armnetwork.ProvisioningStateSucceeded, c.newETag()
-	c.begin(next, armnetwork.ProvisioningStateUpdating, Call{Method: request.Method, Type: p.typ()})
+	if c.begin(next, armnetwork.ProvisioningStateUpdating, Call{Method: request.Method, Type: p.typ()}); !next.until.IsZero() {
+		next.shown = before.members()
+	}
 	c.set(p.id(), next, time.Now())
 	a := &answer{status: http.StatusOK, operation: next.operation}
 	if before == nil {
