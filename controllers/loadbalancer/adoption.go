@@ -51,22 +51,29 @@ func (r *Reconciler) eventLeft(svc *corev1.Service, last *metav1.Condition) {
 }
 
 // observeAdoption adds to the options of a Service that names a balancer what the decision about it needs: whether an earlier
-// Service of its name left that behind, and the names of all Services.
+// Service of its name left that behind, and the names of all Services. One that lives, by a copy of its record, left nothing.
 func (r *Reconciler) observeAdoption(ctx context.Context, v *view, caps cloud.Capabilities, options *cloud.Options) error {
+	names := options.Adopt != "" && options.Adopt != v1alpha1.AdoptNone
 	if caps.TakeBack {
 		v.takesBackFrom = r.leftBehind(v, options.Adopt)
-		options.Retained = r.ownedBy(v.takesBackFrom)
 	}
-	if options.Adopt == "" || options.Adopt == v1alpha1.AdoptNone {
+	if !names && v.takesBackFrom == "" {
 		return nil
 	}
 	var list corev1.ServiceList
 	if err := r.Client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("listing Services: %w", err)
 	}
-	options.Services = make(map[string]string, len(list.Items))
+	services := make(map[string]string, len(list.Items))
 	for i := range list.Items {
-		options.Services[string(list.Items[i].UID)] = list.Items[i].Namespace + "/" + list.Items[i].Name
+		services[string(list.Items[i].UID)] = list.Items[i].Namespace + "/" + list.Items[i].Name
+	}
+	if services[string(v.takesBackFrom)] != "" {
+		v.takesBackFrom = ""
+	}
+	options.Retained = r.ownedBy(v.takesBackFrom)
+	if names {
+		options.Services = services
 	}
 	return nil
 }

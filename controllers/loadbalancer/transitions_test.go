@@ -250,7 +250,7 @@ func TestRetainedUnderAnotherClass(t *testing.T) {
 }
 
 // TestCopiedRecord: a record that was copied, or restored, into another namespace names a Service that lives. What that one has
-// stays, whether or not the copy has a Service beside it.
+// stays, whether or not the copy has a Service beside it, and whatever that asks for.
 func TestCopiedRecord(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, fake.Options{}, nil)
@@ -259,16 +259,20 @@ func TestCopiedRecord(t *testing.T) {
 	w.stop()
 	before := w.objects()
 	other := &world{World: apiserver.New(t), cloud: w.cloud, class: w.class}
-	for _, name := range []string{"cart", "alone"} {
+	for _, name := range []string{"cart", "alone", "taking"} {
 		record := w.record(svc)
 		record.ObjectMeta = metav1.ObjectMeta{Namespace: other.Namespace, Name: name}
+		if name == "taking" {
+			record.Status.Policy = v1alpha1.PolicyRetain
+		}
 		w.Make(record)
 	}
 	restored := other.service("cart", func(s *corev1.Service) { s.Spec.Ports[0].Port = 8080 })
+	taking := other.service("taking", withAnnotation(v1alpha1.AnnotationAdopt, balancerOf(w.record(svc))))
 	r := w.alone(w.Client, events.NewFakeRecorder(100))
 	r.Client, r.APIReader = w.Client, w.Client
 	for range 3 {
-		for _, name := range []string{"cart", "alone"} {
+		for _, name := range []string{"cart", "alone", "taking"} {
 			if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKey{Namespace: other.Namespace, Name: name}}); err != nil {
 				t.Fatal(err)
 			}
@@ -284,6 +288,9 @@ func TestCopiedRecord(t *testing.T) {
 	}
 	if got := other.record(restored).Status.ServiceUID; got != restored.UID {
 		t.Errorf("the record beside the restored Service is of %s", got)
+	}
+	if c := other.record(taking).Status.Conditions; len(c) != 1 || c[0].Reason != v1alpha1.ReasonAdoptionRefused {
+		t.Errorf("by a copy of a Service's record another one takes its balancer: %+v", c)
 	}
 	if err := w.absent(other.Namespace, "alone", &v1alpha1.LoadBalancerRecord{}); err != nil {
 		t.Error(err)
