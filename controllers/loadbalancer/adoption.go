@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -55,7 +54,7 @@ func (r *Reconciler) eventLeft(svc *corev1.Service, last *metav1.Condition) {
 func (r *Reconciler) observeAdoption(ctx context.Context, v *view, caps cloud.Capabilities, options *cloud.Options) error {
 	names := options.Adopt != "" && options.Adopt != v1alpha1.AdoptNone
 	if caps.TakeBack {
-		v.takesBackFrom = r.leftBehind(v, options.Adopt)
+		v.takesBackFrom = r.leftBehind(v, names)
 	}
 	if !names && v.takesBackFrom == "" {
 		return nil
@@ -86,19 +85,47 @@ func (r *Reconciler) ownedBy(uid types.UID) cloud.OwnerID {
 	return cloud.Owner{ClusterID: r.ClusterID, ServiceUID: string(uid)}.ID()
 }
 
-// leftBehind returns the UID of the earlier Service of the name that left what has the id behind under Retain, by the record that
-// the manager wrote of it, of this class; empty: none did. A taking back that was begun goes on.
-func (r *Reconciler) leftBehind(v *view, id string) types.UID {
+// leftBehind returns the UID of the earlier Service of the name that left something behind under Retain, by the record that the
+// manager wrote of it, of this class, where this one names a balancer; empty: none did. Which one it names is not asked: that can be
+// corrected, and what it names has the mark of that Service or has not. A taking back that was begun goes on.
+func (r *Reconciler) leftBehind(v *view, names bool) types.UID {
 	if last := r.lastStatus(v); last != nil && last.Provider == v.binding.provider {
 		return last.TakesBackFrom
 	}
-	if v.retained == nil {
+	if v.retained == nil || !names {
 		return ""
 	}
 	status := &v.retained.Status
-	if status.Provider != v.binding.provider || status.LoadBalancerClass != v.binding.className ||
-		!slices.ContainsFunc(status.Resources, func(o v1alpha1.OwnedResource) bool { return strings.EqualFold(o.ID, id) }) {
+	if status.Provider != v.binding.provider || status.LoadBalancerClass != v.binding.className {
 		return ""
 	}
 	return status.ServiceUID
+}
+
+// handBack makes the record of a Service that goes, and has nothing in the cloud, again that of the earlier Service from which it did
+// not take back what that left there. False: there is nothing of that one, or it was not asked for.
+func (r *Reconciler) handBack(ctx context.Context, name types.NamespacedName, last *written) (bool, error) {
+	if last == nil || last.status.TakesBackFrom == "" {
+		return false, nil
+	}
+	provider, err := r.Providers.Get(last.status.Provider)
+	if err != nil {
+		return false, err
+	}
+	owner := cloud.Owner{ClusterID: r.ClusterID, ServiceUID: string(last.status.TakesBackFrom), Namespace: name.Namespace, Name: name.Name}
+	out, err := cloud.Converge(cloud.WithPriority(ctx, cloud.PriorityUrgent), provider, owner, nil, cloud.Options{Policy: v1alpha1.PolicyPlan})
+	if err != nil || len(out.Observed) == 0 {
+		return false, err
+	}
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}}
+	next := &written{uid: last.uid, status: *last.status.DeepCopy()}
+	next.status.ServiceUID, next.status.TakesBackFrom = last.status.TakesBackFrom, ""
+	next.status.ServiceFingerprint, next.status.Drift = "", nil
+	showObserved(&next.status, out.Observed)
+	setRetained(&next.status, svc)
+	if err := r.applyRecord(ctx, svc, next); err != nil {
+		return false, err
+	}
+	r.last.Delete(last.status.ServiceUID) // the Service itself has no record any more
+	return true, nil
 }

@@ -62,9 +62,9 @@ func (r *Reconciler) lastCondition(v *view) *metav1.Condition {
 }
 
 // writeRecord makes the record, or writes it where it differs from what was last written. Under Retain it is not the
-// Service's, so that it outlives it.
+// Service's, so that it outlives it; nor is it as long as it is all that tells what an earlier one left.
 func (r *Reconciler) writeRecord(ctx context.Context, v *view, status v1alpha1.LoadBalancerRecordStatus) error {
-	next := &written{owned: v.binding.policy != v1alpha1.PolicyRetain, status: status}
+	next := &written{owned: v.binding.policy != v1alpha1.PolicyRetain && status.TakesBackFrom == "", status: status}
 	if last := r.lastWritten(v); last != nil {
 		if last.owned == next.owned && equality.Semantic.DeepEqual(last.status, status) {
 			return nil

@@ -120,15 +120,20 @@ func (r *Reconciler) clear(ctx context.Context, e *entry, name string, owner clo
 var errUnconfirmed = errors.New("nothing is left to be seen: looking once more")
 
 // released forgets a Service of which nothing is left in the cloud. The finalizer goes before the record: without the
-// record nobody could tell any more who has to release it.
+// record nobody could tell any more who has to release it. The record of an earlier Service, which has something left, stays.
 func (r *Reconciler) released(ctx context.Context, v *view, announce bool) error {
+	last := r.lastWritten(v)
+	kept, err := r.handBack(ctx, v.name, last)
+	if err != nil {
+		return err
+	}
 	if err := r.hold(ctx, v.service, ""); client.IgnoreNotFound(err) != nil {
 		return err
 	}
 	if announce {
 		r.event(v.service, corev1.EventTypeNormal, EventDeleted, actionDelete, "Deleted the load balancer")
 	}
-	if err := r.letGo(ctx, v); err != nil {
+	if err := r.letGo(ctx, v); err != nil || kept || last == nil && v.retained != nil {
 		return err
 	}
 	return r.deleteRecord(ctx, v.service.Namespace, v.service.Name)
@@ -137,15 +142,30 @@ func (r *Reconciler) released(ctx context.Context, v *view, announce bool) error
 // retain lets the Service go and leaves the cloud, and the record, which then is nobody's, as they are. The record says why:
 // else what a Service that is gone has left would be deleted.
 func (r *Reconciler) retain(ctx context.Context, v *view) error {
-	if last := r.lastStatus(v); last != nil {
-		status := *last.DeepCopy()
-		status.Policy, status.Plan, status.ReplacementPlan = v1alpha1.PolicyRetain, nil, nil
-		status.Conditions = []metav1.Condition{newCondition(v.service, r.lastCondition(v), refused(v1alpha1.ReasonRetained, messageRetained))}
+	last := r.lastWritten(v)
+	if last != nil && len(last.status.Resources) == 0 { // it has nothing itself
+		if kept, err := r.handBack(ctx, v.name, last); err != nil || kept {
+			if err != nil {
+				return err
+			}
+			return r.letGo(ctx, v)
+		}
+	}
+	if last != nil {
+		status := *last.status.DeepCopy()
+		setRetained(&status, v.service)
 		if err := r.writeRecord(ctx, v, status); err != nil {
 			return err
 		}
 	}
 	return r.letGo(ctx, v)
+}
+
+// setRetained has the status of a record say that what a Service has stays though that is gone.
+func setRetained(status *v1alpha1.LoadBalancerRecordStatus, svc *corev1.Service) {
+	status.Policy, status.Plan, status.ReplacementPlan = v1alpha1.PolicyRetain, nil, nil
+	last := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
+	status.Conditions = []metav1.Condition{newCondition(svc, last, refused(v1alpha1.ReasonRetained, messageRetained))}
 }
 
 // letGo takes everything of ours off the Service. The condition goes last: without a record it is what tells that the finalizer
@@ -272,8 +292,15 @@ func (r *Reconciler) releaseLeft(ctx context.Context, v *view, e *entry) (ctrl.R
 	if !out.Left.Empty() {
 		return ctrl.Result{RequeueAfter: waitPending}, nil
 	}
+	kept, err := r.handBack(ctx, v.name, &written{uid: v.record.UID, status: status})
+	if err != nil {
+		return ctrl.Result{}, err
+	}
 	r.last.Delete(status.ServiceUID)
 	r.ledger.forget(status.ServiceUID)
+	if kept {
+		return ctrl.Result{}, nil
+	}
 	if err := r.deleteRecord(ctx, v.record.Namespace, v.record.Name); err != nil {
 		return ctrl.Result{}, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/cloud/fake"
+	"github.com/fairlead/fairlead/test/apiserver"
 )
 
 // balancerOf is the id of the balancer in a record.
@@ -69,6 +70,72 @@ func TestTakenBack(t *testing.T) {
 	}
 	w.Must(w.Delete(t.Context(), svc))
 	w.gone(svc)
+}
+
+// TestNotTakenBack: a Service that takes nothing back, since it names another id, or its policy is Plan, loses nothing of what an earlier
+// one left: it can still correct itself, and one after it takes that back.
+func TestNotTakenBack(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		reason, policy, wrong string
+		want                  string
+		lost                  bool
+	}{
+		"Mistake":  {"the id has a typing mistake", "Apply", "0", v1alpha1.ReasonAdoptionRefused, false},
+		"Lost":     {"and its finalizer is taken off by hand", "Apply", "0", v1alpha1.ReasonAdoptionRefused, true},
+		"Retained": {"nor does it leave anything behind itself", "Retain", "0", v1alpha1.ReasonAdoptionRefused, false},
+		"Planned":  {"it only says what it would do", "Plan", "", v1alpha1.ReasonPlanned, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, fake.Options{}, nil)
+			old := w.service("cart", withAnnotation(v1alpha1.AnnotationPolicy, "Retain"))
+			w.reason(old, v1alpha1.ReasonEnsured)
+			before, left := w.objects(), w.record(old).Status
+			id := balancerOf(w.record(old))
+			w.Must(w.Delete(t.Context(), old))
+			w.Eventually(func() error { return w.absent(old.Namespace, old.Name, &corev1.Service{}) })
+			asking := func(s *corev1.Service) {
+				s.Annotations = map[string]string{v1alpha1.AnnotationAdopt: id + tc.wrong, v1alpha1.AnnotationPolicy: tc.policy}
+			}
+			first := w.service("cart", asking)
+			w.reason(first, tc.want)
+			if record := w.record(first); len(record.OwnerReferences) > 0 {
+				t.Errorf("%s: what says what was left goes with the Service: %+v", tc.reason, record.OwnerReferences)
+			}
+			if tc.lost {
+				w.stop()
+			}
+			w.Must(w.Delete(t.Context(), first))
+			if tc.lost {
+				apiserver.Change(w.World, first, func(s *corev1.Service) { s.Finalizers = nil })
+				w.start()
+			}
+			w.Eventually(func() error {
+				if uid := w.record(old).Status.ServiceUID; uid != old.UID {
+					return fmt.Errorf("the record is of %s", uid)
+				}
+				return w.absent(first.Namespace, first.Name, &corev1.Service{})
+			})
+			got := w.record(old).Status
+			if got.ServiceUID != old.UID || got.TakesBackFrom != "" || got.Policy != v1alpha1.PolicyRetain || len(got.Conditions) != 1 ||
+				got.Conditions[0].Reason != v1alpha1.ReasonRetained || !cmp.Equal(left.Resources, got.Resources) || !cmp.Equal(left.Addresses, got.Addresses) {
+				t.Errorf("%s: the record is %+v, was %+v", tc.reason, got, left)
+			}
+			if diff := cmp.Diff(before, w.objects()); diff != "" {
+				t.Errorf("%s: what was left was changed (-before +after):\n%s", tc.reason, diff)
+			}
+			second := w.service("cart", asking)
+			w.reason(second, tc.want)
+			apiserver.Change(w.World, second, withAnnotation(v1alpha1.AnnotationAdopt, id))
+			w.reason(second, v1alpha1.ReasonEnsured)
+			if record := w.record(second); balancerOf(record) != id || record.Status.TakesBackFrom != "" || !metav1.IsControlledBy(record, second) {
+				t.Errorf("%s: corrected, the record is %+v", tc.reason, record)
+			}
+			w.Must(w.Delete(t.Context(), second))
+			w.gone(second)
+		})
+	}
 }
 
 // TestTakingBackStoppedAnywhere stops the manager after every call of a taking back, and starts another one.

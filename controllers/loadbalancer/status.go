@@ -91,17 +91,22 @@ func recordStatus(last *v1alpha1.LoadBalancerRecordStatus, v *view, res result, 
 	if !res.observed {
 		return status
 	}
+	showObserved(&status, res.outcome.Observed)
+	status.Plan, status.ReplacementPlan = planned(res.outcome.Left.Operations), planned(res.outcome.Allowed)
+	return status
+}
+
+// showObserved has a record's status say what there is in the cloud.
+func showObserved(status *v1alpha1.LoadBalancerRecordStatus, observed []cloud.Resource) {
 	status.Resources, status.Addresses = nil, nil
-	for _, o := range res.outcome.Observed {
+	for _, o := range observed {
 		status.Resources = append(status.Resources, v1alpha1.OwnedResource{Kind: o.Kind, Key: o.Key, ID: o.ID, Lent: o.Lent})
 	}
-	for _, in := range cloud.Ingresses(res.outcome.Observed) {
+	for _, in := range cloud.Ingresses(observed) {
 		status.Addresses = append(status.Addresses, in.IP+in.Hostname)
 	}
 	slices.Sort(status.Addresses)
 	status.Addresses = slices.Compact(status.Addresses)
-	status.Plan, status.ReplacementPlan = planned(res.outcome.Left.Operations), planned(res.outcome.Allowed)
-	return status
 }
 
 // writeBinding has the record, which is made if there is none, name the class, what of it counts, the provider and the policy.
