@@ -40,9 +40,9 @@ func Converge(ctx context.Context, p Provider, owner Owner, desired []Resource, 
 			return Outcome{}, err
 		}
 	}
-	out, err := plan(ctx, p, owner, desired, observed, options)
+	out, unseen, err := plan(ctx, p, owner, desired, observed, options)
 	if err != nil || len(out.Left.Operations) == 0 || options.Policy == v1alpha1.PolicyPlan {
-		return out, err
+		return out, cmp.Or(err, unseen)
 	}
 	if options.Unshown > 0 && out.Left.brings() {
 		return Outcome{Left: out.Left}, &Error{Class: Pending, After: options.Unshown, Err: errUnshown}
@@ -54,15 +54,12 @@ func Converge(ctx context.Context, p Provider, owner Owner, desired []Resource, 
 	if interrupted(ctx) || IsClass(applyErr, Throttled) {
 		return out, applyErr
 	}
-	again, err := look(ctx, p, owner, desired, options)
+	again, unseen, err := look(ctx, p, owner, desired, options)
 	if err != nil {
-		if applyErr == nil {
-			applyErr = err
-		}
-		return out, applyErr
+		return out, cmp.Or(applyErr, err)
 	}
 	again.Done, again.Adopting, again.Working = done, adopting, a.working
-	return again, applyErr
+	return again, cmp.Or(applyErr, unseen)
 }
 
 var errUnshown = errors.New("waiting for the cloud to show what was adopted")
@@ -73,10 +70,10 @@ func (o Options) builds(owner Owner, desired []Resource) bool {
 }
 
 // look observes and plans.
-func look(ctx context.Context, p Provider, owner Owner, desired []Resource, options Options) (Outcome, error) {
+func look(ctx context.Context, p Provider, owner Owner, desired []Resource, options Options) (out Outcome, unseen, err error) {
 	observed, err := ofOwner(ctx, p, owner)
 	if err != nil {
-		return Outcome{}, err
+		return Outcome{}, nil, err
 	}
 	return plan(ctx, p, owner, desired, observed, options)
 }
@@ -90,31 +87,34 @@ func ofOwner(ctx context.Context, p Provider, owner Owner) ([]Resource, error) {
 }
 
 // plan is Compare, after a look for what may be adopted where that is asked for, and a look whether what is to be replaced can be:
-// else nothing is, as where that is not allowed.
-func plan(ctx context.Context, p Provider, owner Owner, desired, observed []Resource, options Options) (Outcome, error) {
+// else nothing is, as where that is not allowed. Where that could not be seen, which unseen says, nothing is either, for now.
+func plan(ctx context.Context, p Provider, owner Owner, desired, observed []Resource, options Options) (out Outcome, unseen, err error) {
 	compare := Compare
 	if options.Adopts(p.Capabilities(), owner, desired, observed) {
 		found, err := FindAdoptable(ctx, p, owner, cmp.Or(begun(owner, observed), options.Adopt))
 		if err != nil {
-			return Outcome{}, classified(p, fmt.Errorf("looking for a balancer to adopt: %w", err))
+			return Outcome{}, nil, classified(p, fmt.Errorf("looking for a balancer to adopt: %w", err))
 		}
 		compare = func(owner Owner, desired, observed []Resource, options Options) (Outcome, error) {
 			return compareAdopting(owner, desired, observed, found, options)
 		}
 	}
-	out, err := compare(owner, desired, observed, options)
+	out, err = compare(owner, desired, observed, options)
 	if err != nil {
-		return out, err
+		return out, nil, err
 	}
-	blocked, err := refused(ctx, p, owner, &out.Left)
-	if err != nil || len(blocked) == 0 {
-		return out, err
+	blocked, unseen := refused(ctx, p, owner, &out.Left)
+	switch {
+	case unseen == nil && len(blocked) == 0:
+		return out, nil, nil
+	case unseen != nil && (interrupted(ctx) || IsClass(unseen, Throttled) || options.Policy == v1alpha1.PolicyPlan):
+		return out, nil, unseen
 	}
 	options.Replacement = v1alpha1.ReplacementNever
 	out, err = compare(owner, desired, observed, options)
 	out.Allowed = nil
 	out.Left.Blocked = append(slices.DeleteFunc(out.Left.Blocked, func(b Block) bool { return b.Reason == BlockReplacement }), blocked...)
-	return out, err
+	return out, unseen, err
 }
 
 // compareAdopting is Compare where something may have to be adopted first. What is refused, offered, or waited for leaves

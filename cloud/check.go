@@ -11,8 +11,8 @@ import (
 type Checker interface {
 	// Check looks whether Create would make the resource if those of the owner that it replaces were gone: that an address
 	// exists, and is free, or theirs. It changes nothing. Nil: nothing that can be seen is against it. An error of class
-	// UserError, Conflict or Quota says what is, and has what is there stay; any other that it could not be seen. The ids of
-	// what desired depends on are empty where that is still to be made.
+	// UserError, Conflict or Quota says what is, and has what is there stay; any other that it could not be seen: then that stays, too,
+	// and it is asked again. The ids of what desired depends on are empty where that is still to be made.
 	Check(ctx context.Context, owner Owner, desired Resource, replaced []Resource) error
 }
 

@@ -18,6 +18,7 @@ type checking struct {
 	creating map[string]error // by key
 	asked    []string
 	deleted  int
+	synced   int
 }
 
 func (c *checking) Capabilities() Capabilities                         { return Capabilities{} }
@@ -26,7 +27,7 @@ func (c *checking) Classify(err error) *Error                          { return 
 func (c *checking) Create(_ context.Context, _ Owner, r Resource) (Resource, error) {
 	return r, c.creating[r.Key]
 }
-func (c *checking) SyncTargets(context.Context, []TargetChange) []error { return nil }
+func (c *checking) SyncTargets(context.Context, []TargetChange) []error { c.synced++; return nil }
 func (c *checking) Delete(context.Context, Owner, Resource) error       { c.deleted++; return nil }
 func (c *checking) Check(_ context.Context, _ Owner, desired Resource, replaced []Resource) error {
 	names := []string{desired.Name()}
@@ -53,7 +54,9 @@ func TestRefused(t *testing.T) {
 		"Mistake":   {"what cannot be had replaces nothing, and targets follow", Errorf(UserError, "no"), v1alpha1.ReplacementRecreate, []string{"A/1,a-1,b-1"}, []string{"SyncTargets B/1: targets +1 -0", "blocked A/1 Refused"}, "", 0},
 		"Taken":     {"nor does what is another's", Errorf(Conflict, "no"), v1alpha1.ReplacementRecreate, []string{"A/1,a-1,b-1"}, []string{"SyncTargets B/1: targets +1 -0", "blocked A/1 Refused"}, "", 0},
 		"Full":      {"nor what there is no room for", Errorf(Quota, "no"), v1alpha1.ReplacementRecreate, []string{"A/1,a-1,b-1"}, []string{"SyncTargets B/1: targets +1 -0", "blocked A/1 Refused"}, "", 0},
-		"Unknown":   {"what could not be looked at is tried again", Errorf(Retry, "no"), v1alpha1.ReplacementRecreate, []string{"A/1,a-1,b-1"}, nil, Retry, 0},
+		"Unknown":   {"what could not be looked at is tried again, and targets follow", Errorf(Retry, "no"), v1alpha1.ReplacementRecreate, []string{"A/1,a-1,b-1"}, []string{"SyncTargets B/1: targets +1 -0"}, Retry, 0},
+		"NoRight":   {"so is what nobody may look at", Errorf(RetryAfter, "no"), v1alpha1.ReplacementRecreate, []string{"A/1,a-1,b-1"}, []string{"SyncTargets B/1: targets +1 -0"}, RetryAfter, 0},
+		"Throttled": {"a cloud that throttles is asked for nothing", Errorf(Throttled, "no"), v1alpha1.ReplacementRecreate, []string{"A/1,a-1,b-1"}, nil, Throttled, 0},
 		"Forbidden": {"nobody asks for what is not allowed", Errorf(UserError, "no"), v1alpha1.ReplacementNever, nil, []string{"SyncTargets B/1: targets +1 -0", "blocked A/1 Replacement"}, "", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -66,6 +69,9 @@ func TestRefused(t *testing.T) {
 				if diff := cmp.Diff(tc.left, lines(out.Left)); diff != "" {
 					t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
 				}
+			}
+			if (tc.class == Throttled) == (p.synced > 0) {
+				t.Errorf("%s: targets were changed %d times", tc.reason, p.synced)
 			}
 			slices.Sort(p.asked)
 			if asked := slices.Compact(p.asked); !slices.Equal(tc.asked, asked) || p.deleted/max(1, tc.deleted) > 1 || (p.deleted > 0) != (tc.deleted > 0) {
