@@ -237,8 +237,9 @@ func lend(owner Owner, desired []Resource, f *Adoptable, options Options) adopti
 	return a.ready()
 }
 
-// takeOver marks the balancer, and with it that the rest is to follow; then the rest, whatever it is; then takes away what says
-// that the rest is to follow. So it is always the Service's as a whole, or on the way to be.
+// takeOver marks the balancer, and with it that the rest is to follow; then the rest, whatever it is, but for what the earlier Service
+// that it is taken back from did not have; then takes away what says that the rest is to follow. So it is always the Service's as a
+// whole, or on the way to be.
 func takeOver(owner Owner, f *Adoptable, options Options) adoption {
 	parts := f.anchorLast()
 	anchor := parts[len(parts)-1]
@@ -247,7 +248,8 @@ func takeOver(owner Owner, f *Adoptable, options Options) adoption {
 		a.mark(owner, anchor, f.ID, false)
 	}
 	for _, r := range parts[:len(parts)-1] {
-		if !slices.Contains(r.Owners, owner.ID()) && len(options.others(owner, r)) == 0 {
+		theirs := options.Retained == "" || f.MadeBy != "" || slices.Contains(r.Owners, options.Retained)
+		if theirs && !slices.Contains(r.Owners, owner.ID()) && len(options.others(owner, r)) == 0 {
 			a.mark(owner, r, "", false)
 		}
 	}

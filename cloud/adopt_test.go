@@ -207,7 +207,14 @@ func TestPlanAdoption(t *testing.T) {
 			options:  Options{Retained: them.ID()},
 			observed: []Resource{have("A", "1", id("x"), claimed)},
 			found:    found(func(f *Adoptable) { f.Resources[1].Owners = ownerIDs([]Owner{them}) }, of(us), claimed),
-			want:     []string{"L/80", "L/9443", "A/1"},
+			want:     []string{"L/80", "A/1"},
+		},
+		"PartsTakenBack": {
+			reason:  "what stands on it and was not the earlier Service's stays whose it is",
+			options: Options{Adopt: "x", Retained: them.ID()}, found: found(func(f *Adoptable) {
+				f.Resources[1].Owners = ownerIDs([]Owner{them})
+			}, of(them)),
+			want: []string{"A/1 adopted x", "L/80", "A/1"},
 		},
 		"PartTaken": {
 			reason:  "a part that is wanted is another Service's",
