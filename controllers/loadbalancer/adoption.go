@@ -53,9 +53,7 @@ func (r *Reconciler) eventLeft(svc *corev1.Service, last *metav1.Condition) {
 // Service of its name left that behind, and the names of all Services. One that lives, by a copy of its record, left nothing.
 func (r *Reconciler) observeAdoption(ctx context.Context, v *view, caps cloud.Capabilities, options *cloud.Options) error {
 	names := options.Adopt != "" && options.Adopt != v1alpha1.AdoptNone
-	if caps.TakeBack {
-		v.takesBackFrom = r.leftBehind(v, names)
-	}
+	v.takesBackFrom = r.leftBehind(v, names)
 	if !names && v.takesBackFrom == "" {
 		return nil
 	}
@@ -70,7 +68,9 @@ func (r *Reconciler) observeAdoption(ctx context.Context, v *view, caps cloud.Ca
 	if services[string(v.takesBackFrom)] != "" {
 		v.takesBackFrom = ""
 	}
-	options.Retained = r.ownedBy(v.takesBackFrom)
+	if caps.TakeBack {
+		options.Retained = r.ownedBy(v.takesBackFrom)
+	}
 	if names {
 		options.Services = services
 	}
@@ -122,7 +122,7 @@ func (r *Reconciler) handBack(ctx context.Context, name types.NamespacedName, la
 	next.status.ServiceUID, next.status.TakesBackFrom = last.status.TakesBackFrom, ""
 	next.status.ServiceFingerprint, next.status.Drift = "", nil
 	showObserved(&next.status, out.Observed)
-	setRetained(&next.status, svc)
+	r.setRetained(&next.status, svc)
 	if err := r.applyRecord(ctx, svc, next); err != nil {
 		return false, err
 	}

@@ -153,7 +153,7 @@ func (r *Reconciler) retain(ctx context.Context, v *view) error {
 	}
 	if last != nil {
 		status := *last.status.DeepCopy()
-		setRetained(&status, v.service)
+		r.setRetained(&status, v.service)
 		if err := r.writeRecord(ctx, v, status); err != nil {
 			return err
 		}
@@ -162,10 +162,14 @@ func (r *Reconciler) retain(ctx context.Context, v *view) error {
 }
 
 // setRetained has the status of a record say that what a Service has stays though that is gone.
-func setRetained(status *v1alpha1.LoadBalancerRecordStatus, svc *corev1.Service) {
+func (r *Reconciler) setRetained(status *v1alpha1.LoadBalancerRecordStatus, svc *corev1.Service) {
+	message := messageRetained
+	if p, err := r.Providers.Get(status.Provider); err == nil && p.Capabilities().TakeBack {
+		message += messageTakeBack
+	}
 	status.Policy, status.Plan, status.ReplacementPlan = v1alpha1.PolicyRetain, nil, nil
 	last := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
-	status.Conditions = []metav1.Condition{newCondition(svc, last, refused(v1alpha1.ReasonRetained, messageRetained))}
+	status.Conditions = []metav1.Condition{newCondition(svc, last, refused(v1alpha1.ReasonRetained, message))}
 }
 
 // letGo takes everything of ours off the Service. The condition goes last: without a record it is what tells that the finalizer
@@ -233,8 +237,9 @@ func (r *Reconciler) refuse(ctx context.Context, svc *corev1.Service, reason, ev
 
 const (
 	messageRetained = "by policy Retain all of this stays in the cloud, though its Service is gone or needs no load balancer any more: " +
-		"a Service of this name and class takes it back that names the balancer's id (status.resources) in the annotation " + v1alpha1.AnnotationAdopt +
-		" from the start; once this record is deleted, it can be deleted as orphans"
+		"once this record is deleted, it can be deleted as orphans"
+	messageTakeBack = "; a Service of this name and class takes it back that names the balancer's id (status.resources) in the annotation " +
+		v1alpha1.AnnotationAdopt + " from the start"
 	messageLost = "the LoadBalancerClass that served this Service is gone, and so is the LoadBalancerRecord: create the class again, " +
 		"or take the finalizer off once nothing is left in the cloud"
 	messageLostClass = "this Service had a load balancer, and the LoadBalancerRecord that says of which class is gone: make it type LoadBalancer " +

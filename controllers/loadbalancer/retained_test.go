@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/fake"
 	"github.com/fairlead/fairlead/test/apiserver"
 )
@@ -43,6 +44,10 @@ func TestTakenBack(t *testing.T) {
 	id, address, before := balancerOf(w.record(old)), old.Status.LoadBalancer.Ingress[0].IP, w.describe()
 	w.Must(w.Delete(t.Context(), old))
 	w.Eventually(func() error { return w.absent(old.Namespace, old.Name, &corev1.Service{}) })
+
+	if message := w.record(old).Status.Conditions[0].Message; !strings.Contains(message, v1alpha1.AnnotationAdopt) {
+		t.Errorf("the message is %q", message)
+	}
 
 	other := w.service("basket", withAnnotation(v1alpha1.AnnotationAdopt, id))
 	if c := w.reason(other, v1alpha1.ReasonAdoptionRefused); !strings.Contains(c.Message, "a Service that is gone (UID "+string(old.UID)+")") {
@@ -135,6 +140,33 @@ func TestNotTakenBack(t *testing.T) {
 			w.Must(w.Delete(t.Context(), second))
 			w.gone(second)
 		})
+	}
+}
+
+// TestNoTakeBack: nobody is told to take back what the provider cannot, and whoever asks for it all the same loses nothing.
+func TestNoTakeBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	w.stop()
+	w.edits = append(w.edits, func(c *cloud.Capabilities) { c.TakeBack = false })
+	w.start()
+	old := w.service("cart", withAnnotation(v1alpha1.AnnotationPolicy, "Retain"))
+	w.reason(old, v1alpha1.ReasonEnsured)
+	id := balancerOf(w.record(old))
+	w.Must(w.Delete(t.Context(), old))
+	w.Eventually(func() error { return w.absent(old.Namespace, old.Name, &corev1.Service{}) })
+	if message := w.record(old).Status.Conditions[0].Message; strings.Contains(message, v1alpha1.AnnotationAdopt) {
+		t.Errorf("the message is %q", message)
+	}
+	svc := w.service("cart", withAnnotation(v1alpha1.AnnotationAdopt, id))
+	w.reason(svc, v1alpha1.ReasonAdoptionRefused)
+	if got := w.record(svc).Status.TakesBackFrom; got != old.UID {
+		t.Errorf("what was left is known as that of %q", got)
+	}
+	w.Must(w.Delete(t.Context(), svc))
+	w.Eventually(func() error { return w.absent(svc.Namespace, svc.Name, &corev1.Service{}) })
+	if got := w.record(old).Status.ServiceUID; got != old.UID {
+		t.Errorf("the record is of %s", got)
 	}
 }
 
