@@ -153,6 +153,7 @@ func (r *Reconciler) retain(ctx context.Context, v *view) error {
 	}
 	if last != nil {
 		status := *last.status.DeepCopy()
+		status.ServiceFingerprint = cloud.Fingerprint(v.service)
 		r.setRetained(&status, v.service)
 		if err := r.writeRecord(ctx, v, status); err != nil {
 			return err

@@ -240,6 +240,9 @@ func TestRetainedUnderAnotherClass(t *testing.T) {
 		}
 		return nil
 	})
+	if got := w.record(svc).Status.ServiceFingerprint; got != cloud.Fingerprint(svc) {
+		t.Errorf("the record of what is retained is out of date for ever: %s, the Service is %s", got, cloud.Fingerprint(svc))
+	}
 	apiserver.Change(w.World, svc, func(s *corev1.Service) {
 		s.Spec.Type, s.Spec.LoadBalancerClass = corev1.ServiceTypeLoadBalancer, &other.Spec.ClassName
 	})
