@@ -59,7 +59,7 @@ func (p *Provider) checkSubnet(ctx context.Context, name string) (*armnetwork.Su
 }
 
 func (p *Provider) checkFrontend(ctx context.Context, owner cloud.Owner, desired cloud.Resource, replaced []cloud.Resource) error {
-	v, err := p.look(ctx)
+	v, err := p.look(ctx, owner.ClusterID)
 	if err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ func (p *Provider) look(ctx context.Context, clusterID string) (*view, error) {
 	}
 	defer func() { <-p.memory.looking }()
 	p.mu.Lock()
-	if !p.clusters[clusterID] {
+	if clusterID != "" && !p.clusters[clusterID] { // empty: of a class alone
 		p.clusters[clusterID], p.memory.at = true, time.Time{}
 	}
 	current, forgets := p.memory.current, p.memory.forgets
