@@ -27,6 +27,9 @@ func (p *Provider) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
 		rules := cloud.Resource{Kind: KindRules, Key: key, Fixed: true, HasTargets: true, Immutable: []string{"frontend"},
 			Attributes: map[string]string{"frontend": frontend, "source": from.String(), "provisioned": "true"},
 			Nodes:      spec.Nodes} // whose machines are to be found
+		if from.linked {
+			p.meet(spec.Nodes)
+		}
 		rules.Targets = targets(rules.Nodes, family)
 		var ports []string
 		for _, rule := range wantedRules(spec, s, family) {

@@ -237,24 +237,34 @@ func (p *Provider) readScope(ctx context.Context, v *view, s scope) error {
 	return nil
 }
 
-// strangers are targets of a pool of network interfaces that are no machines, and so are in no such pool.
-type strangers struct {
-	at      time.Time
-	targets []cloud.Target
-}
-
-// strangersAge is for how long they are shown as if they were in the pool: a node may be told to be a machine's later on.
-const strangersAge = time.Minute
-
-func (p *Provider) youngStrangers() map[string]strangers {
+// knownStrangers are the targets of pools of network interfaces that are no machines, and so are in no such pool, by folded name of the
+// balancer.
+func (p *Provider) knownStrangers() map[string][]cloud.Target {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	young := map[string]strangers{}
-	if p.memory.current != nil {
-		maps.Copy(young, p.memory.current.strangers)
+	if p.memory.current == nil {
+		return map[string][]cloud.Target{}
 	}
-	maps.DeleteFunc(young, func(_ string, s strangers) bool { return time.Since(s.at) >= strangersAge })
-	return young
+	return maps.Clone(p.memory.current.strangers)
+}
+
+// meet has nodes that have turned out to have machines be strangers no longer.
+func (p *Provider) meet(nodes []cloud.Node) {
+	met := map[cloud.Target]bool{}
+	for _, list := range p.knownStrangers() {
+		for _, node := range nodes {
+			if t := (cloud.Target{ID: canonical(node.Address(cloud.IPv4))}); p.config.machineID(node) != "" && slices.Contains(list, t) {
+				met[t] = true
+			}
+		}
+	}
+	if len(met) > 0 {
+		p.note(func(v *view) {
+			for name, list := range v.strangers {
+				v.strangers[name] = slices.DeleteFunc(slices.Clone(list), func(t cloud.Target) bool { return met[t] })
+			}
+		})
+	}
 }
 
 // strangersOf are those of a pool, which have nothing to be written, and so count as done.
@@ -262,5 +272,5 @@ func (v *view) strangersOf(lb *armnetwork.LoadBalancer, pool string) []cloud.Tar
 	if poolOf(lb, pool) == nil || pool != poolName(familyKey(cloud.IPv4)) {
 		return nil
 	}
-	return v.strangers[folded(value(lb.Name))].targets
+	return v.strangers[folded(value(lb.Name))]
 }

@@ -69,8 +69,8 @@ func (m *move) withMachines(targets []cloud.Target) []cloud.Target {
 			wanted = append(wanted, t)
 		}
 	}
-	if len(others) > 0 || len(m.youngStrangers()) > 0 {
-		m.note(func(v *view) { v.strangers[folded(m.balancer)] = strangers{time.Now(), others} })
+	if name := folded(m.balancer); !slices.Equal(others, m.knownStrangers()[name]) {
+		m.note(func(v *view) { v.strangers[name] = others })
 	}
 	return wanted
 }
@@ -88,7 +88,7 @@ type move struct {
 }
 
 // maxMoves is how many interfaces are written before others have their turn.
-const maxMoves = 50
+const maxMoves = 60
 
 // come brings in what has the addresses. It reports whether anything else can be tried.
 func (m *move) come(ctx context.Context, targets []cloud.Target) bool {

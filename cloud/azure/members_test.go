@@ -170,6 +170,31 @@ func TestHeldKeepsOthersNodes(t *testing.T) {
 	})
 }
 
+// TestNodeTurnsOut: a node that is told to be a machine's only later on joins then, and until then nothing is to be done for it, nor are
+// its targets seen to change.
+func TestNodeTurnsOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := network(t, azuretest.Options{})
+		machines(c, 2)
+		p, spec := provider(t, c), linked(service(1, 2))
+		id := spec.Nodes[1].ProviderID
+		spec.Nodes[1].ProviderID = ""
+		left, err := converge(t, p, spec, false)
+		if err != nil || pooled(c) != "n1" {
+			t.Fatalf("in the pool are %s (%v)", pooled(c), err)
+		}
+		time.Sleep(time.Hour)
+		out, err := converge(t, p, spec, false)
+		if seen := cloud.Differences(left.Observed, out.Observed); err != nil || len(out.Done) > 0 || len(seen) > 0 {
+			t.Errorf("it does %+v, and sees %+v (%v)", out.Done, seen, err)
+		}
+		spec.Nodes[1].ProviderID = id
+		if _, err := converge(t, p, spec, false); err != nil || pooled(c) != "n1,n2" {
+			t.Errorf("in the pool are %s (%v)", pooled(c), err)
+		}
+	})
+}
+
 // TestLateMachine: what Azure accepts of a machine or an interface, and cannot do in the end, is told, and written again.
 func TestLateMachine(t *testing.T) {
 	for _, kind := range []string{"virtualMachineScaleSets/virtualMachines", "networkInterfaces"} {
@@ -336,8 +361,8 @@ func TestManyJoin(t *testing.T) {
 				t.Errorf("too busy: %t: addresses are told %v", busy, errs[len(errs)-1])
 			}
 		}
-		if n := strings.Count(pooled(c), ",") + 1; n != 51 {
-			t.Errorf("in the pool are %d after one call, want 51", n)
+		if n := strings.Count(pooled(c), ",") + 1; n != 61 {
+			t.Errorf("in the pool are %d after one call, want 61", n)
 		}
 		if _, err := converge(t, p, specs[0], false); err != nil || strings.Count(pooled(c), ",") != 199 {
 			t.Errorf("in the pool are %s (%v)", pooled(c), err)

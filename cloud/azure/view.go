@@ -27,7 +27,7 @@ type view struct {
 	group      *armnetwork.SecurityGroup                 // nil: there is none
 	links      map[string]*armnetwork.PrivateLinkService // by folded name
 	interfaces map[scope]*interfaces                     // those that were asked for
-	strangers  map[string]strangers                      // by folded name of the balancer
+	strangers  map[string][]cloud.Target                 // by folded name of the balancer; see strangersOf
 
 	indexed sync.Once
 	index   index // see resources
@@ -85,7 +85,7 @@ func (p *Provider) look(ctx context.Context, clusterID string) (*view, error) {
 
 func (p *Provider) read(ctx context.Context) (*view, error) {
 	v := &view{config: p.config, balancers: map[string]*armnetwork.LoadBalancer{}, addresses: map[string]*armnetwork.PublicIPAddress{},
-		links: map[string]*armnetwork.PrivateLinkService{}, interfaces: p.youngInterfaces(), strangers: p.youngStrangers()}
+		links: map[string]*armnetwork.PrivateLinkService{}, interfaces: p.youngInterfaces(), strangers: p.knownStrangers()}
 	balancers, err := p.network.Balancers(ctx)
 	if err != nil {
 		return nil, err

@@ -210,6 +210,16 @@ func (c *Cloud) members(pool string) []string {
 	return all
 }
 
+// naming are the IP configurations that name a pool, also those whose write has not come about.
+func (c *Cloud) naming(pool string) []string {
+	var all []string
+	for _, t := range c.things {
+		all = append(all, t.pools()[key(pool)]...)
+	}
+	slices.Sort(all)
+	return all
+}
+
 // checkMembers refuses a pool that would have addresses beside interfaces, or other interfaces than name it, and has it show its members.
 func (c *Cloud) checkMembers(t *thing, pool *armnetwork.BackendAddressPool) *Refusal {
 	id := childID(t, "backendAddressPools", value(pool.Name))
@@ -257,7 +267,7 @@ func (c *Cloud) keepMembers(t, before *thing) *Refusal {
 				return strings.EqualFold(value(now.Name), value(b.Name))
 			})
 		id := childID(before, "backendAddressPools", value(b.Name))
-		if members := c.members(id); len(members) > 0 && !kept {
+		if members := append(c.members(id), c.naming(id)...); len(members) > 0 && !kept {
 			return bad("InUseBackendAddressPoolCannotBeDeleted", "pool %s is used by %s", id, members[0])
 		}
 	}
