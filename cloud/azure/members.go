@@ -2,6 +2,7 @@ package azure
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -90,12 +91,19 @@ type move struct {
 // maxMoves is how many interfaces are written before others have their turn.
 const maxMoves = 60
 
+// fewReads of interfaces are cheaper than a list.
+const fewReads = 5
+
 // come brings in what has the addresses. It reports whether anything else can be tried.
 func (m *move) come(ctx context.Context, targets []cloud.Target) bool {
-	missing := map[scope]bool{}
+	missing, outdated := map[scope]bool{}, map[scope]int{}
 	for _, t := range targets {
-		if id := m.machines[t.ID]; m.v.of(id).config[id+" "+t.ID] == "" {
-			missing[scopeOf(id)] = true
+		id := m.machines[t.ID]
+		known, s := m.v.of(id), scopeOf(id)
+		if config := known.config[id+" "+t.ID]; config == "" {
+			missing[s] = true
+		} else if known.byID[folded(interfaceOf(config))] == nil {
+			outdated[s]++
 		}
 	}
 	for s := range m.failed {
@@ -103,8 +111,17 @@ func (m *move) come(ctx context.Context, targets []cloud.Target) bool {
 	}
 	failed := m.readScopes(ctx, m.v, missing)
 	maps.Copy(failed, m.failed)
+	for s, n := range outdated {
+		err := m.unlistedYet(m.v, s)
+		if n > fewReads && ctx.Err() == nil && (failed[s] == nil && !missing[s] || errors.Is(failed[s], errListed)) && (err == nil || errors.Is(err, errListed)) {
+			failed[s] = m.readScope(ctx, m.v, s)
+		}
+	}
 	for _, s := range sortedScopes(failed) {
 		err := failed[s]
+		if err == nil || errors.Is(err, errListed) {
+			continue // whose interface is missing is told below
+		}
 		if m.wrong(err); ctx.Err() != nil || isClass(err, cloud.Throttled) {
 			return false
 		}
@@ -113,7 +130,7 @@ func (m *move) come(ctx context.Context, targets []cloud.Target) bool {
 		id := m.machines[t.ID]
 		config, failed := m.v.of(id).config[id+" "+t.ID], failed[scopeOf(id)]
 		switch {
-		case config == "" && failed != nil && !isClass(failed, cloud.Pending): // it is told
+		case config == "" && failed != nil && !errors.Is(failed, errListed): // it is told
 		case config == "":
 			m.wrong(cloud.Errorf(cloud.Conflict, "machine %s has no network interface with the address %s in its resource group: remove its Node if it is gone", lastPart(id), t.ID))
 		case !m.one(ctx, config, true):
