@@ -24,13 +24,19 @@ func CheckCreate(ctx context.Context, p Provider, owner Owner, desired Resource,
 	return nil
 }
 
-// makesRoom returns what the plan deletes before what takes its place is there.
+// makesRoom returns what the plan deletes before what takes its place is there, if some of that runs: what has failed alone leaves
+// nothing to be lost.
 func (p *Plan) makesRoom() []Resource {
 	var replaced []Resource
+	runs := false
 	for _, op := range p.Operations {
-		if op.Action == ActionDelete && op.Reason == reasonRoom {
+		if op.Action == ActionDelete && (op.Reason == reasonRoom || op.Reason == reasonFailed) {
 			replaced = append(replaced, op.Resource)
+			runs = runs || op.Reason == reasonRoom
 		}
+	}
+	if !runs {
+		return nil
 	}
 	return replaced
 }

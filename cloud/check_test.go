@@ -81,6 +81,16 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestFailedIsNotReplaced: what has failed goes, whether or not what takes its place can be had: nobody is asked, and nothing is held.
+func TestFailedIsNotReplaced(t *testing.T) {
+	wants := []Resource{want("A", "1", fixed), want("B", "1", on("A", "1", true), targets("x"))}
+	p := &checking{observed: []Resource{have("A", "1", in(StateFailed)), have("B", "1", on("A", "1", true), targets("x"))}, refusal: Errorf(UserError, "no")}
+	out, err := Converge(t.Context(), p, us, wants, Options{Replacement: v1alpha1.ReplacementRecreate})
+	if err != nil || len(p.asked) > 0 || len(out.Left.Blocked) > 0 || p.deleted != 2 {
+		t.Errorf("%v, asked %q, blocked %+v, deleted %d", err, p.asked, out.Left.Blocked, p.deleted)
+	}
+}
+
 // TestAllowed: what a replacement would do is known where it is not allowed, and where that would help.
 func TestAllowed(t *testing.T) {
 	for name, tc := range map[string]struct {

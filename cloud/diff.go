@@ -40,7 +40,7 @@ func Diff(owner Owner, desired, observed []Resource, replacement v1alpha1.Replac
 		recreate:    replacement == v1alpha1.ReplacementRecreate,
 		observed:    slices.Clone(observed),
 		taken:       map[string]bool{},
-		first:       map[string]bool{},
+		first:       map[string]string{},
 		unavailable: map[Ref]bool{},
 		plan:        Plan{IDs: map[Ref]string{}},
 	}
@@ -67,8 +67,9 @@ type differ struct {
 	owner    Owner
 	recreate bool
 	observed []Resource // sorted
-	// taken and first hold identities (see identity) of observed resources: those that stay, and those deleted first.
-	taken, first map[string]bool
+	// taken and first hold identities (see identity) of observed resources: those that stay, and those deleted first, with the reason.
+	taken map[string]bool
+	first map[string]string
 	// unavailable are the desired resources that cannot be used in this pass.
 	unavailable map[Ref]bool
 	targets     []Operation
@@ -105,7 +106,7 @@ func (d *differ) candidates(want *Resource) (found []*Resource, deleting, foreig
 	for i := range d.observed {
 		r := &d.observed[i]
 		switch {
-		case r.Kind != want.Kind || r.Key != want.Key || d.first[identity(r)] || stray(d.owner, d.observed, r):
+		case r.Kind != want.Kind || r.Key != want.Key || d.first[identity(r)] != "" || stray(d.owner, d.observed, r):
 		case !d.mine(r) && !d.joinable(want, r):
 			foreign = true
 		case r.State == StateDeleting:
@@ -301,11 +302,12 @@ func (d *differ) leave(want *Resource, found []*Resource) {
 	}
 }
 
-// Reasons of operations: reasonMissing is that of what is made where there is none, reasonRoom that of what goes before what takes
-// its place is there.
+// Reasons of operations: reasonMissing is that of what is made where there is none, reasonRoom that of what runs and goes before
+// what takes its place is there, reasonFailed that of what does not run.
 const (
 	reasonMissing = "missing"
 	reasonRoom    = "making room for its replacement"
+	reasonFailed  = "making room for another one, since it has failed"
 )
 
 func (d *differ) create(want *Resource, replaces bool) {

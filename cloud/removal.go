@@ -16,14 +16,18 @@ func (d *differ) removeFirst(desired []Resource) {
 		for _, r := range found {
 			// What is to stay shared is not replaced under the others.
 			together := want.Shared && d.others(r)
-			if (replace && !together || r.State == StateFailed) && !lends[identity(r)] {
-				d.removeWithDependents(r)
+			switch {
+			case lends[identity(r)]:
+			case r.State == StateFailed:
+				d.removeWithDependents(r, reasonFailed)
+			case replace && !together:
+				d.removeWithDependents(r, reasonRoom)
 			}
 		}
 	}
 	for _, r := range dependentsFirst(d.observed) {
-		if d.first[identity(r)] {
-			d.remove(r, reasonRoom)
+		if reason := d.first[identity(r)]; reason != "" {
+			d.remove(r, reason)
 		}
 	}
 }
@@ -39,14 +43,14 @@ func (d *differ) lending() map[string]bool {
 	return lends
 }
 
-func (d *differ) removeWithDependents(r *Resource) {
-	if d.first[identity(r)] || !d.mine(r) {
+func (d *differ) removeWithDependents(r *Resource, reason string) {
+	if d.first[identity(r)] != "" || !d.mine(r) {
 		return
 	}
-	d.first[identity(r)] = true
+	d.first[identity(r)] = reason
 	for i := range d.observed {
 		if pointsTo(&d.observed[i], r) {
-			d.removeWithDependents(&d.observed[i])
+			d.removeWithDependents(&d.observed[i], reason)
 		}
 	}
 }
@@ -55,7 +59,7 @@ func (d *differ) removeWithDependents(r *Resource) {
 func (d *differ) removeRest() {
 	var rest []*Resource
 	for _, r := range dependentsFirst(d.observed) {
-		if !d.mine(r) || d.taken[identity(r)] || d.first[identity(r)] {
+		if !d.mine(r) || d.taken[identity(r)] || d.first[identity(r)] != "" {
 			continue
 		}
 		rest = append(rest, r)
