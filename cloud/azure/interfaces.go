@@ -64,10 +64,11 @@ func scopeOf(id string) scope {
 
 // interfaces are those of a scope. Not changed once others have it.
 type interfaces struct {
-	at      time.Time                        // of reading
-	byID    map[string]*armnetwork.Interface // folded; without those that Azure works on, which have another ETag afterwards
-	address map[string]string                // by the folded id of an IP configuration
-	config  map[string]string                // the id of that, by its machine's folded id, a space and the address
+	at       time.Time                        // of reading
+	byID     map[string]*armnetwork.Interface // folded; without those that Azure works on, which have another ETag afterwards
+	outdated int                              // how many byID is without
+	address  map[string]string                // by the folded id of an IP configuration
+	config   map[string]string                // the id of that, by its machine's folded id, a space and the address
 }
 
 func newInterfaces(at time.Time, list []*armnetwork.Interface) *interfaces {
@@ -76,6 +77,8 @@ func newInterfaces(at time.Time, list []*armnetwork.Interface) *interfaces {
 		p := value(nic.Properties)
 		if stateOf(p.ProvisioningState) != cloud.StatePending {
 			i.byID[folded(value(nic.ID))] = nic
+		} else {
+			i.outdated++
 		}
 		for _, ip := range p.IPConfigurations {
 			if address := canonical(value(value(ip.Properties).PrivateIPAddress)); address != "" {
@@ -168,7 +171,7 @@ func (p *Provider) serves(clusterID string) bool {
 func (p *Provider) readConfigs(ctx context.Context, v *view, configs []string) map[scope]error {
 	missing := map[scope]bool{}
 	for _, config := range configs {
-		if s := scopeOf(config); s.group != "" && v.of(config).address[folded(config)] == "" {
+		if s := scopeOf(config); s.group != "" && (v.of(config).address[folded(config)] == "" || v.of(config).outdated > fewReads) {
 			missing[s] = true
 		}
 	}

@@ -224,6 +224,7 @@ func (m *move) outdated(config string, gone bool) {
 		}
 		next := *known
 		next.byID = maps.Clone(known.byID)
+		next.outdated++
 		delete(next.byID, folded(interfaceOf(config)))
 		if gone {
 			next.address, next.config = maps.Clone(known.address), maps.Clone(known.config)
