@@ -221,6 +221,47 @@ func TestLateMachine(t *testing.T) {
 	}
 }
 
+// TestWriteGoesOn: while an interface or a machine is written nobody is told that it is in the pool.
+func TestWriteGoesOn(t *testing.T) {
+	for _, set := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			c := network(t, azuretest.Options{Slow: time.Minute})
+			spec := linked(service(1, 2))
+			if machines(c, 2); set {
+				spec, _ = ofSet(c, 2)
+			}
+			p := provider(t, c)
+			for range 10 {
+				if _, err := cloud.Converge(t.Context(), p, spec.Owner, desiredOf(t, p, nodes(spec, 0)), cloud.Options{}); err != nil && !cloud.IsClass(err, cloud.Pending) {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Minute)
+			}
+			changes := targetChanges(t, p, spec.Owner, spec)
+			first := p.SyncTargets(t.Context(), changes)
+			if len(first) > 0 {
+				t.Fatalf("of a set: %t: it is told %v", set, first)
+			}
+			time.Sleep(2 * time.Second)
+			if _, err := p.Observe(t.Context(), spec.Owner); err != nil {
+				t.Fatal(err)
+			}
+			if second := p.SyncTargets(t.Context(), changes); len(second) != 1 || !cloud.IsClass(second[0], cloud.Pending) {
+				t.Errorf("of a set: %t: while it is written it is told %v", set, second)
+			}
+		})
+	}
+}
+
+func desiredOf(t *testing.T, p cloud.Provider, spec cloud.Spec) []cloud.Resource {
+	t.Helper()
+	desired, err := p.Desired(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return desired
+}
+
 // lists counts the lists of interfaces, and answers those of Kind with an error.
 type lists struct {
 	kind  string
