@@ -256,7 +256,9 @@ func (r *Reconciler) allProviders(context.Context, client.Object) []ctrl.Request
 }
 
 // allClasses is the one request for all classes, which are judged together.
-func allClasses(context.Context, client.Object) []ctrl.Request { return []ctrl.Request{named("", "all")} }
+func allClasses(context.Context, client.Object) []ctrl.Request {
+	return []ctrl.Request{named("", "all")}
+}
 
 // serviceChanged leaves out what we write ourselves.
 func serviceChanged(e event.UpdateEvent) bool {
