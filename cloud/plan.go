@@ -111,6 +111,13 @@ func (p *Plan) TargetsOnly() bool {
 	})
 }
 
+// Serves reports whether all that is left to do is to change targets of sets that have some of those that they are to have.
+func (p *Plan) Serves() bool {
+	return !slices.ContainsFunc(p.Operations, func(op Operation) bool {
+		return op.Action != ActionSyncTargets || op.Resource.ID == "" || len(op.Resource.Targets) <= len(op.Add)
+	})
+}
+
 // held reports whether nothing may change but what follows the cluster, since something would have to be replaced that may not
 // be.
 func (p *Plan) held() bool {

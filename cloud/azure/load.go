@@ -1,6 +1,7 @@
 package azure
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"sync"
@@ -47,7 +48,7 @@ func (p *Provider) elsewhere(clusterID, balancer string) int {
 		case tag(lb.Tags, tagCluster) == clusterID:
 			rules += allRules(lb)
 		default:
-			rules += rulesFor(lb, nodes())
+			rules += rulesFor(lb, nodes(), p.config.networkID())
 		}
 	}
 	return rules
@@ -69,11 +70,16 @@ func (v *view) nodesOf(clusterID string) map[cloud.Target]bool {
 	return nodes
 }
 
-// rulesFor is how many rules of a balancer are for one of the nodes, by its address.
-func rulesFor(lb *armnetwork.LoadBalancer, nodes map[cloud.Target]bool) int {
+// rulesFor is how many rules of a balancer are for one of the nodes, by its address in the network. Others have the same addresses.
+func rulesFor(lb *armnetwork.LoadBalancer, nodes map[cloud.Target]bool, network string) int {
 	theirs := map[string]bool{} // pools, by folded name
 	for _, pool := range lb.Properties.BackendAddressPools {
-		theirs[folded(value(pool.Name))] = slices.ContainsFunc(poolTargets(lb, value(pool.Name)), func(t cloud.Target) bool { return nodes[t] })
+		properties := value(pool.Properties)
+		theirs[folded(value(pool.Name))] = slices.ContainsFunc(properties.LoadBalancerBackendAddresses, func(a *armnetwork.LoadBalancerBackendAddress) bool {
+			of := value(a.Properties)
+			in := value(value(cmp.Or(of.VirtualNetwork, properties.VirtualNetwork)).ID)
+			return nodes[cloud.Target{ID: canonical(value(of.IPAddress))}] && (in == "" || same(in, network))
+		})
 	}
 	rules := 0
 	count := func(pool *armnetwork.SubResource) {

@@ -118,10 +118,13 @@ func TestCrowdedTogether(t *testing.T) {
 func TestCrowdedElsewhere(t *testing.T) {
 	for name, tc := range map[string]struct {
 		limit, others int
+		network       string // of the nodes of the other balancer
+		told          int    // Services
 		want          string
 	}{
-		"NotSeen": {20, 0, "LoadBalancerRuleCountLimitReachedForNic"},
-		"Seen":    {0, 100, "can have 299"},
+		"NotSeen":      {20, 0, "", 5, "LoadBalancerRuleCountLimitReachedForNic"},
+		"Seen":         {0, 100, "nodes", 6, "can have 299"},
+		"OtherNetwork": {0, 100, "theirs", 0, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -130,29 +133,29 @@ func TestCrowdedElsewhere(t *testing.T) {
 				first, all := 15, 25
 				if tc.others > 0 {
 					first, all = 195, 205
-					plantBalancer(t, c, tc.others, service(0, 3).Nodes)
+					plantBalancer(t, c, tc.others, tc.network, service(0, 3).Nodes)
 				}
 				var specs []cloud.Spec
 				for n := range all {
 					specs = append(specs, service(n, 3))
 				}
 				quotaOnly(t, p, told(t, p, specs[:first]), 0, "")
-				quotaOnly(t, p, told(t, p, specs), map[bool]int{true: 5, false: 6}[tc.others == 0], tc.want)
+				quotaOnly(t, p, told(t, p, specs), tc.told, tc.want)
 				quotaOnly(t, p, told(t, p, specs[:first]), 0, "")
 			})
 		})
 	}
 }
 
-// plantBalancer makes somebody else's balancer with so many rules, which the nodes are in, of an address each.
-func plantBalancer(t *testing.T, c *azuretest.Cloud, rules int, nodes []cloud.Node) {
+// plantBalancer makes somebody else's balancer with so many rules, for machines of a network with the nodes' addresses, of an address each.
+func plantBalancer(t *testing.T, c *azuretest.Cloud, rules int, network string, nodes []cloud.Node) {
 	t.Helper()
 	id := networkPath + "loadBalancers/theirs"
 	pool := &armnetwork.BackendAddressPool{Name: new("nodes"), Properties: &armnetwork.BackendAddressPoolPropertiesFormat{}}
 	for _, node := range nodes {
 		pool.Properties.LoadBalancerBackendAddresses = append(pool.Properties.LoadBalancerBackendAddresses, &armnetwork.LoadBalancerBackendAddress{Name: new(node.Name),
 			Properties: &armnetwork.LoadBalancerBackendAddressPropertiesFormat{IPAddress: new(node.Address(cloud.IPv4)),
-				VirtualNetwork: &armnetwork.SubResource{ID: new(networkPath + "virtualNetworks/nodes")}}})
+				VirtualNetwork: &armnetwork.SubResource{ID: new(networkPath + "virtualNetworks/" + network)}}})
 	}
 	lb := armnetwork.LoadBalancer{Location: new(azuretest.Location), SKU: &armnetwork.LoadBalancerSKU{Name: new(armnetwork.LoadBalancerSKUNameStandard)},
 		Properties: &armnetwork.LoadBalancerPropertiesFormat{BackendAddressPools: []*armnetwork.BackendAddressPool{pool},

@@ -1,6 +1,7 @@
 package azure
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -85,11 +86,16 @@ type move struct {
 	failed         map[scope]error   // why interfaces could not be read
 	came           []string          // ids of IP configurations
 	went           map[string]bool   // the same
+	refused        int               // writes
 	err            error             // the first that is more than Pending, or else the first
 }
 
 // maxMoves is how many interfaces are written before others have their turn.
 const maxMoves = 60
+
+// maxRefused is how many refused writes there are before others have their turn: what one interface is refused for, such as a right
+// that is missing, the next one mostly is, too.
+const maxRefused = 10
 
 // fewReads of interfaces are cheaper than a list.
 const fewReads = 5
@@ -126,7 +132,7 @@ func (m *move) come(ctx context.Context, targets []cloud.Target) bool {
 			return false
 		}
 	}
-	for _, t := range targets {
+	for _, t := range m.turned(targets) {
 		id := m.machines[t.ID]
 		config, failed := m.v.of(id).config[id+" "+t.ID], failed[scopeOf(id)]
 		switch {
@@ -138,6 +144,17 @@ func (m *move) come(ctx context.Context, targets []cloud.Target) bool {
 		}
 	}
 	return true
+}
+
+// turned begins with others than the last time, where that ended with refusals: those that are refused keep nobody out for good.
+func (m *move) turned(targets []cloud.Target) []cloud.Target {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(targets) == 0 {
+		return nil
+	}
+	first := m.turn % len(targets)
+	return slices.Concat(targets[first:], targets[:first])
 }
 
 // one IP configuration comes or goes. It reports whether another one can be tried.
@@ -160,12 +177,29 @@ func (m *move) one(ctx context.Context, config string, in bool) bool {
 	switch {
 	case err != nil:
 		m.wrong(err)
+		if m.fails(err) {
+			return false
+		}
 	case in:
 		m.came = append(m.came, config)
 	default:
 		m.went[config] = true
 	}
 	return ctx.Err() == nil && !isClass(err, cloud.Throttled)
+}
+
+// fails counts a write that was refused, and reports whether there were enough of them.
+func (m *move) fails(err error) bool {
+	if isClass(err, cloud.Pending) {
+		return false
+	}
+	if m.refused++; m.refused < maxRefused {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.turn += maxRefused
+	return true
 }
 
 func (m *move) wrong(err error) {
@@ -467,6 +501,16 @@ func (m *move) barredBy(config string, pools []string) error {
 
 // vacate takes the machines out of pools that a balancer is to have no longer: Azure keeps a pool that interfaces name. Its error is of
 // class Pending as long as there were any.
+// beside is an error without the limits of others than balancers: machines, and lists of interfaces, have limits of their own, and
+// whoever exceeds those can go on to write balancers.
+func beside(err error) error {
+	r := refusalOf(err)
+	if r == nil || !isClass(err, cloud.Throttled) || !strings.HasPrefix(r.action, "Microsoft.Compute/") && !strings.HasSuffix(r.action, "/read") {
+		return err
+	}
+	return &cloud.Error{Class: cloud.RetryAfter, After: cmp.Or(classified(err).After, interfacesRest), Err: err}
+}
+
 func (p *Provider) vacate(ctx context.Context, was, next *armnetwork.LoadBalancer) error {
 	if was == nil || !isLinked(value(was.Name)) {
 		return nil
@@ -477,7 +521,7 @@ func (p *Provider) vacate(ctx context.Context, was, next *armnetwork.LoadBalance
 		}
 		if err := p.putMembers(ctx, value(was.Name), value(pool.Name), nil, nil); err != nil {
 			// Without the refusal, which would be taken for that of a change of the balancer.
-			e := classified(err)
+			e := classified(beside(err))
 			return &cloud.Error{Class: e.Class, After: e.After, Err: fmt.Errorf("taking the machines out of balancer %s: %s", value(was.Name), err.Error())}
 		}
 		return cloud.Errorf(cloud.Pending, "the machines are leaving the balancer %s", value(was.Name))

@@ -1,7 +1,9 @@
 package azure_test
 
 import (
+	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -407,6 +409,62 @@ func TestManyJoin(t *testing.T) {
 		}
 		if _, err := converge(t, p, specs[0], false); err != nil || strings.Count(pooled(c), ",") != 199 {
 			t.Errorf("in the pool are %s (%v)", pooled(c), err)
+		}
+	})
+}
+
+// TestRefusedMachines: what is refused for each machine is not tried with all of them at once, and keeps no other one out for good.
+func TestRefusedMachines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := network(t, azuretest.Options{})
+		machines(c, 40)
+		p, spec := provider(t, c), linked(service(1, 40))
+		if _, err := converge(t, p, nodes(spec, 0), false); err != nil {
+			t.Fatal(err)
+		}
+		count := &calls{}
+		c.SetHook(count.hook)
+		c.Deny("Microsoft.Network/networkInterfaces/write")
+		if errs := p.SyncTargets(t.Context(), targetChanges(t, p, spec.Owner, spec)); len(errs) == 0 || count.seen[linkPut] != 10 {
+			t.Errorf("without the right there are %d writes (%v)", count.seen[linkPut], errs)
+		}
+
+		const bad = 25
+		c = network(t, azuretest.Options{})
+		machines(c, 40)
+		p = provider(t, c)
+		if _, err := converge(t, p, nodes(spec, 0), false); err != nil {
+			t.Fatal(err)
+		}
+		c.SetHook(func(call azuretest.Call) error {
+			if n, err := strconv.Atoi(strings.TrimPrefix(call.Name, "nic-n")); call.Write() && err == nil && n <= bad {
+				return errors.New("odd")
+			}
+			return nil
+		})
+		for range 10 {
+			p.SyncTargets(t.Context(), targetChanges(t, p, spec.Owner, spec))
+		}
+		if n := strings.Count(pooled(c), ",") + 1; n != 1+40-bad { // the first was in already
+			t.Errorf("in the pool are %d machines, want %d: %s", n, 1+40-bad, pooled(c))
+		}
+	})
+}
+
+// TestMachinesAreThrottled: the limits of machines are not those of balancers.
+func TestMachinesAreThrottled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := network(t, azuretest.Options{})
+		spec, _ := ofSet(c, 2)
+		p := provider(t, c)
+		if _, err := converge(t, p, nodes(spec, 0), false); err != nil {
+			t.Fatal(err)
+		}
+		c.Inject(azuretest.Fault{Method: http.MethodPut, Kind: "virtualMachineScaleSets/virtualMachines",
+			Err: &azuretest.Refusal{Status: http.StatusTooManyRequests, Code: "TooManyRequests", RetryAfter: 300}})
+		errs := p.SyncTargets(t.Context(), targetChanges(t, p, spec.Owner, spec))
+		if len(errs) != 1 || !cloud.IsClass(errs[0], cloud.RetryAfter) || p.Classify(errs[0]).After != 300*time.Second {
+			t.Errorf("it is told %v", errs)
 		}
 	})
 }

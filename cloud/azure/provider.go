@@ -35,6 +35,7 @@ type Provider struct {
 	balancers map[string]*writer[armnetwork.LoadBalancer] // by folded name
 	group     *writer[armnetwork.SecurityGroup]
 
+	turn     int                  // with which machines the next change of a pool of network interfaces begins
 	clusters map[string]bool      // whose pools of network interfaces are read
 	unlisted map[scope]unlisted   // of network interfaces
 	barred   map[string]time.Time // until when, by ids of balancers, sorted, with spaces: who is in all of them can be in no pool of ours

@@ -46,7 +46,7 @@ func (p *Provider) SyncTargets(ctx context.Context, changes []cloud.TargetChange
 		}
 		var err error
 		if isLinked(at.balancer) && at.name == poolName(familyKey(cloud.IPv4)) {
-			err = p.putMembers(ctx, at.balancer, at.name, lists[at], nodes[at])
+			err = beside(p.putMembers(ctx, at.balancer, at.name, lists[at], nodes[at]))
 		} else {
 			err = p.putPool(ctx, at.balancer, at.name, lists[at])
 		}

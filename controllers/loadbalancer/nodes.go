@@ -143,10 +143,31 @@ func (r *Reconciler) targetChanges(p cloud.Provider, e *entry, to *backends) ([]
 		return nil, nil
 	}
 	changes := out.Left.TargetChanges(e.owner)
-	if len(changes) == 0 {
+	switch {
+	case len(changes) > 0:
+	case otherMachines(e, to) && slices.ContainsFunc(desired, func(r cloud.Resource) bool { return len(r.Nodes) > 0 }):
+		// The same targets stand for other machines, which only a look can tell.
+		e.settled = false
+		r.wake(e.name, priorityNormal)
+	default:
 		e.synced(to)
 	}
 	return changes, nil
+}
+
+// otherMachines reports whether a node is another machine than when targets were sent last.
+func otherMachines(e *entry, to *backends) bool {
+	if e.sent == nil {
+		return false
+	}
+	was := make(map[string]string, len(e.sent.nodes))
+	for _, node := range e.sent.nodes {
+		was[node.Name] = node.ProviderID
+	}
+	return slices.ContainsFunc(to.nodes, func(node cloud.Node) bool {
+		id, known := was[node.Name]
+		return known && id != node.ProviderID
+	})
 }
 
 func sameNodes(a, b []cloud.Node) bool {

@@ -203,7 +203,7 @@ func published(svc *corev1.Service, out cloud.Outcome) []corev1.LoadBalancerIngr
 		}
 		observed = append(observed, ingress)
 	}
-	complete := len(out.Left.Operations)+len(out.Left.Waiting) == 0 && !out.Left.Lacking &&
+	complete := (len(out.Left.Operations) == 0 || out.Left.Serves()) && len(out.Left.Waiting) == 0 && !out.Left.Lacking &&
 		!slices.ContainsFunc(out.Left.Blocked, func(b cloud.Block) bool { return b.Reason == cloud.BlockForeign })
 	if complete {
 		return observed

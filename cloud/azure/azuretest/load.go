@@ -3,6 +3,7 @@ package azuretest
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v8"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
@@ -63,7 +64,9 @@ func (c *Cloud) load(t *thing) map[string]int {
 						continue
 					}
 					machine := value(a.Properties.IPAddress)
-					if of := interfaceOf[machine]; of != "" {
+					if in := value(value(a.Properties.VirtualNetwork).ID); in != "" && !strings.HasSuffix(key(in), "/virtualnetworks/nodes") {
+						machine = key(in) + " " + machine // the same address elsewhere
+					} else if of := interfaceOf[machine]; of != "" {
 						machine = of
 					}
 					load[machine] += rules[key(childID(one, "backendAddressPools", value(pool.Name)))]
