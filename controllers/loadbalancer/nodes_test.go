@@ -130,6 +130,36 @@ func (m *many) methods() []string {
 	return methods
 }
 
+// ofMachines is a provider whose sets of targets depend on which machines the nodes are.
+type ofMachines struct{ cloud.Provider }
+
+func (o ofMachines) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
+	desired, err := o.Provider.Desired(spec)
+	for i := range desired {
+		if desired[i].HasTargets {
+			desired[i].Nodes = spec.Nodes
+		}
+	}
+	return desired, err
+}
+
+// TestNodeBecomesAMachine: a node that gets its providerID later makes the same targets, and yet is looked at where machines count.
+func TestNodeBecomesAMachine(t *testing.T) {
+	for count, want := range map[bool]int{true: 1, false: 0} {
+		m := newMany(t, 1, 3, fake.Options{})
+		if count {
+			p, _ := m.Providers.Get(fake.Name)
+			m.Providers = providers{ofMachines{p}}
+		}
+		nodes := machines(3)
+		nodes[1].ProviderID = "fake:///n001"
+		m.syncNodes(t.Context(), fake.Name, nodes)
+		if got := m.woken["s0000"]; got != want {
+			t.Errorf("machines count: %t: the Service gets %d passes, want %d", count, got, want)
+		}
+	}
+}
+
 // TestNodeChangeOfThousandServices: as many calls as the cloud needs for all target sets, none of them a read, in the
 // time that the account's limit takes at least, and 10 percent.
 func TestNodeChangeOfThousandServices(t *testing.T) {

@@ -184,8 +184,8 @@ func conditionsPatch(have, want []metav1.Condition) []any {
 	return patch
 }
 
-// published returns the addresses to publish: those of a balancer that is complete, if not all that is asked for; until
-// it is, of those published already the ones that still exist, so that what works stays known.
+// published returns the addresses to publish: those of a balancer that is complete, if not all that is asked for, or has all but
+// some of its targets; until it is, of those published already the ones that still exist, so that what works stays known.
 func published(svc *corev1.Service, out cloud.Outcome) []corev1.LoadBalancerIngress {
 	if adopting(out) {
 		return svc.Status.LoadBalancer.Ingress // another controller published it, and it serves

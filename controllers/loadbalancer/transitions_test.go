@@ -364,6 +364,26 @@ func TestBlockedHalfMade(t *testing.T) {
 	}
 }
 
+// TestPublishedBeforeTheLastTarget: one node that cannot join keeps no address from being published, as long as others have.
+func TestPublishedBeforeTheLastTarget(t *testing.T) {
+	three := cloud.Resource{ID: "set", Targets: []cloud.Target{{ID: "a"}, {ID: "b"}, {ID: "c"}}}
+	for name, tc := range map[string]struct {
+		left []cloud.Operation
+		want int
+	}{
+		"SomeAreThere": {[]cloud.Operation{{Action: cloud.ActionSyncTargets, Resource: three, Add: three.Targets[2:]}}, 1},
+		"NoneIsThere":  {[]cloud.Operation{{Action: cloud.ActionSyncTargets, Resource: three, Add: three.Targets}}, 0},
+		"NoSet":        {[]cloud.Operation{{Action: cloud.ActionSyncTargets, Resource: cloud.Resource{Targets: three.Targets}, Add: three.Targets[2:]}}, 0},
+		"MoreToDo": {[]cloud.Operation{{Action: cloud.ActionSyncTargets, Resource: three, Add: three.Targets[2:]},
+			{Action: cloud.ActionCreate}}, 0},
+	} {
+		out := cloud.Outcome{Observed: []cloud.Resource{{Ingress: []cloud.Ingress{{IP: "198.51.100.1"}}}}, Left: cloud.Plan{Operations: tc.left}}
+		if got := published(&corev1.Service{}, out); len(got) != tc.want {
+			t.Errorf("%s: published: %+v", name, got)
+		}
+	}
+}
+
 // TestRepetitions: what a provider names twice stands once in the record, whose lists are sets to the API server.
 func TestRepetitions(t *testing.T) {
 	owner := cloud.Owner{ClusterID: "test", ServiceUID: "u"}
