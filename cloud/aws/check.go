@@ -58,64 +58,44 @@ func (c *checker) name(ctx context.Context, name string) error {
 	return nil
 }
 
-// places looks at the subnets, and at the addresses in them.
+// places looks at the subnets, and at the addresses in them. Those that are found by their tag are there.
 func (c *checker) places(ctx context.Context, a map[string]string) error {
-	items := given(a)
-	if len(items) == 0 {
-		items = cloud.SplitList(a[subnets])
+	mappings, err := c.provider.mappings(ctx, a)
+	if err != nil || len(given(a)) == 0 && a[subnets] == "" {
+		return err
 	}
-	if len(items) == 0 {
-		_, err := c.provider.discover(ctx, a[scheme], a[addressType])
+	vpc, err := c.provider.vpc(ctx)
+	if err != nil {
 		return err
 	}
 	var ids []string
-	for _, item := range items {
-		id, _, _ := strings.Cut(item, "=")
-		ids = append(ids, id)
+	for _, m := range mappings {
+		ids = append(ids, aws.ToString(m.SubnetId))
 	}
-	known, err := c.subnets(ctx, ids)
+	found, err := c.provider.subnets(ctx, filter("vpc-id", vpc), filter("subnet-id", ids...))
 	if err != nil {
 		return err
 	}
-	for _, item := range items {
-		id, with, _ := strings.Cut(item, "=")
-		subnet, ok := known[id]
+	known := map[string]ec2types.Subnet{}
+	for _, subnet := range found {
+		known[aws.ToString(subnet.SubnetId)] = subnet
+	}
+	for _, m := range mappings {
+		subnet, ok := known[aws.ToString(m.SubnetId)]
 		if !ok {
-			return cloud.Errorf(cloud.UserError, "there is no subnet %s in the VPC: correct the annotation %ssubnets, or subnets in the class", id, AnnotationPrefix)
+			return cloud.Errorf(cloud.UserError, "there is no subnet %s in the VPC: correct the annotation %ssubnets, or subnets in the class", aws.ToString(m.SubnetId), AnnotationPrefix)
 		}
-		if with == "" {
-			continue
-		}
-		own := strings.Split(with, "|")
-		if err := c.elastic(ctx, own[0]); err != nil {
+		if err := c.elastic(ctx, aws.ToString(m.AllocationId)); err != nil {
 			return err
 		}
-		for i, key := range []string{"private-ipv4-addresses", "ipv6-addresses"} {
-			if err := c.inside(ctx, subnet, own[i+1], AnnotationPrefix+key); err != nil {
-				return err
-			}
+		if err := c.inside(ctx, subnet, aws.ToString(m.PrivateIPv4Address), AnnotationPrefix+"private-ipv4-addresses"); err != nil {
+			return err
+		}
+		if err := c.inside(ctx, subnet, aws.ToString(m.IPv6Address), AnnotationPrefix+"ipv6-addresses"); err != nil {
+			return err
 		}
 	}
 	return nil
-}
-
-func (c *checker) subnets(ctx context.Context, ids []string) (map[string]ec2types.Subnet, error) {
-	vpc, err := c.provider.vpc(ctx)
-	if err != nil {
-		return nil, err
-	}
-	known := map[string]ec2types.Subnet{}
-	in := &ec2.DescribeSubnetsInput{Filters: []ec2types.Filter{filter("vpc-id", vpc), filter("subnet-id", ids...)}}
-	return known, ec2Pages(&in.NextToken, func() (next *string, err error) {
-		page, err := c.provider.ec2.describeSubnets(ctx, in)
-		if err != nil {
-			return nil, err
-		}
-		for _, subnet := range page.Subnets {
-			known[aws.ToString(subnet.SubnetId)] = subnet
-		}
-		return page.NextToken, nil
-	})
 }
 
 // elastic looks whether an elastic address is there, and nothing else has it.

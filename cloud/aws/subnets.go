@@ -71,6 +71,20 @@ func (p *Provider) fits(subnet ec2types.Subnet, of string) bool {
 	return !theirs && aws.ToInt32(subnet.AvailableIpAddressCount) >= leastFree && (six || of != addressTypeDouble)
 }
 
+// subnets returns those that pass the filters.
+func (p *Provider) subnets(ctx context.Context, filters ...ec2types.Filter) (found []ec2types.Subnet, err error) {
+	in := &ec2.DescribeSubnetsInput{Filters: filters}
+	err = ec2Pages(&in.NextToken, func() (next *string, err error) {
+		page, err := p.ec2.describeSubnets(ctx, in)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, page.Subnets...)
+		return page.NextToken, nil
+	})
+	return found, err
+}
+
 // discover finds in each zone the first subnet by id that fits.
 func (p *Provider) discover(ctx context.Context, of, kind string) ([]string, error) {
 	vpc, err := p.vpc(ctx)
@@ -81,16 +95,7 @@ func (p *Provider) discover(ctx context.Context, of, kind string) ([]string, err
 	if of == schemeInternal {
 		role = "kubernetes.io/role/internal-elb"
 	}
-	var found []ec2types.Subnet
-	in := &ec2.DescribeSubnetsInput{Filters: []ec2types.Filter{filter("vpc-id", vpc), filter("tag-key", role)}}
-	err = ec2Pages(&in.NextToken, func() (next *string, err error) {
-		page, err := p.ec2.describeSubnets(ctx, in)
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, page.Subnets...)
-		return page.NextToken, nil
-	})
+	found, err := p.subnets(ctx, filter("vpc-id", vpc), filter("tag-key", role))
 	if err != nil {
 		return nil, err
 	}
