@@ -78,12 +78,9 @@ func TestComesBackAsAnother(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
-	_, err := client.Observe(context.Background(), cloud.Owner{})
-	unavailable(t, err, socket)
+	unavailable(t, func() error { return observe(client) }, socket)
 	serveHere(t, socket, fake.NewProvider(newCloud(), func(caps *cloud.Capabilities) { caps.MaxPorts = 7 }))
-	if _, err := client.Observe(context.Background(), cloud.Owner{}); err != nil {
-		t.Fatal(err)
-	}
+	eventually(t, func() error { return observe(client) })
 	if client.Capabilities().MaxPorts != 7 {
 		t.Errorf("the plugin said it can do 7 ports, the client %d", client.Capabilities().MaxPorts)
 	}
@@ -99,15 +96,18 @@ func TestRaisedLimits(t *testing.T) {
 	stop := serveHere(t, socket, fake.NewProvider(newCloud(), writes(10)))
 	options := plugin.Options{Name: "rack", Socket: socket}
 	for perSecond, refused := range map[float64]bool{20: true, 10: false} {
-		provider, err := plugin.Factory(options)(cloud.Config{Limits: cloud.LimitOverrides{Writes: &cloud.Limit{PerSecond: perSecond}}})
-		if !refused {
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(provider.(*plugin.Client).Close)
+		factory := plugin.Factory(options)
+		var provider cloud.Provider
+		ask := func() (err error) {
+			provider, err = factory(cloud.Config{Limits: cloud.LimitOverrides{Writes: &cloud.Limit{PerSecond: perSecond}}})
+			return err
+		}
+		if refused {
+			unavailable(t, ask, socket, "cloud.limits lets the manager send 20 writes")
 			continue
 		}
-		unavailable(t, err, socket, "cloud.limits lets the manager send 20 writes")
+		eventually(t, ask)
+		t.Cleanup(provider.(*plugin.Client).Close)
 	}
 	options.Limits = cloud.LimitOverrides{Writes: &cloud.Limit{PerSecond: 10}}
 	client := connect(t, options)
@@ -115,8 +115,7 @@ func TestRaisedLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	serveHere(t, socket, fake.NewProvider(newCloud(), writes(5)))
-	_, err := client.Observe(context.Background(), cloud.Owner{})
-	unavailable(t, err, socket, "the plugin itself sends 5")
+	unavailable(t, func() error { return observe(client) }, socket, "the plugin itself sends 5")
 }
 
 func TestSocket(t *testing.T) {
