@@ -22,7 +22,7 @@ const EventDrifted = "DriftedLoadBalancer"
 func (r *Reconciler) findDrift(name string, p cloud.Provider, seen *snapshot, started time.Time) {
 	before := started.Add(-p.Capabilities().ReadLag)
 	for _, e := range r.ledger.all(name) {
-		if e := r.ledger.resume(e); e != nil {
+		if e := r.ledger.resume(e, owesPass); e != nil {
 			r.findDriftOf(e, p, seen, before, started)
 		}
 	}

@@ -142,7 +142,7 @@ func (r *Reconciler) balancer(ctx context.Context, name types.NamespacedName) (*
 	if e == nil {
 		return b, nil
 	}
-	if e = r.ledger.free(e); e == nil {
+	if e = r.ledger.resume(e, owesNothing); e == nil {
 		b.busy = true
 		return b, nil
 	}

@@ -138,12 +138,12 @@ func TestGatesAskNobodyForNothing(t *testing.T) {
 		return result.RequeueAfter
 	}
 	// Whoever sends targets has what is known of the Service: nothing has changed for the Pod.
-	e := p.ledger.resume(p.ledger.of(svc.UID))
+	e := p.ledger.resume(p.ledger.of(svc.UID), owesNothing)
 	if after := look(); after != minPoll {
 		t.Errorf("the Pods are looked at again after %v while their Service is worked on", after)
 	}
-	if p.ledger.end(e) {
-		t.Error("to look at a Pod costs its Service a pass")
+	if owed := p.ledger.end(e); owed != owesNothing {
+		t.Errorf("to look at a Pod costs its Service something: %v", owed)
 	}
 	w.setHook(func(fake.Call) error { return &cloud.Error{Class: cloud.Retry, Err: errors.New("out of order")} })
 	if after := look(); after != maxPoll {

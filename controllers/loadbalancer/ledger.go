@@ -29,8 +29,9 @@ type entry struct {
 	name types.NamespacedName
 	// provider that serves the Service. With ledger.mu.
 	provider string
-	// busy: somebody works on it. again: somebody else wanted to meanwhile, and is owed a pass. With ledger.mu.
-	busy, again bool
+	// busy: somebody works on it. owed is what others wanted meanwhile. With ledger.mu.
+	busy bool
+	owed debt
 
 	// looked: it was compared with the cloud since the manager started.
 	looked bool
@@ -51,10 +52,22 @@ type entry struct {
 	// observed resources. Their targets are those of sent, and left out, or where sent is nil as observed.
 	observed []cloud.Resource
 	sent     *backends
+	// seen is what the last pass that did not settle it was for, or one that is due will be: the same again is no reason for another
+	// before its time. Nil: no change of it is, since nothing is sent, under Plan, or wanted any more.
+	seen *backends
 	// touched is when a call was last made that may have changed something, adopted when one may have adopted something;
 	// before that of this process nobody knows. Zero: it never was.
 	touched, adopted time.Time
 }
+
+// debt is what whoever works on a Service owes to others afterwards.
+type debt int
+
+const (
+	owesNothing debt = iota
+	owesTargets      // a look at what the Service is to send to by then
+	owesPass
+)
 
 func newLedger() *ledger { return &ledger{byUID: map[types.UID]*entry{}} }
 
@@ -74,7 +87,7 @@ func (l *ledger) begin(uid types.UID, name types.NamespacedName, provider string
 	if !e.busy {
 		e.name, e.provider = name, provider
 	}
-	return l.take(e)
+	return l.take(e, owesPass)
 }
 
 // of returns the entry of a Service, to be resumed; nil: there is none.
@@ -84,42 +97,32 @@ func (l *ledger) of(uid types.UID) *entry {
 	return l.byUID[uid]
 }
 
-// resume takes an entry that all or of returned. Nil as for begin, or since it was dropped meanwhile.
-func (l *ledger) resume(e *entry) *entry {
+// resume takes an entry that all or of returned. Nil: somebody works on it, and owes this now, or it was dropped meanwhile.
+func (l *ledger) resume(e *entry, owed debt) *entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.byUID[e.uid] != e {
 		return nil
 	}
-	return l.take(e)
+	return l.take(e, owed)
 }
 
-// free takes an entry that of returned, if nobody works on it. Nil else: there is no need for a pass because of who asks.
-func (l *ledger) free(e *entry) *entry {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.byUID[e.uid] != e || e.busy {
-		return nil
-	}
-	return l.take(e)
-}
-
-func (l *ledger) take(e *entry) *entry {
+func (l *ledger) take(e *entry, owed debt) *entry {
 	if e.busy {
-		e.again = true
+		e.owed = max(e.owed, owed)
 		return nil
 	}
 	e.busy = true
 	return e
 }
 
-// end gives the entry back, and reports whether a pass is owed.
-func (l *ledger) end(e *entry) bool {
+// end gives the entry back, and returns what is owed.
+func (l *ledger) end(e *entry) debt {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	again := e.again
-	e.busy, e.again = false, false
-	return again
+	owed := e.owed
+	e.busy, e.owed = false, owesNothing
+	return owed
 }
 
 // forget drops the entry of a Service that has nothing in the cloud any more.
@@ -169,7 +172,10 @@ func (e *entry) remember(spec cloud.Spec, options cloud.Options, out cloud.Outco
 	e.spec.Nodes, e.spec.Endpoints = nil, nil
 	e.settled = err == nil && options.Policy != v1alpha1.PolicyPlan && len(out.Left.Waiting) == 0 && out.Left.TargetsOnly()
 	e.observed = slices.Clone(out.Observed)
-	e.sent = nil
+	e.sent, e.seen = nil, nil
+	if !e.settled && options.Policy != v1alpha1.PolicyPlan {
+		e.seen = backendsOf(spec)
+	}
 	if e.settled && len(out.Left.Operations) == 0 {
 		e.synced(backendsOf(spec))
 	}
@@ -235,7 +241,10 @@ func (e *entry) desired(p cloud.Provider, b *backends) ([]cloud.Resource, error)
 // end gives an entry back.
 func (r *Reconciler) end(e *entry) {
 	name := e.name
-	if r.ledger.end(e) {
+	switch r.ledger.end(e) {
+	case owesPass:
 		r.wake(name, priorityNormal)
+	case owesTargets:
+		r.wakeNodes()
 	}
 }

@@ -80,9 +80,9 @@ func (r *Reconciler) syncProvider(ctx context.Context, p cloud.Provider, entries
 	}()
 	b := newBatch(calls)
 	for _, known := range entries {
-		e := r.ledger.resume(known)
+		e := r.ledger.resume(known, owesTargets)
 		if e == nil {
-			continue // whoever works on it owes a pass now
+			continue
 		}
 		d.held[e] = true
 		to, err := r.current(ctx, e, nodes)
@@ -125,7 +125,10 @@ func (r *Reconciler) targetChanges(p cloud.Provider, e *entry, to *backends) ([]
 	case e.settled && e.sent != nil && e.sent.same(to):
 		return nil, nil
 	case !e.settled:
-		r.wake(e.name, priorityNormal)
+		// It comes again by itself, and no sooner because of what others send to: the cloud may have asked for patience.
+		if e.seen != nil && !e.seen.same(to) {
+			r.unsettle(e, to)
+		}
 		return nil, nil
 	}
 	desired, err := e.desired(p, to)
@@ -138,8 +141,7 @@ func (r *Reconciler) targetChanges(p cloud.Provider, e *entry, to *backends) ([]
 	}
 	out, err := cloud.Compare(e.owner, desired, observed, e.options)
 	if err != nil || !out.Left.TargetsOnly() {
-		e.settled = false
-		r.wake(e.name, priorityNormal)
+		r.unsettle(e, to)
 		return nil, nil
 	}
 	changes := out.Left.TargetChanges(e.owner)
@@ -147,12 +149,17 @@ func (r *Reconciler) targetChanges(p cloud.Provider, e *entry, to *backends) ([]
 	case len(changes) > 0:
 	case otherMachines(e, to) && slices.ContainsFunc(desired, func(r cloud.Resource) bool { return len(r.Nodes) > 0 }):
 		// The same targets stand for other machines, which only a look can tell.
-		e.settled = false
-		r.wake(e.name, priorityNormal)
+		r.unsettle(e, to)
 	default:
 		e.synced(to)
 	}
 	return changes, nil
+}
+
+// unsettle gives a Service a pass, which will be for what it sends to now.
+func (r *Reconciler) unsettle(e *entry, now *backends) {
+	e.settled, e.seen = false, now
+	r.wake(e.name, priorityNormal)
 }
 
 // otherMachines reports whether a node is another machine than when targets were sent last.
@@ -232,8 +239,7 @@ func (d *delivery) send(ctx context.Context, b *batch) (wait time.Duration) {
 			wait = max(wait, err.After, minRetry)
 			d.pods.mark(e.name)
 		default:
-			e.settled = false
-			d.wake(e.name, priorityNormal)
+			d.unsettle(e, b.to[i])
 		}
 		d.end(e)
 	}

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 
+	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/fake"
 )
@@ -23,8 +24,9 @@ type many struct {
 	*testing.T
 	*Reconciler
 	cloud *fake.Cloud
-	// woken are the Services that were given a pass.
-	woken map[string]int
+	// woken are the Services that were given a pass, rounds how often the targets of all were asked for.
+	woken  map[string]int
+	rounds int
 
 	mu    sync.Mutex
 	calls []fake.Call
@@ -51,7 +53,7 @@ func newMany(t *testing.T, services, nodes int, options fake.Options, edits ...f
 	m.Reconciler = &Reconciler{Recorder: counter{many: m}, ClusterID: "test", Providers: providers{provider}}
 	m.prepare()
 	m.wake = func(name types.NamespacedName, _ priority) { m.woken[name.Name]++ }
-	m.wakeNodes, m.wakeSweep = func() {}, func(string, time.Duration) {}
+	m.wakeNodes, m.wakeSweep = func() { m.rounds++ }, func(string, time.Duration) {}
 	for i := range services {
 		m.add(i, nodes)
 	}
@@ -310,7 +312,7 @@ func TestNodeChangePanics(t *testing.T) {
 					t.Errorf("it asks to be called again after %v", wait)
 				}
 				for _, known := range m.ledger.all(fake.Name) {
-					e := m.ledger.resume(known)
+					e := m.ledger.resume(known, owesNothing)
 					if e == nil {
 						t.Fatalf("%s is busy for ever", known.name)
 					}
@@ -378,20 +380,77 @@ func TestNodeLabelChange(t *testing.T) {
 	}
 }
 
-// TestNodeChangeDuringAPass: whoever works on a Service owes it a pass afterwards.
+// TestNodeChangeDuringAPass: whoever works on a Service has its targets looked at afterwards, and gives it no pass for that: one that
+// fails slowly would go from one to the next.
 func TestNodeChangeDuringAPass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMany(t, 3, 3, fake.Options{})
 		e := m.ledger.begin(uid(1), types.NamespacedName{Namespace: "shop", Name: "s0001"}, fake.Name, false)
 		m.syncNodes(t.Context(), fake.Name, machines(4))
-		if len(m.woken) > 0 {
-			t.Errorf("woken while it is worked on: %v", m.woken)
+		if m.rounds > 0 {
+			t.Error("its targets are asked for while it is worked on")
 		}
 		m.end(e)
-		if m.woken["s0001"] != 1 || len(m.woken) != 1 {
-			t.Errorf("woken: %v", m.woken)
+		if m.rounds != 1 {
+			t.Errorf("its targets are asked for %d times afterwards", m.rounds)
+		}
+		m.syncNodes(t.Context(), fake.Name, machines(4))
+		m.expect(4)
+		if len(m.woken) > 0 {
+			t.Errorf("given a pass: %v", m.woken)
 		}
 	})
+}
+
+// TestUnsettled: a Service that waits for its next attempt is given one sooner when what it sends to changes, once, and not for the
+// sake of others; under Plan, and when it is released, never.
+func TestUnsettled(t *testing.T) {
+	full := cloud.Errorf(cloud.Quota, "no more balancers")
+	for name, tc := range map[string]struct {
+		policy v1alpha1.Policy
+		err    error
+		left   cloud.Plan
+		gone   bool
+		want   int
+	}{
+		"Failed":   {err: full, want: 1},
+		"Waiting":  {left: cloud.Plan{Waiting: []string{"Balancer/main"}}, want: 1},
+		"Plan":     {policy: v1alpha1.PolicyPlan, left: cloud.Plan{Operations: []cloud.Operation{{Action: cloud.ActionCreate}}}},
+		"Released": {err: full, gone: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMany(t, 1, 3, fake.Options{})
+				e := m.ledger.resume(m.ledger.of(uid(0)), owesNothing)
+				pass := func(nodes int) {
+					if tc.gone {
+						_, _ = m.clear(t.Context(), e, fake.Name, e.owner, cloud.Options{})
+						return
+					}
+					spec := e.spec
+					spec.Nodes = machines(nodes)
+					e.remember(spec, cloud.Options{Policy: tc.policy}, cloud.Outcome{Observed: e.observed, Left: tc.left}, tc.err)
+				}
+				pass(3)
+				m.end(e)
+				round := func(nodes, want int) {
+					t.Helper()
+					m.syncNodes(t.Context(), fake.Name, machines(nodes))
+					if m.woken["s0000"] != want {
+						t.Errorf("with %d nodes it was given %d passes, want %d", nodes, m.woken["s0000"], want)
+					}
+				}
+				round(3, 0)
+				round(4, tc.want)
+				round(4, tc.want)
+				m.ledger.resume(e, owesNothing)
+				pass(4)
+				m.end(e)
+				round(4, tc.want)
+				round(3, 2*tc.want)
+			})
+		})
+	}
 }
 
 // TestSweep finds what others changed with one call, and nothing else.

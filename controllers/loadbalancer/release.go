@@ -109,7 +109,7 @@ func (r *Reconciler) clear(ctx context.Context, e *entry, name string, owner clo
 	ctx = cloud.WithPriority(ctx, cloud.PriorityUrgent)
 	out, err := cloud.Converge(ctx, provider, owner, nil, options)
 	e.remember(cloud.Spec{Owner: owner}, options, out, cmp.Or(err, ctx.Err()))
-	e.settled = false
+	e.settled, e.seen = false, nil
 	lag := provider.Capabilities().ReadLag
 	if err == nil && out.Left.Empty() && time.Since(e.touched) < lag {
 		return out, &cloud.Error{Class: cloud.RetryAfter, After: lag - time.Since(e.touched), Err: errUnconfirmed}

@@ -1,12 +1,14 @@
 package loadbalancer
 
 import (
+	"errors"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -109,5 +111,38 @@ func TestMixedProtocols(t *testing.T) {
 	w.reason(svc, v1alpha1.ReasonEnsured)
 	if c := meta.FindStatusCondition(svc.Status.Conditions, corev1.LoadBalancerPortsError); c != nil {
 		t.Errorf("with one protocol it still says %+v", c)
+	}
+}
+
+// TestPatienceUnderChurn: rounds of targets, which others' Pods cause all the time, leave a Service that is over quota to its next
+// attempt; a node that comes does not.
+func TestPatienceUnderChurn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	w.stop()
+	w.node("n1", "172.30.0.11", nil)
+	w.setHook(func(call fake.Call) error {
+		if call.Method == "Create" && call.Kind == fake.KindBalancer {
+			return &cloud.Error{Class: cloud.Quota, Err: errors.New("no more balancers")}
+		}
+		return nil
+	})
+	svc := w.service("cart", nil)
+	r := w.alone(w.Client, discard{})
+	woken := 0
+	r.wake = func(types.NamespacedName, priority) { woken++ }
+	_, err := r.Reconcile(t.Context(), named(svc.Namespace, svc.Name))
+	w.Must(err)
+	w.reason(svc, v1alpha1.ReasonQuotaExceeded)
+	for i, want := range []int{0, 1, 1} {
+		if i == 1 {
+			w.node("n2", "172.30.0.12", nil)
+		}
+		nodes, err := r.listNodes(t.Context())
+		w.Must(err)
+		r.syncNodes(t.Context(), fake.Name, cloud.EligibleNodes(nodes))
+		if woken != want {
+			t.Errorf("after round %d it was given %d passes, want %d", i, woken, want)
+		}
 	}
 }

@@ -71,7 +71,7 @@ func TestThousandServices(t *testing.T) {
 	w.Eventually(func() error {
 		looked := 0
 		for _, e := range r.ledger.all(fake.Name) {
-			if e := r.ledger.resume(e); e != nil {
+			if e := r.ledger.resume(e, owesNothing); e != nil {
 				if e.looked && e.sent != nil {
 					looked++
 				}

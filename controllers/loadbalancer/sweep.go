@@ -128,7 +128,7 @@ func (r *sweepReconciler) list(ctx context.Context, name string, p cloud.Provide
 // wakeUnlooked wakes the Services that wait to be compared for the first time.
 func (r *Reconciler) wakeUnlooked(provider string) {
 	for _, e := range r.ledger.all(provider) {
-		if e := r.ledger.resume(e); e != nil {
+		if e := r.ledger.resume(e, owesPass); e != nil {
 			if !e.looked {
 				r.wake(e.name, priorityLow)
 			}

@@ -56,7 +56,7 @@ func TestEditedByHand(t *testing.T) {
 	w.start()
 	w.Eventually(func() error {
 		for _, known := range w.manager.ledger.all(fake.Name) {
-			if e := w.manager.ledger.resume(known); e != nil {
+			if e := w.manager.ledger.resume(known, owesNothing); e != nil {
 				defer w.manager.end(e)
 				if e.looked {
 					return nil
