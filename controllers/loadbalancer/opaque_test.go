@@ -12,6 +12,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	cloudprovider "k8s.io/cloud-provider"
@@ -189,4 +192,38 @@ func TestOpaqueTakenOver(t *testing.T) {
 	w.restart()
 	w.gone(svc)
 	o.expect(w.world, "delete cart small")
+}
+
+// refusing is an old provider whose cloud refuses.
+type refusing struct {
+	old
+	err error
+}
+
+func (r *refusing) EnsureLoadBalancer(context.Context, string, *corev1.Service, []*corev1.Node) (*corev1.LoadBalancerStatus, error) {
+	return nil, r.err
+}
+
+// TestOpaqueCloudIsACluster: what an API server says that is the cloud is not taken for an answer to what we wrote: it is said, and
+// retried with a growing delay.
+func TestOpaqueCloudIsACluster(t *testing.T) {
+	t.Parallel()
+	o := &refusing{}
+	w := newOpaqueWorld(t, &o.old)
+	r := w.alone(w.Client, discard{})
+	r.Providers = providers{adapter.New(o, &Memory{Client: w.Client}, adapter.Options{})}
+	svc := w.service("cart", nil)
+	machines := schema.GroupResource{Resource: "virtualmachineservices"}
+	terminating := apierrors.NewForbidden(machines, "cart", errors.New("it is going"))
+	terminating.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
+	for _, refusal := range []error{apierrors.NewNotFound(machines, "cart"), apierrors.NewConflict(machines, "cart", errors.New("changed")), terminating} {
+		o.err = refusal
+		result, err := r.Reconcile(t.Context(), named(svc.Namespace, svc.Name))
+		if err == nil {
+			t.Errorf("%q is answered by %+v, want a retry by the rate limiter", refusal, result)
+		}
+		if c := w.reason(svc, v1alpha1.ReasonCloudError); !strings.Contains(c.Message, refusal.Error()) {
+			t.Errorf("%q is told as %q", refusal, c.Message)
+		}
+	}
 }

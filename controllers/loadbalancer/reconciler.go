@@ -8,6 +8,7 @@ package loadbalancer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -131,8 +132,11 @@ func (r *Reconciler) exclusively(ctx context.Context, v *view, uid types.UID, pr
 }
 
 // quietly turns conflicts, and the deletion of what was to be written, which the next pass resolves by itself, into a
-// short wait.
+// short wait. What a provider says is not about our writes, though its cloud can be an API server, too.
 func (r *Reconciler) quietly(result ctrl.Result, err error) (ctrl.Result, error) {
+	if _, ofCloud := errors.AsType[*cloud.Error](err); ofCloud {
+		return result, err
+	}
 	switch {
 	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
 		return ctrl.Result{RequeueAfter: time.Second}, nil
