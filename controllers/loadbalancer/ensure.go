@@ -18,7 +18,7 @@ import (
 func (r *Reconciler) ensure(ctx context.Context, v *view, e *entry) (ctrl.Result, error) {
 	provider, err := r.Providers.Get(v.binding.provider)
 	if cloud.IsClass(err, cloud.RetryAfter) { // a plugin that is not there
-		return r.report(ctx, v, failed(err, cloud.Outcome{}))
+		return r.report(ctx, v, failed(err, cloud.Outcome{}, nil))
 	}
 	if err != nil {
 		res := refused(v1alpha1.ReasonClassNotAccepted, err.Error())
@@ -32,7 +32,7 @@ func (r *Reconciler) ensure(ctx context.Context, v *view, e *entry) (ctrl.Result
 		Nodes: v.nodes, Slices: v.slices, Waiting: r.waiting(ctx, v.service), Capabilities: provider.Capabilities()})
 	desired, wrong := provider.Desired(spec)
 	if unasked(provider, wrong) {
-		return r.report(ctx, v, failed(wrong, cloud.Outcome{}))
+		return r.report(ctx, v, failed(wrong, cloud.Outcome{}, nil))
 	}
 	if v.binding.refusal != "" {
 		return r.keep(ctx, v, e, provider, spec, desired, refused(v1alpha1.ReasonClassNotAccepted, v.binding.refusal))
@@ -46,7 +46,7 @@ func (r *Reconciler) ensure(ctx context.Context, v *view, e *entry) (ctrl.Result
 		err = wrong
 	}
 	if err != nil {
-		return r.keep(ctx, v, e, provider, spec, desired, failed(err, cloud.Outcome{}))
+		return r.keep(ctx, v, e, provider, spec, desired, failed(err, cloud.Outcome{}, nil))
 	}
 	if err := r.observeAdoption(ctx, v, provider.Capabilities(), &options); err != nil {
 		return ctrl.Result{}, err
@@ -143,7 +143,7 @@ func (r *Reconciler) withoutLook(v *view, e *entry, p cloud.Provider, spec cloud
 		r.wakeTargets(e)
 		return nil, true
 	}
-	res := ensured(out, options.Policy)
+	res := ensured(out, options.Policy, nil)
 	return &res, true
 }
 
@@ -163,7 +163,7 @@ func (r *Reconciler) keep(ctx context.Context, v *view, e *entry, p cloud.Provid
 		return ctrl.Result{}, ctx.Err()
 	}
 	if err != nil {
-		res.requeue = max(cloud.Classify(err).After, waitConflict)
+		res.requeue = max(cloud.Classify(err).After, lasting(waitConflict, r.lastCondition(v)))
 	} else {
 		res.outcome, res.observed = out, true
 	}

@@ -59,12 +59,12 @@ func refused(reason, message string) result {
 	return result{status: metav1.ConditionFalse, reason: reason, message: message}
 }
 
-// ensured is a pass without an error.
-func ensured(out cloud.Outcome, policy v1alpha1.Policy) result {
+// ensured is a pass without an error, after one that came to last.
+func ensured(out cloud.Outcome, policy v1alpha1.Policy, last *metav1.Condition) result {
 	r := result{status: metav1.ConditionFalse, outcome: out, observed: true}
 	switch left := out.Left; {
 	case len(left.Blocked) > 0:
-		r.reason, r.requeue = v1alpha1.ReasonReplacementNeeded, waitBlocked
+		r.reason, r.requeue = v1alpha1.ReasonReplacementNeeded, lasting(waitBlocked, last)
 		r.message = cloud.Messages(left.Blocked)
 		for _, b := range left.Blocked {
 			switch b.Reason {
@@ -93,8 +93,8 @@ func ensured(out cloud.Outcome, policy v1alpha1.Policy) result {
 	return r
 }
 
-// failed is a pass that ended with an error, by its class.
-func failed(err error, out cloud.Outcome) result {
+// failed is a pass that ended with an error, by its class, after one that came to last.
+func failed(err error, out cloud.Outcome, last *metav1.Condition) result {
 	e := cloud.Classify(err)
 	r := result{status: metav1.ConditionFalse, message: err.Error(), outcome: out, observed: len(out.Observed)+len(out.Done) > 0}
 	switch e.Class {
@@ -106,9 +106,9 @@ func failed(err error, out cloud.Outcome) result {
 	case cloud.Pending:
 		r.reason, r.requeue = v1alpha1.ReasonPending, waitPending
 	case cloud.Quota:
-		r.reason, r.requeue = v1alpha1.ReasonQuotaExceeded, waitQuota
+		r.reason, r.requeue = v1alpha1.ReasonQuotaExceeded, lasting(waitQuota, last)
 	case cloud.Conflict:
-		r.reason, r.requeue = v1alpha1.ReasonConflict, waitConflict
+		r.reason, r.requeue = v1alpha1.ReasonConflict, lasting(waitConflict, last)
 	case cloud.NotFound:
 		// Gone between two calls: the next pass sees it.
 		r.reason, r.requeue = v1alpha1.ReasonPending, waitPending
@@ -129,21 +129,21 @@ func failed(err error, out cloud.Outcome) result {
 // with the rest, and somebody has to decide: that is said first.
 func concluded(out cloud.Outcome, err error, policy v1alpha1.Policy, last *metav1.Condition) result {
 	if err == nil {
-		return ensured(out, policy)
+		return ensured(out, policy, last)
 	}
-	r := failed(err, out)
+	r := failed(err, out, last)
 	if len(out.Left.Blocked) == 0 || !cloud.IsClass(err, cloud.Pending) {
 		switch {
 		case r.requeue > 0 || r.err != nil:
 		case out.Working || len(out.Left.Waiting) > 0:
 			r.requeue = waiting(r, last) // a mistake in one thing does not leave another undone
 		default:
-			r.requeue = refusedFor(r, last) // it may be put right in the cloud, of which nobody tells
+			r.requeue = lasting(waitBlocked, last) // it may be put right in the cloud, of which nobody tells
 		}
 		return r
 	}
 	observed := r.observed
-	r = ensured(out, policy)
+	r = ensured(out, policy, last)
 	r.observed, r.requeue = observed, waiting(r, last)
 	return r
 }
@@ -156,13 +156,13 @@ func waiting(r result, last *metav1.Condition) time.Duration {
 	return waitPending
 }
 
-// refusedFor is how long to wait where the cloud calls something a mistake: the longer it has done so the longer, since many Services
-// can have the same one.
-func refusedFor(r result, last *metav1.Condition) time.Duration {
-	if last == nil || last.Status != r.status {
-		return waitBlocked
+// lasting is how long to wait, at least, for what somebody may put right of whom nobody tells: the longer it has been wrong the longer,
+// since many Services can have the same thing in their way.
+func lasting(least time.Duration, last *metav1.Condition) time.Duration {
+	if last == nil || last.Status != metav1.ConditionFalse {
+		return least
 	}
-	return min(max(time.Since(last.LastTransitionTime.Time)/4, waitBlocked), maxRetry)
+	return min(max(time.Since(last.LastTransitionTime.Time)/4, least), maxRetry)
 }
 
 // patience is how long to wait for a cloud that has been at it since then: some deletions take minutes.

@@ -58,9 +58,9 @@ func (r *Reconciler) release(ctx context.Context, v *view, e *entry) (ctrl.Resul
 		r.eventLeft(v.service, last)
 		return ctrl.Result{}, r.released(ctx, v, announce)
 	}
-	res := ensured(out, v.binding.policy)
+	res := ensured(out, v.binding.policy, last)
 	if err != nil {
-		res = failed(err, out)
+		res = failed(err, out, last)
 		if res.requeue == 0 && res.err == nil {
 			res.err = err // not even a user's mistake ends a release
 		}

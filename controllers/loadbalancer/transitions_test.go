@@ -442,10 +442,42 @@ func TestMistakeBesideWork(t *testing.T) {
 	}
 }
 
+// TestPatienceGrows: what somebody has to see to is looked at less and less often, since it may stand in the way of very many Services.
+func TestPatienceGrows(t *testing.T) {
+	since := func(ago time.Duration) *metav1.Condition {
+		return &metav1.Condition{Status: metav1.ConditionFalse, LastTransitionTime: metav1.NewTime(time.Now().Add(-ago))}
+	}
+	blocked := func(reason cloud.BlockReason) cloud.Outcome {
+		return cloud.Outcome{Left: cloud.Plan{Blocked: []cloud.Block{{Reason: reason}}}}
+	}
+	for name, tc := range map[string]struct {
+		out   cloud.Outcome
+		err   error
+		least time.Duration
+	}{
+		"Replacement": {blocked(cloud.BlockReplacement), nil, waitBlocked},
+		"Offered":     {blocked(cloud.BlockOffered), nil, waitBlocked},
+		"Quota":       {cloud.Outcome{}, cloud.Errorf(cloud.Quota, "full"), waitQuota},
+		"Conflict":    {cloud.Outcome{}, cloud.Errorf(cloud.Conflict, "another one's"), waitConflict},
+		"Mistake":     {cloud.Outcome{}, cloud.Errorf(cloud.UserError, "wrong"), waitBlocked},
+	} {
+		ready := since(time.Hour)
+		ready.Status = metav1.ConditionTrue
+		for _, step := range []struct {
+			last *metav1.Condition
+			want time.Duration
+		}{{nil, tc.least}, {ready, tc.least}, {since(time.Second), tc.least}, {since(time.Hour), maxRetry}} {
+			if res := concluded(tc.out, tc.err, v1alpha1.PolicyApply, step.last); res.requeue != step.want {
+				t.Errorf("%s after %+v: again after %v, want %v", name, step.last, res.requeue, step.want)
+			}
+		}
+	}
+}
+
 // TestSenselessWaits: what a provider says of time that cannot be is as if it had said nothing.
 func TestSenselessWaits(t *testing.T) {
 	for _, class := range []cloud.Class{cloud.RetryAfter, cloud.Throttled} {
-		res := failed(&cloud.Error{Class: class, After: -time.Hour, Err: errStopped}, cloud.Outcome{})
+		res := failed(&cloud.Error{Class: class, After: -time.Hour, Err: errStopped}, cloud.Outcome{}, nil)
 		if res.requeue != 0 || res.err == nil {
 			t.Errorf("%s: again after %v (%v)", class, res.requeue, res.err)
 		}
