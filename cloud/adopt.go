@@ -127,10 +127,7 @@ func planAdoption(owner Owner, desired, observed []Resource, found []Adoptable, 
 		}
 		return adopt(owner, desired, observed, &found[i], options)
 	}
-	found = slices.DeleteFunc(slices.Clone(found), func(f Adoptable) bool {
-		return f.MadeBy == "" || f.anchor() != nil && len(options.others(owner, f.anchor())) > 0
-	})
-	slices.SortFunc(found, func(a, b Adoptable) int { return strings.Compare(a.ID, b.ID) })
+	found = Offered(owner, found, options)
 	switch {
 	case len(found) == 0:
 		return adoption{}
@@ -144,6 +141,16 @@ func planAdoption(owner Owner, desired, observed []Resource, found []Adoptable, 
 			f.ID, f.MadeBy, v1alpha1.AnnotationAdopt, f.ID, v1alpha1.AdoptNone)})
 	}
 	return a
+}
+
+// Offered returns of what a provider found, sorted by id, what another controller made for this very owner and nobody else has. The
+// argument is not changed.
+func Offered(owner Owner, found []Adoptable, options Options) []Adoptable {
+	offered := slices.DeleteFunc(slices.Clone(found), func(f Adoptable) bool {
+		return f.MadeBy == "" || f.anchor() != nil && len(options.others(owner, f.anchor())) > 0
+	})
+	slices.SortFunc(offered, func(a, b Adoptable) int { return strings.Compare(a.ID, b.ID) })
+	return offered
 }
 
 func refuseAdoption(id, format string, args ...any) adoption {

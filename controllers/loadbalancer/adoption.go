@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -41,11 +42,32 @@ func (r *Reconciler) eventsOfAdoption(svc *corev1.Service, done []cloud.Operatio
 	}
 }
 
-// eventLeft tells of a balancer that another controller made for a Service which is deleted before anybody decided about
-// it: that controller, if it still runs, or somebody by hand, has to see to it.
-func (r *Reconciler) eventLeft(svc *corev1.Service, last *metav1.Condition) {
-	if last != nil && last.Reason == v1alpha1.ReasonAdoptionOffered {
-		r.event(svc, corev1.EventTypeWarning, EventLeft, actionDelete, "Left in the cloud, since it was not taken over: "+last.Message)
+// leftByOthers tells what another controller made for a Service that goes before anybody decided about it, or before a manager saw it:
+// the finalizer can be that controller's. Whoever had a balancer of ours was asked when that was made.
+func (r *Reconciler) leftByOthers(ctx context.Context, v *view, owner cloud.Owner) ([]string, error) {
+	if last := r.lastStatus(v); !hasFinalizer(v.service) || owner.Group != "" || last != nil && len(last.Resources) > 0 {
+		return nil, nil
+	}
+	provider, err := r.Providers.Get(v.binding.provider)
+	if err != nil || !provider.Capabilities().Adopt {
+		return nil, err
+	}
+	found, err := cloud.FindAdoptable(cloud.WithPriority(ctx, cloud.PriorityUrgent), provider, owner, "")
+	if err != nil {
+		e := provider.Classify(err)
+		return nil, &cloud.Error{Class: e.Class, After: e.After, Err: fmt.Errorf("looking for what another controller made: %w", err)}
+	}
+	var left []string
+	for _, f := range cloud.Offered(owner, found, cloud.Options{}) {
+		left = append(left, fmt.Sprintf("balancer %s, which %s made for this Service", f.ID, f.MadeBy))
+	}
+	return left, nil
+}
+
+// eventLeft tells of it: that controller, if it still runs, or somebody by hand, has to see to it.
+func (r *Reconciler) eventLeft(svc *corev1.Service, left []string) {
+	if len(left) > 0 {
+		r.event(svc, corev1.EventTypeWarning, EventLeft, actionDelete, "Left in the cloud, since it was not taken over: "+strings.Join(left, "; "))
 	}
 }
 

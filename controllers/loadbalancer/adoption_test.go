@@ -2,6 +2,7 @@ package loadbalancer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
@@ -365,6 +368,71 @@ func TestTakeOver(t *testing.T) {
 		})
 	}
 }
+
+// TestDeletedBeforeItWasSeen: what another controller made for a Service that is deleted while nobody runs is told before the Service
+// is let go, which that controller's finalizer holds; not where it has been said that it is no matter of ours, and not before the
+// cloud could be asked.
+func TestDeletedBeforeItWasSeen(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	w.stop()
+	for name, adopt := range map[string]string{"cart": "", "other": v1alpha1.AdoptNone} {
+		svc := w.service(name, func(s *corev1.Service) {
+			s.Finalizers = []string{v1alpha1.FinalizerLoadBalancer}
+			s.Annotations = map[string]string{v1alpha1.AnnotationAdopt: adopt}
+			if adopt == "" {
+				s.Annotations = nil
+			}
+		})
+		id, _ := w.plant(map[string]string{fake.TagMadeFor: "test/" + string(svc.UID), fake.TagMadeBy: "service-controller"})
+		w.Must(w.Delete(t.Context(), svc))
+		before := w.objects()
+		p, told := w.begin(svc), &sayings{}
+		p.Recorder = told
+		if adopt == "" {
+			lists := 0
+			w.setHook(func(call fake.Call) error {
+				if call.Method == "List" && !call.After {
+					lists++
+				}
+				if lists == 2 { // what is the Service's is asked for first
+					return &cloud.Error{Class: cloud.Retry, Err: errors.New("out of order")}
+				}
+				return nil
+			})
+			if _, err := p.Reconcile(t.Context(), named(svc.Namespace, svc.Name)); err == nil {
+				t.Error("it was let go before the cloud could be asked")
+			}
+			w.setHook(nil)
+		}
+		p.run()
+		if err := w.absent(svc.Namespace, svc.Name, &corev1.Service{}); err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff(before, w.objects()); diff != "" {
+			t.Errorf("the cloud changed (-before +after):\n%s", diff)
+		}
+		left := told.of(EventLeft)
+		if want := adopt == ""; (len(left) == 1) != want || want && !strings.Contains(left[0], id) {
+			t.Errorf("of %s of %s is said %q", id, name, left)
+		}
+	}
+}
+
+// sayings is an event recorder that keeps what it is told.
+type sayings struct {
+	events.EventRecorder
+	notes map[string][]string // by reason
+}
+
+func (s *sayings) Eventf(_, _ runtime.Object, _, reason, _, note string, args ...any) {
+	if s.notes == nil {
+		s.notes = map[string][]string{}
+	}
+	s.notes[reason] = append(s.notes[reason], fmt.Sprintf(note, args...))
+}
+
+func (s *sayings) of(reason string) []string { return s.notes[reason] }
 
 // TestAdoptionStoppedAnywhere stops the manager after every call of an adoption, of what is lent and of what is taken over,
 // and starts another one; and after every call of the Service's deletion.

@@ -45,6 +45,7 @@ func (r *Reconciler) release(ctx context.Context, v *view, e *entry) (ctrl.Resul
 	}
 	owner := cloud.OwnerOf(r.ClusterID, v.service)
 	owner.Service = v.service // An Opaque provider needs it, even to delete.
+	decided := options.Adopt == v1alpha1.AdoptNone
 	options = cloud.Options{Policy: v.binding.policy}
 	if last := r.lastStatus(v); last != nil {
 		options.Retained = r.ownedBy(last.TakesBackFrom)
@@ -54,8 +55,12 @@ func (r *Reconciler) release(ctx context.Context, v *view, e *entry) (ctrl.Resul
 		return ctrl.Result{}, ctx.Err()
 	}
 	r.eventsOfAdoption(v.service, out.Done)
+	var left []string
+	if err == nil && out.Left.Empty() && !decided {
+		left, err = r.leftByOthers(ctx, v, owner)
+	}
 	if err == nil && out.Left.Empty() {
-		r.eventLeft(v.service, last)
+		r.eventLeft(v.service, left)
 		return ctrl.Result{}, r.released(ctx, v, announce)
 	}
 	res := ensured(out, v.binding.policy, last)
