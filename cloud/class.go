@@ -35,9 +35,10 @@ func ClassesByAge(classes []v1alpha1.LoadBalancerClass) []v1alpha1.LoadBalancerC
 }
 
 // OrphanIDs returns the ids of the orphans that a class asks to have deleted, by v1alpha1.AnnotationDeleteOrphans. What cannot
-// be read asks for nothing.
-func OrphanIDs(class *v1alpha1.LoadBalancerClass) []string {
+// be read asks for nothing, and is a UserError.
+func OrphanIDs(class *v1alpha1.LoadBalancerClass) ([]string, error) {
 	var ids []string
-	NewAnnotations(class.Annotations).List(v1alpha1.AnnotationDeleteOrphans, &ids)
-	return ids
+	a := NewAnnotations(class.Annotations)
+	a.List(v1alpha1.AnnotationDeleteOrphans, &ids)
+	return ids, a.Err()
 }

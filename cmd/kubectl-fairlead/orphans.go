@@ -87,7 +87,7 @@ func orphanEntries(classes []v1alpha1.LoadBalancerClass) []orphanEntry {
 	slices.SortFunc(classes, func(a, b v1alpha1.LoadBalancerClass) int { return strings.Compare(a.Name, b.Name) })
 	entries := []orphanEntry{}
 	for _, class := range classes {
-		asked := cloud.OrphanIDs(&class)
+		asked, _ := cloud.OrphanIDs(&class) // the manager tells what is wrong with it
 		for _, orphan := range class.Status.Orphans {
 			entries = append(entries, orphanEntry{Class: class.Name, Provider: class.Spec.Provider, Orphan: orphan,
 				Deleting: slices.Contains(asked, orphan.ID)})
@@ -117,7 +117,8 @@ func askToDelete(ctx context.Context, c client.Client, classes []v1alpha1.LoadBa
 			continue
 		}
 		changed := class.DeepCopy()
-		all := append(cloud.OrphanIDs(class), wanted[class.Name]...)
+		all, _ := cloud.OrphanIDs(class)
+		all = append(all, wanted[class.Name]...)
 		slices.Sort(all)
 		if changed.Annotations == nil {
 			changed.Annotations = map[string]string{}

@@ -63,7 +63,10 @@ func (r *sweepReconciler) tendOrphans(ctx context.Context, name string, p cloud.
 		return 0, err
 	}
 	o := r.gather(name, classes, orphansOf(r.ClusterID, known, found), time.Now())
-	asked := askedIDs(classes)
+	asked, err := r.askedIDs(ctx, o)
+	if err != nil {
+		return 0, err
+	}
 	var wait time.Duration
 	var failure error
 	if len(asked) > 0 {
@@ -165,14 +168,25 @@ func (r *sweepReconciler) gather(name string, classes []v1alpha1.LoadBalancerCla
 	return o
 }
 
-// askedIDs are the ids that the annotations of classes name, sorted.
-func askedIDs(classes []v1alpha1.LoadBalancerClass) []string {
+// askedIDs are the ids that the annotations of classes name, sorted. One that cannot be read is taken off, and told of.
+func (r *sweepReconciler) askedIDs(ctx context.Context, o *orphanage) ([]string, error) {
 	var ids []string
-	for i := range classes {
-		ids = append(ids, cloud.OrphanIDs(&classes[i])...)
+	for i := range o.classes {
+		asked, wrong := cloud.OrphanIDs(&o.classes[i])
+		ids = append(ids, asked...)
+		if wrong == nil {
+			continue
+		}
+		cleared, err := r.clearAsked(ctx, &o.classes[i])
+		if err != nil {
+			return nil, err
+		}
+		if cleared {
+			r.classEvent(o, corev1.EventTypeWarning, EventOrphansKept, fmt.Sprintf("LoadBalancerClass %q asks for nothing: %v", o.classes[i].Name, wrong))
+		}
 	}
 	slices.Sort(ids)
-	return slices.Compact(ids)
+	return slices.Compact(ids), nil
 }
 
 // deleteAsked deletes the orphans with these ids, and tells of it. Ids that are no orphans' are told of, too. The annotation
@@ -200,7 +214,12 @@ func (r *sweepReconciler) deleteAsked(ctx context.Context, p cloud.Provider, o *
 	case failure == nil && early:
 		return o.ripe, nil
 	case failure == nil:
-		return 0, r.clearAsked(ctx, o)
+		for i := range o.classes {
+			if _, err := r.clearAsked(ctx, &o.classes[i]); err != nil {
+				return 0, err
+			}
+		}
+		return 0, nil
 	case c.Class == cloud.Pending, c.Class == cloud.Throttled, c.After > 0:
 		return max(c.After, waitPending), nil
 	}
@@ -269,30 +288,27 @@ func deleteOrphans(ctx context.Context, p cloud.Provider, clusterID string, chos
 	return done, err
 }
 
-// clearAsked takes the annotation off the classes, unless it was changed meanwhile. The classes are read past the cache,
-// which need not show yet what we wrote of them ourselves.
-func (r *sweepReconciler) clearAsked(ctx context.Context, o *orphanage) error {
-	for i := range o.classes {
-		asked, ok := o.classes[i].Annotations[v1alpha1.AnnotationDeleteOrphans]
-		if !ok {
-			continue
-		}
-		class := &v1alpha1.LoadBalancerClass{}
-		err := r.APIReader.Get(ctx, client.ObjectKeyFromObject(&o.classes[i]), class)
-		if client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("reading LoadBalancerClass %q: %w", o.classes[i].Name, err)
-		}
-		if class.Annotations[v1alpha1.AnnotationDeleteOrphans] != asked {
-			continue // its change wakes us
-		}
-		changed := class.DeepCopy()
-		delete(changed.Annotations, v1alpha1.AnnotationDeleteOrphans)
-		patch := client.MergeFromWithOptions(class, client.MergeFromWithOptimisticLock{})
-		if err := r.Client.Patch(ctx, changed, patch, client.FieldOwner(FieldManager)); client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("taking the annotation off LoadBalancerClass %q: %w", class.Name, err)
-		}
+// clearAsked takes the annotation off a class, unless it was changed meanwhile, and reports whether it did. The class is read past the
+// cache, which need not show yet what we wrote of it ourselves.
+func (r *sweepReconciler) clearAsked(ctx context.Context, seen *v1alpha1.LoadBalancerClass) (bool, error) {
+	asked, ok := seen.Annotations[v1alpha1.AnnotationDeleteOrphans]
+	if !ok {
+		return false, nil
 	}
-	return nil
+	class := &v1alpha1.LoadBalancerClass{}
+	if err := r.APIReader.Get(ctx, client.ObjectKeyFromObject(seen), class); client.IgnoreNotFound(err) != nil {
+		return false, fmt.Errorf("reading LoadBalancerClass %q: %w", seen.Name, err)
+	}
+	if now, ok := class.Annotations[v1alpha1.AnnotationDeleteOrphans]; !ok || now != asked {
+		return false, nil // its change wakes us
+	}
+	changed := class.DeepCopy()
+	delete(changed.Annotations, v1alpha1.AnnotationDeleteOrphans)
+	patch := client.MergeFromWithOptions(class, client.MergeFromWithOptimisticLock{})
+	if err := r.Client.Patch(ctx, changed, patch, client.FieldOwner(FieldManager)); client.IgnoreNotFound(err) != nil {
+		return false, fmt.Errorf("taking the annotation off LoadBalancerClass %q: %w", class.Name, err)
+	}
+	return true, nil
 }
 
 func (r *sweepReconciler) tellOfOrphans(ctx context.Context, o *orphanage) {

@@ -328,6 +328,33 @@ func TestOrphansAskedForEarly(t *testing.T) {
 	}
 }
 
+// TestOrphansAskedForUnreadably: a request that cannot be read is told of once, taken off, and deletes nothing.
+func TestOrphansAskedForUnreadably(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	w.stop()
+	w.grace = time.Nanosecond
+	ids := w.idsOf(w.orphan("cart", nil))
+	before := w.objects()
+	w.askToDelete(ids[0], "")
+	p, told := w.begin(), &sayings{}
+	p.Recorder = told
+	stale := w.class.DeepCopy()
+	p.sweepUntil(func() bool {
+		_, asked := w.class.Annotations[v1alpha1.AnnotationDeleteOrphans]
+		return !asked
+	})
+	// A cache that is behind shows the request still.
+	_, err := (&sweepReconciler{p.Reconciler}).askedIDs(t.Context(), &orphanage{classes: []v1alpha1.LoadBalancerClass{*stale}})
+	w.Must(err)
+	if kept := told.of(EventOrphansKept); len(kept) != 1 || !strings.Contains(kept[0], ids[0]) {
+		t.Errorf("it is told %q", kept)
+	}
+	if diff := cmp.Diff(before, w.objects()); diff != "" {
+		t.Errorf("the cloud changed (-before +after):\n%s", diff)
+	}
+}
+
 // emptied reports whether nothing is asked for and nothing listed.
 func (w *world) emptied() bool {
 	return w.class.Annotations[v1alpha1.AnnotationDeleteOrphans] == "" && len(w.class.Status.Orphans) == 0
