@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -138,14 +139,15 @@ func mistaken(ctx context.Context, p cloud.Provider, class *v1alpha1.LoadBalance
 
 // sampleSpec is what a simple Service of a family would ask of the class, to have the provider read the parameters.
 func sampleSpec(class *v1alpha1.LoadBalancerClassSpec, caps cloud.Capabilities, family cloud.Family) cloud.Spec {
+	protocol := corev1.ProtocolTCP
+	if !slices.Contains(caps.Protocols, string(protocol)) {
+		protocol = corev1.Protocol(caps.Protocols[0])
+	}
 	svc := &corev1.Service{Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer,
 		IPFamilies: []corev1.IPFamily{corev1.IPFamily(family)},
-		Ports:      []corev1.ServicePort{{Port: 80, NodePort: 30080, Protocol: corev1.Protocol(caps.Protocols[0])}}}}
-	spec, _, err := cloud.BuildSpec(cloud.Input{Service: svc, Class: class, Capabilities: caps})
-	if err != nil {
-		// It asks for what the provider says it has: only the class's parameters could not be written as JSON.
-		return cloud.Spec{Families: []cloud.Family{family}}
-	}
+		Ports:      []corev1.ServicePort{{Port: 80, NodePort: 30080, Protocol: protocol}}}}
+	// A mistake can only be of the sample, such as Pods of UDP alone, which nothing shows to be ready: the parameters are there all the same.
+	spec, _, _ := cloud.BuildSpec(cloud.Input{Service: svc, Class: class, Capabilities: caps})
 	return spec
 }
 

@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/fake"
 	"github.com/fairlead/fairlead/test/apiserver"
 )
@@ -111,4 +112,22 @@ func TestClassCondition(t *testing.T) {
 	}
 	twin := add("z", v1alpha1.LoadBalancerClassSpec{ClassName: w.class.Spec.ClassName, Provider: "fake"})
 	accepted(twin, v1alpha1.ReasonDuplicate)
+}
+
+// TestParametersAreRead: those of a class are read whichever protocol the provider names first, and whatever it sends to.
+func TestParametersAreRead(t *testing.T) {
+	for name, protocols := range map[string][]string{"TCPFirst": {"TCP", "UDP"}, "UDPFirst": {"UDP", "TCP"}, "UDPOnly": {"UDP"}} {
+		p := fake.NewProvider(fake.New(fake.Options{Pools: pools}), func(caps *cloud.Capabilities) { caps.Protocols = protocols })
+		for parameters, sound := range map[*v1alpha1.Parameters]bool{
+			{Fake: &v1alpha1.FakeParameters{Pool: "default"}}: true,
+			{Custom: map[string]string{"poool": "default"}}:   false,
+		} {
+			for _, targets := range []v1alpha1.Targets{v1alpha1.TargetsNodes, v1alpha1.TargetsPods} {
+				wrong, err := mistaken(t.Context(), p, &v1alpha1.LoadBalancerClassSpec{Targets: targets, Parameters: parameters})
+				if wrong != nil || (err == nil) != sound {
+					t.Errorf("%s, targets %s, sound %t: %v, %v", name, targets, sound, wrong, err)
+				}
+			}
+		}
+	}
 }

@@ -87,7 +87,7 @@ func (r *Reconciler) ensure(ctx context.Context, v *view, e *entry) (ctrl.Result
 		return ctrl.Result{}, ctx.Err()
 	}
 	res := concluded(out, err, options.Policy, last)
-	res.drift = e.found
+	res.drift, res.podTargets = e.found, spec.PodTargets
 	if backendsOf(spec).count() == 0 {
 		res.warnings = append(res.warnings, unavailable(spec.PodTargets))
 	}

@@ -108,7 +108,7 @@ func (r *Reconciler) eventsOfEnsure(svc *corev1.Service, last *metav1.Condition,
 	case res.reason == v1alpha1.ReasonAdoptionOffered && changed:
 		r.event(svc, corev1.EventTypeNormal, EventAdoptionOffered, actionEnsure, res.message)
 	case res.status == metav1.ConditionTrue && done && targetsOnly && wasReady:
-		r.event(svc, corev1.EventTypeNormal, EventUpdated, actionEnsure, messageUpdated)
+		r.event(svc, corev1.EventTypeNormal, EventUpdated, actionEnsure, updated(res.podTargets))
 	case res.status == metav1.ConditionTrue && (done || changed):
 		r.event(svc, corev1.EventTypeNormal, EventEnsured, actionEnsure, "Ensured the load balancer")
 	case res.failure() && changed && wasReady && res.targetsFailed():

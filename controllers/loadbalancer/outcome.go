@@ -40,6 +40,8 @@ type result struct {
 	outcome         cloud.Outcome
 	// observed: outcome says what there is in the cloud.
 	observed bool
+	// podTargets: the Service sends to Pods.
+	podTargets bool
 	// portsError is the reason of upstream's condition LoadBalancerPortsError; empty: none.
 	portsError string
 	// drift that the pass is to tell of, if the record does not know it yet; nil: none.

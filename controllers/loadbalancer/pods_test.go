@@ -341,3 +341,21 @@ func TestPodsThrottled(t *testing.T) {
 		t.Errorf("targets (-want +got):\n%s", diff)
 	}
 }
+
+// TestPassTellsOfPods: a pass that sends other Pods says so, as a round of targets does.
+func TestPassTellsOfPods(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, toPods)
+	w.stop()
+	svc := w.service("cart", withoutNodePorts)
+	p, told := w.begin(svc), &sayings{}
+	p.Recorder = told
+	p.run()
+	w.publish("cart", 8080, at{address: "10.1.0.1", state: "ready"})
+	annotate(w, svc, "example.com/look", "again")
+	_, err := p.Reconcile(t.Context(), named(svc.Namespace, svc.Name))
+	w.Must(err)
+	if got := told.of(EventUpdated); !slices.Equal(got, []string{messageUpdatedPods}) {
+		t.Errorf("it is told %q", got)
+	}
+}
