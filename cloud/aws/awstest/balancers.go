@@ -42,7 +42,7 @@ func enum[T ~string](what string, value T, known []T) error {
 
 func (s *Server) createLoadBalancer(in *elb.CreateLoadBalancerInput) (*elb.CreateLoadBalancerOutput, error) {
 	b := &balancer{LoadBalancer: types.LoadBalancer{LoadBalancerName: in.Name, Type: in.Type, Scheme: in.Scheme, IpAddressType: in.IpAddressType,
-		SecurityGroups: in.SecurityGroups, VpcId: &s.options.VPC, CreatedTime: aws.Time(s.now()), CanonicalHostedZoneId: aws.String("Z1UDT6IFJ4EJM")}}
+		SecurityGroups: in.SecurityGroups, CreatedTime: aws.Time(s.now()), CanonicalHostedZoneId: aws.String("Z1UDT6IFJ4EJM")}}
 	if b.Scheme == "" {
 		b.Scheme = types.LoadBalancerSchemeEnumInternetFacing
 	}
@@ -58,11 +58,11 @@ func (s *Server) createLoadBalancer(in *elb.CreateLoadBalancerInput) (*elb.Creat
 	if b.Type != types.LoadBalancerTypeEnumNetwork {
 		return nil, refuse("UnsupportedOperation", "balancers of type '%s' are not supported here", b.Type)
 	}
-	if err := s.checkSecurityGroups(in.SecurityGroups); err != nil {
-		return nil, err
-	}
 	b.EnablePrefixForIpv6SourceNat = in.EnablePrefixForIpv6SourceNat
 	if err := s.place(b, in.Subnets, in.SubnetMappings); err != nil {
+		return nil, err
+	}
+	if err := s.checkSecurityGroups(in.SecurityGroups, *b.VpcId); err != nil {
 		return nil, err
 	}
 	for _, have := range s.state.balancers {
@@ -99,7 +99,7 @@ func (s *Server) place(b *balancer, subnets []string, mappings []types.SubnetMap
 	if on && b.IpAddressType == types.IpAddressTypeIpv4 {
 		return refuse("InvalidConfigurationRequest", "Prefix for IPv6 source NAT needs the IP address type dualstack")
 	}
-	had := b.addresses
+	had, before := b.addresses, b.AvailabilityZones
 	b.mappings, b.AvailabilityZones, b.addresses = mappings, nil, map[string][]netip.Addr{}
 	zones := map[string]bool{}
 	for _, m := range mappings {
@@ -107,12 +107,16 @@ func (s *Server) place(b *balancer, subnets []string, mappings []types.SubnetMap
 		switch {
 		case !ok:
 			return refuse("SubnetNotFound", "The subnet ID '%s' does not exist", aws.ToString(m.SubnetId))
+		case aws.ToString(b.VpcId) != "" && subnet.VPC != *b.VpcId:
+			return refuse("InvalidConfigurationRequest", "Subnet '%s' is not in VPC '%s'", subnet.ID, *b.VpcId)
+		case slices.ContainsFunc(before, func(z types.AvailabilityZone) bool { return *z.ZoneName == subnet.Zone && *z.SubnetId != subnet.ID }):
+			return refuse("InvalidConfigurationRequest", "The Availability Zone '%s' of the new subnet '%s' is already associated with the load balancer", subnet.Zone, subnet.ID)
 		case zones[subnet.Zone]:
 			return refuse("InvalidConfigurationRequest", "A load balancer cannot be attached to multiple subnets in the same Availability Zone")
 		case b.IpAddressType != types.IpAddressTypeIpv4 && subnet.CIDR6 == "":
 			return refuse("InvalidSubnet", "Subnet '%s' has no IPv6 CIDR block", subnet.ID)
 		}
-		zones[subnet.Zone] = true
+		zones[subnet.Zone], b.VpcId = true, aws.String(subnet.VPC)
 		zone := types.AvailabilityZone{ZoneName: aws.String(subnet.Zone), SubnetId: aws.String(subnet.ID)}
 		if err := s.addresses(b, &m, subnet, &zone); err != nil {
 			return err
@@ -356,7 +360,7 @@ func (s *Server) setSecurityGroups(in *elb.SetSecurityGroupsInput) (*elb.SetSecu
 	case len(b.SecurityGroups) == 0:
 		return nil, refuse("InvalidConfigurationRequest", "You cannot associate security groups with a Network Load Balancer that was created without any")
 	}
-	if err := s.checkSecurityGroups(in.SecurityGroups); err != nil {
+	if err := s.checkSecurityGroups(in.SecurityGroups, *b.VpcId); err != nil {
 		return nil, err
 	}
 	for _, id := range b.SecurityGroups {
@@ -369,10 +373,13 @@ func (s *Server) setSecurityGroups(in *elb.SetSecurityGroupsInput) (*elb.SetSecu
 	return &elb.SetSecurityGroupsOutput{SecurityGroupIds: in.SecurityGroups}, nil
 }
 
-func (s *Server) checkSecurityGroups(ids []string) error {
+func (s *Server) checkSecurityGroups(ids []string, vpc string) error {
 	for _, id := range ids {
-		if s.state.security[id] == nil {
+		switch g := s.state.security[id]; {
+		case g == nil:
 			return refuse("InvalidSecurityGroup", "The security group '%s' does not exist", id)
+		case *g.VpcId != vpc:
+			return refuse("InvalidConfigurationRequest", "Security group '%s' does not belong to VPC '%s'", id, vpc)
 		}
 	}
 	return nil

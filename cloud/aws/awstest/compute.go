@@ -22,6 +22,8 @@ type Subnet struct {
 	Tags                  map[string]string
 	// Free addresses; 0: enough.
 	Free int32
+	// VPC that it is in; empty: that of the Options.
+	VPC string
 }
 
 var (
@@ -30,12 +32,12 @@ var (
 )
 
 var defaultSubnets = []Subnet{
-	{"subnet-0a01", Region + "a", "172.30.0.0/24", "2600:1f16:1:0::/64", public, 0},
-	{"subnet-0a02", Region + "b", "172.30.1.0/24", "2600:1f16:1:1::/64", public, 0},
-	{"subnet-0a03", Region + "c", "172.30.2.0/24", "2600:1f16:1:2::/64", public, 0},
-	{"subnet-0b01", Region + "a", "172.30.16.0/24", "2600:1f16:1:10::/64", private, 0},
-	{"subnet-0b02", Region + "b", "172.30.17.0/24", "2600:1f16:1:11::/64", private, 0},
-	{"subnet-0b03", Region + "c", "172.30.18.0/24", "2600:1f16:1:12::/64", private, 0},
+	{"subnet-0a01", Region + "a", "172.30.0.0/24", "2600:1f16:1:0::/64", public, 0, ""},
+	{"subnet-0a02", Region + "b", "172.30.1.0/24", "2600:1f16:1:1::/64", public, 0, ""},
+	{"subnet-0a03", Region + "c", "172.30.2.0/24", "2600:1f16:1:2::/64", public, 0, ""},
+	{"subnet-0b01", Region + "a", "172.30.16.0/24", "2600:1f16:1:10::/64", private, 0, ""},
+	{"subnet-0b02", Region + "b", "172.30.17.0/24", "2600:1f16:1:11::/64", private, 0, ""},
+	{"subnet-0b03", Region + "c", "172.30.18.0/24", "2600:1f16:1:12::/64", private, 0, ""},
 }
 
 // elasticAddresses that the account has, by allocation. They are reserved for documentation (RFC 5737).
@@ -46,7 +48,9 @@ func (s *Server) subnet(id string) (Subnet, bool) {
 	if i < 0 {
 		return Subnet{}, false
 	}
-	return s.options.Subnets[i], true
+	found := s.options.Subnets[i]
+	found.VPC = cmp.Or(found.VPC, s.options.VPC)
+	return found, true
 }
 
 func ec2Tags(tags map[string]string) []ec2types.Tag {
@@ -65,14 +69,15 @@ func (s *Server) describeSubnets(in *ec2.DescribeSubnetsInput) (*ec2.DescribeSub
 		}
 	}
 	for _, n := range s.options.Subnets {
-		ok, err := passes(in.Filters, map[string]string{"vpc-id": s.options.VPC, "subnet-id": n.ID, "availability-zone": n.Zone}, n.Tags)
+		vpc := cmp.Or(n.VPC, s.options.VPC)
+		ok, err := passes(in.Filters, map[string]string{"vpc-id": vpc, "subnet-id": n.ID, "availability-zone": n.Zone}, n.Tags)
 		if err != nil {
 			return nil, err
 		}
 		if !ok || len(in.SubnetIds) > 0 && !slices.Contains(in.SubnetIds, n.ID) {
 			continue
 		}
-		shown := ec2types.Subnet{SubnetId: aws.String(n.ID), VpcId: &s.options.VPC, AvailabilityZone: aws.String(n.Zone), CidrBlock: aws.String(n.CIDR),
+		shown := ec2types.Subnet{SubnetId: aws.String(n.ID), VpcId: aws.String(vpc), AvailabilityZone: aws.String(n.Zone), CidrBlock: aws.String(n.CIDR),
 			State: ec2types.SubnetStateAvailable, OwnerId: aws.String(Account), AvailableIpAddressCount: aws.Int32(cmp.Or(n.Free, 200)), Tags: ec2Tags(n.Tags)}
 		if n.CIDR6 != "" {
 			shown.Ipv6CidrBlockAssociationSet = []ec2types.SubnetIpv6CidrBlockAssociation{{Ipv6CidrBlock: aws.String(n.CIDR6), AssociationId: aws.String(n.ID + "-6")}}
@@ -231,7 +236,7 @@ func (s *Server) createSecurityGroup(in *ec2.CreateSecurityGroupInput) (*ec2.Cre
 		return nil, refuse("InvalidParameterValue", "Invalid security group description. Valid descriptions are strings less than 256 characters from the following set: a-zA-Z0-9. _-:/()#,@[]+=&;{}!$*")
 	}
 	for _, have := range s.state.security {
-		if *have.GroupName == *in.GroupName {
+		if *have.GroupName == *in.GroupName && *have.VpcId == *in.VpcId {
 			return nil, refuse("InvalidGroup.Duplicate", "The security group '%s' already exists for VPC '%s'", *in.GroupName, *in.VpcId)
 		}
 	}

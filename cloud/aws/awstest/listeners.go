@@ -78,6 +78,8 @@ func (s *Server) checkListener(b *balancer, l *types.Listener) error {
 	switch users := usersOf(&s.state, *g.TargetGroupArn); {
 	case g.Protocol != l.Protocol && (!tls || g.Protocol != types.ProtocolEnumTcp):
 		return refuse("IncompatibleProtocols", "A target group of protocol '%s' cannot be used by a listener of protocol '%s'", g.Protocol, l.Protocol)
+	case *g.VpcId != *b.VpcId:
+		return refuse("InvalidConfigurationRequest", "The target group '%s' and the load balancer are in different VPCs", *g.TargetGroupArn)
 	case len(users) > 1 || len(users) == 1 && users[0] != *b.LoadBalancerArn:
 		return refuse("TargetGroupAssociationLimit", "The target group '%s' is used by another load balancer", *g.TargetGroupArn)
 	case g.IpAddressType == types.TargetGroupIpAddressTypeEnumIpv6 && b.IpAddressType == types.IpAddressTypeIpv4:

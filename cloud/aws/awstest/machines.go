@@ -1,6 +1,7 @@
 package awstest
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -25,11 +26,13 @@ type Machine struct {
 type SecurityGroup struct {
 	ID, Name string
 	Tags     map[string]string
+	// VPC that it is in; empty: that of the Options.
+	VPC string
 }
 
 func (s *Server) addSecurityGroup(g SecurityGroup) {
 	s.state.security[g.ID] = &securityGroup{rules: map[rule]string{}, SecurityGroup: ec2types.SecurityGroup{GroupId: aws.String(g.ID),
-		GroupName: aws.String(g.Name), Description: aws.String(g.Name), VpcId: &s.options.VPC, OwnerId: aws.String(Account)}}
+		GroupName: aws.String(g.Name), Description: aws.String(g.Name), VpcId: aws.String(cmp.Or(g.VPC, s.options.VPC)), OwnerId: aws.String(Account)}}
 	s.state.tags[g.ID] = g.Tags
 }
 

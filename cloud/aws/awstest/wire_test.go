@@ -1,6 +1,7 @@
 package awstest
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -11,7 +12,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/smithy-go"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
@@ -148,5 +151,50 @@ func TestAnswers(t *testing.T) {
 				t.Errorf("%s is read otherwise by the SDK than it was written (-written +SDK):\n%s", name, diff)
 			}
 		}
+	}
+}
+
+// TestFilters: values of filters are patterns, unless what is special in them is escaped, and letters are told apart by case.
+func TestFilters(t *testing.T) {
+	named := func(name string) map[string]string { return map[string]string{"Name": name} }
+	server := New(Options{VPC: "vpc-1", Subnets: []Subnet{{ID: "subnet-1", Zone: Region + "a", Tags: named("blue-a")}, {ID: "subnet-2", Zone: Region + "b", Tags: named("blue-b")},
+		{ID: "subnet-3", Zone: Region + "c", Tags: named(`b*e?\`)}, {ID: "subnet-4", Zone: Region + "a", Tags: named("Blue-a"), VPC: "vpc-2"}, {ID: "subnet-5", Zone: Region + "b"}}})
+	client := ec2.NewFromConfig(config(server.Transport()))
+	for name, tc := range map[string]struct {
+		values []string
+		in     string // a VPC
+		want   []string
+	}{
+		"One":       {values: []string{"blue-a"}, want: []string{"subnet-1"}},
+		"Several":   {values: []string{"blue-a", "blue-b", "green"}, want: []string{"subnet-1", "subnet-2"}},
+		"Any":       {values: []string{"*"}, want: []string{"subnet-1", "subnet-2", "subnet-3", "subnet-4"}},
+		"AnyText":   {values: []string{"b*e-?"}, want: []string{"subnet-1", "subnet-2"}},
+		"Nothing":   {values: []string{"blue-a*"}, want: []string{"subnet-1"}},
+		"OneMore":   {values: []string{"blue-a?"}},
+		"Escaped":   {values: []string{`b\*e\?\\`}, want: []string{"subnet-3"}},
+		"InTheVPC":  {values: []string{"?lue-a"}, in: "vpc-1", want: []string{"subnet-1"}},
+		"InAnother": {values: []string{"?lue-a"}, in: "vpc-2", want: []string{"subnet-4"}},
+	} {
+		filters := []ec2types.Filter{{Name: aws.String("tag:Name"), Values: tc.values}}
+		if tc.in != "" {
+			filters = append(filters, ec2types.Filter{Name: aws.String("vpc-id"), Values: []string{tc.in}})
+		}
+		out, err := client.DescribeSubnets(t.Context(), &ec2.DescribeSubnetsInput{Filters: filters})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		var ids []string
+		for _, subnet := range out.Subnets {
+			ids = append(ids, *subnet.SubnetId)
+		}
+		if diff := cmp.Diff(tc.want, ids); diff != "" {
+			t.Errorf("%s: found (-want +got):\n%s", name, diff)
+		}
+	}
+	many := make([]string, maxFilterValues+1)
+	_, err := client.DescribeSubnets(t.Context(), &ec2.DescribeSubnetsInput{Filters: []ec2types.Filter{{Name: aws.String("subnet-id"), Values: many}}})
+	if api, ok := errors.AsType[smithy.APIError](err); !ok || api.ErrorCode() != "FilterLimitExceeded" {
+		t.Errorf("too many values: %v", err)
 	}
 }
