@@ -259,11 +259,12 @@ type AWSParameters struct {
 	Region string `json:"region,omitempty"`
 	// +optional
 	Scheme Scheme `json:"scheme,omitempty"`
-	// subnets by id. Omitted means those tagged for balancers of the scheme.
+	// subnets by id, or by name, which is their tag Name. Omitted means those tagged for balancers of the scheme.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=16
-	// +kubebuilder:validation:items:Pattern=`^subnet-[0-9a-f]+$`
+	// +kubebuilder:validation:items:Pattern=`^[^,]+$`
+	// +kubebuilder:validation:items:MaxLength=256
 	Subnets []string `json:"subnets,omitempty"`
 	// ipAddressType of balancers. Omitted means DualStack for Services with IPv6, else IPv4.
 	// +optional
@@ -272,11 +273,12 @@ type AWSParameters struct {
 	// crossZone makes each zone's addresses send to the nodes of all zones.
 	// +optional
 	CrossZone *bool `json:"crossZone,omitempty"`
-	// securityGroups by id, which are not changed. Omitted means one that is made.
+	// securityGroups by id, or by name, which is their tag Name. They are not changed. Omitted means one that is made.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=5
-	// +kubebuilder:validation:items:Pattern=`^sg-[0-9a-f]+$`
+	// +kubebuilder:validation:items:Pattern=`^[^,]+$`
+	// +kubebuilder:validation:items:MaxLength=256
 	SecurityGroups []string `json:"securityGroups,omitempty"`
 	// prefixLists by id, of clients that may connect, beside the source ranges of a Service.
 	// +optional

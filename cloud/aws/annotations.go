@@ -123,10 +123,8 @@ var annotations = []annotation{
 		func(a *cloud.Annotations, s *settings, key string) {
 			cloud.Enum(a, key, &s.addressType, addressTypeFour, addressTypeDouble)
 		}},
-	{"subnets", "ids, not names, one for each zone", "found by tag", "where its addresses are. By default one in each zone with the tag `kubernetes.io/role/elb`, or `kubernetes.io/role/internal-elb`, 8 free addresses, IPv6 where the balancer has it, and no tag of another cluster alone (if `clusterName` is set); they stay as they were when it was made",
-		func(a *cloud.Annotations, s *settings, key string) {
-			ids(a, s, key, &s.Subnets, subnetForm, "the id of a subnet, and names are not looked up")
-		}},
+	{"subnets", "ids or names, one for each zone", "found by tag", "where its addresses are; names are those of the tag `Name`. By default one in each zone with the tag `kubernetes.io/role/elb`, or `kubernetes.io/role/internal-elb`, 8 free addresses, IPv6 where the balancer has it, and no tag of another cluster alone (if `clusterName` is set); they stay as they were when it was made",
+		list(func(s *settings) *[]string { return &s.Subnets })},
 	{"eip-allocations", "ids of allocations", "AWS's", "elastic addresses, one for each of `subnets`; they stay yours",
 		func(a *cloud.Annotations, s *settings, key string) {
 			ids(a, s, key, &s.elasticIPs, eipForm, "the id of an allocation")
@@ -197,10 +195,8 @@ var annotations = []annotation{
 	{"healthcheck-unhealthy-threshold", "2 to 10", "3; 2 with Local", "checks in a row that take a target out", number(2, 10, func(s *settings) *int { return &s.check.unhealthy })},
 	{"healthcheck-timeout", "2 to 120", "10; 6 with Local", "seconds", number(2, 120, func(s *settings) *int { return &s.check.timeout })},
 	{"healthcheck-interval", "5 to 300", "10", "seconds", number(5, 300, func(s *settings) *int { return &s.check.interval })},
-	{"security-groups", "ids, not names", "one is made", "the balancer's security groups, which are not changed",
-		func(a *cloud.Annotations, s *settings, key string) {
-			ids(a, s, key, &s.SecurityGroups, groupForm, "the id of a security group, and names are not looked up")
-		}},
+	{"security-groups", "ids or names", "one is made", "the balancer's security groups, which are not changed; names are those of the tag `Name`, not of the group",
+		list(func(s *settings) *[]string { return &s.SecurityGroups })},
 	{"security-group-prefix-lists", "ids of prefix lists", "", "clients that may connect, beside the source ranges",
 		func(a *cloud.Annotations, s *settings, key string) {
 			ids(a, s, key, &s.PrefixLists, prefixesForm, "the id of a prefix list")

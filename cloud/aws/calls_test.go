@@ -143,6 +143,18 @@ func TestCalls(t *testing.T) {
 	if writes := row("delete the first one"); writes != 6 {
 		t.Errorf("deletion takes %d calls", writes)
 	}
+	named := awstest.New(withNames)
+	p = testProvider(named, unlimited)
+	named.SetHook(c.hook)
+	for _, by := range []struct{ what, subnets, groups string }{{"id", "subnet-01", "sg-01"}, {"name", "zone a=blue", "web"}} {
+		s := asking(3, "subnets", by.subnets, "security-groups", by.groups)
+		settled(t, p, s.Owner, s)
+		row("create one whose subnets and security groups are given by " + by.what)
+		settled(t, p, s.Owner, s)
+		row("a pass of that one without a change")
+		settled(t, p, s.Owner, nil)
+		c.take()
+	}
 	generated(t, "calls", b.String())
 }
 

@@ -31,7 +31,11 @@ func (p *Provider) Check(ctx context.Context, _ cloud.Owner, desired cloud.Resou
 	if err := c.name(ctx, desired.Attributes[givenName]); err != nil {
 		return err
 	}
-	return c.places(ctx, desired.Attributes)
+	if err := c.places(ctx, desired.Attributes); err != nil {
+		return err
+	}
+	_, err := p.groupsFor(ctx, desired)
+	return err
 }
 
 type checker struct {
@@ -61,7 +65,7 @@ func (c *checker) name(ctx context.Context, name string) error {
 // places looks at the subnets, and at the addresses in them. Those that are found by their tag are there.
 func (c *checker) places(ctx context.Context, a map[string]string) error {
 	mappings, err := c.provider.mappings(ctx, a)
-	if err != nil || len(given(a)) == 0 && a[subnets] == "" {
+	if err != nil || !isPlaced(a) {
 		return err
 	}
 	vpc, err := c.provider.vpc(ctx)

@@ -53,6 +53,9 @@ func TestCheck(t *testing.T) {
 		"NoneOfRole":    {asks: []string{"scheme", "internet-facing"}, class: cloud.UserError, want: []string{"kubernetes.io/role/elb"}},
 		"Subnet":        {asks: inside},
 		"NoSubnet":      {asks: []string{subnets, "subnet-0b01,subnet-0999"}, class: cloud.UserError, want: []string{"subnet-0999", "annotation"}},
+		"NoNamedSubnet": {asks: []string{subnets, "green"}, class: cloud.UserError, want: []string{"no subnet", "green", subnets}},
+		"NoNamedGroup":  {asks: append(inside, "security-groups", "web"), class: cloud.UserError, want: []string{"no security group", "web", "security-groups"}},
+		"NamedPrivate":  {asks: []string{"scheme", "internal", subnets, "inner", private, "172.30.16.8"}, theirs: append(inside, private, "172.30.16.8"), class: cloud.UserError, want: []string{"172.30.16.8 is in use", private}},
 		"Elastic":       {asks: append(outside, eips, "eipalloc-01"), theirs: append(outside, eips, "eipalloc-02")},
 		"NoElastic":     {asks: append(outside, eips, "eipalloc-09"), class: cloud.UserError, want: []string{"eipalloc-09", eips}},
 		"TheirElastic":  {asks: append(outside, eips, "eipalloc-02"), theirs: append(outside, eips, "eipalloc-02"), class: cloud.UserError, want: []string{"eipalloc-02 is in use", eips}},
@@ -107,5 +110,5 @@ func TestCheck(t *testing.T) {
 // withoutRole are subnets of which none is for balancers that the internet reaches unless it is named.
 var withoutRole = []awstest.Subnet{
 	{ID: "subnet-0a01", Zone: awstest.Region + "a", CIDR: "172.30.0.0/24"},
-	{ID: "subnet-0b01", Zone: awstest.Region + "a", CIDR: "172.30.16.0/24", CIDR6: "2600:1f16:1:10::/64", Tags: map[string]string{"kubernetes.io/role/internal-elb": "1"}},
+	{ID: "subnet-0b01", Zone: awstest.Region + "a", CIDR: "172.30.16.0/24", CIDR6: "2600:1f16:1:10::/64", Tags: map[string]string{"kubernetes.io/role/internal-elb": "1", tagName: "inner"}},
 }

@@ -146,13 +146,16 @@ func int32Of(text string) *int32 { return aws.Int32(int32(atoi(text))) }
 func (p *Provider) createBalancer(ctx context.Context, owner cloud.Owner, desired cloud.Resource) (cloud.Resource, error) {
 	made, a := desired, desired.Attributes
 	in := &elb.CreateLoadBalancerInput{Name: aws.String(nameOf(owner, desired)), Type: types.LoadBalancerTypeEnumNetwork,
-		Scheme: types.LoadBalancerSchemeEnum(a[scheme]), IpAddressType: types.IpAddressType(a[addressType]), SecurityGroups: groupsOf(desired),
+		Scheme: types.LoadBalancerSchemeEnum(a[scheme]), IpAddressType: types.IpAddressType(a[addressType]),
 		Tags: elbTags(marksOf(owner, desired), additional(desired))}
 	if a[sourceNAT] == on {
 		in.EnablePrefixForIpv6SourceNat = types.EnablePrefixForIpv6SourceNatEnumOn
 	}
 	var err error
 	if in.SubnetMappings, err = p.mappings(ctx, a); err != nil {
+		return made, err
+	}
+	if in.SecurityGroups, err = p.groupsFor(ctx, desired); err != nil {
 		return made, err
 	}
 	out, err := p.elb.CreateLoadBalancer(ctx, in)
@@ -183,6 +186,16 @@ func (p *Provider) createBalancer(ctx context.Context, owner cloud.Owner, desire
 		attributePrefix + attributeDenyGateway: strconv.FormatBool(a[scheme] == schemeInternal)}
 	prefixed(defaults, balancerDefaults())
 	return made, p.setBalancerAttributes(ctx, made.ID, awsAttributes(a, defaults))
+}
+
+// groupsFor is groupsOf where some may be given by name.
+func (p *Provider) groupsFor(ctx context.Context, r cloud.Resource) ([]string, error) {
+	named := cloud.SplitList(r.Attributes[byName+securityGroups])
+	if len(named) == 0 {
+		return groupsOf(r), nil
+	}
+	ids, err := p.idsOf(ctx, nameableGroups, named)
+	return slices.Sorted(slices.Values(ids)), err
 }
 
 // groupsOf are the ids of a balancer's security groups.

@@ -28,7 +28,7 @@ const (
 	attributePrefix = "attribute."
 
 	rules          = "rules"          // of a SecurityGroup: "tcp 80-80 192.0.2.0/24", …; of NodeRules: "tcp 30080-30080", …
-	sources        = "sources"        // of NodeRules: managed, or the id of a group of the balancer's
+	sources        = "sources"        // of NodeRules: managed, or what a group of the balancer's is given by
 	scheme         = "scheme"         // of a LoadBalancer, as the next ones
 	addressType    = "ipAddressType"  //
 	sourceNAT      = "sourceNAT"      // prefixes for it, which UDP over IPv6 needs: on or off
@@ -222,15 +222,20 @@ func balancer(spec cloud.Spec, s *settings) cloud.Resource {
 	}
 	// One name, or one address, cannot be in two places.
 	r.Beside = s.name == "" && addressList(s) == ""
+	by := nameableSubnets.prefixOf(s.Subnets)
 	if len(s.Subnets) > 0 {
-		r.Attributes[subnets] = cloud.List(s.Subnets)
+		r.Attributes[by+subnets] = cloud.List(s.Subnets)
 	}
 	if text := addressList(s); text != "" {
 		name := addresses
 		if len(s.ipv6Addresses) == 0 {
 			name = addressesFour
 		}
-		r.Attributes[name] = text
+		r.Attributes[by+name] = text
+		if by != "" {
+			name = own + name
+			r.Attributes[name] = withoutSubnets(text)
+		}
 		r.Immutable = append(r.Immutable, name)
 	}
 	if s.name != "" {
@@ -241,8 +246,10 @@ func balancer(spec cloud.Spec, s *settings) cloud.Resource {
 	case s.noGroup:
 		r.Attributes[securityGroups], r.Attributes[grouped] = "", "false"
 	case len(s.SecurityGroups) > 0:
-		r.Attributes[securityGroups] = cloud.List(s.SecurityGroups)
+		delete(r.Attributes, securityGroups)
+		r.Attributes[nameableGroups.prefixOf(s.SecurityGroups)+securityGroups] = cloud.List(s.SecurityGroups)
 	}
+	r.Attributes[also] = alsoNames(s)
 	prefixed(r.Attributes, over(balancerDefaults(), s.balancerAttributes))
 	return r
 }
@@ -261,6 +268,15 @@ func addressList(s *settings) string {
 	var all []string
 	for i, subnet := range s.Subnets {
 		all = append(all, subnet+"="+at(s.elasticIPs, i)+"|"+at(s.privateIPs, i)+"|"+at(s.ipv6Addresses, i))
+	}
+	return cloud.List(all)
+}
+
+// withoutSubnets is a list of addresses, whichever subnets they are in.
+func withoutSubnets(list string) string {
+	all := cloud.SplitList(list)
+	for i, item := range all {
+		all[i] = item[strings.LastIndex(item, "="):]
 	}
 	return cloud.List(all)
 }

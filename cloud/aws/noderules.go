@@ -32,10 +32,8 @@ func ruleMark(owner cloud.Owner) string { return tagOwner + "=" + string(owner.I
 
 // nodeRulesFor is what a balancer needs of nodes: the ports that it sends to, and those that it checks.
 func nodeRulesFor(balancer cloud.Resource, ports []listened, groups []cloud.Resource) cloud.Resource {
-	r := cloud.Resource{Kind: KindNodeRules, Key: "main", Attributes: map[string]string{sources: balancer.Attributes[securityGroups]}, DependsOn: slices.Clone(balancer.DependsOn)}
-	if r.Attributes[sources] != managed {
-		r.Attributes[sources] = cloud.SplitList(r.Attributes[sources])[0] // all of them are the balancer's
-	}
+	from := cloud.SplitList(cmp.Or(balancer.Attributes[securityGroups], balancer.Attributes[byName+securityGroups]))[0] // all of them are the balancer's
+	r := cloud.Resource{Kind: KindNodeRules, Key: "main", Attributes: map[string]string{sources: from}, DependsOn: slices.Clone(balancer.DependsOn)}
 	var all []string
 	for i, l := range ports {
 		port := strconv.Itoa(int(l.NodePort))
@@ -68,7 +66,7 @@ func (p *Provider) observedNodeRules(ctx context.Context, v view, groups []cloud
 		}
 		r := byOwner[owner]
 		if r == nil {
-			r = &cloud.Resource{Kind: KindNodeRules, Key: "main", ID: from, State: cloud.StateReady, Owners: []cloud.OwnerID{cloud.OwnerID(owner)}, Attributes: map[string]string{sources: from}}
+			r = &cloud.Resource{Kind: KindNodeRules, Key: "main", ID: from, State: cloud.StateReady, Owners: []cloud.OwnerID{cloud.OwnerID(owner)}, Attributes: map[string]string{sources: v.sourceOf(owner, from)}}
 			byOwner[owner] = r
 			if v.tags[from][tagOwner] == owner {
 				r.Attributes[sources] = managed
@@ -93,6 +91,16 @@ func (p *Provider) observedNodeRules(ctx context.Context, v view, groups []cloud
 		all = append(all, *r)
 	}
 	return all, nil
+}
+
+// sourceOf is what a security group of an owner's balancer is given by.
+func (v view) sourceOf(owner, id string) string {
+	for _, b := range v.balancers {
+		if v.tags[balancerARN(b)][tagOwner] == owner && slices.Contains(b.SecurityGroups, id) {
+			return v.label(b, nameableGroups)(id)
+		}
+	}
+	return id
 }
 
 // standing says what rules there are: those that all groups of nodes have, or else which group has which.
@@ -253,6 +261,13 @@ func (p *Provider) setNodeRules(ctx context.Context, owner cloud.Owner, was stri
 				targets = append(targets, cloud.Target{ID: h.Target})
 			}
 		}
+	}
+	if is.Attributes[sources] != managed {
+		ids, err := p.idsOf(ctx, nameableGroups, []string{source})
+		if err != nil {
+			return is, err
+		}
+		source = ids[0]
 	}
 	is.ID = source
 	from := []string{source}

@@ -39,6 +39,7 @@ type view struct {
 	listeners []types.Listener
 	security  []ec2types.SecurityGroup
 	tags      map[string]map[string]string // by ARN or id
+	names     map[string]string            // by id, of what is given by name
 	// whole: the groups are all parts of one balancer, whoever's they are.
 	whole bool
 }
@@ -181,6 +182,10 @@ func (p *Provider) readTags(ctx context.Context, into map[string]map[string]stri
 // resources reads what else there is to know of the parts of a view.
 func (p *Provider) resources(ctx context.Context, v view) ([]cloud.Resource, error) {
 	var all []cloud.Resource
+	var err error
+	if v.names, err = p.readNames(ctx, v); err != nil {
+		return nil, err
+	}
 	for _, g := range v.security {
 		r := cloud.Resource{Kind: KindSecurityGroup, ID: aws.ToString(g.GroupId), State: cloud.StateReady, Attributes: map[string]string{rules: ruleList(g.IpPermissions)}}
 		marked(&r, v.tags[r.ID])
@@ -255,7 +260,9 @@ func (p *Provider) observedBalancer(ctx context.Context, b types.LoadBalancer, v
 	if r.Attributes[kept] = cloud.List(others); len(r.DependsOn) == 1 && len(b.SecurityGroups) == 1+len(others) {
 		r.Attributes[securityGroups] = managed
 	}
-	r.Attributes[subnets], r.Attributes[addresses], r.Attributes[addressesFour] = placed(b)
+	r.Attributes[subnets], r.Attributes[addresses], r.Attributes[addressesFour] = placed(mappingsOf(b), itself)
+	r.Attributes[own+addresses], r.Attributes[own+addressesFour] = withoutSubnets(r.Attributes[addresses]), withoutSubnets(r.Attributes[addressesFour])
+	v.shownByName(b, r.Attributes)
 	if name := aws.ToString(b.DNSName); name != "" {
 		r.Ingress = []cloud.Ingress{{Hostname: name}}
 	}

@@ -88,6 +88,7 @@ func TestParametersAreAnnotations(t *testing.T) {
 			"healthcheck-unhealthy-threshold": "5", "healthcheck-timeout": "7", "healthcheck-interval": "9"},
 			`{"healthCheck": {"protocol": "HTTPS", "port": 81, "path": "/up", "successCodes": "200", "healthyThreshold": 4, "unhealthyThreshold": 5, "timeoutSeconds": 7, "intervalSeconds": 9}}`},
 		{map[string]string{"security-groups": "sg-01"}, `{"securityGroups": ["sg-01"]}`},
+		{map[string]string{"subnets": "public a,subnet-0b02", "security-groups": "web"}, `{"subnets": ["public a", "subnet-0b02"], "securityGroups": ["web"]}`},
 		{map[string]string{"security-group-prefix-lists": "pl-01"}, `{"prefixLists": ["pl-01"]}`},
 		{map[string]string{"disable-nlb-sg": "true"}, `{"disableSecurityGroups": true}`},
 		{map[string]string{"manage-backend-security-group-rules": "true"}, `{"manageNodeSecurityGroups": true}`},

@@ -247,6 +247,11 @@ func (s *settings) derive(spec cloud.Spec) {
 	if _, given := spec.Annotations[key("target-node-labels")]; given && spec.PodTargets {
 		s.wrong(key("target-node-labels"), "the Service sends to Pods, on whichever node: remove it")
 	}
+	nameableSubnets.check(s, s.Subnets)
+	nameableGroups.check(s, s.SecurityGroups)
+	if also := alsoNames(s); len(also) > longestTag {
+		s.errs = append(s.errs, fmt.Errorf("subnets or security groups are given by so many ids beside names (%d characters) that AWS cannot note them: give all of them by id, or fewer", len(also)))
+	}
 	s.deriveAddresses(spec, key)
 	s.checkPorts(spec, key("ssl-ports"), s.tlsPorts, "TCP")
 	s.checkPorts(spec, key("proxy-protocol-per-target-group"), s.proxyPorts, "TCP", "UDP")

@@ -106,6 +106,15 @@ func longTags() string {
 	return strings.Join(all, ",")
 }
 
+// manySubnets are more than AWS can note in one tag.
+func manySubnets() string {
+	var all []string
+	for i := range 20 {
+		all = append(all, fmt.Sprintf("subnet-%017d", i))
+	}
+	return strings.Join(all, ",")
+}
+
 // TestWrong: what is wrong is named, all of it at once, in one line, and targets are known all the same.
 func TestWrong(t *testing.T) {
 	cases := map[string]struct {
@@ -113,8 +122,10 @@ func TestWrong(t *testing.T) {
 		want        []string
 	}{
 		"unknown":             {map[string]string{"connection-draining-enabled": "true"}, []string{"connection-draining-enabled: unknown"}},
-		"several at once":     {map[string]string{"scheme": "outside", "healthcheck-interval": "1", "subnets": "public"}, []string{"scheme", "healthcheck-interval", "subnets"}},
-		"named subnets":       {map[string]string{"subnets": "public-a", "security-groups": "web"}, []string{`subnets: "public-a" is not the id of a subnet, and names`, `"web" is not the id of a security group, and names`}},
+		"several at once":     {map[string]string{"scheme": "outside", "healthcheck-interval": "1", "subnets": "subnet-z"}, []string{"scheme", "healthcheck-interval", "subnets"}},
+		"ids":                 {map[string]string{"subnets": "subnet-public", "security-groups": "sg-web"}, []string{`subnets: "subnet-public" is not the id of a subnet, and a name`, `"sg-web" is not the id of a security group, and a name`}},
+		"a long name":         {map[string]string{"subnets": strings.Repeat("ü", 257)}, []string{"is not the name of a subnet"}},
+		"many ids and a name": {map[string]string{"subnets": "public," + manySubnets()}, []string{"by so many ids beside names"}},
 		"attribute":           {map[string]string{"attributes": "cross.zone=true"}, []string{`attribute "cross.zone" is not known`}},
 		"target type":         {map[string]string{"nlb-target-type": "ip"}, []string{v1alpha1.AnnotationTargets}},
 		"nlb-ip":              {map[string]string{"type": "nlb-ip"}, []string{v1alpha1.AnnotationTargets}},

@@ -14,37 +14,53 @@ import (
 	"github.com/fairlead/fairlead/cloud"
 )
 
-// given are the addresses that a balancer has of its maker's choice.
-func given(a map[string]string) []string {
-	return cloud.SplitList(cmp.Or(a[addresses], a[addressesFour]))
+// placesOf are the subnets that are given by id, or, with the prefix byName, by name, with what is behind each: an equals sign, and the
+// addresses of its own, which may be none.
+func placesOf(a map[string]string, prefix string) []string {
+	all := cloud.SplitList(cmp.Or(a[prefix+addresses], a[prefix+addressesFour]))
+	if len(all) > 0 {
+		return all
+	}
+	for _, subnet := range cloud.SplitList(a[prefix+subnets]) {
+		all = append(all, subnet+noAddresses)
+	}
+	return all
 }
+
+// noAddresses is behind a subnet that has none of its own.
+const noAddresses = "=||"
+
+// isPlaced reports whether subnets are given.
+func isPlaced(a map[string]string) bool { return len(placesOf(a, ""))+len(placesOf(a, byName)) > 0 }
 
 // mappings are the subnets that are given, with their addresses, or else those that are found by the tag of their role.
 func (p *Provider) mappings(ctx context.Context, a map[string]string) ([]types.SubnetMapping, error) {
-	var all []types.SubnetMapping
-	for _, item := range given(a) {
-		id, with, _ := strings.Cut(item, "=")
-		own := strings.Split(with, "|")
-		m := types.SubnetMapping{SubnetId: aws.String(id)}
-		for i, into := range []**string{&m.AllocationId, &m.PrivateIPv4Address, &m.IPv6Address} {
-			if own[i] != "" {
-				*into = aws.String(own[i])
+	places := placesOf(a, "")
+	if len(places) == 0 {
+		places = placesOf(a, byName)
+	}
+	var given []string
+	all := make([]types.SubnetMapping, len(places))
+	for i, item := range places {
+		at := strings.LastIndex(item, "=") // names can have more of them
+		given = append(given, item[:at])
+		with := strings.Split(item[at+1:], "|")
+		for j, into := range []**string{&all[i].AllocationId, &all[i].PrivateIPv4Address, &all[i].IPv6Address} {
+			if with[j] != "" {
+				*into = aws.String(with[j])
 			}
 		}
-		all = append(all, m)
 	}
-	if len(all) > 0 {
-		return all, nil
+	ids, err := p.idsOf(ctx, nameableSubnets, given)
+	if err == nil && len(places) == 0 {
+		ids, err = p.discover(ctx, a[scheme], a[addressType])
+		all = make([]types.SubnetMapping, len(ids))
 	}
-	list := cloud.SplitList(a[subnets])
-	if len(list) == 0 {
-		var err error
-		if list, err = p.discover(ctx, a[scheme], a[addressType]); err != nil {
-			return nil, err
-		}
+	if err != nil {
+		return nil, err
 	}
-	for _, id := range list {
-		all = append(all, types.SubnetMapping{SubnetId: aws.String(id)})
+	for i, id := range ids {
+		all[i].SubnetId = aws.String(id)
 	}
 	return all, nil
 }
@@ -120,25 +136,62 @@ func (p *Provider) discover(ctx context.Context, of, kind string) ([]string, err
 	return all, nil
 }
 
-// placed says in which subnets a balancer is, and with which addresses of its own, with and without those of IPv6.
-func placed(b types.LoadBalancer) (in, with, four string) {
-	var all, own, own4 []string
+// subnetsOf are those that a balancer is in.
+func subnetsOf(b types.LoadBalancer) []string {
+	var all []string
 	for _, zone := range b.AvailabilityZones {
-		id := aws.ToString(zone.SubnetId)
-		all = append(all, id)
-		var a types.LoadBalancerAddress
+		all = append(all, aws.ToString(zone.SubnetId))
+	}
+	return all
+}
+
+// mappingsOf are the subnets of a balancer with its addresses.
+func mappingsOf(b types.LoadBalancer) []types.SubnetMapping {
+	var all []types.SubnetMapping
+	for _, zone := range b.AvailabilityZones {
+		m := types.SubnetMapping{SubnetId: zone.SubnetId}
 		for _, one := range zone.LoadBalancerAddresses {
-			a.AllocationId, a.PrivateIPv4Address, a.IPv6Address = cmp.Or(a.AllocationId, one.AllocationId),
-				cmp.Or(a.PrivateIPv4Address, one.PrivateIPv4Address), cmp.Or(a.IPv6Address, one.IPv6Address)
+			m.AllocationId, m.PrivateIPv4Address, m.IPv6Address = cmp.Or(m.AllocationId, one.AllocationId),
+				cmp.Or(m.PrivateIPv4Address, one.PrivateIPv4Address), cmp.Or(m.IPv6Address, one.IPv6Address)
 		}
-		text := id + "=" + aws.ToString(a.AllocationId) + "|" + aws.ToString(a.PrivateIPv4Address) + "|"
-		own, own4 = append(own, text+aws.ToString(a.IPv6Address)), append(own4, text)
+		all = append(all, m)
+	}
+	return all
+}
+
+// placed says in which subnets mappings are, by their labels, and with which addresses of their own, with and without those of IPv6.
+func placed(all []types.SubnetMapping, label func(id string) string) (in, with, four string) {
+	var names, own, own4 []string
+	for _, m := range all {
+		name := label(aws.ToString(m.SubnetId))
+		text := name + "=" + aws.ToString(m.AllocationId) + "|" + aws.ToString(m.PrivateIPv4Address) + "|"
+		names, own, own4 = append(names, name), append(own, text+aws.ToString(m.IPv6Address)), append(own4, text)
 	}
 	list := func(own []string) string {
-		if !slices.ContainsFunc(own, func(text string) bool { return !strings.HasSuffix(text, "=||") }) {
+		if !slices.ContainsFunc(own, func(text string) bool { return !strings.HasSuffix(text, noAddresses) }) {
 			return "" // AWS has chosen all of them
 		}
 		return cloud.List(own)
 	}
-	return cloud.List(all), list(own), list(own4)
+	return cloud.List(names), list(own), list(own4)
+}
+
+func itself(id string) string { return id }
+
+// differentMappings are those that a balancer is to have and does not; nil: it has them, or none are given.
+func (p *Provider) differentMappings(ctx context.Context, was, is cloud.Resource) ([]types.SubnetMapping, error) {
+	a := is.Attributes
+	byID := a[subnets] != "" && differs(was, is, subnets)
+	if named := a[byName+subnets] != "" && differs(was, is, byName+subnets, byName+addresses, byName+addressesFour); !byID && !named {
+		return nil, nil
+	}
+	all, err := p.mappings(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	in, with, four := placed(all, itself)
+	if had := was.Attributes; in == had[subnets] && (with == "" || with == had[addresses] || with == four && four == had[addressesFour]) {
+		return nil, nil // it is given by another name only
+	}
+	return all, nil
 }

@@ -232,31 +232,27 @@ func (p *Provider) setListenerAttributes(ctx context.Context, arn string, all ma
 }
 
 func (p *Provider) updateBalancer(ctx context.Context, was, is cloud.Resource) error {
-	a, moved := is.Attributes, false
-	if list, given := a[subnets]; given {
-		moved = list != was.Attributes[subnets]
+	a := is.Attributes
+	moved, err := p.differentMappings(ctx, was, is)
+	if err != nil {
+		return err
 	}
-	if moved || differs(was, is, addressType, sourceNAT) {
-		in := &elb.SetSubnetsInput{LoadBalancerArn: aws.String(was.ID), IpAddressType: types.IpAddressType(a[addressType])}
+	if len(moved) > 0 || differs(was, is, addressType, sourceNAT) {
+		in := &elb.SetSubnetsInput{LoadBalancerArn: aws.String(was.ID), IpAddressType: types.IpAddressType(a[addressType]), SubnetMappings: moved}
 		if a[addressType] == addressTypeDouble || was.Attributes[sourceNAT] == on { // AWS wants nothing said of it with IPv4 only
 			in.EnablePrefixForIpv6SourceNat = types.EnablePrefixForIpv6SourceNatEnum(a[sourceNAT])
 		}
-		where := over(was.Attributes)
-		if moved {
-			where[subnets], where[addresses], where[addressesFour] = a[subnets], a[addresses], a[addressesFour]
-		}
-		var err error
-		if in.SubnetMappings, err = p.mappings(ctx, where); err != nil {
-			return err
+		if len(moved) == 0 {
+			if in.SubnetMappings, err = p.mappings(ctx, was.Attributes); err != nil {
+				return err
+			}
 		}
 		if _, err := p.elb.SetSubnets(ctx, in); err != nil {
 			return err
 		}
 	}
-	if groups := groupsOf(is); len(groups) > 0 && (differs(was, is, securityGroups) || !slices.Equal(groups, groupsOf(was))) {
-		if err := p.setSecurityGroups(ctx, was.ID, append(groups, keptBeside(was, is)...)); err != nil {
-			return err
-		}
+	if err := p.updateGroups(ctx, was, is); err != nil {
+		return err
 	}
 	change := awsAttributes(a, was.Attributes)
 	var fewer error
@@ -265,6 +261,23 @@ func (p *Provider) updateBalancer(ctx context.Context, was, is cloud.Resource) e
 		fewer = cloud.Errorf(cloud.UserError, "attribute %s is %s, and AWS does not decrease it: ask for that, or remove it", attributeSecondary, have)
 	}
 	return cmp.Or(p.setBalancerAttributes(ctx, was.ID, change), fewer)
+}
+
+// updateGroups changes a balancer's security groups.
+func (p *Provider) updateGroups(ctx context.Context, was, is cloud.Resource) error {
+	named := byName + securityGroups
+	if is.Attributes[named] != "" && !differs(was, is, named) {
+		return nil
+	}
+	groups, err := p.groupsFor(ctx, is)
+	if err != nil {
+		return err
+	}
+	same := slices.Equal(groups, groupsOf(was)) && (is.Attributes[named] != "" || !differs(was, is, securityGroups))
+	if len(groups) == 0 || same {
+		return nil
+	}
+	return p.setSecurityGroups(ctx, was.ID, append(groups, keptBeside(was, is)...))
 }
 
 func (p *Provider) setSecurityGroups(ctx context.Context, arn string, ids []string) error {

@@ -14,13 +14,13 @@ type AWSParametersApplyConfiguration struct {
 	// region, omitted: that of the manager's configuration.
 	Region *string             `json:"region,omitempty"`
 	Scheme *apiv1alpha1.Scheme `json:"scheme,omitempty"`
-	// subnets by id. Omitted means those tagged for balancers of the scheme.
+	// subnets by id, or by name, which is their tag Name. Omitted means those tagged for balancers of the scheme.
 	Subnets []string `json:"subnets,omitempty"`
 	// ipAddressType of balancers. Omitted means DualStack for Services with IPv6, else IPv4.
 	IPAddressType *string `json:"ipAddressType,omitempty"`
 	// crossZone makes each zone's addresses send to the nodes of all zones.
 	CrossZone *bool `json:"crossZone,omitempty"`
-	// securityGroups by id, which are not changed. Omitted means one that is made.
+	// securityGroups by id, or by name, which is their tag Name. They are not changed. Omitted means one that is made.
 	SecurityGroups []string `json:"securityGroups,omitempty"`
 	// prefixLists by id, of clients that may connect, beside the source ranges of a Service.
 	PrefixLists []string `json:"prefixLists,omitempty"`
