@@ -194,11 +194,12 @@ func (a *api) detach(ctx context.Context, id string, instances []string) (*compu
 	return op, tidy(err)
 }
 
-// unfinished returns the operations that have not ended, of all zones and regions and of the network's project.
+// unfinished returns the operations that have not ended, of all zones and regions, and of the network's project where firewall rules are
+// made in it.
 func (a *api) unfinished(ctx context.Context) ([]*compute.Operation, error) {
 	var all []*compute.Operation
 	projects := []string{a.config.Project}
-	if other := a.config.firewallProject(); other != a.config.Project {
+	if other := a.config.firewallProject(); other != a.config.Project && a.config.managesFirewalls() {
 		projects = append(projects, other)
 	}
 	for _, project := range projects {

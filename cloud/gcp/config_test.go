@@ -164,6 +164,27 @@ func TestSharedNetwork(t *testing.T) {
 	})
 }
 
+// TestSharedNetworkWithoutFirewalls: where the network is another project's and its firewall rules are others', no right in it is needed
+// but to use it: nothing is sent there, and no rule or operation of it is asked for.
+func TestSharedNetworkWithoutFirewalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := gcptest.New(gcptest.Options{Slow: 4 * time.Second})
+		config := gcptest.Config()
+		config.NetworkProject, config.Firewalls = "host-project", "None"
+		transport := &shared{next: c.Client().Transport, host: config.NetworkProject, seen: map[string]bool{}}
+		p, err := gcp.NewProvider(t.Context(), config, &http.Client{Transport: transport})
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec := service(0, 2)
+		settle(t, p, spec.Owner, spec)
+		settle(t, p, spec.Owner, nil)
+		if left := c.Snapshot(); len(left) > 0 || len(transport.seen) > 0 {
+			t.Errorf("left: %q; the other project is asked for %v", left, transport.seen)
+		}
+	})
+}
+
 // TestOverlay: the file of the overlay is one that can be read, with what it has as comments, too.
 func TestOverlay(t *testing.T) {
 	defer gcp.SetPlace(gcptest.Project, gcptest.Region, nil)()
