@@ -1,6 +1,7 @@
 package gcp_test
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -298,13 +299,20 @@ func TestUnreservedAddressStays(t *testing.T) {
 // TestTakenOverAtItsAddress: a Service that asked the other controller already for the address that it has is taken over with it, and
 // whose that address is stays as it was.
 func TestTakenOverAtItsAddress(t *testing.T) {
-	for _, by := range []string{"Name", "Address", "NameOnceReserved"} {
+	for _, by := range []string{"Name", "Address", "NameOnceReserved", "NameOfIPv6", "AddressOfIPv6"} {
 		t.Run(by, func(t *testing.T) {
 			c := gcptest.New(gcptest.Options{})
 			spec := service(0, 2)
+			by, six := strings.CutSuffix(by, "OfIPv6")
+			if six {
+				spec.Families = []cloud.Family{cloud.IPv6}
+			}
 			id, address, err := c.PlantBalancer(cloudtest.Plant{Spec: *spec, MadeFor: true}, false)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if ip, _, ok := strings.Cut(address, "/"); ok {
+				address = netip.MustParseAddr(ip).String()
 			}
 			p := c.Provider()
 			if by == "NameOnceReserved" {
@@ -318,6 +326,9 @@ func TestTakenOverAtItsAddress(t *testing.T) {
 			}
 			takeOver(t, p, spec, id)
 			want := pass(t, p, spec.Owner, spec).Observed
+			if got := cloud.Ingresses(want); len(got) != 1 || got[0].IP != address {
+				t.Errorf("clients connect to %v, want %s", got, address)
+			}
 			all, err := p.List(t.Context(), spec.Owner.ClusterID)
 			if err != nil {
 				t.Fatal(err)

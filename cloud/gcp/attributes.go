@@ -20,8 +20,6 @@ func familyOf(ipVersion string) string {
 	return string(cloud.IPv4)
 }
 
-func ipVersion(family string) string { return strings.ToUpper(family) }
-
 // addressRange is an address as the firewall's destination. Those of IPv6 are ranges of 96 bits: all of one belongs to the
 // balancer.
 func addressRange(address string) string {
@@ -160,8 +158,8 @@ func (v *view) rule(r *cloud.Resource, b *compute.ForwardingRule, told string) {
 		r.DependsOn = append(r.DependsOn, ref)
 	}
 	r.DependsOn = append(r.DependsOn, v.addressRefs(addressRange(b.IPAddress))...)
-	if address, _, _ := strings.Cut(b.IPAddress, "/"); address != "" {
-		r.Ingress = []cloud.Ingress{{IP: address, IPMode: "VIP"}}
+	if b.IPAddress != "" {
+		r.Ingress = []cloud.Ingress{{IP: plainIP(b.IPAddress), IPMode: "VIP"}}
 	}
 }
 
@@ -207,6 +205,18 @@ func plainIP(text string) string {
 	return text
 }
 
+// plainRanges is a list of ranges in the form in which they are sent: the service writes those of IPv6 otherwise
+// (kubernetes/ingress-gce#2898).
+func plainRanges(texts []string) string {
+	plain := make([]string, len(texts))
+	for i, text := range texts {
+		if plain[i] = text; strings.Contains(text, "/") {
+			plain[i] = addressRange(text)
+		}
+	}
+	return cloud.List(plain)
+}
+
 // addressRefs point to the reserved address that is looked at and is the same.
 func (v *view) addressRefs(vip string) []cloud.Ref {
 	for _, f := range v.things {
@@ -235,7 +245,7 @@ func (v *view) firewall(r *cloud.Resource, b *compute.Firewall) {
 		allowed = []string{"nothing"} // somebody turned it round, or off
 	}
 	r.Attributes = map[string]string{attrFamily: family, attrNetwork: shortLink(b.Network), attrAllowed: cloud.List(allowed),
-		attrSources: cloud.List(b.SourceRanges), attrDestination: cloud.List(b.DestinationRanges), attrTags: cloud.List(b.TargetTags)}
+		attrSources: plainRanges(b.SourceRanges), attrDestination: plainRanges(b.DestinationRanges), attrTags: cloud.List(b.TargetTags)}
 	vips := v.vips[family]
 	if len(b.DestinationRanges) == 1 && slices.Contains(vips, addressRange(b.DestinationRanges[0])) {
 		r.Attributes[attrDestination] = atBalancer

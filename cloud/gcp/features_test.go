@@ -65,7 +65,7 @@ func TestWhatIsMade(t *testing.T) {
 		"Ranges": {func(s *cloud.Spec) {
 			s.Families = []cloud.Family{cloud.IPv4, cloud.IPv6}
 			s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
-		}, map[string][]string{"-nodes-ipv4-": {`"sourceRanges":["192.0.2.0/24"]`}, "-health-ipv6-": {"2600:1901:8001::/48"}}, []string{"-nodes-ipv6-"}},
+		}, map[string][]string{"-nodes-ipv4-": {`"sourceRanges":["192.0.2.0/24"]`}, "-health-ipv6-": {"2600:1901:8001:0:0:0:0:0/48"}}, []string{"-nodes-ipv6-"}},
 		"ManyPorts": {func(s *cloud.Spec) {
 			for i := range int32(11) {
 				s.Ports = append(s.Ports, cloud.Port{Protocol: "UDP", Port: 5000 + i, NodePort: 31000 + i, HealthCheck: s.Ports[0].HealthCheck})

@@ -197,8 +197,8 @@ func (p *Provider) withReserved(ctx context.Context, owner string, things []foun
 		case m.addresses != "" && m.addresses != toldNobodys:
 			continue
 		}
-		ip, _, _ := strings.Cut(rule.IPAddress, "/")
-		reserved, err := p.api.list(ctx, KindAddress, `address = "`+ip+`"`)
+		// Rules have all eight numbers of an address of IPv6, reserved ones the shortest form (kubernetes/ingress-gce, pkg/address/manager.go).
+		reserved, err := p.api.list(ctx, KindAddress, `address = "`+plainIP(rule.IPAddress)+`"`)
 		if err != nil {
 			return nil, err
 		}

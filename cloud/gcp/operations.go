@@ -126,10 +126,12 @@ func (c *Config) addressBody(r *cloud.Resource, m *mark, name string) *compute.A
 
 // ruleBody returns also what the rule is told of its address.
 func (p *Provider) ruleBody(ctx context.Context, r *cloud.Resource) (b *compute.ForwardingRule, told string, err error) {
-	b = &compute.ForwardingRule{LoadBalancingScheme: r.Attributes[attrScheme], IpVersion: ipVersion(r.Attributes[attrFamily]),
-		IPProtocol: r.Attributes[attrProtocol], NetworkTier: r.Attributes[attrTier], AllowGlobalAccess: r.Attributes[attrGlobalAccess] == "true"}
+	b = &compute.ForwardingRule{LoadBalancingScheme: r.Attributes[attrScheme], IPProtocol: r.Attributes[attrProtocol], NetworkTier: r.Attributes[attrTier], AllowGlobalAccess: r.Attributes[attrGlobalAccess] == "true"}
 	if subnetwork := r.Attributes[attrSubnetwork]; subnetwork != "" {
 		b.Subnetwork = p.config.subnetworkLink(subnetwork)
+	}
+	if r.Attributes[attrFamily] == string(cloud.IPv6) {
+		b.IpVersion = "IPV6" // beside an address of IPv4 the service has refused it (hashicorp/terraform-provider-google#616)
 	}
 	if b.LoadBalancingScheme == schemeInternal {
 		b.Network = p.config.firewallNetwork()

@@ -209,6 +209,13 @@ func checkFirewall(c *Cloud, _ string, typed any, _ map[string]any) *Refusal {
 	if f.Direction == "INGRESS" && len(f.SourceRanges) == 0 {
 		f.SourceRanges = []string{"0.0.0.0/0"}
 	}
+	for _, ranges := range [][]string{f.SourceRanges, f.DestinationRanges} {
+		for i, text := range ranges {
+			if prefix := netip.MustParsePrefix(text); isSix(text) { // not as it was sent (kubernetes/ingress-gce#2898)
+				ranges[i] = fmt.Sprintf("%s/%d", longForm(text), prefix.Bits())
+			}
+		}
+	}
 	if len(f.DestinationRanges) > 0 && isSix(f.SourceRanges[0]) != isSix(f.DestinationRanges[0]) {
 		return invalidField("destinationRanges", f.DestinationRanges[0], "Sources and destinations must be of one family.")
 	}
@@ -233,6 +240,20 @@ func checkFirewall(c *Cloud, _ string, typed any, _ map[string]any) *Refusal {
 func isPort(text string) bool {
 	n, err := strconv.Atoi(text)
 	return err == nil && n > 0 && n < 65536
+}
+
+// longForm is an address, or that of a range, without its length, as the service writes it in rules: of IPv6 all eight numbers.
+func longForm(text string) string {
+	text, _, _ = strings.Cut(text, "/")
+	address, err := netip.ParseAddr(text)
+	if err != nil || address.Is4() {
+		return text
+	}
+	var parts []string
+	for b := address.As16(); len(parts) < 8; {
+		parts = append(parts, fmt.Sprintf("%x", uint16(b[2*len(parts)])<<8|uint16(b[2*len(parts)+1])))
+	}
+	return strings.Join(parts, ":")
 }
 
 func isSix(text string) bool { return strings.Contains(text, ":") }

@@ -61,11 +61,14 @@ func (c *Cloud) ReserveAddress(name, address string) {
 		"networkTier": "PREMIUM", "status": "RESERVED"})
 }
 
-// KeepAddress reserves an IPv4 address for somebody else that rules have already, or an internal one.
+// KeepAddress reserves an address for somebody else that rules have already, or an internal one.
 func (c *Cloud) KeepAddress(name, address string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	body := map[string]any{"address": address, "addressType": "INTERNAL", "ipVersion": "IPV4", "purpose": "SHARED_LOADBALANCER_VIP", "status": "IN_USE"}
+	if isSix(address) {
+		body["ipVersion"], body["prefixLength"], body["subnetwork"] = "IPV6", 96, host+"regions/"+Region+"/subnetworks/"+Network
+	}
 	for _, o := range c.objects {
 		if o.collection == "forwardingRules" && sameAddress(o.body["IPAddress"], address) && o.body["loadBalancingScheme"] == "EXTERNAL" {
 			body["addressType"], body["networkTier"] = "EXTERNAL", o.body["networkTier"]

@@ -77,9 +77,13 @@ func TestRulesThatAreRefused(t *testing.T) {
 		}, "'resource.loadBalancingScheme'"},
 		"GlobalAccess": {func(r *compute.ForwardingRule) { r.AllowGlobalAccess = true }, "Internal only"},
 		"Address":      {func(r *compute.ForwardingRule) { r.IPAddress = "203.0.113.77" }, "not reserved"},
-		"StandardSix":  {func(r *compute.ForwardingRule) { r.IpVersion, r.NetworkTier = "IPV6", "STANDARD" }, "premium"},
-		"Label":        {func(r *compute.ForwardingRule) { r.Labels = map[string]string{"A": "b"} }, "'resource.labels'"},
-		"Description":  {func(r *compute.ForwardingRule) { r.Description = strings.Repeat("x", 2049) }, "'resource.description'"},
+		"Version":      {func(r *compute.ForwardingRule) { r.IpVersion, r.IPAddress = "IPV4", "203.0.113.200" }, "Both IP Version and IP Address"},
+		"NoRange": {func(r *compute.ForwardingRule) {
+			r.IpVersion, r.Subnetwork, r.IPAddress = "IPV6", prefix+"subnetworks/default", "2001:db8:1:1::"
+		}, "/96 range"},
+		"StandardSix": {func(r *compute.ForwardingRule) { r.IpVersion, r.NetworkTier = "IPV6", "STANDARD" }, "premium"},
+		"Label":       {func(r *compute.ForwardingRule) { r.Labels = map[string]string{"A": "b"} }, "'resource.labels'"},
+		"Description": {func(r *compute.ForwardingRule) { r.Description = strings.Repeat("x", 2049) }, "'resource.description'"},
 	} {
 		c := gcptest.New(gcptest.Options{})
 		svc := sdk(t, c)
@@ -113,6 +117,19 @@ func TestStandardErrors(t *testing.T) {
 	refusedAs(t, "an old fingerprint", err, 412, "conditionNotMet", "fingerprint")
 	_, err = svc.RegionBackendServices.Patch(project, region, "bs", &compute.BackendService{SessionAffinity: "CLIENT_IP"}).Do()
 	refusedAs(t, "no fingerprint", err, 412, "conditionNotMet", "fingerprint")
+	c.AddInstanceGroup(region+"-a", "ig")
+	if _, err = svc.NetworkEndpointGroups.Insert(project, region+"-a", &compute.NetworkEndpointGroup{Name: "neg", NetworkEndpointType: "GCE_VM_IP",
+		Network: "projects/" + project + "/global/networks/default", Subnetwork: prefix + "subnetworks/default"}).Do(); err != nil {
+		t.Fatal(err)
+	}
+	bs, err := svc.RegionBackendServices.Get(project, region, "bs").Do()
+	if err != nil {
+		t.Fatal(err)
+	}
+	zone := "projects/" + project + "/zones/" + region + "-a/"
+	_, err = svc.RegionBackendServices.Patch(project, region, "bs", &compute.BackendService{Fingerprint: bs.Fingerprint,
+		Backends: []*compute.Backend{{Group: zone + "instanceGroups/ig"}, {Group: zone + "networkEndpointGroups/neg"}}}).Do()
+	refusedAs(t, "groups of both kinds", err, 400, "invalid", "cannot be mixed")
 	_, err = svc.ForwardingRules.SetLabels(project, region, "fr", &compute.RegionSetLabelsRequest{Labels: map[string]string{"a": "b"}, LabelFingerprint: "b2xk"}).Do()
 	refusedAs(t, "an old label fingerprint", err, 412, "conditionNotMet", "fingerprint")
 	_, err = svc.ForwardingRules.Patch(project, region, "fr", &compute.ForwardingRule{IPProtocol: "UDP"}).Do()

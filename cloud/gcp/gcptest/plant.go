@@ -69,13 +69,16 @@ func (m *maker) address(name string, attributes map[string]string) error {
 }
 
 func (m *maker) rule(name, service, address string, attributes map[string]string) error {
-	r := &compute.ForwardingRule{Name: name, LoadBalancingScheme: attributes["scheme"], NetworkTier: attributes["tier"], IpVersion: strings.ToUpper(attributes["family"]),
+	r := &compute.ForwardingRule{Name: name, LoadBalancingScheme: attributes["scheme"], NetworkTier: attributes["tier"],
 		IPProtocol: attributes["protocol"], Ports: strings.Split(attributes["ports"], ","), BackendService: host + "regions/" + Region + "/backendServices/" + service}
 	if attributes["subnetwork"] != "" {
 		r.Subnetwork = host + "regions/" + Region + "/subnetworks/" + attributes["subnetwork"]
 	}
 	if address != "" {
 		r.IPAddress = host + "regions/" + Region + "/addresses/" + address
+	}
+	if attributes["family"] == "IPv6" {
+		r.IpVersion = "IPV6"
 	}
 	if r.LoadBalancingScheme == "INTERNAL" {
 		r.Network = host + "global/networks/" + Network

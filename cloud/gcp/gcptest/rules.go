@@ -76,6 +76,7 @@ func (c *Cloud) checkBackends(b *compute.BackendService) *Refusal {
 		return invalidField("backends", strconv.Itoa(len(b.Backends)), "At most %d.", maxBackends)
 	}
 	var groups []string
+	mixed := map[string]bool{}
 	for _, backend := range b.Backends {
 		collection := "networkEndpointGroups"
 		if strings.Contains(backend.Group, "/instanceGroups/") {
@@ -84,6 +85,9 @@ func (c *Cloud) checkBackends(b *compute.BackendService) *Refusal {
 		group, refusal := c.linked("backends.group", backend.Group, collection)
 		if refusal != nil {
 			return refusal
+		}
+		if mixed[collection] = true; len(mixed) > 1 {
+			return invalidField("backends.group", backend.Group, "Instance groups and network endpoint groups cannot be mixed.")
 		}
 		if slices.Contains(groups, group.path) {
 			return invalidField("backends.group", backend.Group, "The group is there twice.")
@@ -103,6 +107,7 @@ func checkRule(c *Cloud, path string, typed any, old map[string]any) *Refusal {
 		return unless(!r.AllowGlobalAccess || r.LoadBalancingScheme == "INTERNAL", "allowGlobalAccess", "true", "Internal only.")
 	}
 	if refusal := firstOf(
+		unless(r.IpVersion != "IPV4" || r.IPAddress == "", "ipVersion", r.IpVersion, "Both IP Version and IP Address cannot be specified."),
 		oneOf("loadBalancingScheme", &r.LoadBalancingScheme, "EXTERNAL", "INTERNAL"), oneOf("IPProtocol", &r.IPProtocol, "TCP", "UDP", "L3_DEFAULT"),
 		oneOf("ipVersion", &r.IpVersion, "IPV4", "IPV6"),
 		unless(r.Target == "", "target", r.Target, "Only backend services are known here."),
@@ -133,8 +138,8 @@ func checkRule(c *Cloud, path string, typed any, old map[string]any) *Refusal {
 	if refusal := c.checkConflict(path, r); refusal != nil {
 		return refusal
 	}
-	if r.IpVersion == "IPV6" && !strings.Contains(r.IPAddress, "/") {
-		r.IPAddress += "/96"
+	if r.IpVersion == "IPV6" {
+		r.IPAddress = longForm(r.IPAddress) + "/96" // as in turbot/steampipe-plugin-gcp#407
 	}
 	return nil
 }
@@ -201,6 +206,9 @@ func (c *Cloud) resolve(r *compute.ForwardingRule) *Refusal {
 		}
 		address = o
 	} else {
+		if r.LoadBalancingScheme == "EXTERNAL" && r.IpVersion == "IPV6" && !strings.HasSuffix(r.IPAddress, "/96") {
+			return invalidField("IPAddress", r.IPAddress, "IPv6 addresses must be in the form of a /96 range.")
+		}
 		for _, o := range c.objects {
 			if o.collection == "addresses" && sameAddress(o.body["address"], r.IPAddress) {
 				address = o

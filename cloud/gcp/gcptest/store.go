@@ -375,7 +375,5 @@ func below(link string) string {
 func sameAddress(a, b any) bool {
 	x, _ := a.(string)
 	y, _ := b.(string)
-	x, _, _ = strings.Cut(x, "/")
-	y, _, _ = strings.Cut(y, "/")
-	return x != "" && x == y
+	return x != "" && longForm(x) == longForm(y)
 }
