@@ -115,7 +115,11 @@ func (a *api) get(ctx context.Context, kind, id string) (found, error) {
 
 func (a *api) insert(ctx context.Context, kind, id string, body any) (*compute.Operation, error) {
 	op, err := kinds[kind].insert(ctx, a.svc, a.config.locate(kind, id), body)
-	return op, a.refused(kind, err)
+	err = a.refused(kind, err)
+	if e, ok := errors.AsType[*Error](err); ok {
+		e.Insert = true
+	}
+	return op, err
 }
 
 // patch changes what is set in body.

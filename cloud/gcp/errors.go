@@ -28,6 +28,8 @@ type Error struct {
 	Message string
 	// After is how long the API asks to wait; 0: it does not say.
 	After time.Duration
+	// Insert: something was to be made, for which no condition was given.
+	Insert bool
 }
 
 // Error is one line.
@@ -60,7 +62,7 @@ func failure(op *compute.Operation) error {
 		return nil
 	}
 	first := op.Error.Errors[0]
-	return &Error{Status: int(op.HttpErrorStatusCode), Code: first.Code, Message: first.Message}
+	return &Error{Status: int(op.HttpErrorStatusCode), Code: first.Code, Message: first.Message, Insert: op.OperationType == "insert"}
 }
 
 // codes have the class of a refusal, or of a failed operation, where it does not follow from the status.
@@ -114,6 +116,9 @@ func (p *Provider) Classify(err error) *cloud.Error {
 	}
 	if !known {
 		class = cloud.Retry
+	}
+	if e.Insert && e.Status == http.StatusPreconditionFailed {
+		class = cloud.RetryAfter // a policy of the organisation, which forbids it as a missing right does
 	}
 	after := e.After
 	if class == cloud.RetryAfter {

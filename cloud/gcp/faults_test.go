@@ -137,19 +137,24 @@ func TestRefusals(t *testing.T) {
 		refusal gcptest.Refusal
 		class   cloud.Class
 	}{
-		"Quota":     {gcptest.Refusal{Status: 403, Reason: "quotaExceeded", Message: "Quota 'FORWARDING_RULES' exceeded.\nLimit: 5.0"}, cloud.Quota},
-		"Rate":      {gcptest.Refusal{Status: 403, Reason: "rateLimitExceeded", Message: "Too fast"}, cloud.Throttled},
-		"TooMany":   {gcptest.Refusal{Status: 429, Reason: "rateLimitExceeded", Message: "Too fast"}, cloud.Throttled},
-		"Fields":    {gcptest.Refusal{Status: 400, Reason: "invalid", Message: "Invalid value"}, cloud.UserError},
-		"InUse":     {gcptest.Refusal{Status: 400, Reason: "resourceInUseByAnotherResource", Message: "In use"}, cloud.Pending},
-		"NotReady":  {gcptest.Refusal{Status: 400, Reason: "resourceNotReady", Message: "Not ready"}, cloud.Pending},
-		"Condition": {gcptest.Refusal{Status: 412, Reason: "conditionNotMet", Message: "Changed"}, cloud.Conflict},
-		"Backend":   {gcptest.Refusal{Status: 503, Reason: "backendError", Message: "Try again"}, cloud.Retry},
+		"Quota":    {gcptest.Refusal{Status: 403, Reason: "quotaExceeded", Message: "Quota 'FORWARDING_RULES' exceeded.\nLimit: 5.0"}, cloud.Quota},
+		"Rate":     {gcptest.Refusal{Status: 403, Reason: "rateLimitExceeded", Message: "Too fast"}, cloud.Throttled},
+		"TooMany":  {gcptest.Refusal{Status: 429, Reason: "rateLimitExceeded", Message: "Too fast"}, cloud.Throttled},
+		"Fields":   {gcptest.Refusal{Status: 400, Reason: "invalid", Message: "Invalid value"}, cloud.UserError},
+		"InUse":    {gcptest.Refusal{Status: 400, Reason: "resourceInUseByAnotherResource", Message: "In use"}, cloud.Pending},
+		"NotReady": {gcptest.Refusal{Status: 400, Reason: "resourceNotReady", Message: "Not ready"}, cloud.Pending},
+		// As in GoogleCloudPlatform/cloud-ops-sandbox#392: not of a fingerprint, which what is made has none of.
+		"Policy":     {gcptest.Refusal{Status: 412, Reason: "conditionNotMet", Message: "Constraint constraints/compute.restrictLoadBalancerCreationForTypes violated"}, cloud.RetryAfter},
+		"PolicyLate": {gcptest.Refusal{Status: 412, Reason: "CONDITION_NOT_MET", Message: "Constraint constraints/compute.restrictLoadBalancerCreationForTypes violated"}, cloud.RetryAfter},
+		"Backend":    {gcptest.Refusal{Status: 503, Reason: "backendError", Message: "Try again"}, cloud.Retry},
 	} {
 		c := gcptest.New(gcptest.Options{})
-		c.Inject(gcptest.Fault{Method: "compute.addresses.insert", Err: &tc.refusal})
+		c.Inject(gcptest.Fault{Method: "compute.addresses.insert", Late: strings.HasSuffix(name, "Late"), Err: &tc.refusal})
 		spec := service(0, 2)
 		_, err := try(t, c.Provider(), spec.Owner, spec)
+		if e := cloud.Classify(err); (e.After > 0) != (e.Class == cloud.RetryAfter) {
+			t.Errorf("%s: %v is tried again after %s", name, err, e.After)
+		}
 		if !cloud.IsClass(err, tc.class) {
 			t.Errorf("%s: %v has the class %v, want %s", name, err, cloud.Classify(err).Class, tc.class)
 		} else if text := err.Error(); strings.Contains(text, "\n") || !strings.Contains(text, strings.Fields(tc.refusal.Message)[0]) {
