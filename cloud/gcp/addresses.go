@@ -138,6 +138,16 @@ func (p *Provider) ruleAddress(ctx context.Context, r *cloud.Resource, id string
 	return f.body.(*compute.ForwardingRule).IPAddress, cmp.Or(m.addresses, toldNobodys), nil
 }
 
+// located is the kind and the id of what a reference points to; of an address that is no thing of ours, of what has it.
+func located(dep cloud.Ref) (kind, id string) {
+	if name, ok := strings.CutPrefix(dep.ID, givenPrefix); ok {
+		return KindAddress, idOf(KindAddress, "", name)
+	} else if rule, ok := strings.CutPrefix(dep.ID, inUsePrefix); ok {
+		return KindForwardingRule, rule
+	}
+	return dep.Kind, dep.ID
+}
+
 // destination is the address that a firewall rule lets traffic to pass, as a list; empty: all of the nodes'.
 func (p *Provider) destination(ctx context.Context, r *cloud.Resource) ([]string, error) {
 	if r.Attributes[attrDestination] != atBalancer {
@@ -147,12 +157,7 @@ func (p *Provider) destination(ctx context.Context, r *cloud.Resource) ([]string
 		if dep.Kind != KindAddress {
 			continue
 		}
-		kind, id := KindAddress, dep.ID
-		if name, ok := strings.CutPrefix(dep.ID, givenPrefix); ok {
-			id = idOf(KindAddress, "", name)
-		} else if rule, ok := strings.CutPrefix(dep.ID, inUsePrefix); ok {
-			kind, id = KindForwardingRule, rule
-		}
+		kind, id := located(dep)
 		f, err := p.api.get(ctx, kind, id)
 		if hasStatus(err, http.StatusNotFound) {
 			return nil, cloud.Errorf(cloud.Pending, "the address of the balancer cannot be seen yet")

@@ -31,6 +31,51 @@ func TestOperationsFailAtOnce(t *testing.T) {
 	}
 }
 
+// TestNamedAndNotThere: what somebody names and is not there is told as a mistake, not waited for, and comes to be used once it is there; what
+// is gone meanwhile of the balancer's own is looked for again.
+func TestNamedAndNotThere(t *testing.T) {
+	const kind, subnet = "networking.gke.io/load-balancer-type", "networking.gke.io/load-balancer-subnet"
+	for name, tc := range map[string]struct {
+		annotations map[string]string
+		parameters  string
+		families    []cloud.Family
+	}{
+		"Internal": {map[string]string{kind: "Internal", subnet: "other"}, "", []cloud.Family{cloud.IPv4}},
+		"IPv6":     {map[string]string{subnet: "other"}, "", []cloud.Family{cloud.IPv6}},
+		"Group":    {nil, `{"instanceGroups":["test-west1-a/other"]}`, []cloud.Family{cloud.IPv4}},
+	} {
+		c := gcptest.New(gcptest.Options{})
+		p, plain, spec := c.Provider(), service(0, 2), service(0, 2)
+		spec.Annotations, spec.Families = tc.annotations, tc.families
+		if tc.parameters != "" {
+			spec.Parameters = []byte(tc.parameters)
+			pass(t, p, plain.Owner, plain) // it is named for one that is there
+		}
+		if _, err := try(t, p, spec.Owner, spec); !cloud.IsClass(err, cloud.UserError) || !strings.Contains(err.Error(), "/other'") {
+			t.Errorf("%s: the error is %v", name, err)
+		}
+		if tc.parameters != "" {
+			c.AddInstanceGroup("test-west1-a", "other")
+			pass(t, p, spec.Owner, spec)
+		}
+		pass(t, p, spec.Owner, nil)
+		if left := c.Snapshot(); len(left) > 0 {
+			t.Errorf("%s: left: %q", name, left)
+		}
+	}
+	c := gcptest.New(gcptest.Options{})
+	c.SetHook(func(call cloudtest.Call) error {
+		if strings.HasSuffix(call.Name, "/forwardingRules") && call.Write || strings.HasPrefix(call.Name, "GET ") && strings.Contains(call.Name, "/backendServices/") {
+			return &gcptest.Refusal{Status: http.StatusNotFound, Reason: "notFound", Message: "The backend service was not found"}
+		}
+		return nil
+	})
+	spec := service(0, 2)
+	if _, err := try(t, c.Provider(), spec.Owner, spec); !cloud.IsClass(err, cloud.NotFound) {
+		t.Errorf("without the backend service the error is %v", err)
+	}
+}
+
 // TestInUseForAWhile: what the API still takes for being in use is deleted later, and nobody is alarmed.
 func TestInUseForAWhile(t *testing.T) {
 	for _, method := range []string{"addresses", "regionHealthChecks", "networkEndpointGroups", "regionBackendServices", "forwardingRules", "firewalls"} {

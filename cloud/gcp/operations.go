@@ -21,7 +21,7 @@ func (p *Provider) Create(ctx context.Context, owner cloud.Owner, desired cloud.
 	made.ID, made.State, made.Owners = idOf(desired.Kind, desired.Attributes[attrZone], name), cloud.StateReady, []cloud.OwnerID{owner.ID()}
 	target := p.config.link(made.Kind, made.ID)
 	if err := p.late.take(target); err != nil {
-		return cloud.Resource{}, err
+		return cloud.Resource{}, p.lacking(ctx, desired.DependsOn, err)
 	}
 	given, inPlace, err := p.given(ctx, &desired)
 	if err != nil || given != "" {
@@ -40,13 +40,28 @@ func (p *Provider) Create(ctx context.Context, owner cloud.Owner, desired cloud.
 	case hasStatus(err, http.StatusConflict):
 		return p.existing(ctx, owner, made)
 	case err != nil:
-		return cloud.Resource{}, err
+		return cloud.Resource{}, p.lacking(ctx, desired.DependsOn, err)
 	}
 	done, err := p.late.began(whose(owner, made.Kind), target, op)
 	if !done {
 		made.State = cloud.StatePending
 	}
 	return made, err
+}
+
+// lacking returns a refusal; as a UserError, where it is for something that is not there, and all of deps is: then it is what somebody
+// has named, such as a subnetwork or a group of machines.
+func (p *Provider) lacking(ctx context.Context, deps []cloud.Ref, refused error) error {
+	if !hasStatus(refused, http.StatusNotFound) {
+		return refused
+	}
+	for _, dep := range deps {
+		kind, id := located(dep)
+		if _, err := p.api.get(ctx, kind, id); err != nil {
+			return refused
+		}
+	}
+	return cloud.Errorf(cloud.UserError, "%w: make it, or correct what names it", refused)
 }
 
 // existing returns what has the name already, if it is the owner's.
@@ -199,7 +214,7 @@ func (p *Provider) Update(ctx context.Context, owner cloud.Owner, was, desired c
 			err = failed
 		}
 	}
-	return err
+	return p.lacking(ctx, append(slices.Clone(desired.DependsOn), cloud.Ref{Kind: was.Kind, ID: was.ID}), err)
 }
 
 // change sends what differs, and returns the operations.
