@@ -39,7 +39,7 @@ var annotationPrefixes = []string{
 // Annotations is the table of docs/gcp.md. A test holds it to what is read.
 var Annotations = []cloud.AnnotationDoc{
 	{Key: annotationType, Values: "`Internal`, `External`", Default: "`External`",
-		Meaning: "from where it is reached; parameter `scheme`"},
+		Meaning: "from where it is reached; `internal` means the same as `Internal`; parameter `scheme`"},
 	{Key: annotationTypeOlder, Values: "`Internal`, `External`", Default: "`External`",
 		Meaning: "older name of the same"},
 	{Key: annotationRBS, Values: "`enabled`", Default: "",
@@ -101,8 +101,9 @@ func readSettings(config *Config, spec *cloud.Spec) (settings, error) {
 	if given.Weighted {
 		weighted = weightedByPods
 	}
-	cloud.Enum(a, annotationTypeOlder, &given.Scheme, "Internal", "External")
-	cloud.Enum(a, annotationType, &given.Scheme, "Internal", "External")
+	// Google's controllers take the lower case, too.
+	cloud.Enum(a, annotationTypeOlder, &given.Scheme, "Internal", "External", "internal")
+	cloud.Enum(a, annotationType, &given.Scheme, "Internal", "External", "internal")
 	cloud.Enum(a, annotationRBS, &rbs, "enabled")
 	cloud.Enum(a, annotationTier, &given.NetworkTier, "Premium", "Standard")
 	a.List(annotationAddresses, &given.Addresses)
