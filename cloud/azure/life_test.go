@@ -90,6 +90,9 @@ var lives = map[string]struct {
 	"Tags": {"each service tag has a rule of its own", func() cloud.Spec {
 		return with(service(1, 2), map[string]string{"allowed-service-tags": "AzureCloud,Storage", "allowed-ip-ranges": "192.0.2.0/24,198.51.100.0/24"})
 	}, []string{`"sourceAddressPrefix":"AzureCloud"`, `"sourceAddressPrefix":"Storage"`, `"sourceAddressPrefixes":["192.0.2.0/24","198.51.100.0/24"]`}},
+	"Overlapping": {"of ranges that others hold there is no need", func() cloud.Spec {
+		return with(service(1, 2), map[string]string{"allowed-ip-ranges": "192.0.2.128/25,198.51.100.0/24,192.0.2.0/26,192.0.2.0/24"})
+	}, []string{`"sourceAddressPrefixes":["192.0.2.0/24","198.51.100.0/24"]`}},
 	"RestrictedNodePorts": {"others of the network do not reach node ports, but probes do", func() cloud.Spec {
 		return with(internal(service(1, 2)), map[string]string{"allowed-ip-ranges": "10.1.0.0/16", "disable-load-balancer-floating-ip": "true"})
 	}, []string{`"access":"Deny"`, `"destinationPortRange":"30080"`, `"sourceAddressPrefix":"AzureLoadBalancer"`}},

@@ -122,7 +122,7 @@ func readSettings(config Config, spec cloud.Spec) (settings, error) {
 	a.List(prefix+"allowed-service-tags", &s.serviceTags)
 	var ranges []netip.Prefix
 	a.Prefixes(prefix+"allowed-ip-ranges", &ranges)
-	s.sources = slices.Concat(s.sources, ranges)
+	s.sources = widest(slices.Concat(s.sources, ranges))
 	s.readProbes(a, spec, strings.ToLower(p.HealthProbe.Protocol), p.HealthProbe.Path)
 	s.readLink(a)
 	if requested, err := netip.ParseAddr(spec.RequestedAddress); err == nil {
@@ -141,6 +141,18 @@ func readSettings(config Config, spec cloud.Spec) (settings, error) {
 		}
 	}
 	return s, cloud.UserErrors(append(s.check(config, spec), unread, a.Err())...)
+}
+
+// widest are the ranges without those that others of them hold, since Azure takes none that overlap in one security rule. Nil stays nil.
+func widest(ranges []netip.Prefix) []netip.Prefix {
+	slices.SortFunc(ranges, netip.Prefix.Compare)
+	var widest []netip.Prefix
+	for _, r := range ranges { // what holds it is the last one, if any is
+		if n := len(widest); n == 0 || !widest[n-1].Overlaps(r) {
+			widest = append(widest, r)
+		}
+	}
+	return widest
 }
 
 func byFamily(a *cloud.Annotations, v4, v6 string) map[cloud.Family]string {

@@ -77,6 +77,7 @@ func TestRefusals(t *testing.T) {
 		"Group":              {"loadBalancers", "lb", fmt.Sprintf(aBalancer, `{"frontendIPConfigurations":[{"name":"f","properties":{"publicIPAddress":{"id":"`+path{subscription: Subscription, group: "other", kind: "publicIPAddresses", name: "a"}.id()+`"}}}]}`), "LinkedAuthorizationFailed"},
 		"NAT rule":           {"loadBalancers", "lb", fmt.Sprintf(aBalancer, `{"inboundNatRules":[{"name":"n","properties":{"frontendIPConfiguration":{"id":"/a"}}}]}`), "InvalidResourceReference"},
 		"Outbound rule":      {"loadBalancers", "lb", fmt.Sprintf(aBalancer, `{"outboundRules":[{"name":"o","properties":{"backendAddressPool":{"id":"/a"}}}]}`), "InvalidResourceReference"},
+		"Overlap":            {"networkSecurityGroups", "g", group(aSecurityRule("a", 500, `,"sourceAddressPrefixes":["10.0.0.0/8","10.1.0.0/16"]`)), "OverlappingSubnetsNotPermittedInSecurityRule"},
 		"Mixed versions":     {"networkSecurityGroups", "g", group(aSecurityRule("a", 500, `,"sourceAddressPrefixes":["10.0.0.0/8","fd00::/8"]`)), "SecurityRuleMixedIPVersions"},
 	} {
 		status, text, _ := ask(New(Options{}), http.MethodPut, at(tc.kind, tc.resource), tc.body)

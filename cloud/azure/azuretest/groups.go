@@ -2,6 +2,7 @@ package azuretest
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -78,6 +79,7 @@ func checkSecurityRule(rule *armnetwork.SecurityRule) *Refusal {
 			all = append(all[:0:0], side.one)
 		}
 		family := 0
+		var before []netip.Prefix
 		for _, text := range all {
 			if len(side.many) > 0 && isServiceTag(value(text)) {
 				return bad("SecurityRuleParameterContainsUnsupportedValue", "security rule parameter %s for rule %s cannot specify system tags; unsupported value used: %s",
@@ -95,6 +97,10 @@ func checkSecurityRule(rule *armnetwork.SecurityRule) *Refusal {
 					return bad("SecurityRuleMixedIPVersions", "security rule %s has prefixes of both versions in %s", name, side.property)
 				}
 				family = is
+				if slices.ContainsFunc(before, prefix.Overlaps) {
+					return bad("OverlappingSubnetsNotPermittedInSecurityRule", "security rule parameter %s for rule %s contains overlapping subnets, with %s", side.property, name, prefix)
+				}
+				before = append(before, prefix)
 			}
 		}
 	}
