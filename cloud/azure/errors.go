@@ -99,25 +99,25 @@ var classes = map[string]cloud.Class{
 	"LoadBalancerInUseByVirtualMachineScaleSet":           cloud.Pending,
 	"InUseBackendAddressPoolCannotBeDeleted":              cloud.Pending,
 	// Somebody else has it.
-	"PublicIPAddressInUse":                cloud.Conflict,
-	"PrivateIPAddressInUse":               cloud.Conflict,
-	"DnsRecordInUse":                      cloud.Conflict,
-	"RulesUseSameFrontendPortAndProtocol": cloud.Conflict,
-	"SecurityRuleConflict":                cloud.Conflict,
-	secondBalancer:                        cloud.Conflict,
+	"PublicIPAddressInUse":                         cloud.Conflict,
+	"PrivateIPAddressIsAllocated":                  cloud.Conflict,
+	"MultipleIpConfigsRequestSamePrivateIpAddress": cloud.Conflict,
+	"DnsRecordInUse":                               cloud.Conflict,
+	"RulesUseSameFrontendPortAndProtocol":          cloud.Conflict,
+	"SecurityRuleConflict":                         cloud.Conflict,
+	secondBalancer:                                 cloud.Conflict,
 	// It may have gone meanwhile, or be still to come.
 	"InvalidResourceReference": cloud.Conflict,
-	// The subscription's limits.
-	"PublicIPCountLimitReached":               cloud.Quota,
-	"LoadBalancingRulesCountLimitReached":     cloud.Quota,
-	"SecurityRuleCountLimitReached":           cloud.Quota,
-	"LoadBalancerRuleCountLimitReachedForNic": cloud.Quota,
-	"QuotaExceeded":                           cloud.Quota,
-	"ResourceCountLimitReached":               cloud.Quota,
+	// There is no room; see also countLimit.
+	"QuotaExceeded": cloud.Quota,
+	"SubnetIsFull":  cloud.Quota,
 	// The configuration's, not the Service's.
 	"ResourceGroupNotFound": cloud.Retry,
 	"SubscriptionNotFound":  cloud.Retry,
 }
+
+// countLimit is in the codes of all limits of how many there are, such as IPv4StandardSkuPublicIpCountLimitReached, of which there is no list.
+const countLimit = "CountLimitReached"
 
 // Classify implements cloud.Provider by Azure's codes, or else by the status.
 func (p *Provider) Classify(err error) *cloud.Error { return classified(err) }
@@ -142,6 +142,9 @@ func refusalOf(err error) *refusal {
 func (r *refusal) class() cloud.Class {
 	if class, ok := classes[r.code]; ok {
 		return class
+	}
+	if strings.Contains(r.code, countLimit) {
+		return cloud.Quota
 	}
 	switch r.status {
 	case http.StatusTooManyRequests:

@@ -206,13 +206,16 @@ func TestDenied(t *testing.T) {
 	}
 }
 
-// TestQuota: what the subscription, or a balancer, has no room for is told as that.
+// TestQuota: what the subscription, a subnet or a balancer has no room for is told as that.
 func TestQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := network(t, azuretest.Options{MaxPublicIPs: 1}) // which somebody has
 		p := provider(t, c)
 		if _, err := converge(t, p, service(1, 2), false); p.Classify(err).Class != cloud.Quota {
 			t.Errorf("without room for an address it says %v", err)
+		}
+		if _, err := converge(t, p, with(internal(service(2, 2)), map[string]string{"load-balancer-internal-subnet": "full"}), false); p.Classify(err).Class != cloud.Quota {
+			t.Errorf("without room in the subnet it says %v", err)
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {

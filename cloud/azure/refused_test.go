@@ -53,11 +53,13 @@ func TestRefusedTogether(t *testing.T) {
 		class cloud.Class
 	}{
 		"Subnet": {map[string]string{"load-balancer-internal": "true", "load-balancer-internal-subnet": "nowhere"}, cloud.Conflict},
+		"Taken":  {map[string]string{"load-balancer-internal": "true", "load-balancer-ipv4": "10.224.9.9"}, cloud.Conflict},
 		"Group":  {map[string]string{"pip-name": "theirs", "load-balancer-resource-group": "theirs"}, cloud.Retry},
 	} {
 		for _, slow := range []time.Duration{0, 2 * time.Second} {
 			synctest.Test(t, func(t *testing.T) {
 				c := network(t, azuretest.Options{Slow: slow})
+				c.AddMachine("bastion", "10.224.9.9")
 				p := provider(t, c)
 				writes := 0
 				c.SetHook(func(call azuretest.Call) error {

@@ -155,9 +155,10 @@ func (c *Cloud) checkFrontend(t, before *thing, f *armnetwork.FrontendIPConfigur
 		return bad("StaticAllocationNeedsAddress", "frontend %s has static allocation and no address", id)
 	case static && !inSubnet(value(p.PrivateIPAddress)):
 		return bad("PrivateIPAddressNotInSubnet", "private static IP address %s does not belong to the range of subnet %s", value(p.PrivateIPAddress), value(p.Subnet.ID))
-	case static && c.takenPrivately(t, f):
-		return bad("PrivateIPAddressInUse", "IP configuration %s is using the private IP address %s which is already allocated", id, value(p.PrivateIPAddress))
 	case static:
+		return c.takenPrivately(t, f)
+	case last(value(p.Subnet.ID)) == fullSubnet:
+		return bad("SubnetIsFull", "subnet %s with address prefix %s does not have enough capacity for 1 IP addresses", fullSubnet, ranges[0])
 	case was != nil && was.Properties.PrivateIPAddress != nil:
 		p.PrivateIPAddress = was.Properties.PrivateIPAddress
 	default:
@@ -183,21 +184,39 @@ func frontendOf(t *thing, id string) *armnetwork.FrontendIPConfiguration {
 	return nil
 }
 
-// takenPrivately reports whether another frontend has the private address.
-func (c *Cloud) takenPrivately(t *thing, f *armnetwork.FrontendIPConfiguration) bool {
-	for _, other := range c.things {
-		lb, ok := other.body.(*armnetwork.LoadBalancer)
-		if !ok {
-			continue
+// takenPrivately refuses a private address that another frontend has.
+func (c *Cloud) takenPrivately(t *thing, f *armnetwork.FrontendIPConfiguration) *Refusal {
+	id, address := childID(t, "frontendIPConfigurations", value(f.Name)), value(f.Properties.PrivateIPAddress)
+	for _, o := range t.body.(*armnetwork.LoadBalancer).Properties.FrontendIPConfigurations {
+		if o.Properties != nil && value(o.Properties.PrivateIPAddress) == address && value(o.Name) != value(f.Name) {
+			return bad("MultipleIpConfigsRequestSamePrivateIpAddress", "IP configuration %s is requesting the same private IP address %s as %s", id, address, value(o.Name))
 		}
-		same := key(other.path.id()) == key(t.path.id())
-		for _, o := range lb.Properties.FrontendIPConfigurations {
-			if value(o.Properties.PrivateIPAddress) == value(f.Properties.PrivateIPAddress) && (!same || value(o.Name) != value(f.Name)) {
-				return true
+	}
+	if user := c.privateUser(t, address); user != "" {
+		return bad("PrivateIPAddressIsAllocated", "IP configuration %s is using the private IP address %s which is already allocated to resource %s", id, address, user)
+	}
+	return nil
+}
+
+// privateUser is what has a private address, other than the balancer t; empty: nothing.
+func (c *Cloud) privateUser(t *thing, address string) string {
+	for id, other := range c.things {
+		switch body := other.body.(type) {
+		case *armnetwork.LoadBalancer:
+			if id != key(t.path.id()) && slices.ContainsFunc(body.Properties.FrontendIPConfigurations, func(o *armnetwork.FrontendIPConfiguration) bool {
+				return value(o.Properties.PrivateIPAddress) == address
+			}) {
+				return other.path.id()
+			}
+		case *armnetwork.Interface:
+			if slices.ContainsFunc(body.Properties.IPConfigurations, func(o *armnetwork.InterfaceIPConfiguration) bool {
+				return value(o.Properties.PrivateIPAddress) == address
+			}) {
+				return other.path.id()
 			}
 		}
 	}
-	return false
+	return ""
 }
 
 func (c *Cloud) freePrivate(t *thing, v6 bool) string {
@@ -206,11 +225,10 @@ func (c *Cloud) freePrivate(t *thing, v6 bool) string {
 		address = netip.MustParseAddr("fd00:db8::4")
 	}
 	for ; ; address = address.Next() {
-		f := &armnetwork.FrontendIPConfiguration{Properties: &armnetwork.FrontendIPConfigurationPropertiesFormat{PrivateIPAddress: new(address.String())}}
 		inBody := slices.ContainsFunc(t.body.(*armnetwork.LoadBalancer).Properties.FrontendIPConfigurations, func(o *armnetwork.FrontendIPConfiguration) bool {
 			return o.Properties != nil && value(o.Properties.PrivateIPAddress) == address.String()
 		})
-		if !inBody && !c.takenPrivately(t, f) {
+		if !inBody && c.privateUser(t, address.String()) == "" {
 			return address.String()
 		}
 	}

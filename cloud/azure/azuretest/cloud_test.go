@@ -39,6 +39,15 @@ func aRule(name, properties string) string {
 		"backendAddressPool":{"id":"%[2]s/backendAddressPools/p"},%s}}]}`, name, path{subscription: Subscription, group: ResourceGroup, kind: "loadBalancers", name: "lb"}.id(), properties)
 }
 
+// private is a balancer's only frontend: with an address of the subnet that it says, or any.
+func private(name, subnet, address string) string {
+	more := ""
+	if address != "" {
+		more = fmt.Sprintf(`,"privateIPAllocationMethod":"Static","privateIPAddress":"%s"`, address)
+	}
+	return fmt.Sprintf(`{"frontendIPConfigurations":[{"name":"%s","properties":{"subnet":{"id":"/a/subnets/%s"}%s}}]}`, name, subnet, more)
+}
+
 func aSecurityRule(name string, priority int, more string) string {
 	return fmt.Sprintf(`{"name":"%s","properties":{"access":"Allow","direction":"Inbound","protocol":"Tcp","priority":%d,"sourcePortRange":"*",
 		"destinationAddressPrefix":"*","destinationPortRange":"80"%s}}`, name, priority, more)
@@ -201,7 +210,10 @@ func TestLimits(t *testing.T) {
 		"Same name":      {Options{}, nil, "loadBalancers", "lb", fmt.Sprintf(aBalancer, `{"backendAddressPools":[{"name":"p"},{"name":"P"}]}`), "DuplicateResourceName"},
 		"Rules":          {Options{MaxRules: 1}, nil, "loadBalancers", "lb", fmt.Sprintf(aBalancer, twice), "LoadBalancingRulesCountLimitReached"},
 		"Security rules": {Options{MaxSecurityRules: 1}, nil, "networkSecurityGroups", "g", rules, "SecurityRuleCountLimitReached"},
-		"Addresses":      {Options{MaxPublicIPs: 1}, [][3]string{{"publicIPAddresses", "a", anAddress}}, "publicIPAddresses", "b", anAddress, "PublicIPCountLimitReached"},
+		"Addresses":      {Options{MaxPublicIPs: 1}, [][3]string{{"publicIPAddresses", "a", anAddress}}, "publicIPAddresses", "b", anAddress, "IPv4StandardSkuPublicIpCountLimitReached"},
+		"Subnet":         {Options{}, nil, "loadBalancers", "lb", fmt.Sprintf(aBalancer, private("f", "full", "")), "SubnetIsFull"},
+		"Private":        {Options{}, [][3]string{{"loadBalancers", "a", fmt.Sprintf(aBalancer, private("f", "b", "10.224.0.9"))}}, "loadBalancers", "b", fmt.Sprintf(aBalancer, private("f", "b", "10.224.0.9")), "PrivateIPAddressIsAllocated"},
+		"Private twice":  {Options{}, nil, "loadBalancers", "b", fmt.Sprintf(aBalancer, strings.TrimSuffix(private("f", "b", "10.224.0.9"), "]}")+","+strings.TrimPrefix(private("g", "b", "10.224.0.9"), `{"frontendIPConfigurations":[`)), "MultipleIpConfigsRequestSamePrivateIpAddress"},
 		"Label":          {Options{}, [][3]string{{"publicIPAddresses", "a", labelled}}, "publicIPAddresses", "b", labelled, "DnsRecordInUse"},
 		"Link": {Options{}, [][3]string{{"loadBalancers", "lb", fmt.Sprintf(aBalancer, aRule("a", `"protocol":"Tcp","frontendPort":80,"backendPort":80`))}, {"privateLinkServices", "a", link("a")}},
 			"privateLinkServices", "b", link("b"), "FrontendIPConfigInUseByPrivateLinkService"},

@@ -112,7 +112,8 @@ func acceptPublicIP(c *Cloud, t, before *thing) *Refusal {
 		return r
 	}
 	if before == nil && c.count(publicIPs) >= c.options.MaxPublicIPs {
-		return bad("PublicIPCountLimitReached", "cannot create more than %d public IP addresses for this subscription in this region", c.options.MaxPublicIPs)
+		return bad(string(*p.PublicIPAddressVersion)+"StandardSkuPublicIpCountLimitReached", "cannot create more than %d %s Standard SKU public IP addresses for this subscription in this region",
+			c.options.MaxPublicIPs, *p.PublicIPAddressVersion)
 	}
 	if p.PublicIPPrefix != nil && c.find(prefixes, value(p.PublicIPPrefix.ID)) == nil {
 		return bad("InvalidResourceReference", "resource %s referenced by %s was not found", value(p.PublicIPPrefix.ID), t.path.id())

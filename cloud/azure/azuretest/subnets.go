@@ -9,11 +9,14 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
 )
 
-// This file is about subnets. All networks and subnets exist, and have the same ranges, but for a subnet called nowhere.
+// This file is about subnets. All networks and subnets exist, and have the same ranges, but for a subnet called nowhere. One called full has
+// no address left to choose from.
 
 const (
 	networks = "virtualNetworks"
 	subnets  = "subnets"
+
+	fullSubnet = "full"
 )
 
 var ranges = []string{"10.224.0.0/16", "fd00:db8::/64"}
