@@ -66,6 +66,8 @@ type Reconciler struct {
 	fresh freshServices
 	// last is what was *written of each record, by the Service's UID, since the cache may still hold the one before.
 	last sync.Map
+	// gone are the UIDs of Services that the API server does not have any more, of which a record is left.
+	gone sync.Map
 	// What is remembered of Services and of clouds between passes.
 	ledger *ledger
 	sweeps *sweeps

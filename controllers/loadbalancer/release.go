@@ -272,18 +272,21 @@ func (r *Reconciler) releaseStale(ctx context.Context, v *view) (ctrl.Result, er
 	var record v1alpha1.LoadBalancerRecord
 	err := r.APIReader.Get(ctx, client.ObjectKeyFromObject(v.record), &record)
 	if apierrors.IsNotFound(err) || err == nil && record.UID != v.record.UID {
+		r.gone.Delete(v.record.Status.ServiceUID)
 		return ctrl.Result{}, nil
 	}
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("reading the LoadBalancerRecord: %w", err)
 	}
 	status := v.record.Status
-	if lives, err := r.lives(ctx, status.ServiceUID); err != nil || lives {
-		if lives {
-			ctrl.LoggerFrom(ctx).Info("Deleting the copy of a LoadBalancerRecord, whose Service is another one", "serviceUID", status.ServiceUID)
-			err = r.deleteRecord(ctx, v.record.Namespace, v.record.Name)
-		}
+	switch lives, err := r.lives(ctx, status.ServiceUID); {
+	case err != nil:
 		return ctrl.Result{}, err
+	case lives != nil && *lives == v.name:
+		return ctrl.Result{RequeueAfter: time.Second}, nil // it is the record's own, which the cache does not show yet
+	case lives != nil:
+		ctrl.LoggerFrom(ctx).Info("Deleting the copy of a LoadBalancerRecord, whose Service is another one", "serviceUID", status.ServiceUID)
+		return ctrl.Result{}, r.deleteRecord(ctx, v.record.Namespace, v.record.Name)
 	}
 	return r.exclusively(ctx, v, status.ServiceUID, status.Provider, r.releaseLeft)
 }
@@ -308,6 +311,7 @@ func (r *Reconciler) releaseLeft(ctx context.Context, v *view, e *entry) (ctrl.R
 		return ctrl.Result{}, err
 	}
 	r.last.Delete(status.ServiceUID)
+	r.gone.Delete(status.ServiceUID)
 	r.ledger.forget(status.ServiceUID)
 	if kept {
 		return ctrl.Result{}, nil
@@ -319,12 +323,24 @@ func (r *Reconciler) releaseLeft(ctx context.Context, v *view, e *entry) (ctrl.R
 	return ctrl.Result{}, nil
 }
 
-// lives reports whether there is a Service with the UID, wherever: a record that was copied, or restored into another namespace,
-// names the Service that it was copied from.
-func (r *Reconciler) lives(ctx context.Context, uid types.UID) (bool, error) {
-	var list corev1.ServiceList
-	if err := r.Client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
-		return false, fmt.Errorf("listing Services: %w", err)
+// lives returns the name of the Service with the UID, wherever it is; nil: it is gone. A record that was copied, or restored into
+// another namespace, names the Service that it was copied from. What the cache does not show it may not show yet, as that of a manager
+// that has just started; but what is gone once comes back with another UID, so that the API server is asked once for each.
+func (r *Reconciler) lives(ctx context.Context, uid types.UID) (*types.NamespacedName, error) {
+	if _, gone := r.gone.Load(uid); gone {
+		return nil, nil
 	}
-	return slices.ContainsFunc(list.Items, func(svc corev1.Service) bool { return svc.UID == uid }), nil
+	for _, from := range []client.Reader{r.Client, r.APIReader} {
+		var list corev1.ServiceList
+		if err := from.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+			return nil, fmt.Errorf("listing Services: %w", err)
+		}
+		i := slices.IndexFunc(list.Items, func(svc corev1.Service) bool { return svc.UID == uid })
+		if i >= 0 {
+			name := client.ObjectKeyFromObject(&list.Items[i])
+			return &name, nil
+		}
+	}
+	r.gone.Store(uid, nil)
+	return nil, nil
 }

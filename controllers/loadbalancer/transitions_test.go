@@ -300,6 +300,106 @@ func TestCopiedRecord(t *testing.T) {
 	}
 }
 
+// blind is a cache without the Services that the API server has by now.
+type blind struct{ client.Client }
+
+func (b blind) Get(ctx context.Context, key client.ObjectKey, object client.Object, opts ...client.GetOption) error {
+	if _, ok := object.(*corev1.Service); ok {
+		return apierrors.NewNotFound(corev1.Resource("services"), key.Name)
+	}
+	return b.Client.Get(ctx, key, object, opts...)
+}
+
+func (b blind) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	if services, ok := list.(*corev1.ServiceList); ok {
+		services.Items = nil
+		return nil
+	}
+	return b.Client.List(ctx, list, opts...)
+}
+
+// TestServiceShownAfterItsRecord: a manager that has just started sees a record, and not its Service yet, or an earlier one of the name. What
+// the Service has stays.
+func TestServiceShownAfterItsRecord(t *testing.T) {
+	t.Parallel()
+	for name, cache := range map[string]func(w *world, svc *corev1.Service) client.Client{
+		"None": func(w *world, _ *corev1.Service) client.Client { return blind{w.Client} },
+		"Earlier": func(w *world, svc *corev1.Service) client.Client {
+			earlier := svc.DeepCopy()
+			earlier.UID = "earlier"
+			return lagging{blind{w.Client}, earlier}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, fake.Options{}, nil)
+			w.stop()
+			svc := w.service("cart", nil)
+			w.begin(svc).run()
+			before, record := w.objects(), w.record(svc)
+			r := w.alone(cache(w, svc), events.NewFakeRecorder(100))
+			r.APIReader = w.Client
+			for range 3 {
+				result, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(svc)})
+				if err != nil || result.RequeueAfter == 0 {
+					t.Errorf("%+v, %v: want another pass", result, err)
+				}
+			}
+			if diff := cmp.Diff(before, w.objects()); diff != "" {
+				t.Errorf("what a Service has that lives was changed (-before +after):\n%s", diff)
+			}
+			if got := w.record(svc); got.UID != record.UID {
+				t.Errorf("the record was made anew")
+			}
+		})
+	}
+}
+
+// countingServices counts how often all Services are listed.
+type countingServices struct {
+	client.Reader
+	lists int
+}
+
+func (c *countingServices) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	if _, ok := list.(*corev1.ServiceList); ok {
+		c.lists++
+	}
+	return c.Reader.List(ctx, list, opts...)
+}
+
+// TestGoneIsAskedOnce: while the cloud takes its time to delete what a Service left behind, the API server is not asked again and again
+// whether that lives.
+func TestGoneIsAskedOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	w.stop()
+	svc := w.service("cart", nil)
+	w.begin(svc).run()
+	apiserver.Change(w.World, svc, func(s *corev1.Service) { s.Finalizers = nil })
+	w.Must(w.Delete(t.Context(), svc))
+	p := w.begin(svc)
+	asked := &countingServices{Reader: p.APIReader}
+	p.APIReader = asked
+	deletions := 0
+	w.setHook(func(call fake.Call) error {
+		if call.Method == "Delete" && !call.After {
+			if deletions++; deletions < 5 {
+				return cloud.Errorf(cloud.Pending, "in use")
+			}
+		}
+		return nil
+	})
+	p.run()
+	if left := w.objects(); len(left) > 0 || asked.lists != 1 {
+		t.Errorf("%d objects left, all Services listed %d times", len(left), asked.lists)
+	}
+	p.Reconciler.gone.Range(func(uid, _ any) bool {
+		t.Errorf("%v is remembered", uid)
+		return true
+	})
+}
+
 // TestClassMadeAnew: a class that is deleted, and made again under its name for another className, takes no balancer away.
 func TestClassMadeAnew(t *testing.T) {
 	t.Parallel()
