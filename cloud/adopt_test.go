@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -264,6 +265,38 @@ func TestPlanAdoption(t *testing.T) {
 			}
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
+			}
+		})
+	}
+}
+
+// TestTargetsOfWhatIsLent: where what else the Service wants is not known, what is not desired is not let go, nor what it sends to; what is
+// desired follows the nodes.
+func TestTargetsOfWhatIsLent(t *testing.T) {
+	observed := []Resource{
+		have("A", "1", lent("a-1")),
+		have("S", "1", lent("a-1"), targets("x"), on("A", "1", true)),
+		have("S", "2", lent("a-1"), targets("x"), on("A", "1", true)),
+	}
+	for name, tc := range map[string]struct {
+		desired []Resource
+		want    []string
+	}{
+		"Nothing":     {nil, nil},
+		"AnotherPort": {[]Resource{want("A", "1"), want("S", "3", targets("x"), on("A", "1", true))}, nil},
+		"OneOfTwo":    {[]Resource{want("A", "1"), want("S", "2", targets("x", "y"), on("A", "1", true))}, []string{"S/2 +1 -0"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, err := Compare(us, tc.desired, observed, Options{TargetsOnly: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, op := range out.Left.Operations {
+				got = append(got, fmt.Sprintf("%s +%d -%d", op.Resource.Name(), len(op.Add), len(op.Remove)))
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("changes of targets (-want +got):\n%s", diff)
 			}
 		})
 	}

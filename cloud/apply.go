@@ -138,7 +138,7 @@ func compareAdopting(owner Owner, desired, observed []Resource, found []Adoptabl
 
 // Compare is what Converge makes of what it observed, before it applies anything. Pure.
 func Compare(owner Owner, desired, observed []Resource, options Options) (Outcome, error) {
-	plan, err := Diff(owner, desired, observed, options.Replacement)
+	plan, err := diff(owner, desired, observed, options.Replacement, options.TargetsOnly)
 	if err != nil {
 		return Outcome{}, Errorf(UserError, "planning: %w", err)
 	}

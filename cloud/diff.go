@@ -31,6 +31,12 @@ import (
 // An error means that the provider's Desired is wrong: two resources of one kind and key, a reference to none of them,
 // or a circle.
 func Diff(owner Owner, desired, observed []Resource, replacement v1alpha1.Replacement) (Plan, error) {
+	return diff(owner, desired, observed, replacement, false)
+}
+
+// diff is Diff, without step 5 where what is desired is part of what the Service wants: what it names no more may be wanted all the
+// same, and what is let go would lose its targets.
+func diff(owner Owner, desired, observed []Resource, replacement v1alpha1.Replacement, part bool) (Plan, error) {
 	layers, err := layer(desired)
 	if err != nil {
 		return Plan{}, err
@@ -53,9 +59,10 @@ func Diff(owner Owner, desired, observed []Resource, replacement v1alpha1.Replac
 		d.plan.Operations = append(d.plan.Operations, d.targets...)
 		d.targets = nil
 	}
-	if d.plan.held() {
+	switch {
+	case d.plan.held():
 		d.hold(desired)
-	} else {
+	case !part:
 		d.removeRest()
 	}
 	slices.Sort(d.plan.Waiting)

@@ -35,7 +35,7 @@ type Options struct {
 	// New: nothing was ever made for the owner, so that a pass that builds it need not look first. Should there be something
 	// all the same, creations find what is theirs, as after a crash, and the look at the end shows the rest.
 	New bool
-	// TargetsOnly has nothing changed but the targets of what exists: what else the Service wants is not known.
+	// TargetsOnly has nothing changed but the targets of what is desired and exists: what else the Service wants is not known.
 	TargetsOnly bool
 	// Pods: the balancer sends to Pods rather than to nodes. PodsUnknown: the annotation that says which cannot be read, so
 	// that it goes on with what it sent to before.

@@ -128,6 +128,7 @@ func testAdoption(t *testing.T, factory func(t *testing.T) *Harness) {
 		options := cloud.Options{Adopt: id, Granted: granted}
 		for range 2 { // what was let go can be adopted again
 			h.adopted(t, spec, options, address)
+			h.mistaken(t, *spec)
 			settle(t, twice{h.restart(), t}, spec.Owner, nil)
 			h.unmarked(t, "after the Service is gone")
 			after := h.adoptable(t, spec.Owner, id)
@@ -169,6 +170,29 @@ func (h *Harness) adopted(t *testing.T, spec *cloud.Spec, options cloud.Options,
 		h.SetHook(nil)
 		if err != nil || !again.Left.Empty() || c.writes > 0 {
 			t.Errorf("a pass after the adoption made %d writes %q, left %s (%v)", c.writes, c.names, left(again.Left), err)
+		}
+	}
+}
+
+// mistaken has the Service ask for another port, and for something that is wrong: nothing of what it adopted changes, and no more where
+// the provider cannot tell what it wants.
+func (h *Harness) mistaken(t *testing.T, spec cloud.Spec) {
+	t.Helper()
+	spec.Ports = slices.Clone(spec.Ports)
+	spec.Ports[0].Port = 8443
+	desired, err := h.New().Desired(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, told := range [][]cloud.Resource{desired, nil} {
+		c := &counter{}
+		h.SetHook(c.hook)
+		_, err := patiently(h.restart(), func(p cloud.Provider) (cloud.Outcome, error) {
+			return cloud.Converge(context.Background(), p, spec.Owner, told, cloud.Options{TargetsOnly: true})
+		})
+		h.SetHook(nil)
+		if err != nil || c.writes > 0 {
+			t.Errorf("adopted, and mistaken about something else, it wrote %d times: %q (%v)", c.writes, c.names, err)
 		}
 	}
 }

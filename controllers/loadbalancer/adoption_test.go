@@ -187,6 +187,35 @@ func TestAdoption(t *testing.T) {
 	}
 }
 
+// TestAdoptedAndMistaken: what is adopted goes on to serve the port that it served while the Service asks for another one and is wrong about
+// something else. It becomes what the Service asks for once that is put right.
+func TestAdoptedAndMistaken(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	w.node("n1", "172.30.0.11", nil)
+	id, _ := w.plant(map[string]string{v1alpha1.TagAdoptableBy: "test/" + w.Namespace + "/cart"})
+	svc := w.service("cart", withAnnotation(v1alpha1.AnnotationAdopt, id))
+	w.reason(svc, v1alpha1.ReasonEnsured)
+	before := w.objects()
+	apiserver.Change(w.World, svc, func(s *corev1.Service) {
+		s.Annotations["fairlead.dev/nobody-knows-this"] = "true"
+		s.Spec.Ports[0].Port = 8080
+	})
+	w.reason(svc, v1alpha1.ReasonInvalidService)
+	if diff := cmp.Diff(before, w.objects()); diff != "" {
+		t.Errorf("the balancer was changed (-before +after):\n%s", diff)
+	}
+	apiserver.Change(w.World, svc, func(s *corev1.Service) { delete(s.Annotations, "fairlead.dev/nobody-knows-this") })
+	w.Eventually(func() error {
+		for _, o := range w.objects() {
+			if o.Kind == fake.KindListener && o.Fields["port"] == "8080" {
+				return nil
+			}
+		}
+		return errors.New("nothing listens on the new port")
+	})
+}
+
 // TestAdoptionRefused: what cannot be adopted is told in one condition and one event, and a balancer that runs goes on.
 func TestAdoptionRefused(t *testing.T) {
 	t.Parallel()
