@@ -17,6 +17,8 @@ import (
 type Options struct {
 	Policy      v1alpha1.Policy
 	Replacement v1alpha1.Replacement
+	// PolicyAsked: the Service's own annotation says the Policy. It does whatever else is wrong.
+	PolicyAsked bool
 	// Adopt is the id of the balancer to adopt, or v1alpha1.AdoptNone; empty: none is asked for, and one that another
 	// controller made for the Service is offered.
 	Adopt string
@@ -58,8 +60,12 @@ func parseOptions(svc *corev1.Service, class *v1alpha1.LoadBalancerClassSpec, ca
 		options.Replacement = class.Replacement
 	}
 	a := NewAnnotations(svc.Annotations, v1alpha1.AnnotationPrefix)
-	Enum(a, v1alpha1.AnnotationPolicy, &options.Policy,
+	var asks v1alpha1.Policy
+	Enum(a, v1alpha1.AnnotationPolicy, &asks,
 		v1alpha1.PolicyApply, v1alpha1.PolicyPlan, v1alpha1.PolicyRetain)
+	if asks != "" {
+		options.Policy, options.PolicyAsked = asks, true
+	}
 	Enum(a, v1alpha1.AnnotationReplacement, &options.Replacement,
 		v1alpha1.ReplacementNever, v1alpha1.ReplacementRecreate)
 	targets, asked := v1alpha1.TargetsNodes, "targets: Pods in the class"

@@ -48,6 +48,9 @@ func (r *Reconciler) leftByOthers(ctx context.Context, v *view, owner cloud.Owne
 	if last := r.lastStatus(v); !hasFinalizer(v.service) || owner.Group != "" || last != nil && len(last.Resources) > 0 {
 		return nil, nil
 	}
+	if options, _ := cloud.ParseOptions(v.service, v.binding.class); options.Adopt == v1alpha1.AdoptNone {
+		return nil, nil // decided, whatever else is wrong
+	}
 	provider, err := r.Providers.Get(v.binding.provider)
 	if err != nil || !provider.Capabilities().Adopt {
 		return nil, err

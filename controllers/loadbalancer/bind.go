@@ -20,7 +20,7 @@ type binding struct {
 	provider string
 	// madeFrom is what of its class the balancer was last made from, with the targets in force; nil: not known.
 	madeFrom *v1alpha1.LoadBalancerClassSpec
-	// policy in force, as far as it is known.
+	// policy that was last in force, as far as it is known, and after heed the one in force.
 	policy v1alpha1.Policy
 	// refusal says why the class cannot be used; empty: it can.
 	refusal string
@@ -121,6 +121,16 @@ func (b *binding) targeted() *v1alpha1.LoadBalancerClassSpec {
 		return b.madeFrom
 	}
 	return b.class
+}
+
+// heed has the policy be the one that the Service asks for, whatever else is wrong with it and whatever became of its class. Where it asks
+// for none that can be read its class says, but not where something is wrong, or the class is gone or another one by now: then what was last
+// in force goes on, since a typing mistake must not delete what was to be retained.
+func (b *binding) heed(svc *corev1.Service) {
+	options, err := cloud.ParseOptions(svc, b.class)
+	if options.PolicyAsked || err == nil && b.refusal == "" {
+		b.policy = options.Policy
+	}
 }
 
 // remember notes what a balancer is made from.

@@ -1,6 +1,7 @@
 package loadbalancer
 
 import (
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -156,6 +157,42 @@ func TestBind(t *testing.T) {
 			}
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
+			}
+		})
+	}
+}
+
+func TestPolicyInForce(t *testing.T) {
+	plans := []v1alpha1.LoadBalancerClass{{ObjectMeta: metav1.ObjectMeta{Name: "here"},
+		Spec: v1alpha1.LoadBalancerClassSpec{ClassName: "example.com/here", Provider: "fake", Policy: v1alpha1.PolicyPlan}}}
+	asks := func(policy string) map[string]string { return map[string]string{v1alpha1.AnnotationPolicy: policy} }
+	mistaken := func(annotations map[string]string) map[string]string {
+		all := map[string]string{"fairlead.dev/nobody-knows-this": "true"}
+		maps.Copy(all, annotations)
+		return all
+	}
+	cases := map[string]struct {
+		reason      string
+		annotations map[string]string
+		class, last string
+		want        v1alpha1.Policy
+	}{
+		"Class":              {"nothing is asked for", nil, "here", "Retain", v1alpha1.PolicyPlan},
+		"Configuration":      {"nothing is asked for, and there is no class", nil, "", "Retain", v1alpha1.PolicyApply},
+		"ClassGone":          {"what it says is not known any more", nil, "gone", "Retain", v1alpha1.PolicyRetain},
+		"Mistaken":           {"the mistake may be in the name of the annotation", mistaken(nil), "here", "Retain", v1alpha1.PolicyRetain},
+		"Asked":              {"rather than the class's", asks("Apply"), "here", "Retain", v1alpha1.PolicyApply},
+		"AskedClassGone":     {"the class does not matter", asks("Retain"), "gone", "Apply", v1alpha1.PolicyRetain},
+		"AskedAndMistaken":   {"the mistake is in something else", mistaken(asks("Retain")), "here", "Apply", v1alpha1.PolicyRetain},
+		"AskedMistakenly":    {"it cannot be read", asks("Sometimes"), "here", "Retain", v1alpha1.PolicyRetain},
+		"AskedAndGoneAndBad": {"neither matters", mistaken(asks("Plan")), "gone", "Apply", v1alpha1.PolicyPlan},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Annotations: tc.annotations}}
+			b := bound(&v1alpha1.LoadBalancerRecordStatus{Provider: "fake", LoadBalancerClass: tc.class, Policy: v1alpha1.Policy(tc.last)}, plans)
+			if b.heed(svc); b.policy != tc.want {
+				t.Errorf("%s: the policy is %s, want %s", tc.reason, b.policy, tc.want)
 			}
 		})
 	}

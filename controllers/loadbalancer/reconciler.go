@@ -204,8 +204,8 @@ func (r *Reconciler) observe(ctx context.Context, name types.NamespacedName) (*v
 	}
 	v.classes = classes.Items
 	v.binding = bind(v.service, v.record, v.classes, r.Coexist, r.DefaultProvider)
-	if v.binding == nil {
-		return v, nil
+	if v.binding != nil {
+		v.binding.heed(v.service)
 	}
 	return v, nil
 }

@@ -24,11 +24,6 @@ import (
 // release takes away what a Service has in the cloud, whether or not anything is found there, then the finalizer, then
 // the record.
 func (r *Reconciler) release(ctx context.Context, v *view, e *entry) (ctrl.Result, error) {
-	options, err := cloud.ParseOptions(v.service, v.binding.class)
-	if err == nil && (v.binding.class != nil || v.binding.className == "") {
-		v.binding.policy = options.Policy
-	}
-	// Else what was last in force goes on: a typing mistake must not delete what was to be retained.
 	if v.binding.policy == v1alpha1.PolicyRetain {
 		return ctrl.Result{}, r.retain(ctx, v)
 	}
@@ -45,8 +40,7 @@ func (r *Reconciler) release(ctx context.Context, v *view, e *entry) (ctrl.Resul
 	}
 	owner := cloud.OwnerOf(r.ClusterID, v.service)
 	owner.Service = v.service // An Opaque provider needs it, even to delete.
-	decided := options.Adopt == v1alpha1.AdoptNone
-	options = cloud.Options{Policy: v.binding.policy}
+	options := cloud.Options{Policy: v.binding.policy}
 	if last := r.lastStatus(v); last != nil {
 		options.Retained = r.ownedBy(last.TakesBackFrom)
 	}
@@ -56,7 +50,7 @@ func (r *Reconciler) release(ctx context.Context, v *view, e *entry) (ctrl.Resul
 	}
 	r.eventsOfAdoption(v.service, out.Done)
 	var left []string
-	if err == nil && out.Left.Empty() && !decided {
+	if err == nil && out.Left.Empty() {
 		left, err = r.leftByOthers(ctx, v, owner)
 	}
 	if err == nil && out.Left.Empty() {

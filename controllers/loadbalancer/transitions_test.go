@@ -221,6 +221,47 @@ func TestRetainedOnTheWayOut(t *testing.T) {
 	}
 }
 
+// TestPolicyBesideAMistake: a policy that the Service asks for is heeded whatever else is wrong with it, and whatever became of its class, by a
+// manager that was there and by one that was not.
+func TestPolicyBesideAMistake(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(w *world, svc *corev1.Service){
+		"Mistake":   func(w *world, svc *corev1.Service) { annotate(w, svc, "fairlead.dev/nobody-knows-this", "true") },
+		"ClassGone": func(w *world, _ *corev1.Service) { w.Must(w.Delete(w.Context(), w.class)) },
+	} {
+		for _, seen := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s/%t", name, seen), func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t, fake.Options{}, nil)
+				w.stop()
+				svc := w.service("cart", nil)
+				w.begin(svc).run()
+				before := w.objects()
+				spoil(w, svc)
+				annotate(w, svc, v1alpha1.AnnotationPolicy, string(v1alpha1.PolicyPlan))
+				w.node("n1", "172.30.0.11", nil)
+				w.begin(svc).run()
+				if got := w.record(svc).Status.Policy; got != v1alpha1.PolicyPlan {
+					t.Errorf("the record says policy %s", got)
+				}
+				annotate(w, svc, v1alpha1.AnnotationPolicy, string(v1alpha1.PolicyRetain))
+				if seen {
+					w.begin(svc).run()
+					before = w.objects() // targets follow the nodes again
+				}
+				w.Must(w.Delete(t.Context(), svc))
+				w.begin(svc).run()
+				if err := w.absent(svc.Namespace, svc.Name, &corev1.Service{}); err != nil {
+					t.Error(err)
+				}
+				if diff := cmp.Diff(before, w.objects()); diff != "" || len(before) == 0 {
+					t.Errorf("what was to stay as it is was changed (-before +after):\n%s", diff)
+				}
+			})
+		}
+	}
+}
+
 // TestRetainedUnderAnotherClass: a Service that left its balancer behind, and comes back with another class, is served by that.
 func TestRetainedUnderAnotherClass(t *testing.T) {
 	t.Parallel()
