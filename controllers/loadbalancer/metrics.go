@@ -29,7 +29,7 @@ var (
 	drifted = counters("fairlead_loadbalancer_drift_total",
 		"Number of resources in the cloud that a sweep found otherwise than they had been left", "provider", "kind")
 	orphansFound = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "fairlead_loadbalancer_orphans",
-		Help: "Number of resources that carry the mark of this cluster and belong to Services that are gone"}, []string{"provider"})
+		Help: "Number of resources that carry the mark of this cluster and belong to Services that are gone, or have no balancer there any more"}, []string{"provider"})
 	requests = counters("fairlead_cloud_requests_total",
 		"Number of requests of the core to a provider, by how they ended: OK or the class of the error", "provider", "method", "class")
 	requestTime = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "fairlead_cloud_request_duration_seconds",

@@ -20,9 +20,9 @@ import (
 	"github.com/fairlead/fairlead/cloud"
 )
 
-// An orphan is what carries the mark of this cluster, and of Services all of which are gone and have no record either. One
-// that was seen for less than the grace time is none: a cache may be behind. Orphans are reported, and deleted only when
-// somebody asks by id.
+// An orphan is what carries the mark of this cluster, and of Services all of which are gone, or have no balancer of the provider any
+// more, and have no record either. One that was seen for less than the grace time is none: a cache may be behind. Orphans are reported,
+// and deleted only when somebody asks by id.
 
 // maxOrphans is how many a class's status holds.
 const maxOrphans = 100
@@ -58,7 +58,7 @@ func (r *sweepReconciler) tendOrphans(ctx context.Context, name string, p cloud.
 	if err != nil {
 		return 0, err
 	}
-	known, err := knownOwners(ctx, r.Client)
+	known, err := knownOwners(ctx, r.Client, name)
 	if err != nil {
 		return 0, err
 	}
@@ -91,25 +91,29 @@ func (r *Reconciler) classesOf(ctx context.Context, provider string) ([]v1alpha1
 	return slices.DeleteFunc(cloud.ClassesByAge(list.Items), func(c v1alpha1.LoadBalancerClass) bool { return c.Spec.Provider != provider }), nil
 }
 
-// knownOwners returns the UIDs of all Services, whatever they are like, and of those that a record is still there of.
-func knownOwners(ctx context.Context, from client.Reader) (map[types.UID]bool, error) {
+// knownOwners returns the UIDs of Services that have, or may have, something of a provider's: those that a record of the provider is still
+// there of and, where no record says who serves them, those that have, or want, a balancer. What was retained of one that wants none any
+// more, or another provider's, is nobody's once its record is gone.
+func knownOwners(ctx context.Context, from client.Reader, provider string) (map[types.UID]bool, error) {
 	known := map[types.UID]bool{}
-	var services corev1.ServiceList
-	if err := from.List(ctx, &services); err != nil {
-		return nil, fmt.Errorf("listing Services: %w", err)
-	}
-	for i := range services.Items {
-		known[services.Items[i].UID] = true
-	}
 	var records v1alpha1.LoadBalancerRecordList
 	if err := from.List(ctx, &records); err != nil {
 		return nil, fmt.Errorf("listing LoadBalancerRecords: %w", err)
 	}
 	for i := range records.Items {
 		status := &records.Items[i].Status
-		known[status.ServiceUID] = true
-		if status.TakesBackFrom != "" {
-			known[status.TakesBackFrom] = true
+		for _, uid := range []types.UID{status.ServiceUID, status.TakesBackFrom} {
+			known[uid] = known[uid] || status.Provider == provider || status.Provider == ""
+		}
+	}
+	var services corev1.ServiceList
+	if err := from.List(ctx, &services); err != nil {
+		return nil, fmt.Errorf("listing Services: %w", err)
+	}
+	for i := range services.Items {
+		svc := &services.Items[i]
+		if _, recorded := known[svc.UID]; !recorded {
+			known[svc.UID] = svc.Spec.Type == corev1.ServiceTypeLoadBalancer || hasFinalizer(svc)
 		}
 	}
 	return known, nil
@@ -195,7 +199,7 @@ func (r *sweepReconciler) deleteAsked(ctx context.Context, p cloud.Provider, o *
 	early := slices.ContainsFunc(asked, func(id string) bool { return slices.Contains(o.young, id) })
 	chosen, strangers := o.choose(asked)
 	// Past the cache: it may not show a Service yet that the annotation's author sees.
-	known, err := knownOwners(ctx, r.APIReader)
+	known, err := knownOwners(ctx, r.APIReader, o.provider)
 	if err != nil {
 		return 0, err
 	}
@@ -314,7 +318,7 @@ func (r *sweepReconciler) clearAsked(ctx context.Context, seen *v1alpha1.LoadBal
 func (r *sweepReconciler) tellOfOrphans(ctx context.Context, o *orphanage) {
 	ctrl.LoggerFrom(ctx).Info("Found orphans", "provider", o.provider, "orphans", names(o.resources))
 	r.classEvent(o, corev1.EventTypeWarning, EventOrphans, fmt.Sprintf(
-		"%d resources belong to Services that are gone (kubectl fairlead orphans lists them): %s", len(o.resources), names(o.resources)))
+		"%d resources belong to Services that are gone, or have no balancer there any more (kubectl fairlead orphans lists them): %s", len(o.resources), names(o.resources)))
 }
 
 // names tells resources by kind and id.

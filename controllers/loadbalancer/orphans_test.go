@@ -14,6 +14,7 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
@@ -40,6 +41,59 @@ func TestOrphansOf(t *testing.T) {
 	}
 	if want := []string{"of two", "orphan", "shared"}; !slices.Equal(got, want) {
 		t.Errorf("orphans are %q, want %q", got, want)
+	}
+}
+
+// TestRetainedOfALivingService: what was retained of a Service that lives on, without a balancer or with one of another provider, is no orphan as
+// long as its record is there, and then one.
+func TestRetainedOfALivingService(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		goes   func(w *world, svc *corev1.Service)
+		record func(w *world, svc *corev1.Service) // gone, as the record's message says, or another provider's
+	}{
+		"WithoutABalancer": {leave, func(w *world, svc *corev1.Service) { w.Must(w.Delete(w.Context(), w.record(svc))) }},
+		"OfAnotherProvider": {leave, func(w *world, svc *corev1.Service) {
+			otherClass(w)
+			apiserver.Change(w.World, svc, func(s *corev1.Service) {
+				s.Annotations = nil
+				s.Spec.Type, s.Spec.LoadBalancerClass = corev1.ServiceTypeLoadBalancer, ptr.To(w.class.Spec.ClassName+"-other")
+			})
+			w.begin(svc).run()
+			if got := w.record(svc).Status.Provider; got != emptyCloud {
+				w.Errorf("the record is of %s", got)
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, fake.Options{}, nil)
+			w.stop()
+			w.grace = time.Nanosecond
+			svc := w.service("cart", withAnnotation(v1alpha1.AnnotationPolicy, string(v1alpha1.PolicyRetain)))
+			w.begin(svc).run()
+			tc.goes(w, svc)
+			p := w.begin(svc)
+			p.run()
+			orphans := func() int {
+				for range 2 { // what is seen for the first time is none
+					_, err := (&sweepReconciler{p.Reconciler}).Reconcile(w.Context(), named("", fake.Name))
+					w.Must(err)
+				}
+				w.readClass()
+				return len(w.class.Status.Orphans)
+			}
+			if n := orphans(); n != 0 {
+				t.Errorf("%d orphans though the record is there", n)
+			}
+			tc.record(w, svc)
+			ids := w.idsOf(svc.UID)
+			if n := orphans(); n != len(ids) || n == 0 {
+				t.Errorf("%d orphans, want %d", n, len(ids))
+			}
+			w.askToDelete(ids...)
+			p.sweepUntil(func() bool { return len(w.objects()) == 0 })
+		})
 	}
 }
 
