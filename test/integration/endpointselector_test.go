@@ -15,10 +15,13 @@ import (
 )
 
 // configuration writes a manager's configuration file.
+//
+// A leader keeps its lease on a machine that stands still for a while: where one is killed, expire has the lease run out.
 func configuration(t *testing.T, body string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "manager.yaml")
-	text := "apiVersion: config.fairlead.dev/v1alpha1\nkind: ManagerConfiguration\n" + body + "\n"
+	text := "apiVersion: config.fairlead.dev/v1alpha1\nkind: ManagerConfiguration\n" +
+		"leaderElection: {leaseDuration: 240s, renewDeadline: 180s, retryPeriod: 500ms}\n" + body + "\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

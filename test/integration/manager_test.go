@@ -20,8 +20,12 @@ import (
 	fairleadv1alpha1 "github.com/fairlead/fairlead/api/v1alpha1"
 )
 
-// waitFor is how long anything may take that takes well under a second on a quiet machine.
-const waitFor = 30 * time.Second
+// waitFor is how long anything may take that takes well under a second on a quiet machine: machines stand still for a
+// while too.
+const waitFor = 2 * time.Minute
+
+// patientWebhook is the longest time, in seconds, that the API server may be made to wait for a webhook.
+const patientWebhook = int32(30)
 
 // TestServices runs the manager as config/ installs it, with the fake cloud for Services without a class, and applies
 // the samples.

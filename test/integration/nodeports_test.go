@@ -254,6 +254,7 @@ func installTwice(t *testing.T, first, second string) {
 		for i, address := range []string{first, second} {
 			w := *one.DeepCopy()
 			w.Name = fmt.Sprintf("half-%d.fairlead.dev", i)
+			w.TimeoutSeconds = new(patientWebhook)
 			w.ClientConfig = admissionv1.WebhookClientConfig{URL: new("https://" + address + *one.ClientConfig.Service.Path)}
 			w.MatchConditions = append(w.MatchConditions, admissionv1.MatchCondition{Name: "half",
 				Expression: fmt.Sprintf("object.metadata.name != 'unasked' && object.metadata.name.matches('[02468]$') == %t", i == 0)})
@@ -271,11 +272,10 @@ func TestNodePortReplicas(t *testing.T) {
 	addresses := [2]string{freeAddress(t), freeAddress(t)}
 	doors := [2]*door{newDoor(t, addresses[0]), newDoor(t, addresses[1])}
 	installTwice(t, doors[0].Addr().String(), doors[1].Addr().String())
-	election := configuration(t, "leaderElection: {leaseDuration: 6s, renewDeadline: 4s, retryPeriod: 500ms}")
 	before := holder(t)
-	leader := startManager(t, "--config="+election, "--webhook-bind-address="+addresses[0])
+	leader := startManager(t, "--webhook-bind-address="+addresses[0])
 	newHolder(t, before)
-	startManager(t, "--config="+election, "--webhook-bind-address="+addresses[1])
+	startManager(t, "--webhook-bind-address="+addresses[1])
 
 	const clients, each, spare = 32, 5, 20
 	ns := namespace(t)
@@ -305,7 +305,7 @@ func TestNodePortReplicas(t *testing.T) {
 	var all sync.WaitGroup
 	problems := make(chan error, clients)
 	insist := func(svc *corev1.Service) error {
-		for end := time.Now().Add(2 * waitFor); ; {
+		for end := time.Now().Add(waitFor); ; {
 			try := svc.DeepCopy()
 			err := suite.admin.Create(t.Context(), try)
 			switch {
@@ -337,6 +337,7 @@ func TestNodePortReplicas(t *testing.T) {
 	select {
 	case <-half:
 		leader.kill(t)
+		expire(t)
 		doors[0].to.Store(&addresses[1])
 	case <-time.After(waitFor):
 		t.Error("the first half was not made")

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -91,6 +92,9 @@ func (l *log) String() string {
 // the test ends the manager is stopped, and must have ended well and never been forbidden anything.
 func startManager(t *testing.T, args ...string) *manager {
 	t.Helper()
+	if !slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "--config") }) {
+		args = append(args, "--config="+configuration(t, ""))
+	}
 	m := &manager{log: &log{}, health: freeAddress(t), metrics: freeAddress(t), ended: make(chan struct{})}
 	args = append([]string{
 		"--kubeconfig", kubeconfig(t, token(t, "fairlead-system", "fairlead-manager")),
@@ -107,7 +111,7 @@ func startManager(t *testing.T, args ...string) *manager {
 		close(m.ended)
 	}()
 	t.Cleanup(func() { m.check(t, m.stop(t)) })
-	eventually(t, 60*time.Second, "readiness of the manager", func() error {
+	eventually(t, waitFor, "readiness of the manager", func() error {
 		select {
 		case <-m.ended:
 			t.Fatalf("the manager ended: %v\n%s", m.err, m.log)
@@ -120,7 +124,7 @@ func startManager(t *testing.T, args ...string) *manager {
 
 // probe GETs a path of the health endpoint.
 func (m *manager) probe(path string) error {
-	client := http.Client{Timeout: 5 * time.Second}
+	client := http.Client{Timeout: waitFor}
 	response, err := client.Get("http://" + m.health + path)
 	if err != nil {
 		return err
@@ -140,8 +144,8 @@ func (m *manager) stop(t *testing.T) error {
 	}
 	select {
 	case <-m.ended:
-	case <-time.After(30 * time.Second):
-		t.Error("the manager did not end within the grace period of its Pod")
+	case <-time.After(waitFor):
+		t.Error("the manager did not end")
 		_ = m.cmd.Process.Kill()
 		<-m.ended
 	}

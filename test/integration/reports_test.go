@@ -239,7 +239,7 @@ func refusesStrangers(t *testing.T, address string) {
 		"Another": {{Certificate: [][]byte{der}, PrivateKey: key}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			stranger := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
+			stranger := http.Client{Timeout: waitFor, Transport: &http.Transport{DisableKeepAlives: true,
 				TLSClientConfig: &tls.Config{InsecureSkipVerify: true, Certificates: certificates}}} // the agent's certificate is its own
 			response, err := stranger.Get("https://" + address + "/nodeports")
 			if err == nil {

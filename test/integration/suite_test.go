@@ -98,7 +98,7 @@ func noteSources() error {
 
 // startAPIServer starts etcd and kube-apiserver, dual stack and with an audit log of what service accounts ask for.
 func startAPIServer(dir string) (*envtest.Environment, error) {
-	environment := &envtest.Environment{ControlPlaneStartTimeout: time.Minute, ControlPlaneStopTimeout: time.Minute}
+	environment := &envtest.Environment{ControlPlaneStartTimeout: waitFor, ControlPlaneStopTimeout: waitFor}
 	policy := filepath.Join(dir, "audit-policy.yaml")
 	suite.audit = filepath.Join(dir, "audit.log")
 	if err := os.WriteFile(policy, []byte(auditPolicy), 0o600); err != nil {
@@ -155,7 +155,7 @@ func install(ctx context.Context) error {
 		}
 	}
 	suite.warnings = slices.Clone(suite.warner)
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(waitFor); ; time.Sleep(100 * time.Millisecond) {
 		err := suite.admin.List(ctx, &fairleadv1alpha1.LoadBalancerRecordList{})
 		if err == nil {
 			err = suite.admin.List(ctx, &fairleadv1alpha1.LoadBalancerClassList{})

@@ -179,7 +179,7 @@ func TestTakeOverUnderLoad(t *testing.T) {
 				Ports: []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: intstr.FromInt32(8080)}}},
 		})
 	}
-	file := configuration(t, "leaderElection: {leaseDuration: 3s, renewDeadline: 2s, retryPeriod: 500ms}\nendpointSlice: {maxEndpointsPerSlice: 5}")
+	file := configuration(t, "endpointSlice: {maxEndpointsPerSlice: 5}")
 	leader := startManager(t, "--config", file)
 	names := []string{newHolder(t)}
 	o := observe(t, f.namespace)
@@ -188,6 +188,7 @@ func TestTakeOverUnderLoad(t *testing.T) {
 		begin := f.events
 		f.run(func() bool { return f.events >= begin+100 })
 		leader.kill(t)
+		expire(t)
 		f.run(func() bool { name := holder(t); return name != "" && !slices.Contains(names, name) })
 		names = append(names, holder(t))
 		begin = f.events

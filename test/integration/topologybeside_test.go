@@ -18,6 +18,8 @@ import (
 
 // installWebhook applies the webhooks of a folder of config, which are reached at an address, until the test ends or the
 // returned function is called.
+//
+// It may take as long as the API lets it: on a machine that stands still for a while too, no question goes unanswered.
 func installWebhook(t *testing.T, folder, address string) (removeWebhook func()) {
 	t.Helper()
 	objects, err := kustomize(filepath.Join("config", folder))
@@ -34,6 +36,7 @@ func installWebhook(t *testing.T, folder, address string) (removeWebhook func())
 			c := &hooks.Webhooks[i].ClientConfig
 			url := "https://" + address + *c.Service.Path
 			c.Service, c.URL = nil, &url
+			hooks.Webhooks[i].TimeoutSeconds = new(patientWebhook)
 		}
 		create(t, hooks)
 		removeWebhook = func() { remove(t, hooks) }
@@ -276,6 +279,7 @@ func TestTopologyReplicas(t *testing.T) {
 	}
 	first.kill(t)
 	kept("leaderless")
+	expire(t)
 	newHolder(t, leader)
 	setReady(t, h.pods["x"][0], corev1.ConditionFalse)
 	h.expect("x>x 3, y>y 4, z>z 3")
@@ -283,6 +287,7 @@ func TestTopologyReplicas(t *testing.T) {
 	h.expect(own)
 
 	second.kill(t)
+	expire(t)
 	h.sync("alone")
 	h.expect(none)
 	startManager(t, "--mode=Coexist", "--webhook-bind-address="+address)

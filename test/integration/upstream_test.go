@@ -111,7 +111,7 @@ func (w *writer) idle(t *testing.T, services int) {
 	t.Helper()
 	var before string
 	var since time.Time
-	eventually(t, 2*waitFor, "an idle writer", func() error {
+	eventually(t, waitFor, "an idle writer", func() error {
 		_, body, err := scrape(t, w.metrics, w.token)
 		if err != nil {
 			return err

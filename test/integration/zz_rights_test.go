@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 )
@@ -138,7 +137,7 @@ func rights(t *testing.T, account string, rules []rbacv1.PolicyRule) {
 	if refused := refusedOf(t, account); len(refused) > 0 {
 		t.Errorf("%s was refused:\n%s", account, strings.Join(refused, "\n"))
 	}
-	eventually(t, 20*time.Second, "use of every right of "+account, func() error {
+	eventually(t, waitFor, "use of every right of "+account, func() error {
 		if unused := unusedOf(t, account, rules); len(unused) > 0 {
 			return fmt.Errorf("never used:\n%s", strings.Join(unused, "\n"))
 		}
