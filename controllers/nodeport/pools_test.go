@@ -197,7 +197,6 @@ func TestReservations(t *testing.T) {
 	apiserver.Change(w.World, p, func(p *v1alpha1.NodePortPool) { p.Spec.ReclaimDelay.Duration = time.Second })
 	w.becomes(p, is(p, 5, 2, 0, fine, free, exclusive))
 	w.Must(w.Delete(t.Context(), &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: "cart"}}))
-	w.becomes(p, is(p, 5, 1, 1, fine, free, exclusive))
 	w.becomes(p, is(p, 5, 1, 0, fine, free, exclusive))
 }
 

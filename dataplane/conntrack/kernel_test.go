@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"slices"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -277,7 +276,7 @@ func (w *network) fill(tb testing.TB, n int) {
 	makeFlows(tb, w.node, foreign(n))
 }
 
-// TestManyForeignFlows: among 100,000 foreign flows exactly ours are removed, in a short time and little memory.
+// TestManyForeignFlows: among 100,000 foreign flows exactly ours are removed. BenchmarkCleaning says in what time and memory.
 func TestManyForeignFlows(t *testing.T) {
 	const many, own = 100_000, 100
 	w := conntrackNode(t)
@@ -290,13 +289,6 @@ func TestManyForeignFlows(t *testing.T) {
 	eventually(t, "ours forgotten", func() bool { _, deleted, _, _ := a.totals(); return deleted == own })
 	if n := len(w.flows(t)); n != many {
 		t.Errorf("%d flows left, want %d", n, many)
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, r := range a.reports {
-		if r.Took > 2*time.Second {
-			t.Errorf("a pass took %v", r.Took)
-		}
 	}
 }
 

@@ -26,7 +26,7 @@ import (
 func TestMain(m *testing.M) { nstest.Main(m) }
 
 const (
-	patience   = 10 * time.Second // for what must come
+	patience   = 2 * time.Minute // for what must come, on a machine that stands still for a while too
 	impatience = 200 * time.Millisecond
 )
 

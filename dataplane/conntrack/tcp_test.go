@@ -106,7 +106,11 @@ func TestTCPReset(t *testing.T) {
 					if _, _, _, failures := a.totals(); failures > 0 {
 						t.Errorf("%d failures; log %v", failures, a.log.lines)
 					}
-					if got, err := w.pods[9].Ask("tcp", netip.AddrPortFrom(netip.MustParseAddr(clusterIPs[4]), 80), time.Second); err != nil || got.Server != next.fate {
+					wait := patience
+					if next.fate == nstest.Dropped {
+						wait = time.Second
+					}
+					if got, err := w.pods[9].Ask("tcp", netip.AddrPortFrom(netip.MustParseAddr(clusterIPs[4]), 80), wait); err != nil || got.Server != next.fate {
 						t.Errorf("a new connection: %v, %v; want %s", got, err, next.fate)
 					}
 				})

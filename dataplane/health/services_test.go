@@ -25,6 +25,9 @@ import (
 	dpsync "github.com/fairlead/fairlead/dataplane/sync"
 )
 
+// patience is for what must come, on a machine that stands still for a while too.
+const patience = 2 * time.Minute
+
 func TestMain(m *testing.M) {
 	listenAgain = 20 * time.Millisecond
 	nstest.Main(m)
@@ -56,7 +59,7 @@ type answer struct {
 
 // fetch makes a connection of its own each time.
 func fetch(port uint16) (answer, error) {
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
 	resp, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/healthz", port))
 	if err != nil {
 		return answer{}, err
@@ -69,7 +72,7 @@ func fetch(port uint16) (answer, error) {
 // eventually polls until the port answers 200.
 func eventually(t *testing.T, port uint16) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		if got, err := fetch(port); err == nil && got.code == http.StatusOK {
 			return
@@ -166,7 +169,7 @@ func TestServiceHealthEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: node\r\n\r\n"); err != nil {
@@ -282,7 +285,7 @@ func TestServe(t *testing.T) {
 	cancel()
 	select {
 	case <-done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("does not end with its context")
 	}
 }
@@ -294,10 +297,22 @@ func TestServeTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*listenAgain)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var log lines
-	if err := (Server{Address: listener.Addr().String(), Handler: http.NotFoundHandler()}).Serve(ctx, log.logger()); err != nil {
+	ended := make(chan error, 1)
+	go func() {
+		ended <- Server{Address: listener.Addr().String(), Handler: http.NotFoundHandler()}.Serve(ctx, log.logger())
+	}()
+	for deadline := time.Now().Add(patience); len(log.get()) == 0 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	}
+	select {
+	case err := <-ended:
+		t.Fatalf("ended with %v", err)
+	case <-time.After(10 * listenAgain): // further tries
+	}
+	cancel()
+	if err := <-ended; err != nil {
 		t.Error(err)
 	}
 	if told := log.get(); len(told) != 1 || !strings.Contains(told[0], listener.Addr().String()) {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -291,26 +292,24 @@ func TestWatcherFailure(t *testing.T) {
 func TestWatcherRuns(t *testing.T) {
 	nstest.New(t, "node") // skips where the test cannot be alone
 	listen(t, "tcp4", "0.0.0.0:30080")
-	w := New(logr.Discard())
-	w.own = func() map[uint32]bool { return nil } // the listener is our own, for once
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		w.Run(ctx)
-	}()
-	w.Synced(dpsync.Result{NodePortUse: []dpsync.NodePort{use("web", 4, model.TCP, 30080)}, NodePorts: model.NodePortAddresses{AllIPv4: true}})
-	for deadline := time.Now().Add(lookEvery / 2); w.value(t) != 1; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the clash is not found")
+	synctest.Test(t, func(t *testing.T) {
+		w := New(logr.Discard())
+		w.own = func() map[uint32]bool { return nil } // the listener is our own, for once
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			w.Run(ctx)
+		}()
+		w.Synced(dpsync.Result{NodePortUse: []dpsync.NodePort{use("web", 4, model.TCP, 30080)}, NodePorts: model.NodePortAddresses{AllIPv4: true}})
+		time.Sleep(settle) // virtual time
+		synctest.Wait()
+		if got := w.value(t); got != 1 {
+			t.Errorf("%v clashes are found, want one", got)
 		}
-	}
-	cancel()
-	select {
-	case <-done:
-	case <-time.After(10 * time.Second):
-		t.Fatal("does not end with its context")
-	}
+		cancel()
+		<-done
+	})
 }
 
 // BenchmarkSockets is the cost of a look at a node with many listeners.

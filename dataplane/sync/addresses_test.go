@@ -78,7 +78,7 @@ func TestMachineAddresses(t *testing.T) {
 	}()
 	expect := func(what string, has, hasNot []string) {
 		t.Helper()
-		deadline := time.Now().Add(10 * time.Second)
+		deadline := time.Now().Add(patience)
 		for {
 			mu.Lock()
 			got := slices.Clone(current)
@@ -110,7 +110,7 @@ func TestMachineAddresses(t *testing.T) {
 	cancel()
 	select {
 	case <-done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("it does not end with its context")
 	}
 }

@@ -201,7 +201,7 @@ func (a *agent) kill() {
 func (v *victims) killAt(a *agent, generation uint32, done func() bool) {
 	v.t.Helper()
 	asked := time.Now()
-	for deadline := asked.Add(time.Minute); int32(v.generation()-generation) < 0; {
+	for deadline := asked.Add(patience); int32(v.generation()-generation) < 0; {
 		if now := time.Now(); now.Sub(asked) > 200*time.Millisecond { // Not so often that the moment is missed.
 			if asked = now; done() {
 				break
@@ -214,7 +214,7 @@ func (v *victims) killAt(a *agent, generation uint32, done func() bool) {
 		}
 		if time.Now().After(deadline) {
 			a.kill()
-			v.t.Fatalf("no transaction %d in a minute:\n%s", generation, &a.log)
+			v.t.Fatalf("no transaction %d in %s:\n%s", generation, patience, &a.log)
 		}
 	}
 	a.kill()
@@ -267,7 +267,7 @@ func (v *victims) mends(after string) *agent {
 	v.t.Helper()
 	a := v.start()
 	err := errors.New("it never wrote its rules")
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if !v.synced() {
 			continue
 		}
@@ -337,7 +337,7 @@ func TestAgentKilled(t *testing.T) {
 // load connects to the steady Service all the time, and keeps one connection, until the function that it returns is called.
 func (v *victims) load() (stop func()) {
 	v.t.Helper()
-	kept, err := v.client.Dial("tcp", victimAddr(0), 5*time.Second)
+	kept, err := v.client.Dial("tcp", victimAddr(0), patience)
 	if err != nil {
 		v.t.Fatal(err)
 	}
@@ -346,11 +346,11 @@ func (v *victims) load() (stop func()) {
 	go func() {
 		for !end.Load() {
 			made++
-			if got, err := v.client.Ask("tcp", victimAddr(0), 5*time.Second); err != nil || got.Server != "pod1" {
+			if got, err := v.client.Ask("tcp", victimAddr(0), patience); err != nil || got.Server != "pod1" {
 				failed <- fmt.Errorf("new connection %d: %v, %w", made, got, err)
 				return
 			}
-			if _, err := kept.Ask(5 * time.Second); err != nil {
+			if _, err := kept.Ask(patience); err != nil {
 				failed <- fmt.Errorf("the connection that was kept, after %d others: %w", made, err)
 				return
 			}

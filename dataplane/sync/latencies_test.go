@@ -28,7 +28,7 @@ func TestLatencies(t *testing.T) {
 	for _, result := range see(r, func() []Result { return slices.Clone(r.results) }) {
 		all = append(all, result.Latencies[4]...)
 	}
-	if len(all) != 1 || all[0] < 0 || all[0] > 20*time.Second {
+	if len(all) != 1 || all[0] < 0 || all[0] >= time.Hour {
 		t.Errorf("latencies %v, want one, of the change after the start", all)
 	}
 }

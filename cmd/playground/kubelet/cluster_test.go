@@ -104,10 +104,10 @@ func startCluster(t *testing.T, assets string) *cluster {
 	client, err := kubernetes.NewForConfig(c.config)
 	must(t, err)
 	c.client = client
-	c.eventually(time.Minute, "the API server is ready", func() error {
+	c.eventually("the API server is ready", func() error {
 		return client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(t.Context()).Error()
 	})
-	c.eventually(time.Minute, "the namespace default exists", c.preparePods)
+	c.eventually("the namespace default exists", c.preparePods)
 	c.startNode()
 	return c
 }
@@ -121,17 +121,20 @@ func must(t *testing.T, err error) {
 	}
 }
 
+// patience is for what must come, on a machine that stands still for a while too.
+const patience = 2 * time.Minute
+
 // eventually polls until check succeeds.
-func (c *cluster) eventually(limit time.Duration, what string, check func() error) {
+func (c *cluster) eventually(what string, check func() error) {
 	c.t.Helper()
-	deadline := time.Now().Add(limit)
+	deadline := time.Now().Add(patience)
 	for {
 		err := check()
 		if err == nil {
 			return
 		}
 		if time.Now().After(deadline) {
-			c.t.Fatalf("waited %s until %s: %v", limit, what, err)
+			c.t.Fatalf("waited %s until %s: %v", patience, what, err)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
@@ -261,14 +264,14 @@ func (c *cluster) startNode() {
 	c.runtimeArgs = []string{"--socket=" + o.Socket, "--node=" + nodeName, "--zone=zone-a", "--node-ips=" + strings.Join(o.NodeIPs, ","),
 		"--root=" + c.path("cri"), "--images=" + c.path("images")}
 	c.runtime = c.start("cri", c.runtimeArgs...)
-	c.eventually(10*time.Second, "the container runtime listens", func() error { _, err := os.Stat(o.Socket); return err })
+	c.eventually("the container runtime listens", func() error { _, err := os.Stat(o.Socket); return err })
 	c.start("kubelet", Flags(o)...)
-	c.eventually(time.Minute, "the node registers", func() error {
+	c.eventually("the node registers", func() error {
 		patch := `{"spec":{"podCIDR":"10.244.1.0/24","podCIDRs":["10.244.1.0/24","fd00:244:0:1::/64"]}}`
 		_, err := c.client.CoreV1().Nodes().Patch(t.Context(), nodeName, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
 		return err
 	})
-	c.eventually(time.Minute, "the node is ready", func() error {
+	c.eventually("the node is ready", func() error {
 		node, err := c.client.CoreV1().Nodes().Get(t.Context(), nodeName, metav1.GetOptions{})
 		if err != nil {
 			return err

@@ -68,7 +68,7 @@ func (c *cluster) makeImage() {
 
 func testReady(t *testing.T, c *cluster) {
 	for _, name := range []string{"web", "staged", "together", "talk", "host", "polite-exec", "polite-sleep", "deaf"} {
-		c.eventually(40*time.Second, name+" is ready", func() error { return c.podReady(name) })
+		c.eventually(name+" is ready", func() error { return c.podReady(name) })
 	}
 	pod := c.pod("web")
 	if len(pod.Status.PodIPs) != 2 || !strings.HasPrefix(pod.Status.PodIPs[0].IP, "10.244.1.") || !strings.HasPrefix(pod.Status.PodIPs[1].IP, "fd00:244:0:1:") {
@@ -118,10 +118,10 @@ func ask(t *testing.T, protocol, address string) echo.Answer {
 		_ = response.Body.Close()
 	} else {
 		var conn net.Conn
-		conn, err = net.DialTimeout(protocol, address, 5*time.Second)
+		conn, err = net.DialTimeout(protocol, address, patience)
 		must(t, err)
 		defer func() { _ = conn.Close() }()
-		must(t, conn.SetDeadline(time.Now().Add(5*time.Second)))
+		must(t, conn.SetDeadline(time.Now().Add(patience)))
 		_, err = conn.Write([]byte("json\n"))
 		must(t, err)
 		data = make([]byte, 4096)
@@ -161,7 +161,7 @@ func testFiles(t *testing.T, c *cluster) {
 		t.Errorf("the host's folder has %q, %v", data, err)
 	}
 	c.kubectl("patch", "configmap", "settings", "--patch", `{"data":{"greeting":"changed"}}`)
-	c.eventually(2*time.Minute, "the new setting arrives", func() error {
+	c.eventually("the new setting arrives", func() error {
 		if got := run("cat", "/etc/settings/greeting"); got != "changed" {
 			return fmt.Errorf("still %q", got)
 		}
@@ -213,7 +213,7 @@ func testTerminal(t *testing.T, c *cluster) {
 	queue := sizes{queue: make(chan remotecommand.TerminalSize, 1)}
 	queue.queue <- remotecommand.TerminalSize{Width: 101, Height: 33}
 	close(queue.queue)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	typed, typing := io.Pipe()
 	shown := &buffer{changed: make(chan struct{}, 1)}
@@ -238,7 +238,7 @@ func testAttach(t *testing.T, c *cluster) {
 	for _, exchange := range [][2]string{{"echo $((6*7))", "42"}, {"echo $((7*7))", "49"}} {
 		executor, err := remotecommand.NewWebSocketExecutor(c.config, "GET", request.URL().String())
 		must(t, err)
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		typed, typing := io.Pipe()
 		shown := &buffer{changed: make(chan struct{}, 1)}
 		done := make(chan struct{})
@@ -262,7 +262,7 @@ func testLogs(t *testing.T, c *cluster) {
 	if !strings.Contains(out, "listening on") || !strings.Contains(out, "udp from") {
 		t.Errorf("the log is %s", out)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	follow := exec.CommandContext(ctx, filepath.Join(c.assets, "kubectl"), "--kubeconfig="+c.path("admin.kubeconfig"), "logs", "-f", "--tail=1", "web")
 	shown := &buffer{changed: make(chan struct{}, 1)}
@@ -275,7 +275,7 @@ func testLogs(t *testing.T, c *cluster) {
 }
 
 func testPortForward(t *testing.T, c *cluster) {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	forward := exec.CommandContext(ctx, filepath.Join(c.assets, "kubectl"), "--kubeconfig="+c.path("admin.kubeconfig"), "port-forward", "web", "18080:80")
 	shown := &buffer{changed: make(chan struct{}, 1)}
@@ -316,7 +316,7 @@ func testHostNetwork(t *testing.T, c *cluster) {
 }
 
 func testFolderImage(t *testing.T, c *cluster) {
-	c.eventually(20*time.Second, "the Pod succeeds", func() error {
+	c.eventually("the Pod succeeds", func() error {
 		if phase := c.pod("folder").Status.Phase; phase != corev1.PodSucceeded {
 			return fmt.Errorf("it is %s", phase)
 		}

@@ -17,7 +17,7 @@ spec:
     image: nginx:1.27
     ports: [{containerPort: 80}, {name: metrics, containerPort: 9090}, {name: dns, containerPort: 5353, protocol: UDP}]
     readinessProbe: {httpGet: {path: /ready, port: 80}, periodSeconds: 1}
-    startupProbe: {tcpSocket: {port: metrics}, periodSeconds: 1}
+    startupProbe: {tcpSocket: {port: metrics}, periodSeconds: 1, failureThreshold: 120}
     env: [{name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}]
     volumeMounts:
     - {name: settings, mountPath: /etc/settings, readOnly: true}
@@ -40,7 +40,7 @@ spec:
     image: busybox
     restartPolicy: Always
     command: [sh, -c, "echo sidecar >> /shared/order; exec sleep infinity"]
-    startupProbe: {exec: {command: [cat, /shared/order]}, periodSeconds: 1}
+    startupProbe: {exec: {command: [cat, /shared/order]}, periodSeconds: 1, failureThreshold: 120}
     volumeMounts: [{name: shared, mountPath: /shared}]
   containers:
   - {name: main, image: busybox, command: [sh, -c, "echo main >> /shared/order; exec sleep infinity"], volumeMounts: [{name: shared, mountPath: /shared}]}
