@@ -79,6 +79,7 @@ func (w *world) hook(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, e
 			Rule: admissionv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"configmaps"}}}},
 		ObjectSelector:          &metav1.LabelSelector{MatchLabels: map[string]string{label: w.secret.Namespace}},
 		FailurePolicy:           &fail,
+		TimeoutSeconds:          new(int32(30)), // the longest there may be
 		SideEffects:             &none,
 		AdmissionReviewVersions: []string{"v1"},
 	})

@@ -162,7 +162,7 @@ func TestTroubledServer(t *testing.T) {
 	tr.turn(true)
 	random := rand.New(rand.NewPCG(1, 4))
 	changes, began := 0, time.Now()
-	for ; changes < 300 || !tr.complete() && time.Since(began) < time.Minute; changes++ {
+	for ; changes < 300 || !tr.complete() && time.Since(began) < 2*time.Minute; changes++ {
 		name := fmt.Sprint("p", random.IntN(30))
 		switch pod := pods[name]; {
 		case pod == nil:

@@ -107,7 +107,7 @@ func (l *listener) mark(service types.NamespacedName, pod string) bool {
 func (l *listener) expect(want ...string) {
 	l.w.Helper()
 	slices.Sort(want)
-	for deadline := time.Now().Add(time.Minute); ; {
+	for deadline := time.Now().Add(2 * time.Minute); ; {
 		l.mu.Lock()
 		got := slices.Sorted(maps.Keys(l.marks))
 		diff := cmp.Diff(want, got)
@@ -119,7 +119,7 @@ func (l *listener) expect(want ...string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			l.w.Fatalf("still, after a minute: -want +got:\n%s", diff)
+			l.w.Fatalf("still, after two minutes: -want +got:\n%s", diff)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

@@ -45,12 +45,13 @@ type Probe struct {
 var AllProtocols = []string{"tcp", "udp", nstest.SCTP}
 
 const (
-	patience   = 5 * time.Second        // for what must answer
+	patience   = 2 * time.Minute        // for what must answer, on a machine that stands still for a while too
+	polled     = 5 * time.Second        // for what is asked again
 	impatience = 300 * time.Millisecond // for what must not
 	minTries   = 16
 	maxTries   = 200
 	// inTime is how long a change that is not a Service's or slice's may take to show.
-	inTime = 5 * time.Second
+	inTime = patience
 )
 
 // Result is what became of the connections of one probe, by one protocol and family.
@@ -94,7 +95,7 @@ func (n *Network) Observe(step *Step) []*Result {
 	for _, r := range results {
 		all.Go(func() {
 			for {
-				r.Got = n.observe(r)
+				r.Got = n.observe(r, step.Eventually)
 				if r.OK() || time.Now().After(limit) {
 					return
 				}
@@ -113,7 +114,7 @@ func family(a netip.Addr) Family {
 	return 6
 }
 
-func (n *Network) observe(r *Result) Outcome {
+func (n *Network) observe(r *Result, again bool) Outcome {
 	p := r.Probe
 	if p.Health {
 		return n.askHealth(p)
@@ -123,8 +124,11 @@ func (n *Network) observe(r *Result) Outcome {
 		tries = minTries
 	}
 	wait := patience
-	if p.Want.fate == nstest.Dropped {
+	switch {
+	case p.Want.fate == nstest.Dropped:
 		wait = impatience
+	case again:
+		wait = polled
 	}
 	targets := append([]Target{p.To}, p.Also...)
 	got := Outcome{seen: map[string]Source{}}

@@ -22,7 +22,7 @@ type network struct {
 }
 
 const (
-	patience   = 10 * time.Second // for what must answer
+	patience   = 2 * time.Minute // for what must answer, on a machine that stands still for a while too
 	impatience = 300 * time.Millisecond
 )
 

@@ -127,7 +127,7 @@ func serving(t *testing.T, trust *Trust) (url string) {
 }
 
 func ask(url string, certificates ...tls.Certificate) (string, error) {
-	client := http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
+	client := http.Client{Timeout: 2 * time.Minute, Transport: &http.Transport{DisableKeepAlives: true,
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true, Certificates: certificates}}}
 	response, err := client.Get(url)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -38,6 +39,9 @@ var Scheme = func() *runtime.Scheme {
 	return scheme
 }()
 
+// patience is for what takes seconds at most on a quiet machine: machines stand still for a while too.
+const patience = 2 * time.Minute
+
 // admin is how the API server is reached as its administrator.
 var admin *rest.Config
 
@@ -52,7 +56,8 @@ func Main(m *testing.M, opts Options) {
 	if os.Getenv("KUBEBUILDER_ASSETS") == "" || worker {
 		os.Exit(m.Run())
 	}
-	env := &envtest.Environment{}
+	env := &envtest.Environment{ControlPlaneStartTimeout: patience, ControlPlaneStopTimeout: patience}
+	env.CRDInstallOptions.MaxTime = patience
 	if opts.CRDs != "" {
 		env.CRDDirectoryPaths, env.ErrorIfCRDPathMissing = []string{opts.CRDs}, true
 	}

@@ -116,17 +116,17 @@ func Change[T client.Object](w *World, obj T, mutate func(T)) {
 	})
 }
 
-// Eventually polls until check has nothing to say, for a minute at most.
+// Eventually polls until check has nothing to say.
 func (w *World) Eventually(check func() error) {
 	w.Helper()
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(patience)
 	for {
 		err := check()
 		if err == nil {
 			return
 		}
 		if time.Now().After(deadline) {
-			w.Fatalf("still, after a minute: %v", err)
+			w.Fatalf("still, after %s: %v", patience, err)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

@@ -58,7 +58,7 @@ func described(t *testing.T, ns, name string) nlb {
 	t.Helper()
 	var b nlb
 	client := elb.NewFromConfig(amazon)
-	eventually(t, 60*time.Second, "a network load balancer of "+name, func() error {
+	eventually(t, "a network load balancer of "+name, func() error {
 		in := service(t, ns, name).Status.LoadBalancer.Ingress
 		if len(in) != 1 || in[0].Hostname == "" || in[0].IP != "" {
 			return fmt.Errorf("status has %+v", in)
@@ -128,7 +128,7 @@ func (b nlb) healthy(t *testing.T, want []string) {
 	for _, n := range network.Nodes() {
 		names[n.Instance()] = n.Name
 	}
-	eventually(t, 30*time.Second, fmt.Sprintf("%q healthy, and no other", want), func() error {
+	eventually(t, fmt.Sprintf("%q healthy, and no other", want), func() error {
 		out, err := elb.NewFromConfig(amazon).DescribeTargetHealth(t.Context(), &elb.DescribeTargetHealthInput{TargetGroupArn: b.group.TargetGroupArn})
 		if err != nil {
 			return err
@@ -166,7 +166,7 @@ func homes(pods []corev1.Pod) []string {
 func answering(t *testing.T, from string, to netip.AddrPort, want []string) []netip.Addr {
 	t.Helper()
 	var seen []netip.Addr
-	eventually(t, 30*time.Second, fmt.Sprintf("answers from %q to %s at %s", want, from, to), func() error {
+	eventually(t, fmt.Sprintf("answers from %q to %s at %s", want, from, to), func() error {
 		found := map[string]bool{}
 		seen = nil
 		for range 40 {
@@ -224,7 +224,7 @@ func TestPacketsAmazon(t *testing.T) {
 				inZone[n.Zone] = append(inZone[n.Zone], n.Name)
 			}
 		}
-		eventually(t, 10*time.Second, "the addresses of zones with a healthy node", func() (err error) {
+		eventually(t, "the addresses of zones with a healthy node", func() (err error) {
 			if addresses, err = resolve(b); err == nil && len(addresses) != len(inZone) {
 				err = fmt.Errorf("the name has %v", addresses)
 			}
@@ -283,7 +283,7 @@ func TestPacketsAmazon(t *testing.T) {
 		if _, err := kubectl("delete", "service", "-n", four, "webapp-lb", "--wait=false"); err != nil {
 			t.Error(err)
 		}
-		eventually(t, 60*time.Second, "nothing in the account", func() error {
+		eventually(t, "nothing in the account", func() error {
 			balancers, err := elb.NewFromConfig(amazon).DescribeLoadBalancers(t.Context(), &elb.DescribeLoadBalancersInput{})
 			if err != nil {
 				return err

@@ -128,7 +128,7 @@ func (c *churn) settle(t *testing.T, all []source) {
 		t.Fatal(err)
 	}
 	for _, s := range all {
-		eventually(t, 30*time.Second, fmt.Sprintf("only %s answers %s", c.pods[last].Name, s.ns), func() error {
+		eventually(t, fmt.Sprintf("only %s answers %s", c.pods[last].Name, s.ns), func() error {
 			for range 20 {
 				a, err := get(s.ns, s.to)
 				if err != nil {
@@ -161,7 +161,7 @@ func established(t *testing.T, from source) net.Conn {
 func metric(t *testing.T, node, name string) float64 {
 	t.Helper()
 	var value float64
-	asking := http.Client{Transport: network.Transport(nodeNS(node)), Timeout: 10 * time.Second}
+	asking := http.Client{Transport: network.Transport(nodeNS(node)), Timeout: patience}
 	response, err := asking.Get("http://127.0.0.1:10249/metrics")
 	if err != nil {
 		t.Fatal(err)
@@ -256,7 +256,7 @@ func TestPacketsAgentKilledWhileWriting(t *testing.T) {
 			time.Sleep(time.Duration(random.Int64N(int64(moments))))
 			kill(t, node, agent)
 		}
-		eventually(t, 30*time.Second, "a ready agent on "+node, func() error { return agentReady(node) })
+		eventually(t, "a ready agent on "+node, func() error { return agentReady(node) })
 		if _, err := ask(conn); err != nil {
 			t.Errorf("an established connection, after kill %d, of the agent of %s: %v", n, node, err)
 		}
@@ -276,7 +276,7 @@ func kill(t *testing.T, node string, agent int) {
 	if err := syscall.Kill(agent, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 30*time.Second, "a new agent on "+node, func() error {
+	eventually(t, "a new agent on "+node, func() error {
 		pids, err := processes("node-agent", node)
 		if err == nil && (len(pids) != 1 || pids[0] == agent) {
 			err = fmt.Errorf("agents %v", pids)
@@ -321,7 +321,7 @@ func TestPacketsLocalReplacement(t *testing.T) {
 			t.Fatalf("%v: %s", err, out)
 		}
 		note()
-		eventually(t, 60*time.Second, "the end of the old Pods, and that the new ones serve", func() error {
+		eventually(t, "the end of the old Pods, and that the new ones serve", func() error {
 			var list corev1.PodList
 			if err := cluster.List(t.Context(), &list, client.InNamespace(ns)); err != nil {
 				return err

@@ -65,16 +65,19 @@ func connect() error {
 	return err
 }
 
+// patience is for what must come, on a machine that stands still for a while too.
+const patience = 2 * time.Minute
+
 // eventually polls until check says nothing is missing. It names the last thing that was.
-func eventually(t *testing.T, within time.Duration, what string, check func() error) {
+func eventually(t *testing.T, what string, check func() error) {
 	t.Helper()
 	var err error
-	for end := time.Now().Add(within); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if err = check(); err == nil {
 			return
 		}
 	}
-	t.Fatalf("%s: not within %s: %v", what, within, err)
+	t.Fatalf("%s: not within %s: %v", what, patience, err)
 }
 
 // kubectl runs kubectl as a person would and returns what it prints.
@@ -99,7 +102,7 @@ func namespace(t *testing.T) string {
 		}
 	})
 	// Pods are refused until the namespace has its default service account.
-	eventually(t, 30*time.Second, "default service account of "+ns.Name, func() error {
+	eventually(t, "default service account of "+ns.Name, func() error {
 		return cluster.Get(t.Context(), client.ObjectKey{Namespace: ns.Name, Name: "default"}, &corev1.ServiceAccount{})
 	})
 	return ns.Name
@@ -131,7 +134,7 @@ func service(t *testing.T, ns, name string) *corev1.Service {
 func ready(t *testing.T, ns, name string, n int) *corev1.Service {
 	t.Helper()
 	svc := service(t, ns, name)
-	eventually(t, 90*time.Second, fmt.Sprintf("%d ready endpoints of %s/%s", n, ns, name), func() error {
+	eventually(t, fmt.Sprintf("%d ready endpoints of %s/%s", n, ns, name), func() error {
 		found, err := endpoints(t.Context(), ns, name)
 		if err != nil {
 			return err
@@ -167,7 +170,7 @@ func endpoints(ctx context.Context, ns, name string) (map[discoveryv1.AddressTyp
 func served(t *testing.T, ns string, to netip.AddrPort) echo.Answer {
 	t.Helper()
 	var a echo.Answer
-	eventually(t, 30*time.Second, fmt.Sprintf("an answer from %s to %s", to, ns), func() (err error) {
+	eventually(t, fmt.Sprintf("an answer from %s to %s", to, ns), func() (err error) {
 		a, err = get(ns, to)
 		return err
 	})

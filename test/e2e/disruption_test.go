@@ -66,7 +66,7 @@ spec:
   containers: [{name: c, image: nginx}]
 `)
 	var pod corev1.Pod
-	eventually(t, 30*time.Second, "an address of the client Pod", func() error {
+	eventually(t, "an address of the client Pod", func() error {
 		if list := pods(t, ns, "app", "client"); len(list) == 1 && list[0].Status.PodIP != "" {
 			pod = list[0]
 			return nil
@@ -127,7 +127,7 @@ func TestPacketsReplacement(t *testing.T) {
 		if err := cluster.Delete(t.Context(), &oldest); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 60*time.Second, "a successor of "+oldest.Name, func() error { return replaced(t, ns, oldest.UID) })
+		eventually(t, "a successor of "+oldest.Name, func() error { return replaced(t, ns, oldest.UID) })
 	}
 	lost(t, l, 200, before, all)
 }
@@ -204,7 +204,7 @@ spec:
 
 // exit tells a server to end.
 func exit(server netip.AddrPort) error {
-	conn, err := net.DialTimeout("tcp", server.String(), 5*time.Second)
+	conn, err := net.DialTimeout("tcp", server.String(), patience)
 	if err != nil {
 		return err
 	}
@@ -262,7 +262,7 @@ func TestPacketsAgentRestart(t *testing.T) {
 		if err := syscall.Kill(old, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 30*time.Second, "a new agent on "+node, func() error {
+		eventually(t, "a new agent on "+node, func() error {
 			pids, err := processes("node-agent", node)
 			if err != nil || len(pids) != 1 || pids[0] == old {
 				return fmt.Errorf("agents %v, error %w", pids, err)
@@ -315,11 +315,11 @@ func TestPacketsServerAway(t *testing.T) {
 	}
 	lost(t, l, 200, before, all)
 	resume()
-	eventually(t, 60*time.Second, "the API server back", func() error {
+	eventually(t, "the API server back", func() error {
 		_, err := endpoints(t.Context(), ns, "rolling")
 		return err
 	})
-	eventually(t, 60*time.Second, "the agent of n2 back", func() error { return agentReady("n2") })
+	eventually(t, "the agent of n2 back", func() error { return agentReady("n2") })
 }
 
 // TestPacketsForeignRules: nft reads our table on every node, and --cleanup removes it and nothing else, and tells of an

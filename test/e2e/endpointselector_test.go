@@ -37,7 +37,7 @@ func TestPacketsEndpointSelector(t *testing.T) {
 		t.Fatal(err)
 	}
 	status(t, ns, "standby", 1, 1) // Once those that were deleted are gone.
-	eventually(t, 30*time.Second, "answers from the standby", func() error {
+	eventually(t, "answers from the standby", func() error {
 		a, err := get(nodeNS("n1"), to)
 		if err != nil {
 			return err
@@ -52,7 +52,7 @@ func TestPacketsEndpointSelector(t *testing.T) {
 		t.Fatal(err)
 	}
 	status(t, ns, "active", 2, 1)
-	eventually(t, 30*time.Second, "answers from the active group", func() error {
+	eventually(t, "answers from the active group", func() error {
 		a, err := get(nodeNS("n1"), to)
 		if err == nil && a.Port != 80 {
 			err = errors.New("the standby still answers")
@@ -69,7 +69,7 @@ func TestPacketsEndpointSelector(t *testing.T) {
 // status waits until EndpointSelector shop is programmed with this active group and these numbers.
 func status(t *testing.T, ns, group string, pods, ready int32) {
 	t.Helper()
-	eventually(t, 90*time.Second, "group "+group+" active", func() error {
+	eventually(t, "group "+group+" active", func() error {
 		es := &v1alpha1.EndpointSelector{}
 		if err := cluster.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "shop"}, es); err != nil {
 			return err

@@ -38,7 +38,7 @@ func TestNodePortClash(t *testing.T) {
 	exposed(t, ns, "change")
 	becomes := func(status metav1.ConditionStatus, says string) {
 		t.Helper()
-		eventually(t, 90*time.Second, "NodePortsClear "+string(status), func() error {
+		eventually(t, "NodePortsClear "+string(status), func() error {
 			svc := service(t, ns, "web")
 			c := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionNodePortsClear)
 			if c == nil || c.Status != status || !strings.Contains(c.Message, says) {
@@ -80,7 +80,7 @@ func TestNodePortPool(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	eventually(t, 30*time.Second, "a port of the pool", func() error {
+	eventually(t, "a port of the pool", func() error {
 		svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "web"},
 			Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeNodePort, Ports: []corev1.ServicePort{{Port: 80}}}}
 		if err := cluster.Create(t.Context(), svc, client.DryRunAll); err != nil {

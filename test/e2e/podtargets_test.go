@@ -70,7 +70,7 @@ func TestPacketsPodTargets(t *testing.T) {
 			t.Fatalf("%v: %s", err, out)
 		}
 		note()
-		eventually(t, 60*time.Second, "the end of the old Pods, and that the new ones serve", func() error {
+		eventually(t, "the end of the old Pods, and that the new ones serve", func() error {
 			var list corev1.PodList
 			if err := cluster.List(t.Context(), &list, client.InNamespace(ns)); err != nil {
 				return err
@@ -95,7 +95,7 @@ func TestPacketsPodTargets(t *testing.T) {
 // standStill stops the manager while the first new Pod starts, for the time of 2,500 connections.
 func standStill(t *testing.T, ns string, l *load) {
 	t.Helper()
-	eventually(t, 30*time.Second, "a new Pod", func() error {
+	eventually(t, "a new Pod", func() error {
 		if n := len(pods(t, ns, "app", "direct")); n != 3 {
 			return fmt.Errorf("%d Pods", n)
 		}
@@ -110,7 +110,7 @@ func standStill(t *testing.T, ns string, l *load) {
 			t.Error(err)
 		}
 	}()
-	eventually(t, 30*time.Second, "a Pod that lacks nothing but the balancer", func() error {
+	eventually(t, "a Pod that lacks nothing but the balancer", func() error {
 		for _, p := range pods(t, ns, "app", "direct") {
 			if waits(&p) && condition(&p, corev1.ContainersReady).Status == corev1.ConditionTrue {
 				return nil

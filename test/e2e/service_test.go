@@ -63,7 +63,7 @@ func TestPacketsClusterIP(t *testing.T) {
 // sameEndpoints compares the Endpoints object with the slices: both are there, equal in content.
 func sameEndpoints(t *testing.T, ns, name string, n int) {
 	t.Helper()
-	eventually(t, 10*time.Second, "an Endpoints object equal to the slices", func() error {
+	eventually(t, "an Endpoints object equal to the slices", func() error {
 		found, err := endpoints(t.Context(), ns, name)
 		if err != nil {
 			return err
@@ -95,7 +95,7 @@ func sameEndpoints(t *testing.T, ns, name string, n int) {
 // refused wants a refusal, at once and not by a time-out.
 func refused(t *testing.T, ns string, to netip.AddrPort) {
 	t.Helper()
-	eventually(t, 15*time.Second, fmt.Sprintf("a refusal from %s to %s", ns, to), func() error {
+	eventually(t, fmt.Sprintf("a refusal from %s to %s", ns, to), func() error {
 		if _, err := get(ns, to); !errors.Is(err, syscall.ECONNREFUSED) {
 			return fmt.Errorf("got %w", err)
 		}
@@ -150,7 +150,7 @@ func TestPacketsMultiPort(t *testing.T) {
 	for port, target := range map[int32]int{80: 8080, 443: 8443, 9090: 9090} {
 		to := addrPort(t, svc.Spec.ClusterIP, port)
 		if target == 8443 { // plain TCP: the server answers whatever comes
-			eventually(t, 30*time.Second, "plain TCP", func() error { return plainTCP(nodeNS("n1"), to) })
+			eventually(t, "plain TCP", func() error { return plainTCP(nodeNS("n1"), to) })
 			continue
 		}
 		if a := served(t, nodeNS("n1"), to); a.Port != target {
@@ -228,7 +228,7 @@ func nodeAddrs(t *testing.T) []netip.Addr {
 func balancer(t *testing.T, ns, name string) netip.AddrPort {
 	t.Helper()
 	var to netip.AddrPort
-	eventually(t, 60*time.Second, "a balancer address of "+name, func() error {
+	eventually(t, "a balancer address of "+name, func() error {
 		svc := service(t, ns, name)
 		for _, i := range svc.Status.LoadBalancer.Ingress {
 			if ip, err := netip.ParseAddr(i.IP); err == nil && ip.Is4() {
@@ -324,7 +324,7 @@ spec:
 	for _, ip := range svc.Spec.ClusterIPs {
 		to := addrPort(t, ip, 80)
 		even(t, nodeNS("n1"), to, 900, 3)
-		eventually(t, 20*time.Second, "an answer by UDP from "+ip, func() error {
+		eventually(t, "an answer by UDP from "+ip, func() error {
 			conn, err := dial(nodeNS("n1"), "udp", addrPort(t, ip, 53))
 			if err != nil {
 				return err
@@ -343,7 +343,7 @@ func TestPacketsZone(t *testing.T) {
 	ready(t, ns, svc.Name, 6)
 	to := addrPort(t, svc.Spec.ClusterIP, svc.Spec.Ports[0].Port)
 	for node, zone := range map[string]string{"n1": "zone-a", "n2": "zone-a", "n3": "zone-b"} {
-		eventually(t, 20*time.Second, "traffic from "+node+" stays in "+zone, func() error {
+		eventually(t, "traffic from "+node+" stays in "+zone, func() error {
 			for range 50 {
 				a, err := get(nodeNS(node), to)
 				if err != nil {
@@ -376,7 +376,7 @@ func TestPacketsLocalOneNode(t *testing.T) {
 		if node == home {
 			want = "200"
 		}
-		eventually(t, 20*time.Second, node+" says "+want, func() error {
+		eventually(t, node+" says "+want, func() error {
 			return network.Enter("fl-cloud", func() error {
 				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 				defer cancel()
@@ -390,7 +390,7 @@ func TestPacketsLocalOneNode(t *testing.T) {
 	}
 	to := balancer(t, ns, svc.Name)
 	// Until the Pod was ready no node was healthy, and a balancer then sends to all.
-	eventually(t, 20*time.Second, "every connection goes to the Pod's node", func() error {
+	eventually(t, "every connection goes to the Pod's node", func() error {
 		for range 50 {
 			if a, err := get(internet, to); err != nil || a.Node != home || clientAddr(t, a) != outside {
 				return fmt.Errorf("answered by %+v, %w; want the Pod on %s to see %s", a, err, home, outside)

@@ -94,7 +94,7 @@ func newZoned(t *testing.T, ns string, large, small []string, inLarge, inSmall i
 // hinted waits until the Service has the condition, and every ready endpoint of it a hint.
 func hinted(t *testing.T, ns string, n int) {
 	t.Helper()
-	eventually(t, 30*time.Second, "hints", func() error {
+	eventually(t, "hints", func() error {
 		found, err := endpoints(t.Context(), ns, "zoned")
 		if err != nil {
 			return err
@@ -124,7 +124,7 @@ func TestPacketsTopology(t *testing.T) {
 	var crossZone, overload float64
 	ask := asScraper(t, ns)
 	// A node that has just come may have its first taint still.
-	eventually(t, 60*time.Second, "every node's clients in the report", func() (err error) {
+	eventually(t, "every node's clients in the report", func() (err error) {
 		if crossZone, err = reported(ns, ask, "cross_zone_ratio"); err != nil {
 			return err
 		}
@@ -145,7 +145,7 @@ func TestPacketsTopology(t *testing.T) {
 			serving = 2
 		}
 		served(t, nodeNS(node), to)
-		eventually(t, 30*time.Second, "hints on "+node, func() error {
+		eventually(t, "hints on "+node, func() error {
 			if pods := spread(t, nodeNS(node), to, 100); len(pods) != serving {
 				return fmt.Errorf("%v answer", pods)
 			}
@@ -255,7 +255,7 @@ func TestPacketsZoneEmptied(t *testing.T) {
 	to := addrPort(t, svc.Spec.ClusterIP, 80)
 	near, far := source{nodeNS(small[0]), to}, source{nodeNS(large[0]), to}
 	served(t, far.ns, to)
-	eventually(t, 30*time.Second, "the zone's own Pod", func() error {
+	eventually(t, "the zone's own Pod", func() error {
 		if a, err := get(near.ns, to); err != nil || a.Pod != "small-0" {
 			return fmt.Errorf("%s answers (%w)", a.Pod, err)
 		}
@@ -268,7 +268,7 @@ func TestPacketsZoneEmptied(t *testing.T) {
 	if _, err := kubectl("delete", "pod", "-n", ns, "small-0", "--wait=false"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 60*time.Second, "an end of the zone's Pod", func() error {
+	eventually(t, "an end of the zone's Pod", func() error {
 		if left := pods(t, ns, "app", "zoned"); len(left) != 2 {
 			return fmt.Errorf("%d Pods", len(left))
 		}
@@ -286,7 +286,7 @@ func TestPacketsZoneEmptied(t *testing.T) {
 	apply(t, ns, podOn("small-1", small[0]))
 	ready(t, ns, "zoned", 3)
 	hinted(t, ns, 3)
-	eventually(t, 30*time.Second, "the zone's own Pod", func() error {
+	eventually(t, "the zone's own Pod", func() error {
 		if a, err := get(near.ns, to); err != nil || a.Pod != "small-1" {
 			return fmt.Errorf("%s answers (%w)", a.Pod, err)
 		}

@@ -106,7 +106,7 @@ func spread(t *testing.T, ns string, to netip.AddrPort, n int) map[string]int {
 func even(t *testing.T, ns string, to netip.AddrPort, n, pods int) map[string]int {
 	t.Helper()
 	reached := map[string]bool{served(t, ns, to).Pod: true}
-	eventually(t, 20*time.Second, fmt.Sprintf("answers of %d Pods from %s to %s", pods, to, ns), func() error {
+	eventually(t, fmt.Sprintf("answers of %d Pods from %s to %s", pods, to, ns), func() error {
 		a, err := get(ns, to)
 		if err != nil {
 			t.Fatal(err)
@@ -208,7 +208,7 @@ func begin(rate int, sources ...source) *load {
 // reach waits until the load has made n connections.
 func (l *load) reach(t *testing.T, n int) {
 	t.Helper()
-	eventually(t, 2*time.Minute, fmt.Sprintf("%d connections", n), func() error {
+	eventually(t, fmt.Sprintf("%d connections", n), func() error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if l.made < n {

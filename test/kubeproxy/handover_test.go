@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
@@ -64,10 +63,9 @@ func TestHandOver(t *testing.T) {
 	pod.Serve(t, "pod", netip.AddrPortFrom(netip.MustParseAddr(podAddress), 80))
 	c.endpoint(t, true)
 	to := netip.AddrPortFrom(netip.MustParseAddr(nodeAddress), uint16(c.nodePort))
-	const enough = 5 * time.Second
 	open := map[string]*nstest.Conn{}
 	connect := func(when string) bool {
-		conn, err := outside.Dial("tcp", to, enough)
+		conn, err := outside.Dial("tcp", to, patience)
 		if err != nil {
 			return false
 		}
@@ -81,7 +79,7 @@ func TestHandOver(t *testing.T) {
 			t.Errorf("%s: a new connection fails", now)
 		}
 		for when, conn := range open {
-			if got, err := conn.Ask(enough); err != nil || got.Server != "pod" {
+			if got, err := conn.Ask(patience); err != nil || got.Server != "pod" {
 				t.Errorf("%s: the connection made when %s: %v, %v", now, when, got, err)
 			}
 		}

@@ -90,7 +90,7 @@ func (x *classic) ask(service *corev1.Service) *corev1.Endpoints {
 	select {
 	case written := <-x.written:
 		return written
-	case <-time.After(time.Minute):
+	case <-time.After(2 * time.Minute):
 		x.t.Fatalf("the Endpoints controller does nothing for %s", keyOf(service))
 		return nil
 	}

@@ -109,7 +109,7 @@ func (s *server) forward(t *testing.T, network *conformance.Network) {
 			}
 			go func() {
 				defer func() { _ = from.Close() }()
-				to, err := net.DialTimeout("tcp", s.host, 10*time.Second)
+				to, err := net.DialTimeout("tcp", s.host, patience)
 				if err != nil {
 					return // the client tries again
 				}
@@ -172,7 +172,7 @@ func (s *server) put(ctx context.Context, o conformance.Object) error {
 	s.written[key(o)] = o
 	var err error
 	// What a Service had that was deleted a moment ago may still be taken.
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		switch o := o.(type) {
 		case *corev1.Service:
 			err = s.putService(ctx, o)

@@ -2,11 +2,12 @@ package proxies
 
 import (
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/fairlead/fairlead/dataplane/conformance"
 	"github.com/fairlead/fairlead/dataplane/nstest"
@@ -83,8 +84,6 @@ type opened struct {
 	server string
 }
 
-const patience = 5 * time.Second
-
 // open connects each client of a step to what it is answered from.
 func (n *node) open(t *testing.T, step *conformance.Step) {
 	t.Helper()
@@ -114,7 +113,7 @@ func (n *node) keepAsking(step *conformance.Step) (stop func() (asked, lost int)
 				return
 			default:
 			}
-			if !n.Answers(to.AddrPort) {
+			if !n.answersAtOnce(to.AddrPort) {
 				lost++
 			}
 		}
@@ -124,6 +123,21 @@ func (n *node) keepAsking(step *conformance.Step) (stop func() (asked, lost int)
 		<-ended
 		return asked, lost
 	}
+}
+
+// answersAtOnce says whether a connection is answered, without a second try.
+func (n *node) answersAtOnce(to netip.AddrPort) bool {
+	c, err := n.Dial(conformance.Here, to)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.Conn.(*net.TCPConn).SetLinger(0) // its port is free at once
+	if again, err := c.Retransmits(); err != nil || again > 0 {
+		return false
+	}
+	_, err = c.Ask(patience)
+	return err == nil
 }
 
 // look makes new connections and asks those that are open.

@@ -1,7 +1,6 @@
 package proxies
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -142,6 +141,9 @@ func (p *program) run(c conformance.Config) error {
 	return p.supervise(p.args(config, p.kubeconfig))
 }
 
+// patience is for what must come, on a machine that stands still for a while too.
+const patience = 2 * time.Minute
+
 // restartPause keeps a program that cannot start from being started again and again.
 const restartPause = 100 * time.Millisecond
 
@@ -179,7 +181,7 @@ func (p *program) supervise(args []string) error {
 		mu.Lock()
 		stopping = true
 		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
-		kill := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
+		kill := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
 		mu.Unlock()
 		<-done
 		kill.Stop()
@@ -204,7 +206,7 @@ func (p *program) start(args []string) (*exec.Cmd, error) {
 
 // caughtUp polls until the program serves a marker.
 func (p *program) caughtUp(marker []netip.AddrPort) error {
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		served := true
 		for _, to := range marker {
 			served = served && p.network.Answers(to)
@@ -213,7 +215,7 @@ func (p *program) caughtUp(marker []netip.AddrPort) error {
 			return nil
 		}
 		if time.Now().After(end) {
-			return errors.New(p.name + " has not caught up with the API server in 30s")
+			return fmt.Errorf("%s has not caught up with the API server in %s", p.name, patience)
 		}
 	}
 }

@@ -59,7 +59,7 @@ func TestPluginsMayComeLater(t *testing.T) {
 		ended <- plugin.Serve(ctx, c.Cloud.Plugins[0].Socket, fake.NewProvider(fake.New(fake.Options{})))
 	}()
 	var provider cloud.Provider
-	for deadline := time.Now().Add(20 * time.Second); provider == nil && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); provider == nil && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		provider, err = providers.Get("rack")
 	}
 	if err != nil {

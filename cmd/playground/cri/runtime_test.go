@@ -38,7 +38,7 @@ func startHost(t *testing.T) *host {
 	dir, _ := critest.Inside()
 	h := &host{t: t, dir: dir}
 	var stop context.CancelFunc
-	h.ctx, stop = context.WithTimeout(t.Context(), time.Minute)
+	h.ctx, stop = context.WithTimeout(t.Context(), 5*time.Minute)
 	options := cri.Options{Socket: filepath.Join(dir, "cri.sock"), Node: "n1", Zone: "zone-a", Root: filepath.Join(dir, "cri"),
 		NetnsDir: filepath.Join(dir, "netns"), NetnsPrefix: "fl-pod-"}
 	served := make(chan error, 1)
@@ -103,7 +103,7 @@ func (h *host) run(pod string, options *runtimeapi.NamespaceOption, argv ...stri
 
 func (h *host) exec(container string, argv ...string) string {
 	h.t.Helper()
-	out, err := h.ExecSync(h.ctx, &runtimeapi.ExecSyncRequest{ContainerId: container, Cmd: argv, Timeout: 10})
+	out, err := h.ExecSync(h.ctx, &runtimeapi.ExecSyncRequest{ContainerId: container, Cmd: argv, Timeout: 120})
 	h.must(err)
 	if out.GetExitCode() != 0 {
 		h.t.Fatalf("%q ended with %d: %s%s", argv, out.GetExitCode(), out.GetStdout(), out.GetStderr())
@@ -189,7 +189,7 @@ func TestLifecycle(t *testing.T) {
 		t.Errorf("the Pod's addresses are %v", got)
 	}
 	for range 2 {
-		_, err = h.StopContainer(h.ctx, &runtimeapi.StopContainerRequest{ContainerId: id, Timeout: 5})
+		_, err = h.StopContainer(h.ctx, &runtimeapi.StopContainerRequest{ContainerId: id, Timeout: 120})
 		h.must(err)
 	}
 	ended, err := h.ContainerStatus(h.ctx, &runtimeapi.ContainerStatusRequest{ContainerId: id})
@@ -328,7 +328,7 @@ func TestRefusals(t *testing.T) {
 
 func (h *host) eventually(what string, ok func() bool) {
 	h.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			h.t.Fatalf("it never happened that %s", what)
 		}

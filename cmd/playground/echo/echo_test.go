@@ -16,6 +16,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// patience is for what must come, on a machine that stands still for a while too.
+const patience = 2 * time.Minute
+
 // start serves on a free loopback port and returns its address, and a function that ends it and waits.
 func start(t *testing.T, change func(*Options)) (address string, end func() error) {
 	t.Helper()
@@ -27,14 +30,14 @@ func start(t *testing.T, change func(*Options)) (address string, end func() erro
 	_ = probe.Close()
 	_, port, _ := net.SplitHostPort(address)
 	o := Options{Identity: Identity{Pod: "web", Namespace: "default", Node: "n1", Zone: "a"}, Ports: []string{port + "/tcp", port + "/udp"},
-		Drain: time.Millisecond, Grace: 5 * time.Second}
+		Drain: time.Millisecond, Grace: time.Minute}
 	if change != nil {
 		change(&o)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- Serve(ctx, o, io.Discard) }()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		conn, err := net.Dial("tcp", address)
 		if err == nil {
@@ -52,7 +55,7 @@ func start(t *testing.T, change func(*Options)) (address string, end func() erro
 		case err := <-done:
 			done <- err
 			return err
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Fatal("the server does not end")
 			return nil
 		}
@@ -68,7 +71,7 @@ func exchange(t *testing.T, network, address, request string) string {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.WriteString(conn, request); err != nil {

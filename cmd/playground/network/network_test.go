@@ -131,7 +131,7 @@ func TestNetwork(t *testing.T) {
 		"InternetToBalancer": {"fl-internet", "198.51.100.1:80", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			conn, err := Dial(ctx, tc.from, tc.to)
 			if tc.seen == "" {

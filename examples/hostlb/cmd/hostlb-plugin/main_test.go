@@ -58,7 +58,7 @@ func (p *process) start() {
 		p.t.Fatal(err)
 	}
 	p.input = input
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Millisecond) {
 		conn, err := net.Dial("unix", p.socket())
 		if err == nil {
 			_ = conn.Close()
