@@ -75,7 +75,7 @@ func TestBuildSpec(t *testing.T) {
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmpopts.IgnoreFields(Node{}, "Object")); diff != "" {
 		t.Errorf("spec (-want +got):\n%s", diff)
 	}
-	if !cmp.Equal(options, Options{Policy: v1alpha1.PolicyPlan, Replacement: v1alpha1.ReplacementNever}) {
+	if !cmp.Equal(options, Options{Policy: v1alpha1.PolicyPlan, PolicyAsked: true, Replacement: v1alpha1.ReplacementNever}) {
 		t.Errorf("options are %+v", options)
 	}
 	if diff := cmp.Diff(before, svc); diff != "" {
