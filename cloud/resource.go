@@ -4,10 +4,13 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // Owner is the Service that resources belong to.
@@ -126,6 +129,28 @@ type Ingress struct {
 	Hostname string `json:"hostname,omitempty"`
 	// IPMode is VIP or Proxy; empty means VIP. Only with IP.
 	IPMode string `json:"ipMode,omitempty"`
+}
+
+// Published is what a Service's status says of the address; an error: the API server would not take that.
+func (in Ingress) Published() (corev1.LoadBalancerIngress, error) {
+	// It takes no capitals, which a balancer that was adopted may have in its name, and no dot at the end.
+	published := corev1.LoadBalancerIngress{IP: in.IP, Hostname: strings.ToLower(strings.TrimSuffix(in.Hostname, "."))}
+	if in.IP == "" {
+		if wrong := validation.IsDNS1123Subdomain(published.Hostname); len(wrong) > 0 {
+			return published, fmt.Errorf("the host name %q is none: %s", in.Hostname, strings.Join(wrong, ", "))
+		}
+		return published, nil
+	}
+	mode := corev1.LoadBalancerIPMode(cmp.Or(in.IPMode, string(corev1.LoadBalancerIPModeVIP)))
+	published.IPMode = &mode
+	addr, err := netip.ParseAddr(in.IP)
+	switch {
+	case err != nil || addr.Zone() != "" || addr.Is4In6():
+		return published, fmt.Errorf("the address %q is none", in.IP)
+	case mode != corev1.LoadBalancerIPModeVIP && mode != corev1.LoadBalancerIPModeProxy:
+		return published, fmt.Errorf("the mode %q of the address %s is not one of VIP, Proxy", in.IPMode, in.IP)
+	}
+	return published, nil
 }
 
 // ref returns what others call the resource by.

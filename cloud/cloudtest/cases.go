@@ -97,8 +97,14 @@ func testReplay(t *testing.T, factory func(t *testing.T) *Harness) {
 			buildBlindly(t, p, owner, s.spec)
 		}
 		out := settle(t, p, owner, s.spec)
-		if s.spec != nil && len(cloud.Ingresses(out.Observed)) == 0 {
+		addresses := cloud.Ingresses(out.Observed)
+		if s.spec != nil && len(addresses) == 0 {
 			t.Errorf("%s: there is nothing that a client could connect to", s.name)
+		}
+		for _, in := range addresses {
+			if _, err := in.Published(); err != nil {
+				t.Errorf("%s: no Service could say what clients connect to: %v", s.name, err)
+			}
 		}
 		if diff := cmp.Diff(once.Snapshot(), h.Snapshot()); diff != "" {
 			t.Errorf("%s: the cloud is another one when every call is made twice:\n%s", s.name, diff)

@@ -35,6 +35,7 @@ var defects = map[string]struct {
 }{
 	"impure":       {"another answer each time", "DesiredIsPure"},
 	"once":         {"a Create of what exists fails", "ReplayIsIdempotent"},
+	"unspeakable":  {"calls a balancer what no host can be called", "ReplayIsIdempotent"},
 	"unsettled":    {"reads an attribute otherwise than Desired writes it", "NoChangeNoWrite"},
 	"unmarked":     {"marks what it makes in a second call", "CrashAnywhere"},
 	"greedy":       {"takes everything for its own", "ForeignIsUntouched"},
@@ -124,6 +125,9 @@ func (b broken) Observe(ctx context.Context, owner cloud.Owner) ([]cloud.Resourc
 		})
 	}
 	for i := range resources {
+		if b.is("unspeakable") && len(resources[i].Ingress) > 0 {
+			resources[i].Ingress = []cloud.Ingress{{Hostname: "my_lb.example.com"}}
+		}
 		if b.is("unsettled") && resources[i].Kind == fake.KindListener {
 			resources[i].Attributes["affinitySeconds"] = "0s"
 		}

@@ -91,10 +91,13 @@ func newOpaqueWorld(t *testing.T, o *old) *opaqueWorld {
 }
 
 // restart ends the manager, if there is one, and starts another.
-func (w *opaqueWorld) restart() {
+func (w *opaqueWorld) restart() { w.startWith(w.provider) }
+
+// startWith is restart with another provider.
+func (w *opaqueWorld) startWith(b cloudprovider.LoadBalancer) {
 	w.Helper()
 	w.stop()
-	p := adapter.New(w.provider, &Memory{Client: w.Client}, adapter.Options{})
+	p := adapter.New(b, &Memory{Client: w.Client}, adapter.Options{})
 	r := &Reconciler{Providers: providers{cloud.Limited(p, p.Capabilities().Limits)}, ClusterID: "test", Coexist: true}
 	w.stop = w.Start(w.caches, r.SetupWithManager)
 }
@@ -139,6 +142,35 @@ func TestOpaque(t *testing.T) {
 	w.Must(w.Delete(t.Context(), svc))
 	w.gone(svc)
 	o.expect(w.world, "delete cart large")
+}
+
+// misnamed is an old provider that gives a balancer a name that no Service can publish.
+type misnamed struct{ old }
+
+func (*misnamed) EnsureLoadBalancer(context.Context, string, *corev1.Service, []*corev1.Node) (*corev1.LoadBalancerStatus, error) {
+	return &corev1.LoadBalancerStatus{Ingress: []corev1.LoadBalancerIngress{{IP: "198.51.100.1"}, {Hostname: "my_lb.example.com"}}}, nil
+}
+
+// TestAddressThatCannotBePublished: the API server would refuse it, with all else that the status says. The Service and its record say so,
+// and what can be published is.
+func TestAddressThatCannotBePublished(t *testing.T) {
+	t.Parallel()
+	o := &misnamed{}
+	w := newOpaqueWorld(t, &o.old)
+	w.startWith(o)
+	svc := w.service("cart", nil)
+	c := w.reason(svc, v1alpha1.ReasonCloudError)
+	if !strings.Contains(c.Message, `"my_lb.example.com"`) {
+		t.Errorf("the message is %q", c.Message)
+	}
+	vip := corev1.LoadBalancerIPModeVIP
+	if diff := cmp.Diff([]corev1.LoadBalancerIngress{{IP: "198.51.100.1", IPMode: &vip}}, svc.Status.LoadBalancer.Ingress); diff != "" {
+		t.Errorf("published addresses (-want +got):\n%s", diff)
+	}
+	if of := w.record(svc).Status.Conditions; len(of) != 1 || of[0].Status != metav1.ConditionFalse || of[0].Message != c.Message {
+		t.Errorf("the record says %+v", of)
+	}
+	w.event(svc, EventSyncFailed)
 }
 
 // TestNodesOfManyServices: where one UpdateLoadBalancer for each Service takes longer than a pass may, the rest comes with

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -25,6 +24,10 @@ import (
 // report writes what a pass came to, where it differs: the record, the Service's conditions and addresses, events.
 func (r *Reconciler) report(ctx context.Context, v *view, res result) (ctrl.Result, error) {
 	last := r.lastCondition(v)
+	if err := unpublished(res.outcome); err != nil && res.status == metav1.ConditionTrue {
+		res.status, res.reason, res.message = metav1.ConditionFalse, v1alpha1.ReasonCloudError, err.Error()
+		res.requeue = refusedFor(res, last)
+	}
 	res.message = cut(res.message, maxMessage)
 	condition := newCondition(v.service, last, res)
 	var drift *v1alpha1.Drift
@@ -184,6 +187,21 @@ func conditionsPatch(have, want []metav1.Condition) []any {
 	return patch
 }
 
+// unpublished says which addresses no Service can publish: with one of them the API server would refuse all of the status, and nobody would
+// hear of it. Nil: it takes all.
+func unpublished(out cloud.Outcome) error {
+	var wrong []error
+	for _, in := range cloud.Ingresses(out.Observed) {
+		if _, err := in.Published(); err != nil {
+			wrong = append(wrong, err)
+		}
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the cloud has what the Service asks for, but it cannot be published: %w", cloud.UserErrors(wrong...))
+}
+
 // published returns the addresses to publish: those of a balancer that is complete, if not all that is asked for, or has all but
 // some of its targets; until it is, of those published already the ones that still exist, so that what works stays known.
 func published(svc *corev1.Service, out cloud.Outcome) []corev1.LoadBalancerIngress {
@@ -192,16 +210,9 @@ func published(svc *corev1.Service, out cloud.Outcome) []corev1.LoadBalancerIngr
 	}
 	var observed []corev1.LoadBalancerIngress
 	for _, in := range cloud.Ingresses(out.Observed) {
-		// The API server takes no capitals, which a balancer that was adopted may have in its name.
-		ingress := corev1.LoadBalancerIngress{IP: in.IP, Hostname: strings.ToLower(strings.TrimSuffix(in.Hostname, "."))}
-		if in.IP != "" {
-			mode := corev1.LoadBalancerIPModeVIP
-			if in.IPMode != "" {
-				mode = corev1.LoadBalancerIPMode(in.IPMode)
-			}
-			ingress.IPMode = &mode
+		if ingress, err := in.Published(); err == nil {
+			observed = append(observed, ingress)
 		}
-		observed = append(observed, ingress)
 	}
 	complete := (len(out.Left.Operations) == 0 || out.Left.Serves()) && len(out.Left.Waiting) == 0 && !out.Left.Lacking &&
 		!slices.ContainsFunc(out.Left.Blocked, func(b cloud.Block) bool { return b.Reason == cloud.BlockForeign })
