@@ -225,3 +225,51 @@ func TestEmulatorRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestListWhileThingsGo: what goes between two calls of a list is left out, and all the rest is there.
+func TestListWhileThingsGo(t *testing.T) {
+	server := awstest.New(awstest.Options{})
+	p := testProvider(server, unlimited)
+	stays := spec("uid-1", 2)
+	settled(t, p, stays.Owner, &stays)
+	want, err := p.List(t.Context(), "cluster-a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &counted{calls: map[string]int{}}
+	goes := spec("uid-2", 2)
+	goes.Annotations = map[string]string{AnnotationPrefix + "minimum-load-balancer-capacity": "CapacityUnits=3000"}
+	settled(t, p, goes.Owner, &goes)
+	server.SetHook(c.hook)
+	if _, err := p.List(t.Context(), "cluster-a"); err != nil {
+		t.Fatal(err)
+	}
+	for action, n := range c.calls {
+		for at := range n {
+			server.SetHook(nil)
+			settled(t, p, goes.Owner, &goes)
+			calls := 0
+			server.SetHook(func(call awstest.Call) error {
+				if call.Action != action || call.After {
+					return nil
+				}
+				if calls++; calls == at+1 {
+					server.SetHook(nil)
+					settled(t, p, goes.Owner, nil)
+				}
+				return nil
+			})
+			got, err := p.List(t.Context(), "cluster-a")
+			if err != nil {
+				t.Errorf("it goes before call %d of %s: %v", at+1, action, err)
+				continue
+			}
+			got = slices.DeleteFunc(got, func(r cloud.Resource) bool { return slices.Contains(r.Owners, goes.Owner.ID()) })
+			cloud.SortResources(got)
+			cloud.SortResources(want)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("it goes before call %d of %s: the others are (-want +got):\n%s", at+1, action, diff)
+			}
+		}
+	}
+}

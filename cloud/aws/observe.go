@@ -20,12 +20,13 @@ import (
 // Observe implements cloud.Provider. The account is listed once, by balancers and target groups, and tags are read of what can
 // be the owner's: what has the prefix of its name, and, where balancers are adopted, whatever nobody of us has named.
 func (p *Provider) Observe(ctx context.Context, owner cloud.Owner) ([]cloud.Resource, error) {
-	return p.look(ctx, tagOwner, string(owner.ID()), ownPrefix(owner.ID()))
+	return p.look(ctx, tagOwner, string(owner.ID()), ownPrefix(owner.ID()), false)
 }
 
-// List implements cloud.Provider.
+// List implements cloud.Provider. It takes minutes where there is much, so that something always goes meanwhile, which is left out. Who
+// observes one owner is not told that something of it is gone before nothing shows it any more.
 func (p *Provider) List(ctx context.Context, clusterID string) ([]cloud.Resource, error) {
-	return p.look(ctx, tagCluster, clusterID, namePrefix)
+	return p.look(ctx, tagCluster, clusterID, namePrefix, true)
 }
 
 // protocols of network load balancers.
@@ -42,11 +43,18 @@ type view struct {
 	names     map[string]string            // by id, of what is given by name
 	// whole: the groups are all parts of one balancer, whoever's they are.
 	whole bool
+	// passing: what is not found any more, though it was listed, is left out.
+	passing bool
+}
+
+// gone reports whether an error says that something went that is to be left out.
+func (p *Provider) gone(v view, err error) bool {
+	return v.passing && err != nil && p.Classify(err).Class == cloud.NotFound
 }
 
 // look returns what carries a tag.
-func (p *Provider) look(ctx context.Context, tag, value, prefix string) ([]cloud.Resource, error) {
-	v := view{tags: map[string]map[string]string{}}
+func (p *Provider) look(ctx context.Context, tag, value, prefix string, passing bool) ([]cloud.Resource, error) {
+	v := view{tags: map[string]map[string]string{}, passing: passing}
 	mine := func(id string) bool { return v.tags[id][tag] == value }
 	all, err := p.balancers(ctx)
 	if err != nil {
@@ -64,10 +72,14 @@ func (p *Provider) look(ctx context.Context, tag, value, prefix string) ([]cloud
 	groups = slices.DeleteFunc(groups, func(g types.TargetGroup) bool {
 		return !ours(g.TargetGroupName) || !slices.Contains(protocols, g.Protocol)
 	})
-	if v.listeners, err = p.listeners(ctx, all); err != nil {
-		return nil, err
+	for _, b := range all {
+		some, err := p.listeners(ctx, []types.LoadBalancer{b})
+		if err != nil && !p.gone(v, err) {
+			return nil, err
+		}
+		v.listeners = append(v.listeners, some...)
 	}
-	if err := p.readTags(ctx, v.tags, slices.Concat(arnsOf(all, balancerARN), arnsOf(groups, groupARN), arnsOf(v.listeners, listenerARN))); err != nil {
+	if err := p.readTagsOf(ctx, v, slices.Concat(arnsOf(all, balancerARN), arnsOf(groups, groupARN), arnsOf(v.listeners, listenerARN))); err != nil {
 		return nil, err
 	}
 	v.balancers = slices.DeleteFunc(all, func(b types.LoadBalancer) bool { return !mine(balancerARN(b)) })
@@ -179,6 +191,21 @@ func (p *Provider) readTags(ctx context.Context, into map[string]map[string]stri
 	return nil
 }
 
+// readTagsOf reads the tags of what there is into a view. AWS tells none of a call's where one is gone: the others are asked for in halves.
+func (p *Provider) readTagsOf(ctx context.Context, v view, arns []string) error {
+	for some := range slices.Chunk(arns, tagsPerCall) {
+		switch err := p.readTags(ctx, v.tags, some); {
+		case err != nil && !p.gone(v, err):
+			return err
+		case err != nil && len(some) > 1:
+			if err := cmp.Or(p.readTagsOf(ctx, v, some[:len(some)/2]), p.readTagsOf(ctx, v, some[len(some)/2:])); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // resources reads what else there is to know of the parts of a view.
 func (p *Provider) resources(ctx context.Context, v view) ([]cloud.Resource, error) {
 	var all []cloud.Resource
@@ -186,18 +213,26 @@ func (p *Provider) resources(ctx context.Context, v view) ([]cloud.Resource, err
 	if v.names, err = p.readNames(ctx, v); err != nil {
 		return nil, err
 	}
+	add := func(r cloud.Resource, err error) error {
+		switch {
+		case p.gone(v, err):
+			return nil
+		case err != nil:
+			return err
+		case r.Key == "":
+			marked(&r, v.tags[r.ID])
+		}
+		all = append(all, r)
+		return nil
+	}
 	for _, g := range v.security {
 		r := cloud.Resource{Kind: KindSecurityGroup, ID: aws.ToString(g.GroupId), State: cloud.StateReady, Attributes: map[string]string{rules: ruleList(g.IpPermissions)}}
-		marked(&r, v.tags[r.ID])
-		all = append(all, r)
+		_ = add(r, nil) // it was read already
 	}
 	for _, g := range v.groups {
-		r, err := p.observedGroup(ctx, g)
-		if err != nil {
+		if err := add(p.observedGroup(ctx, g)); err != nil {
 			return nil, err
 		}
-		marked(&r, v.tags[r.ID])
-		all = append(all, r)
 	}
 	nodeRules, err := p.observedNodeRules(ctx, v, all)
 	if err != nil {
@@ -205,27 +240,20 @@ func (p *Provider) resources(ctx context.Context, v view) ([]cloud.Resource, err
 	}
 	all = append(all, nodeRules...)
 	for _, b := range v.balancers {
-		r, err := p.observedBalancer(ctx, b, v)
-		if err != nil {
+		if err := add(p.observedBalancer(ctx, b, v)); err != nil {
 			return nil, err
 		}
-		marked(&r, v.tags[r.ID])
-		all = append(all, r)
-		if v.tags[r.ID][tagCapacity] == "" {
+		if v.tags[balancerARN(b)][tagCapacity] == "" {
 			continue
 		}
-		if r, err = p.observedReservation(ctx, b, v); err != nil {
+		if err := add(p.observedReservation(ctx, b, v)); err != nil {
 			return nil, err
 		}
-		all = append(all, r)
 	}
 	for _, l := range v.listeners {
-		r, err := p.observedListener(ctx, l, v)
-		if err != nil {
+		if err := add(p.observedListener(ctx, l, v)); err != nil {
 			return nil, err
 		}
-		marked(&r, v.tags[r.ID])
-		all = append(all, r)
 	}
 	return all, nil
 }
