@@ -77,9 +77,15 @@ type Capabilities struct {
 	// LocalHealthChecks: nodes can be asked whether they have a Pod of the Service, by HTTP on a port of its own
 	// (HealthCheck). Without it externalTrafficPolicy: Local, under which the others drop what they get, is refused.
 	LocalHealthChecks bool
-	// SourceRanges can be enforced at the balancer. Where they cannot, nodes enforce them by themselves.
+	// SourceRanges are enforced by the balancer. Without it a Service that has some is refused, since everybody could connect,
+	// but where Passthrough has nodes enforce them.
 	SourceRanges bool
-	// SessionAffinity: clients can be kept on one node.
+	// Passthrough: packets come to nodes as clients sent them, from their addresses and to the balancer's own, which is an IP
+	// of mode VIP. Nodes serve that address, and enforce the spec's source ranges there: not on node ports, and not those of the
+	// older annotation, which is refused where SourceRanges is false.
+	Passthrough bool
+	// SessionAffinity: clients can be kept on one target. Without it a Service that asks for it is refused: each node would
+	// choose a Pod by itself.
 	SessionAffinity bool
 	// RequestedAddress: spec.loadBalancerIP is honoured.
 	RequestedAddress bool

@@ -52,7 +52,7 @@ type Spec struct {
 	// SourceRanges that may connect; empty means everyone. Where it is not empty and holds no range of a family, nobody
 	// of that family may connect.
 	SourceRanges []netip.Prefix `json:"sourceRanges,omitempty"`
-	// AffinitySeconds for which a client stays on one node; 0 means no affinity.
+	// AffinitySeconds for which a client stays on one target; 0 means no affinity.
 	AffinitySeconds int32 `json:"affinitySeconds,omitempty"`
 	// LocalOnly: nodes without an endpoint of their own drop the traffic (externalTrafficPolicy Local). Their health
 	// check says so. Never with PodTargets.
@@ -151,13 +151,18 @@ func BuildSpec(in Input) (Spec, Options, error) {
 	errs = append(errs, checkPorts(spec.Ports, in.Capabilities)...)
 	errs = append(errs, checkFamilies(spec.Families, in.Capabilities)...)
 
-	ranges, rangeErrs := sourceRanges(svc)
+	ranges, field, rangeErrs := sourceRanges(svc)
 	errs = append(errs, rangeErrs...)
 	if in.Capabilities.SourceRanges {
 		spec.SourceRanges = ranges
+	} else if restricts(ranges, spec.Families) {
+		errs = append(errs, checkRanges(field, in.Capabilities.Passthrough && !options.Pods))
 	}
-	if seconds := affinitySeconds(svc); seconds > 0 && in.Capabilities.SessionAffinity {
+	switch seconds := affinitySeconds(svc); {
+	case in.Capabilities.SessionAffinity:
 		spec.AffinitySeconds = seconds
+	case seconds > 0:
+		errs = append(errs, errors.New("spec.sessionAffinity: the provider keeps no client on one target, and so on one Pod: use None"))
 	}
 	spec.RequestedAddress, err = requestedAddress(svc, spec.Families, in.Capabilities)
 	errs = append(errs, err)
@@ -301,9 +306,12 @@ func checkNodePorts(svc *corev1.Service, class *v1alpha1.LoadBalancerClassSpec) 
 	return nil
 }
 
-// sourceRanges reads spec.loadBalancerSourceRanges, or else the older annotation, as upstream does.
-func sourceRanges(svc *corev1.Service) ([]netip.Prefix, []error) {
-	field, values := "spec.loadBalancerSourceRanges", svc.Spec.LoadBalancerSourceRanges
+// specSourceRanges is the field that nodes read.
+const specSourceRanges = "spec.loadBalancerSourceRanges"
+
+// sourceRanges reads the field of the spec, or else the older annotation, as upstream does, and says which of them it was.
+func sourceRanges(svc *corev1.Service) ([]netip.Prefix, string, []error) {
+	field, values := specSourceRanges, svc.Spec.LoadBalancerSourceRanges
 	if len(values) == 0 {
 		field = v1alpha1.AnnotationSourceRanges
 		if text := strings.TrimSpace(svc.Annotations[field]); text != "" {
@@ -321,7 +329,27 @@ func sourceRanges(svc *corev1.Service) ([]netip.Prefix, []error) {
 		ranges = append(ranges, prefix.Masked())
 	}
 	slices.SortFunc(ranges, netip.Prefix.Compare)
-	return slices.Compact(ranges), errs
+	return slices.Compact(ranges), field, errs
+}
+
+// restricts reports whether there are ranges that keep somebody of a family out.
+func restricts(ranges []netip.Prefix, families []Family) bool {
+	return len(ranges) > 0 && slices.ContainsFunc(families, func(family Family) bool {
+		return !slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Bits() == 0 && p.Addr().Is4() == (family == IPv4) })
+	})
+}
+
+// checkRanges is about ranges that the provider does not enforce. Nodes on the way do, those of the spec, which alone they read;
+// where nobody does, the balancer would be open.
+func checkRanges(field string, byNodes bool) error {
+	switch {
+	case !byNodes:
+		return fmt.Errorf("%s: the provider cannot keep anybody out, so that the balancer would be open to everyone: leave it out, or choose a class "+
+			"whose provider can", field)
+	case field != specSourceRanges:
+		return fmt.Errorf("%s: here nodes enforce source ranges, and read them in the spec alone: name them in %s", field, specSourceRanges)
+	}
+	return nil
 }
 
 func affinitySeconds(svc *corev1.Service) int32 {

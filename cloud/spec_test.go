@@ -109,6 +109,39 @@ func TestHealthChecks(t *testing.T) {
 	}
 }
 
+func ranges(all ...string) func(*corev1.Service) {
+	return func(s *corev1.Service) { s.Spec.LoadBalancerSourceRanges = all }
+}
+
+func annotate(s *corev1.Service, name, value string) { s.Annotations = map[string]string{name: value} }
+
+// passthrough has nodes enforce source ranges.
+func passthrough(c *Capabilities) { c.SourceRanges, c.Passthrough = false, true }
+
+// TestSourceRangesElsewhere: what the provider is not to enforce is not refused where nodes do, or where it keeps nobody out.
+func TestSourceRangesElsewhere(t *testing.T) {
+	cases := map[string]struct {
+		reason  string
+		caps    func(*Capabilities)
+		service func(*corev1.Service)
+	}{
+		"Nodes":    {"packets pass through, and nodes read the field", passthrough, ranges("203.0.113.0/24")},
+		"Everyone": {"nobody is kept out", func(c *Capabilities) { c.SourceRanges = false }, ranges("203.0.113.0/24", "0.0.0.0/0")},
+		"Annotation": {"nor here", func(c *Capabilities) { c.SourceRanges = false },
+			func(s *corev1.Service) { annotate(s, v1alpha1.AnnotationSourceRanges, "0.0.0.0/0") }},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			caps := able
+			tc.caps(&caps)
+			spec, _, err := BuildSpec(Input{ClusterID: "c", Service: balancer(tc.service), Capabilities: caps})
+			if err != nil || spec.SourceRanges != nil {
+				t.Errorf("%s: got ranges %v (%v)", tc.reason, spec.SourceRanges, err)
+			}
+		})
+	}
+}
+
 func TestBuildSpecRefuses(t *testing.T) {
 	cases := map[string]struct {
 		reason   string
@@ -138,6 +171,39 @@ func TestBuildSpecRefuses(t *testing.T) {
 			reason: "nodes without a Pod drop what they get", errClass: UserError, caps: func(c *Capabilities) { c.LocalHealthChecks = false },
 			service: balancer(func(s *corev1.Service) { s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal }),
 			want:    []string{"spec.externalTrafficPolicy: ", "use Cluster"},
+		},
+		"SourceRanges": {
+			reason: "an open balancer", errClass: UserError, caps: func(c *Capabilities) { c.SourceRanges = false },
+			service: balancer(ranges("203.0.113.0/24")), want: []string{"spec.loadBalancerSourceRanges: ", "open to everyone"},
+		},
+		"SourceRangesInAnnotation": {
+			reason: "it counts as the field does", errClass: UserError, caps: func(c *Capabilities) { c.SourceRanges = false },
+			service: balancer(func(s *corev1.Service) { annotate(s, v1alpha1.AnnotationSourceRanges, "203.0.113.0/24") }),
+			want:    []string{v1alpha1.AnnotationSourceRanges + ": ", "open to everyone"},
+		},
+		"SourceRangesOfOneFamily": {
+			reason: "nobody may come by the other", errClass: UserError, caps: func(c *Capabilities) { c.SourceRanges = false },
+			service: balancer(func(s *corev1.Service) {
+				ranges("0.0.0.0/0")(s)
+				s.Spec.IPFamilies = []corev1.IPFamily{"IPv4", "IPv6"}
+			}), want: []string{"open to everyone"},
+		},
+		"NodesReadNoAnnotation": {
+			reason: "packets pass through, and nodes read the field alone", errClass: UserError, caps: passthrough,
+			service: balancer(func(s *corev1.Service) { annotate(s, v1alpha1.AnnotationSourceRanges, "203.0.113.0/24") }),
+			want:    []string{v1alpha1.AnnotationSourceRanges + ": ", "name them in spec.loadBalancerSourceRanges"},
+		},
+		"NoNodeOnTheWay": {
+			reason: "Pods are sent to directly", errClass: UserError, caps: func(c *Capabilities) { passthrough(c); c.PodTargets = true },
+			service: balancer(func(s *corev1.Service) {
+				ranges("203.0.113.0/24")(s)
+				annotate(s, v1alpha1.AnnotationTargets, "Pods")
+			}), want: []string{"open to everyone"},
+		},
+		"SessionAffinity": {
+			reason: "each node would choose by itself", errClass: UserError, caps: func(c *Capabilities) { c.SessionAffinity = false },
+			service: balancer(func(s *corev1.Service) { s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP }),
+			want:    []string{"spec.sessionAffinity: ", "use None"},
 		},
 		"NodePort": {
 			reason: "the balancer sends to node ports", errClass: UserError, service: balancer(func(s *corev1.Service) { s.Spec.Ports[0].NodePort = 0 }),

@@ -24,9 +24,10 @@ type Options struct {
 	// Concurrency is how many calls may run at once; 0: one, which is upstream's default.
 	Concurrency int
 	// Capabilities of the provider; with no Protocols: everything that a Service can say is passed on, by node ports, and
-	// the provider refuses what it cannot. Opaque and Targets are set in any case, what needs more than node ports and an
-	// owner of each balancer is not offered. Limits are counted in calls of the
-	// provider's methods; zero Writes: 5 a second, 10 at once.
+	// the provider refuses what it cannot. If it passes over something in silence, such as source ranges, so that its balancers
+	// would be open, name what it can instead: the core refuses the rest. Opaque and Targets are set in any case, what needs
+	// more than node ports and an owner of each balancer is not offered. Limits are counted in calls of the provider's
+	// methods; zero Writes: 5 a second, 10 at once.
 	Capabilities cloud.Capabilities
 	// Classify says what kind of error the provider returned; nil, or a result of nil: not known. What k8s.io/cloud-provider
 	// itself defines is known without it.

@@ -38,7 +38,7 @@
 //	OfferedAndTakenOver           what another controller made for this very Service is offered, or taken over; what it
 //	                              made for others is not
 //	AdoptionCrashAnywhere         CrashAnywhere, of both
-//	Feature/…                     what Capabilities declares can be had
+//	Feature/…                     what Capabilities declares can be had, and what is Passthrough is at an address that nodes serve
 //
 // What a provider does not declare is skipped, with a message that names it. Of one that is Opaque those cases are skipped,
 // under Opaque/… and under their own names, whose outcome depends on what it passes its Services on to; each says why. It is

@@ -127,6 +127,9 @@ func testFeature(t *testing.T, h *Harness, f feature) {
 	if len(ingresses) == 0 {
 		t.Error("there is nothing that a client could connect to")
 	}
+	if p.Capabilities().Passthrough && slices.ContainsFunc(ingresses, func(in cloud.Ingress) bool { return in.IP == "" || in.IPMode == "Proxy" }) {
+		t.Errorf("the provider declares Passthrough, and nodes would not serve what clients connect to, nor keep anybody out: %+v", ingresses)
+	}
 	if f.check != nil {
 		if wrong := f.check(h, ingresses); wrong != "" {
 			t.Errorf("%s: %+v", wrong, ingresses)

@@ -72,11 +72,18 @@ var defects = map[string]struct {
 	"piecemeal":    {"adopts in two calls", "AdoptionCrashAnywhere"},
 	"jealous":      {"leaves the mark of the earlier Service on what is taken back", "AdoptionCrashAnywhere"},
 	"boastful":     {"declares what it ignores", "Feature/SourceRanges"},
+	"intercepting": {"says that packets pass through to nodes, and answers for the address itself", "Feature/TCP"},
 }
 
 var calls atomic.Int32
 
 func (b broken) is(defect string) bool { return b.defect == defect }
+
+func (b broken) Capabilities() cloud.Capabilities {
+	caps := b.Provider.Capabilities()
+	caps.Passthrough = b.is("intercepting")
+	return caps
+}
 
 func (b broken) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
 	if b.is("boastful") {
@@ -130,6 +137,11 @@ func (b broken) Observe(ctx context.Context, owner cloud.Owner) ([]cloud.Resourc
 		}
 		if b.is("unsettled") && resources[i].Kind == fake.KindListener {
 			resources[i].Attributes["affinitySeconds"] = "0s"
+		}
+		for j := range resources[i].Ingress {
+			if b.is("intercepting") {
+				resources[i].Ingress[j].IPMode = "Proxy"
+			}
 		}
 	}
 	return resources, err

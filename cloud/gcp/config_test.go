@@ -80,7 +80,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 	}
 }
 
-// TestWithoutFirewalls: where others keep the firewall, source ranges are not promised, and no rule is looked at.
+// TestWithoutFirewalls: where others keep the firewall, source ranges are left to the nodes, and no rule is looked at.
 func TestWithoutFirewalls(t *testing.T) {
 	c := gcptest.New(gcptest.Options{})
 	c.Deny("compute.firewalls.list", "compute.firewalls.create", "compute.firewalls.get", "compute.firewalls.delete", "compute.firewalls.update")
@@ -90,8 +90,8 @@ func TestWithoutFirewalls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Capabilities().SourceRanges {
-		t.Error("it promises to enforce source ranges")
+	if caps := p.Capabilities(); caps.SourceRanges || !caps.Passthrough {
+		t.Errorf("it promises to enforce source ranges (%t), or does not say that nodes do (%t)", caps.SourceRanges, caps.Passthrough)
 	}
 	spec := service(0, 2)
 	pass(t, p, spec.Owner, spec)

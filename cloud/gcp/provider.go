@@ -62,6 +62,7 @@ func NewProvider(ctx context.Context, config Config, client *http.Client, edits 
 		DualStack:          true,
 		NodePorts:          true,
 		SourceRanges:       config.managesFirewalls(),
+		Passthrough:        true,
 		SessionAffinity:    true,
 		LocalHealthChecks:  true,
 		RequestedAddress:   true,

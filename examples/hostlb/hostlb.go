@@ -2,8 +2,9 @@
 // of the nodes. docs/cloud-plugins.md walks through it. The "cloud" is one nftables table; nothing else is kept, neither
 // in files nor in memory.
 //
-// It is not a balancer for every purpose: it knows IPv4 alone, does not check the health of nodes, and the host has to be
-// on the way of the answers (the nodes' gateway), since clients keep their addresses.
+// It is not a balancer for every purpose: it knows IPv4 alone, lets everybody in (so that Services with source ranges are
+// refused), does not check the health of nodes, and the host has to be on the way of the answers (the nodes' gateway), since
+// clients keep their addresses.
 package hostlb
 
 import (

@@ -1431,7 +1431,9 @@ type Capabilities struct {
 	LocalHealthChecks  bool                   `protobuf:"varint,18,opt,name=local_health_checks,json=localHealthChecks,proto3" json:"local_health_checks,omitempty"`
 	NodeLabels         bool                   `protobuf:"varint,19,opt,name=node_labels,json=nodeLabels,proto3" json:"node_labels,omitempty"`
 	// take_back: see cloud.Capabilities. Only with adopt.
-	TakeBack      bool `protobuf:"varint,20,opt,name=take_back,json=takeBack,proto3" json:"take_back,omitempty"`
+	TakeBack bool `protobuf:"varint,20,opt,name=take_back,json=takeBack,proto3" json:"take_back,omitempty"`
+	// passthrough: see cloud.Capabilities. Left out, a Service with source ranges is refused unless source_ranges is set.
+	Passthrough   bool `protobuf:"varint,21,opt,name=passthrough,proto3" json:"passthrough,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1602,6 +1604,13 @@ func (x *Capabilities) GetNodeLabels() bool {
 func (x *Capabilities) GetTakeBack() bool {
 	if x != nil {
 		return x.TakeBack
+	}
+	return false
+}
+
+func (x *Capabilities) GetPassthrough() bool {
+	if x != nil {
+		return x.Passthrough
 	}
 	return false
 }
@@ -2745,7 +2754,7 @@ const file_provider_proto_rawDesc = "" +
 	"\x05class\x18\x01 \x01(\tR\x05class\x12/\n" +
 	"\x05after\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05after\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12'\n" +
-	"\x0fmixed_protocols\x18\x04 \x01(\bR\x0emixedProtocols\"\x89\x06\n" +
+	"\x0fmixed_protocols\x18\x04 \x01(\bR\x0emixedProtocols\"\xab\x06\n" +
 	"\fCapabilities\x12\x1c\n" +
 	"\tprotocols\x18\x01 \x03(\tR\tprotocols\x12'\n" +
 	"\x0fmixed_protocols\x18\x02 \x01(\bR\x0emixedProtocols\x12\x1a\n" +
@@ -2771,7 +2780,8 @@ const file_provider_proto_rawDesc = "" +
 	"\x13local_health_checks\x18\x12 \x01(\bR\x11localHealthChecks\x12\x1f\n" +
 	"\vnode_labels\x18\x13 \x01(\bR\n" +
 	"nodeLabels\x12\x1b\n" +
-	"\ttake_back\x18\x14 \x01(\bR\btakeBack\"\x83\x01\n" +
+	"\ttake_back\x18\x14 \x01(\bR\btakeBack\x12 \n" +
+	"\vpassthrough\x18\x15 \x01(\bR\vpassthrough\"\x83\x01\n" +
 	"\vTargetCalls\x12\x10\n" +
 	"\x03max\x18\x01 \x01(\x05R\x03max\x12!\n" +
 	"\fone_resource\x18\x02 \x01(\bR\voneResource\x12#\n" +
