@@ -84,6 +84,7 @@ var unseen = map[string]string{
 	"create validatingadmissionpolicybindings.admissionregistration.k8s.io": "server-side apply, as above",
 	"get loadbalancerclasses.fairlead.dev":                                  "orphans are deleted where a class asks for it, after ten minutes of grace",
 	"patch loadbalancerclasses.fairlead.dev":                                "what was asked of orphans is taken off the class, as above",
+	"get loadbalancerrecords.fairlead.dev":                                  "a record is read past the cache where that shows its Service gone before the record, which two watches may do or not",
 	"get validatingadmissionpolicies.admissionregistration.k8s.io":          "what somebody else changed in the policy is put back from what is there",
 	"get validatingadmissionpolicybindings.admissionregistration.k8s.io":    "as above",
 	"patch pods/status":                                                     "Pods pass their gate where the cloud sends to them, which needs a dataplane: TestPacketsPodTargets",
