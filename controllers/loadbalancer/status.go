@@ -26,7 +26,7 @@ func (r *Reconciler) report(ctx context.Context, v *view, res result) (ctrl.Resu
 	last := r.lastCondition(v)
 	if err := unpublished(res.outcome); err != nil && res.status == metav1.ConditionTrue {
 		res.status, res.reason, res.message = metav1.ConditionFalse, v1alpha1.ReasonCloudError, err.Error()
-		res.requeue = refusedFor(res, last)
+		res.requeue = lasting(waitBlocked, last)
 	}
 	res.message = cut(res.message, maxMessage)
 	condition := newCondition(v.service, last, res)
