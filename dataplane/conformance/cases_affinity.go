@@ -139,7 +139,7 @@ var affinityCases = []Case{
 		Name: "affinity timeout", Config: standard,
 		Reason: "a client is remembered for the timeout since its last new connection",
 		Steps: func(f Family) []Step {
-			const seconds = 3
+			const seconds = 8 // a machine may stand still for some of them between two connections
 			svc := f.service("web", 1, withAffinity(seconds))
 			// Of many clients that are remembered no longer, each endpoint gets some; one alone might come back by chance.
 			crowd := func(after time.Duration, names ...string) Probe {
@@ -149,7 +149,7 @@ var affinityCases = []Case{
 				{Name: "one endpoint", Apply: f.served(svc, "a"), Probes: probes(f.clusterIP(1), Reach(Own, "a"), Here)},
 				{
 					Name: "others join: new connections prolong it", Apply: f.served(svc, "a", "b", "c"),
-					Probes: []Probe{{From: Here, To: f.clusterIP(1), Want: Reach(Own, "a"), Tries: 6, Every: seconds * time.Second / 4}},
+					Probes: []Probe{{From: Here, To: f.clusterIP(1), Want: Reach(Own, "a"), Tries: 5, Every: seconds * time.Second * 2 / 7}},
 				},
 				{Name: "many clients", Apply: f.served(svc, "a"), Probes: []Probe{crowd(0, "a")}},
 				{
