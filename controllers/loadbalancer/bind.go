@@ -58,7 +58,8 @@ func bind(svc *corev1.Service, record *v1alpha1.LoadBalancerRecord, classes []v1
 		}
 		// A class can be set anew when the type changes: then what the old one, or the configuration, made has to go
 		// first. What was retained is left already, and in nobody's way, once the finalizer is gone.
-		other := named != "" && (b.className == "" || b.class != nil && b.class.ClassName != named)
+		was := b.servedAs(&record.Status)
+		other := named != "" && (b.className == "" || was != "" && was != named)
 		if retained := b.policy == v1alpha1.PolicyRetain && !hasFinalizer(svc); !isBalancer || !other || !retained {
 			b.releaseOnly = !isBalancer || other
 			return b
@@ -113,6 +114,17 @@ func bound(by *v1alpha1.LoadBalancerRecordStatus, classes []v1alpha1.LoadBalance
 		b.class = &classes[i].Spec
 	}
 	return b
+}
+
+// servedAs is the className of the class that served a Service, also where that class is gone; empty: not known.
+func (b *binding) servedAs(by *v1alpha1.LoadBalancerRecordStatus) string {
+	switch {
+	case b.class != nil:
+		return b.class.ClassName
+	case b.madeFrom != nil:
+		return b.madeFrom.ClassName
+	}
+	return by.ServiceClass
 }
 
 // targeted is the class by which the targets of a Service are made: of one that is refused that by which its balancer was.

@@ -68,6 +68,11 @@ func TestBind(t *testing.T) {
 		r.Status.ServiceClass = serviceClass
 		return r
 	}
+	madeRecord := func(className, from string) *v1alpha1.LoadBalancerRecord {
+		r := record(className)
+		r.Status.MadeFrom = (&binding{madeFrom: &v1alpha1.LoadBalancerClassSpec{ClassName: from}}).written()
+		return r
+	}
 	retained := func(className string) *v1alpha1.LoadBalancerRecord {
 		r := record(className)
 		r.Status.Policy = v1alpha1.PolicyRetain
@@ -99,6 +104,12 @@ func TestBind(t *testing.T) {
 			want: &want{Class: "young", Provider: "fake"}},
 		"ClassGone": {reason: "the balancer is left as it is", service: balancer(nil), record: record("gone"),
 			want: &want{Class: "gone", Provider: "fake", Refused: true}},
+		"ClassGoneOther": {reason: "as where the class is there", service: balancer(ptr.To("example.com/b")), classes: classes,
+			record: namedRecord("gone", "example.com/gone"), want: &want{Class: "gone", Provider: "fake", ReleaseOnly: true, Refused: true}},
+		"DefaultGoneOther": {reason: "the Service named none then", service: balancer(ptr.To("example.com/b")), classes: classes,
+			record: madeRecord("gone", "example.com/gone"), want: &want{Class: "gone", Provider: "fake", ReleaseOnly: true, Refused: true}},
+		"DefaultGone": {reason: "the Service names now what served it", service: balancer(ptr.To("example.com/gone")), classes: classes,
+			record: madeRecord("gone", "example.com/gone"), want: &want{Class: "gone", Provider: "fake", Refused: true}},
 		"OtherClass": {reason: "what the old class made goes first", service: balancer(ptr.To("example.com/b")), classes: classes, record: record("old"),
 			want: &want{Class: "old", Provider: "fake", ReleaseOnly: true}},
 		"ClassMadeAnew": {reason: "for another className; the Service is the same", service: balancer(ptr.To("example.com/c")), classes: classes,
