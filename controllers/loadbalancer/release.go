@@ -132,10 +132,10 @@ func (r *Reconciler) released(ctx context.Context, v *view, announce bool) error
 	if announce {
 		r.event(v.service, corev1.EventTypeNormal, EventDeleted, actionDelete, "Deleted the load balancer")
 	}
-	if err := r.letGo(ctx, v); err != nil || kept || last == nil && v.retained != nil {
+	if err := r.letGo(ctx, v); err != nil || kept || last == nil {
 		return err
 	}
-	return r.deleteRecord(ctx, v.service.Namespace, v.service.Name)
+	return r.deleteRecord(ctx, v.name, last.uid)
 }
 
 // retain lets the Service go and leaves the cloud, and the record, which then is nobody's, as they are. The record says why:
@@ -251,9 +251,10 @@ func hasCondition(svc *corev1.Service) bool {
 	return meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionLoadBalancerReady) != nil
 }
 
-func (r *Reconciler) deleteRecord(ctx context.Context, namespace, name string) error {
-	record := &v1alpha1.LoadBalancerRecord{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
-	if err := r.Client.Delete(ctx, record); client.IgnoreNotFound(err) != nil {
+// deleteRecord deletes this very record. Conflict: there is another one of the name by now.
+func (r *Reconciler) deleteRecord(ctx context.Context, name types.NamespacedName, uid types.UID) error {
+	record := &v1alpha1.LoadBalancerRecord{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}}
+	if err := r.Client.Delete(ctx, record, client.Preconditions{UID: &uid}); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("deleting the LoadBalancerRecord: %w", err)
 	}
 	return nil
@@ -280,7 +281,7 @@ func (r *Reconciler) releaseStale(ctx context.Context, v *view) (ctrl.Result, er
 		return ctrl.Result{RequeueAfter: time.Second}, nil // it is the record's own, which the cache does not show yet
 	case lives != nil:
 		ctrl.LoggerFrom(ctx).Info("Deleting the copy of a LoadBalancerRecord, whose Service is another one", "serviceUID", status.ServiceUID)
-		return ctrl.Result{}, r.deleteRecord(ctx, v.record.Namespace, v.record.Name)
+		return ctrl.Result{}, r.deleteRecord(ctx, v.name, v.record.UID)
 	}
 	return r.exclusively(ctx, v, status.ServiceUID, status.Provider, r.releaseLeft)
 }
@@ -310,7 +311,7 @@ func (r *Reconciler) releaseLeft(ctx context.Context, v *view, e *entry) (ctrl.R
 	if kept {
 		return ctrl.Result{}, nil
 	}
-	if err := r.deleteRecord(ctx, v.record.Namespace, v.record.Name); err != nil {
+	if err := r.deleteRecord(ctx, v.name, v.record.UID); err != nil {
 		return ctrl.Result{}, err
 	}
 	// The deletion of the record brings the Service back, if there is one of the name.

@@ -441,6 +441,43 @@ func TestGoneIsAskedOnce(t *testing.T) {
 	})
 }
 
+// replacing is an API server where, right before a record is deleted, somebody else does so and makes another one of the name.
+type replacing struct {
+	client.Client
+	w   *world
+	svc *corev1.Service
+}
+
+func (r replacing) Delete(ctx context.Context, object client.Object, opts ...client.DeleteOption) error {
+	if _, ok := object.(*v1alpha1.LoadBalancerRecord); ok {
+		record := r.w.record(r.svc)
+		r.w.Must(r.w.Delete(ctx, record))
+		record.ObjectMeta = metav1.ObjectMeta{Namespace: record.Namespace, Name: record.Name}
+		record.Status.ServiceUID = "later"
+		r.w.Make(record)
+	}
+	return r.Client.Delete(ctx, object, opts...)
+}
+
+// TestAnotherRecordOfTheName: a release deletes the record that it is of, and not one that took its place meanwhile.
+func TestAnotherRecordOfTheName(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	w.stop()
+	svc := w.service("cart", nil)
+	w.begin(svc).run()
+	leave(w, svc)
+	p := w.begin()
+	p.Client = replacing{p.Client, w, svc}
+	result, err := p.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(svc)})
+	if err != nil || result.RequeueAfter == 0 {
+		t.Errorf("%+v, %v: want another pass", result, err)
+	}
+	if got := w.record(svc).Status.ServiceUID; got != "later" {
+		t.Errorf("the record is of %s", got)
+	}
+}
+
 // TestClassMadeAnew: a class that is deleted, and made again under its name for another className, takes no balancer away.
 func TestClassMadeAnew(t *testing.T) {
 	t.Parallel()
