@@ -19,7 +19,7 @@ import (
 
 // Config is the provider's configuration file, YAML or JSON. Its names are those that cloud-provider-azure has for the same.
 type Config struct {
-	// Cloud is AzurePublicCloud, which is the default, AzureChinaCloud or AzureUSGovernmentCloud.
+	// Cloud is AzurePublicCloud, which is the default, AzureChinaCloud or AzureUSGovernmentCloud, in any case.
 	Cloud          string `json:"cloud,omitempty"`
 	TenantID       string `json:"tenantId,omitempty"`
 	SubscriptionID string `json:"subscriptionId"`
@@ -44,12 +44,14 @@ type Config struct {
 	UseFederatedWorkloadIdentityExtension bool   `json:"useFederatedWorkloadIdentityExtension,omitempty"`
 	AADFederatedTokenFile                 string `json:"aadFederatedTokenFile,omitempty"`
 	UseManagedIdentityExtension           bool   `json:"useManagedIdentityExtension,omitempty"`
-	UserAssignedIdentityID                string `json:"userAssignedIdentityID,omitempty"`
+	// UserAssignedIdentityID is the client id of a managed identity, or its resource id.
+	UserAssignedIdentityID string `json:"userAssignedIdentityID,omitempty"`
 }
 
+// environments by folded names, also those that az has for them.
 var environments = map[string]azcloud.Configuration{
-	"": azcloud.AzurePublic, "AzurePublicCloud": azcloud.AzurePublic, "AzureChinaCloud": azcloud.AzureChina,
-	"AzureUSGovernmentCloud": azcloud.AzureGovernment,
+	"": azcloud.AzurePublic, "azurepubliccloud": azcloud.AzurePublic, "azurecloud": azcloud.AzurePublic, "azurechinacloud": azcloud.AzureChina,
+	"azureusgovernmentcloud": azcloud.AzureGovernment, "azureusgovernment": azcloud.AzureGovernment,
 }
 
 // readConfig reads a configuration file. Its error names everything that is wrong.
@@ -74,7 +76,7 @@ func readConfig(file []byte) (Config, error) {
 	if len(missing) > 0 {
 		mistakes = append(mistakes, fmt.Errorf("the configuration of Azure lacks %s", strings.Join(missing, ", ")))
 	}
-	if _, ok := environments[c.Cloud]; !ok {
+	if _, ok := environments[folded(c.Cloud)]; !ok {
 		mistakes = append(mistakes, fmt.Errorf("cloud: %q is not one of AzurePublicCloud, AzureChinaCloud, AzureUSGovernmentCloud", c.Cloud))
 	}
 	for _, zone := range c.PublicIPZones {
@@ -106,6 +108,9 @@ func readConfig(file []byte) (Config, error) {
 	if c.AADClientSecret != "" && (c.AADClientID == "" || c.TenantID == "") {
 		mistakes = append(mistakes, errors.New("aadClientSecret needs aadClientId and tenantId"))
 	}
+	if c.UserAssignedIdentityID != "" && !c.UseManagedIdentityExtension {
+		mistakes = append(mistakes, errors.New("userAssignedIdentityID needs useManagedIdentityExtension: true"))
+	}
 	if c.VnetResourceGroup == "" {
 		c.VnetResourceGroup = c.ResourceGroup
 	}
@@ -125,13 +130,21 @@ func (c Config) credential(options policy.ClientOptions) (azcore.TokenCredential
 		return azidentity.NewWorkloadIdentityCredential(&azidentity.WorkloadIdentityCredentialOptions{ClientOptions: options,
 			ClientID: c.AADClientID, TenantID: c.TenantID, TokenFilePath: c.AADFederatedTokenFile})
 	case c.UseManagedIdentityExtension:
-		managed := &azidentity.ManagedIdentityCredentialOptions{ClientOptions: options}
-		if c.UserAssignedIdentityID != "" {
-			managed.ID = azidentity.ClientID(c.UserAssignedIdentityID)
-		}
-		return azidentity.NewManagedIdentityCredential(managed)
+		return azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{ClientOptions: options, ID: c.managedIdentity()})
 	}
 	return azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{ClientOptions: options, TenantID: c.TenantID})
+}
+
+// managedIdentity says which of a machine's managed identities it is; nil: its own, or the only one.
+func (c Config) managedIdentity() azidentity.ManagedIDKind {
+	switch id := c.UserAssignedIdentityID; {
+	case id == "":
+		return nil
+	case strings.HasPrefix(folded(id), "/subscriptions/"):
+		return azidentity.ResourceID(id)
+	default:
+		return azidentity.ClientID(id)
+	}
 }
 
 // nobody is who talks to an emulator.
@@ -148,7 +161,7 @@ func newFromConfig(config cloud.Config) (cloud.Provider, error) {
 	if err != nil {
 		return nil, cloud.Errorf(cloud.UserError, "%w", err)
 	}
-	environment := environments[c.Cloud]
+	environment := environments[folded(c.Cloud)]
 	if config.Endpoint == "" {
 		options := policy.ClientOptions{Cloud: environment}
 		credential, err := c.credential(options)

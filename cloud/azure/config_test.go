@@ -33,10 +33,13 @@ func TestReadConfig(t *testing.T) {
 	}{
 		"Minimal": {"groups that are left out are the cluster's", minimal, Config{SubscriptionID: azuretest.Subscription, ResourceGroup: "cluster",
 			Location: "westeurope", VnetName: "nodes", VnetResourceGroup: "cluster", SubnetName: "nodes", SecurityGroupName: "nodes", SecurityGroupResourceGroup: "cluster"}, nil},
-		"None":     {"it says how to give one", "", Config{}, []string{"cloud.configFile"}},
-		"Missing":  {"all of it at once", "cloud: Mars\n", Config{}, []string{"subscriptionId, resourceGroup, location, vnetName, subnetName, securityGroupName", `"Mars"`}},
-		"Unknown":  {"a typing mistake is none that goes unseen", minimal + "vnetsName: a\n", Config{}, []string{"vnetsName"}},
-		"TwoWays":  {"one identity", minimal + "useManagedIdentityExtension: true\nuseFederatedWorkloadIdentityExtension: true\n", Config{}, []string{"choose one"}},
+		"None":    {"it says how to give one", "", Config{}, []string{"cloud.configFile"}},
+		"Missing": {"all of it at once", "cloud: Mars\n", Config{}, []string{"subscriptionId, resourceGroup, location, vnetName, subnetName, securityGroupName", `"Mars"`}},
+		"Unknown": {"a typing mistake is none that goes unseen", minimal + "vnetsName: a\n", Config{}, []string{"vnetsName"}},
+		"TwoWays": {"one identity", minimal + "useManagedIdentityExtension: true\nuseFederatedWorkloadIdentityExtension: true\n", Config{}, []string{"choose one"}},
+		"Cloud": {"the case of its name does not count", "cloud: AZURECHINACLOUD\n" + minimal, Config{Cloud: "AZURECHINACLOUD", SubscriptionID: azuretest.Subscription, ResourceGroup: "cluster",
+			Location: "westeurope", VnetName: "nodes", VnetResourceGroup: "cluster", SubnetName: "nodes", SecurityGroupName: "nodes", SecurityGroupResourceGroup: "cluster"}, nil},
+		"Unused":   {"an identity that nothing uses is a mistake", minimal + "userAssignedIdentityID: a\n", Config{}, []string{"useManagedIdentityExtension"}},
 		"NoTenant": {"a secret alone is nobody's", minimal + "aadClientSecret: a\n", Config{}, []string{"aadClientId and tenantId"}},
 	}
 	for name, tc := range cases {
@@ -85,6 +88,16 @@ func TestCredential(t *testing.T) {
 		credential, err := tc.config.credential(policy.ClientOptions{})
 		if err != nil || !tc.is(credential) {
 			t.Errorf("%s: the identity is a %T (%v)", name, credential, err)
+		}
+	}
+}
+
+// TestManagedIdentity: one of a machine's identities is named by either id, as cloud-provider-azure has it.
+func TestManagedIdentity(t *testing.T) {
+	const resource = "/Subscriptions/a/resourcegroups/b/providers/Microsoft.ManagedIdentity/userAssignedIdentities/c"
+	for id, want := range map[string]azidentity.ManagedIDKind{"": nil, "a-b": azidentity.ClientID("a-b"), resource: azidentity.ResourceID(resource)} {
+		if got := (Config{UserAssignedIdentityID: id}).managedIdentity(); got != want {
+			t.Errorf("%q is taken for %T %[2]v, want %T", id, got, want)
 		}
 	}
 }
