@@ -22,8 +22,7 @@ func (p *Provider) Check(ctx context.Context, owner cloud.Owner, desired cloud.R
 	case KindPublicIP:
 		return p.checkPrefix(ctx, &desired)
 	case KindLinkService:
-		_, err := p.checkSubnet(ctx, desired.Attributes["subnet"])
-		return err
+		return p.checkLinkSubnet(ctx, desired.Attributes["subnet"])
 	case KindRules:
 		return p.checkFrontend(ctx, owner, desired, replaced)
 	}
@@ -56,6 +55,16 @@ func (p *Provider) checkSubnet(ctx context.Context, name string) (*armnetwork.Su
 		return nil, cloud.Errorf(cloud.UserError, "network %s has no subnet %s: correct the Service's annotations, or subnet in the class", p.config.VnetName, name)
 	}
 	return subnet, err
+}
+
+// checkLinkSubnet looks whether a private link service can have addresses of a subnet.
+func (p *Provider) checkLinkSubnet(ctx context.Context, name string) error {
+	subnet, err := p.checkSubnet(ctx, name)
+	if err == nil && value(value(subnet.Properties).PrivateLinkServiceNetworkPolicies) == armnetwork.VirtualNetworkPrivateLinkServiceNetworkPoliciesEnabled {
+		return cloud.Errorf(cloud.UserError, "subnet %s has network policies for private link services, with which Azure makes none there: disable them, or name another "+
+			"subnet in annotation %spls-ip-configuration-subnet", name, prefix)
+	}
+	return err
 }
 
 func (p *Provider) checkFrontend(ctx context.Context, owner cloud.Owner, desired cloud.Resource, replaced []cloud.Resource) error {

@@ -56,6 +56,7 @@ func TestCheck(t *testing.T) {
 		"Subnet":       {has: same, ask: asking(inside, "true", subnet, "apps")},
 		"NoSubnet":     {has: same, ask: asking(inside, "true", subnet, "nowhere"), class: cloud.UserError, want: "no subnet nowhere"},
 		"LinkSubnet":   {has: same, ask: asking(inside, "true", "pls-create", "true", "pls-ip-configuration-subnet", "nowhere"), class: cloud.UserError, want: "no subnet nowhere"},
+		"LinkPolicies": {has: same, ask: asking(inside, "true", "pls-create", "true", "pls-ip-configuration-subnet", "policed"), class: cloud.UserError, want: "subnet policed has network policies"},
 		"Private":      {has: same, ask: asking(inside, "true", "load-balancer-ipv4", "10.224.0.99")},
 		"Outside":      {has: same, ask: asking(inside, "true", "load-balancer-ipv4", "10.1.2.3"), class: cloud.UserError, want: "not in subnet nodes"},
 		"PrivateTaken": {has: same, ask: asking(inside, "true", "load-balancer-ipv4", "10.224.0.77"), class: cloud.Conflict, want: "10.224.0.77 is that of frontend"},

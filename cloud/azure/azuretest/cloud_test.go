@@ -219,6 +219,8 @@ func TestLimits(t *testing.T) {
 			"privateLinkServices", "b", link("b"), "FrontendIPConfigInUseByPrivateLinkService"},
 		"Linked balancer": {Options{}, [][3]string{{"loadBalancers", "lb", fmt.Sprintf(aBalancer, aRule("a", `"protocol":"Tcp","frontendPort":80,"backendPort":80`))}, {"privateLinkServices", "a", link("a")}},
 			"loadBalancers", "lb", fmt.Sprintf(aBalancer, "{}"), "FrontendIPConfigInUseByPrivateLinkService"},
+		"Link's subnet": {Options{}, [][3]string{{"loadBalancers", "lb", fmt.Sprintf(aBalancer, aRule("a", `"protocol":"Tcp","frontendPort":80,"backendPort":80`))}},
+			"privateLinkServices", "a", strings.Replace(link("a"), "/a/subnets/b", "/a/subnets/policed", 1), "PrivateLinkServiceCannotBeCreatedInSubnetThatHasNetworkPoliciesEnabled"},
 	} {
 		c := New(tc.options)
 		for _, b := range tc.before {

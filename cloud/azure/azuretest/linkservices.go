@@ -37,6 +37,10 @@ func acceptLinkService(c *Cloud, t, before *thing) *Refusal {
 		if ip.Properties == nil || ip.Properties.Subnet == nil || value(ip.Name) == "" {
 			return bad("PrivateLinkServiceMissingProperty", "an IP configuration of %s needs a name and a subnet", t.path.name)
 		}
+		if last(value(ip.Properties.Subnet.ID)) == policedSubnet {
+			return bad("PrivateLinkServiceCannotBeCreatedInSubnetThatHasNetworkPoliciesEnabled", "private link service %s cannot be created in a subnet %s since it has private link service network policies enabled",
+				t.path.id(), value(ip.Properties.Subnet.ID))
+		}
 		if static := value(ip.Properties.PrivateIPAllocationMethod) == armnetwork.IPAllocationMethodStatic; static != (value(ip.Properties.PrivateIPAddress) != "") {
 			return bad("PrivateLinkServiceIPConfigurationInvalid", "IP configuration %s of %s has a static allocation without an address, or an address without one", value(ip.Name), t.path.name)
 		}

@@ -10,13 +10,14 @@ import (
 )
 
 // This file is about subnets. All networks and subnets exist, and have the same ranges, but for a subnet called nowhere. One called full has
-// no address left to choose from.
+// no address left to choose from, and one called policed has network policies for private link services, as any has that nobody has changed.
 
 const (
 	networks = "virtualNetworks"
 	subnets  = "subnets"
 
-	fullSubnet = "full"
+	fullSubnet    = "full"
+	policedSubnet = "policed"
 )
 
 var ranges = []string{"10.224.0.0/16", "fd00:db8::/64"}
@@ -37,7 +38,11 @@ func subnet(p path) (*answer, *Refusal) {
 	if !isSubnet(id) {
 		return nil, notFound(p)
 	}
-	properties := &armnetwork.SubnetPropertiesFormat{ProvisioningState: new(armnetwork.ProvisioningStateSucceeded)}
+	properties := &armnetwork.SubnetPropertiesFormat{ProvisioningState: new(armnetwork.ProvisioningStateSucceeded),
+		PrivateLinkServiceNetworkPolicies: new(armnetwork.VirtualNetworkPrivateLinkServiceNetworkPoliciesDisabled)}
+	if p.childName == policedSubnet {
+		properties.PrivateLinkServiceNetworkPolicies = new(armnetwork.VirtualNetworkPrivateLinkServiceNetworkPoliciesEnabled)
+	}
 	for _, text := range ranges {
 		properties.AddressPrefixes = append(properties.AddressPrefixes, new(text))
 	}
