@@ -219,11 +219,11 @@ func (p *Provider) publicIP(v *view, pt *part, desired cloud.Resource) (string, 
 			return "", cloud.Errorf(cloud.Conflict, "annotation %spip-name: the public address %s is that of Service %s: name one of your own",
 				prefix, name, tag(ip.Tags, tagService))
 		}
-		return id, nil
+		return id, usable(ip)
 	case 'a':
 		for id, ip := range v.addresses {
 			if canonical(value(ip.Properties.IPAddress)) == pt.source.address && tag(ip.Tags, tagCluster) == "" {
-				return p.config.publicIPID(strings.Split(id, "/")[4], value(ip.Name)), nil
+				return p.config.publicIPID(strings.Split(id, "/")[4], value(ip.Name)), usable(ip)
 			}
 		}
 		return "", cloud.Errorf(cloud.UserError, "resource group %s has no public address %s of its own", p.config.ResourceGroup, pt.source.address)
@@ -234,6 +234,14 @@ func (p *Provider) publicIP(v *view, pt *part, desired cloud.Resource) (string, 
 		}
 	}
 	return "", waiting(desired.Name())
+}
+
+// usable is an error where somebody's public address, which may be nil, is one with which Azure refuses the whole balancer, for all Services.
+func usable(ip *armnetwork.PublicIPAddress) error {
+	if ip == nil || stateOf(ip.Properties.ProvisioningState) != cloud.StateFailed {
+		return nil
+	}
+	return cloud.Errorf(cloud.Conflict, "the last change of the public address %s has failed, and Azure lets no balancer have it so: change it again, such as a tag of it", value(ip.Name))
 }
 
 func (p *Provider) deleteRules(ctx context.Context, v *view, owner cloud.Owner, observed cloud.Resource) error {

@@ -24,8 +24,11 @@ type refusal struct {
 
 // Error returns code and message in one line, or what permission is missing.
 func (r *refusal) Error() string {
-	if r.status == http.StatusForbidden && r.code == "AuthorizationFailed" && r.action != "" {
+	switch {
+	case r.status == http.StatusForbidden && r.code == "AuthorizationFailed" && r.action != "":
 		return "the manager's identity has no permission for " + r.action
+	case r.code == anotherOperation:
+		return r.code + ": another operation on it, or on something that it needs, is in progress" // Azure adds the operation's id
 	}
 	return strings.Join(strings.Fields(r.code+": "+r.message), " ")
 }
@@ -44,10 +47,17 @@ func refused(err error) error {
 	var body struct {
 		Error struct {
 			Message string `json:"message"`
+			Details []struct {
+				Code    string `json:"code"`
+				Message string `json:"message"`
+			} `json:"details"`
 		} `json:"error"`
 	}
 	if text, err := runtime.Payload(raw); err == nil && json.Unmarshal(text, &body) == nil && body.Error.Message != "" {
 		r.message = body.Error.Message
+		for _, detail := range body.Error.Details { // which is all that counts where the code is RetryableError
+			r.message += " " + detail.Code + ": " + detail.Message
+		}
 	}
 	if seconds, err := strconv.Atoi(raw.Header.Get("Retry-After")); err == nil && seconds > 0 {
 		r.after = time.Duration(seconds) * time.Second
@@ -85,10 +95,13 @@ func action(request *http.Request) string {
 // secondBalancer is the code of a network interface that would be in pools of two internal, or two public, balancers.
 const secondBalancer = "NetworkInterfaceUsesMultipleLoadBalancersOfSameType"
 
+// anotherOperation is the code of what comes while Azure is at something.
+const anotherOperation = "AnotherOperationInProgress"
+
 // classes of codes, whatever the status. Other codes count by status.
 var classes = map[string]cloud.Class{
 	// Azure is at it, or at something that this needs.
-	"AnotherOperationInProgress":                          cloud.Pending,
+	anotherOperation: cloud.Pending,
 	"CanceledAndSupersededDueToAnotherOperation":          cloud.Pending,
 	"ReferencedResourceNotProvisioned":                    cloud.Pending,
 	"RetryableError":                                      cloud.Pending,

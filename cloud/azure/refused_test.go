@@ -3,9 +3,12 @@ package azure_test
 import (
 	"errors"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
 
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/azure"
@@ -113,6 +116,33 @@ func TestAddressBeingChanged(t *testing.T) {
 			t.Errorf("after %d writes it is told %v, want nothing after some that were refused", writes, said)
 		}
 	})
+}
+
+// TestFailedAddress: an address that is named, and whose last change has failed, is told to who names it, and does not stand in the way of others:
+// Azure refuses a balancer that refers to it whole, and says that this may be tried again.
+func TestFailedAddress(t *testing.T) {
+	for name, asks := range map[string]map[string]string{"Name": {"pip-name": "own"}, "Address": {"load-balancer-ipv4": ownAddress}} {
+		synctest.Test(t, func(t *testing.T) {
+			c := network(t, azuretest.Options{})
+			c.Inject(azuretest.Fault{Method: http.MethodPut, Kind: "publicIPAddresses", Late: true, Err: &azuretest.Refusal{Status: http.StatusConflict, Code: "InternalServerError"}})
+			if err := c.EditAddress("own", func(*armnetwork.PublicIPAddress) {}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			p := provider(t, c)
+			said := told(t, p, []cloud.Spec{service(1, 2), with(service(2, 2), asks), service(3, 2)})
+			if len(said) != 1 || p.Classify(said[1]).Class != cloud.Conflict || !strings.Contains(said[1].Error(), "own has failed") {
+				t.Errorf("%s: they are told %v, want that the second one is, of the address", name, said)
+			}
+			if err := c.EditAddress("own", func(*armnetwork.PublicIPAddress) {}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			if _, err := converge(t, p, with(service(2, 2), asks), false); err != nil {
+				t.Errorf("%s: after another change it is told %v", name, err)
+			}
+		})
+	}
 }
 
 // TestLinkAfterRefusal: a private link service does not wait for a change of rules that was refused, and that nobody wants any more.

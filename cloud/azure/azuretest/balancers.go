@@ -130,7 +130,7 @@ func (c *Cloud) checkFrontend(t, before *thing, f *armnetwork.FrontendIPConfigur
 			return bad("InvalidResourceReference", "resource %s referenced by %s was not found", value(p.PublicIPAddress.ID), id)
 		}
 		if ip.state != armnetwork.ProvisioningStateSucceeded {
-			return refuse(429, "ReferencedResourceNotProvisioned", "%s cannot be used by %s, since its provisioning state is %s", ip.path.id(), id, ip.state)
+			return notProvisioned(ip, id)
 		}
 		if user := users[key(ip.path.id())]; user != "" && key(user) != key(id) && !movedWithin(t, user) {
 			return bad("PublicIPAddressInUse", "resource %s is referencing public IP address %s that is already allocated to resource %s", id, ip.path.id(), user)
@@ -165,6 +165,32 @@ func (c *Cloud) checkFrontend(t, before *thing, f *armnetwork.FrontendIPConfigur
 		p.PrivateIPAddress = new(c.freePrivate(t, value(p.PrivateIPAddressVersion) == armnetwork.IPVersionIPv6))
 	}
 	return nil
+}
+
+// checkVersions refuses frontends of IPv6 where there is none of IPv4.
+func (c *Cloud) checkVersions(t *thing) *Refusal {
+	has := map[armnetwork.IPVersion]bool{}
+	for _, f := range t.body.(*armnetwork.LoadBalancer).Properties.FrontendIPConfigurations {
+		version := value(f.Properties.PrivateIPAddressVersion)
+		if ip := f.Properties.PublicIPAddress; ip != nil {
+			version = value(c.find(publicIPs, value(ip.ID)).body.(*armnetwork.PublicIPAddress).Properties.PublicIPAddressVersion)
+		}
+		has[version] = true
+	}
+	if has[armnetwork.IPVersionIPv6] && !has[armnetwork.IPVersionIPv4] {
+		return bad("AtleastOneIpV4RequiredForIpV6LbFrontendIpConfiguration", "At least one IPv4 frontend ipConfiguration is required for an IPv6 frontend ipConfiguration on the load balancer '%s'", t.path.id())
+	}
+	return nil
+}
+
+// notProvisioned refuses what refers to something that is being changed, or whose last change has failed.
+func notProvisioned(t *thing, user string) *Refusal {
+	is := refuse(429, "ReferencedResourceNotProvisioned", "Cannot proceed with operation because resource %s used by resource %s is not in Succeeded state. Resource is in %s state",
+		t.path.id(), user, t.state)
+	if t.state == armnetwork.ProvisioningStateFailed {
+		return is
+	}
+	return &Refusal{Status: 429, Code: "RetryableError", Message: "A retryable error occurred.", Detail: is}
 }
 
 // movedWithin reports whether the frontend that has an address is one of the same balancer that is not in the new body.

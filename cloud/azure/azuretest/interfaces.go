@@ -137,7 +137,7 @@ func (c *Cloud) checkPools(t *thing) *Refusal {
 		case i < 0:
 			return bad("InvalidResourceReference", "resource %s referenced by %s was not found", pool, t.path.id())
 		case !balancer.until.IsZero():
-			return refuse(429, "ReferencedResourceNotProvisioned", "%s cannot be used by %s, since its provisioning state is %s", balancer.path.id(), t.path.id(), balancer.state)
+			return notProvisioned(balancer, t.path.id())
 		case isOfAddresses(p.BackendAddressPools[i]):
 			return mixed(pool)
 		}

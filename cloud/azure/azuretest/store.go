@@ -202,7 +202,7 @@ func busy(t *thing) *Refusal {
 	if t == nil || t.until.IsZero() {
 		return nil
 	}
-	return refuse(http.StatusConflict, "AnotherOperationInProgress", "another operation on this or dependent resource is in progress: %s", t.path.id())
+	return refuse(http.StatusConflict, "AnotherOperationInProgress", "another operation on this or dependent resource is in progress, the status of which can be had from %s", operationPath+t.operation)
 }
 
 func (c *Cloud) put(k *kind, p path, request *http.Request) (*answer, *Refusal) {

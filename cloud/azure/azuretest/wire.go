@@ -19,6 +19,8 @@ type Refusal struct {
 	Message string
 	// RetryAfter in seconds, as a header; 0: none.
 	RetryAfter int
+	// Detail is what it is about, of a code that tells nothing; nil: the code tells.
+	Detail *Refusal
 }
 
 func refuse(status int, code, format string, args ...any) *Refusal {
@@ -31,7 +33,11 @@ func bad(code, format string, args ...any) *Refusal {
 }
 
 func (r *Refusal) body() []byte {
-	text, err := json.Marshal(map[string]any{"error": map[string]any{"code": r.Code, "message": r.Message, "details": []any{}}})
+	details := []any{}
+	if r.Detail != nil {
+		details = append(details, map[string]any{"code": r.Detail.Code, "message": r.Detail.Message, "details": []any{}})
+	}
+	text, err := json.Marshal(map[string]any{"error": map[string]any{"code": r.Code, "message": r.Message, "details": details}})
 	if err != nil {
 		panic(fmt.Sprintf("azuretest: an error cannot be written as JSON: %v", err))
 	}
@@ -66,8 +72,7 @@ type answer struct {
 
 func (a *answer) write(w http.ResponseWriter) {
 	if a.operation != "" {
-		w.Header().Set("Azure-AsyncOperation", "https://management.azure.com/subscriptions/"+Subscription+
-			"/providers/Microsoft.Network/locations/"+Location+"/operations/"+a.operation+"?api-version=2025-05-01")
+		w.Header().Set("Azure-AsyncOperation", "https://management.azure.com"+operationPath+a.operation+"?api-version=2025-05-01")
 	}
 	if a.body == nil {
 		w.WriteHeader(a.status)
@@ -85,11 +90,11 @@ func (a *answer) write(w http.ResponseWriter) {
 	_, _ = w.Write(text)
 }
 
+// operationPath is where operations are.
+const operationPath = "/subscriptions/" + Subscription + "/providers/Microsoft.Network/locations/" + Location + "/operations/"
+
 // operationOf returns the id of the operation at the path.
-func operationOf(text string) (string, bool) {
-	prefix := "/subscriptions/" + Subscription + "/providers/Microsoft.Network/locations/" + Location + "/operations/"
-	return strings.CutPrefix(text, prefix)
-}
+func operationOf(text string) (string, bool) { return strings.CutPrefix(text, operationPath) }
 
 // known are hashes of bodies that have only members that their types have. Looking costs more than all else, and most bodies
 // come many times.
