@@ -1,6 +1,7 @@
 package azure
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -137,6 +138,11 @@ func (p *Provider) Classify(err error) *cloud.Error { return classified(err) }
 
 // isClass reports whether an error has a class.
 func isClass(err error, class cloud.Class) bool { return err != nil && classified(err).Class == class }
+
+// ends reports whether nothing more can be sent after an error, which may be nil: the context has ended, or too much was sent.
+func ends(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || isClass(err, cloud.Throttled)
+}
 
 func classified(err error) *cloud.Error {
 	r, ok := errors.AsType[*refusal](err)

@@ -189,7 +189,7 @@ func (p *Provider) readScopes(ctx context.Context, v *view, missing map[scope]bo
 			err = p.unlistedYet(v, s)
 		}
 		if err == nil {
-			if err = p.readScope(ctx, v, s); ctx.Err() != nil || isClass(err, cloud.Throttled) {
+			if err = p.readScope(ctx, v, s); ends(ctx, err) {
 				over = err
 			}
 		}

@@ -102,6 +102,29 @@ const fewReads = 5
 
 // come brings in what has the addresses. It reports whether anything else can be tried.
 func (m *move) come(ctx context.Context, targets []cloud.Target) bool {
+	failed := m.know(ctx, targets)
+	for _, s := range sortedScopes(failed) {
+		if m.wrong(failed[s]); ends(ctx, failed[s]) {
+			return false
+		}
+	}
+	for _, t := range m.turned(targets) {
+		id := m.machines[t.ID]
+		config := m.v.of(id).config[id+" "+t.ID]
+		switch {
+		case config == "" && failed[scopeOf(id)] != nil: // it is told
+		case config == "":
+			m.wrong(cloud.Errorf(cloud.Conflict, "machine %s has no network interface with the address %s in its resource group: remove its Node if it is gone", lastPart(id), t.ID))
+		case !m.one(ctx, config, true):
+			return false
+		}
+	}
+	return true
+}
+
+// know lists the interfaces that have the addresses where they are not known, or where many were written since. It returns why some could
+// not be listed; that they were listed a moment ago is no reason, since who is missing there is told.
+func (m *move) know(ctx context.Context, targets []cloud.Target) map[scope]error {
 	missing, outdated := map[scope]bool{}, map[scope]int{}
 	for _, t := range targets {
 		id := m.machines[t.ID]
@@ -116,34 +139,23 @@ func (m *move) come(ctx context.Context, targets []cloud.Target) bool {
 		delete(missing, s)
 	}
 	failed := m.readScopes(ctx, m.v, missing)
+	for s := range failed {
+		delete(missing, s) // what is left there was listed right now
+	}
 	maps.Copy(failed, m.failed)
-	for s, n := range outdated {
-		err := m.unlistedYet(m.v, s)
-		if n > fewReads && ctx.Err() == nil && (failed[s] == nil && !missing[s] || errors.Is(failed[s], errListed)) && (err == nil || errors.Is(err, errListed)) {
-			failed[s] = m.readScope(ctx, m.v, s)
+	maps.DeleteFunc(failed, func(_ scope, err error) bool { return errors.Is(err, errListed) })
+	for _, s := range sortedScopes(outdated) {
+		if outdated[s] <= fewReads || missing[s] || failed[s] != nil || ctx.Err() != nil {
+			continue
+		}
+		if err := m.unlistedYet(m.v, s); err != nil && !errors.Is(err, errListed) {
+			continue
+		}
+		if err := m.readScope(ctx, m.v, s); err != nil {
+			failed[s] = err
 		}
 	}
-	for _, s := range sortedScopes(failed) {
-		err := failed[s]
-		if err == nil || errors.Is(err, errListed) {
-			continue // whose interface is missing is told below
-		}
-		if m.wrong(err); ctx.Err() != nil || isClass(err, cloud.Throttled) {
-			return false
-		}
-	}
-	for _, t := range m.turned(targets) {
-		id := m.machines[t.ID]
-		config, failed := m.v.of(id).config[id+" "+t.ID], failed[scopeOf(id)]
-		switch {
-		case config == "" && failed != nil && !errors.Is(failed, errListed): // it is told
-		case config == "":
-			m.wrong(cloud.Errorf(cloud.Conflict, "machine %s has no network interface with the address %s in its resource group: remove its Node if it is gone", lastPart(id), t.ID))
-		case !m.one(ctx, config, true):
-			return false
-		}
-	}
-	return true
+	return failed
 }
 
 // turned begins with others than the last time, where that ended with refusals: those that are refused keep nobody out for good.
@@ -166,7 +178,7 @@ func (m *move) one(ctx context.Context, config string, in bool) bool {
 	if in {
 		if err := m.barredNow(ctx, config); err != nil {
 			m.wrong(err)
-			return ctx.Err() == nil && !isClass(err, cloud.Throttled)
+			return !ends(ctx, err)
 		}
 	}
 	put := m.putInterface
@@ -185,7 +197,7 @@ func (m *move) one(ctx context.Context, config string, in bool) bool {
 	default:
 		m.went[config] = true
 	}
-	return ctx.Err() == nil && !isClass(err, cloud.Throttled)
+	return !ends(ctx, err)
 }
 
 // fails counts a write that was refused, and reports whether there were enough of them.
@@ -499,8 +511,6 @@ func (m *move) barredBy(config string, pools []string) error {
 	return nil
 }
 
-// vacate takes the machines out of pools that a balancer is to have no longer: Azure keeps a pool that interfaces name. Its error is of
-// class Pending as long as there were any.
 // beside is an error without the limits of others than balancers: machines, and lists of interfaces, have limits of their own, and
 // whoever exceeds those can go on to write balancers.
 func beside(err error) error {
@@ -511,6 +521,8 @@ func beside(err error) error {
 	return &cloud.Error{Class: cloud.RetryAfter, After: cmp.Or(classified(err).After, interfacesRest), Err: err}
 }
 
+// vacate takes the machines out of pools that a balancer is to have no longer: Azure keeps a pool that interfaces name. Its error is of
+// class Pending as long as there were any.
 func (p *Provider) vacate(ctx context.Context, was, next *armnetwork.LoadBalancer) error {
 	if was == nil || !isLinked(value(was.Name)) {
 		return nil
