@@ -13,6 +13,8 @@ const (
 	attributeSticky     = "stickiness.enabled"
 	attributeClientIP   = "preserve_client_ip.enabled"
 	attributeIdle       = "tcp.idle_timeout.seconds"
+	attributeLogs       = "access_logs.s3.enabled"
+	attributeBucket     = "access_logs.s3.bucket"
 
 	attributeDenyGateway = "ipv6.deny_all_igw_traffic"
 	// attributeSecondary is how many more addresses a balancer has in each subnet. It can grow only.
@@ -25,18 +27,20 @@ const (
 
 // knownBalancerAttributes are those of network load balancers, with what each is where nobody says otherwise.
 var knownBalancerAttributes = map[string]string{
-	"access_logs.s3.enabled": "false", "access_logs.s3.bucket": "", "access_logs.s3.prefix": "", attributeProtection: "false",
+	attributeLogs: "false", attributeBucket: "", "access_logs.s3.prefix": "", attributeProtection: "false",
 	attributeCrossZone: "false", "dns_record.client_routing_policy": "any_availability_zone", "zonal_shift.config.enabled": "false",
 	attributeDenyGateway: "false", attributeSecondary: "0",
 }
 
 // balancerDefaults are the attributes that a new balancer has. Deletion protection is left out, since it is never cleared, and so are
-// addresses, which cannot become fewer, and what depends on the scheme, since it would change where the scheme cannot.
+// addresses, which cannot become fewer, the bucket of access logs, of which AWS takes none that is empty, and what depends on the scheme,
+// since it would change where the scheme cannot.
 func balancerDefaults() map[string]string {
 	all := maps.Clone(knownBalancerAttributes)
 	delete(all, attributeProtection)
 	delete(all, attributeDenyGateway)
 	delete(all, attributeSecondary)
+	delete(all, attributeBucket)
 	return all
 }
 

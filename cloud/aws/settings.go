@@ -217,13 +217,19 @@ func (s *settings) derive(spec cloud.Spec) {
 		set(&s.balancerAttributes, attributeCrossZone, strconv.FormatBool(*s.CrossZone))
 	}
 	if s.accessLogs != nil {
-		set(&s.balancerAttributes, "access_logs.s3.enabled", strconv.FormatBool(*s.accessLogs))
+		set(&s.balancerAttributes, attributeLogs, strconv.FormatBool(*s.accessLogs))
 	}
 	if s.accessLogsBucket != "" {
-		set(&s.balancerAttributes, "access_logs.s3.bucket", s.accessLogsBucket)
+		set(&s.balancerAttributes, attributeBucket, s.accessLogsBucket)
 	}
 	if s.accessLogsPrefix != "" {
 		set(&s.balancerAttributes, "access_logs.s3.prefix", s.accessLogsPrefix)
+	}
+	if s.balancerAttributes[attributeBucket] == "" {
+		delete(s.balancerAttributes, attributeBucket)
+		if s.balancerAttributes[attributeLogs] == "true" {
+			s.errs = append(s.errs, fmt.Errorf("access logs need a bucket: set the annotation %s, or the attribute %s", key("access-log-s3-bucket-name"), attributeBucket))
+		}
 	}
 	if s.DeletionProtection {
 		set(&s.balancerAttributes, attributeProtection, "true")

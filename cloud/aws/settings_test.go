@@ -303,3 +303,32 @@ func TestTwoProtocolsOnOnePort(t *testing.T) {
 		t.Errorf("two node ports: %v", err)
 	}
 }
+
+// TestAccessLogs: access logs go on and off again; the bucket stays noted, since AWS takes none that is empty.
+func TestAccessLogs(t *testing.T) {
+	server := awstest.New(awstest.Options{})
+	p := testProvider(server, unlimited)
+	for i, step := range []struct {
+		spec                    *cloud.Spec
+		enabled, bucket, prefix string
+	}{
+		{asking(1), "false", "", ""},
+		{asking(1, "access-log-enabled", "true", "access-log-s3-bucket-name", "logs", "access-log-s3-bucket-prefix", "shop"), "true", "logs", "shop"},
+		{asking(1), "false", "logs", ""},
+		{asking(1, "attributes", "access_logs.s3.enabled=true,access_logs.s3.bucket=others"), "true", "others", ""},
+		{asking(1, "access-log-enabled", "false"), "false", "others", ""},
+	} {
+		a := balancerOf(t, settled(t, p, step.spec.Owner, step.spec).Observed).Attributes
+		for name, want := range map[string]string{attributeLogs: step.enabled, attributeBucket: step.bucket, "access_logs.s3.prefix": step.prefix} {
+			if got := a[attributePrefix+name]; got != want {
+				t.Errorf("step %d: %s is %q, want %q", i, name, got, want)
+			}
+		}
+		if calls := writesOf(t, server, p, step.spec); calls != "" {
+			t.Errorf("step %d: a pass without a change makes %s", i, calls)
+		}
+	}
+	if _, err := p.Desired(*asking(1, "access-log-enabled", "true")); !cloud.IsClass(err, cloud.UserError) || !strings.Contains(err.Error(), "need a bucket") {
+		t.Errorf("without a bucket: %v", err)
+	}
+}

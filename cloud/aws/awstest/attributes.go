@@ -84,6 +84,8 @@ func (s *Server) modifyAttributes(arn string, changes map[string]string) (map[st
 		switch {
 		case !ok:
 			return nil, refuse("ValidationError", "Attribute key '%s' is not recognized", key)
+		case key == "access_logs.s3.bucket" && value == "":
+			return nil, refuse("ValidationError", "The value of '%s' cannot be empty", key)
 		case (was == "true" || was == "false") && value != "true" && value != "false":
 			return nil, refuse("ValidationError", "Attribute '%s' must be true or false, not '%s'", key, value)
 		}
