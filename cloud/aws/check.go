@@ -3,6 +3,7 @@ package aws
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -15,7 +16,7 @@ import (
 
 var _ cloud.Checker = (*Provider)(nil)
 
-// Check looks whether a balancer could be made with the name, the subnets and the addresses that are given, if those of the owner that it
+// Check looks whether a balancer could be made with the name, the subnets, the addresses and the security groups that are given, if those of the owner that it
 // replaces were gone, and changes nothing. Nil: nothing that can be seen is against it. A UserError, or a Conflict where the
 // name is taken, says what is.
 func (p *Provider) Check(ctx context.Context, _ cloud.Owner, desired cloud.Resource, replaced []cloud.Resource) error {
@@ -34,8 +35,7 @@ func (p *Provider) Check(ctx context.Context, _ cloud.Owner, desired cloud.Resou
 	if err := c.places(ctx, desired.Attributes); err != nil {
 		return err
 	}
-	_, err := p.groupsFor(ctx, desired)
-	return err
+	return c.groups(ctx, desired)
 }
 
 type checker struct {
@@ -97,6 +97,28 @@ func (c *checker) places(ctx context.Context, a map[string]string) error {
 		}
 		if err := c.inside(ctx, subnet, aws.ToString(m.IPv6Address), AnnotationPrefix+"ipv6-addresses"); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// groups looks at the security groups that are given.
+func (c *checker) groups(ctx context.Context, desired cloud.Resource) error {
+	ids, err := c.provider.groupsFor(ctx, desired)
+	if err != nil || len(ids) == 0 || desired.Attributes[securityGroups] == managed {
+		return err
+	}
+	vpc, err := c.provider.vpc(ctx)
+	if err != nil {
+		return err
+	}
+	found, err := c.provider.securityGroups(ctx, filter("vpc-id", vpc), filter("group-id", ids...))
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if !slices.ContainsFunc(found, func(g ec2types.SecurityGroup) bool { return aws.ToString(g.GroupId) == id }) {
+			return cloud.Errorf(cloud.UserError, "there is no security group %s in the VPC: correct the annotation %ssecurity-groups, or securityGroups in the class", id, AnnotationPrefix)
 		}
 	}
 	return nil

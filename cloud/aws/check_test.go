@@ -55,6 +55,9 @@ func TestCheck(t *testing.T) {
 		"NoSubnet":      {asks: []string{subnets, "subnet-0b01,subnet-0999"}, class: cloud.UserError, want: []string{"subnet-0999", "annotation"}},
 		"NoNamedSubnet": {asks: []string{subnets, "green"}, class: cloud.UserError, want: []string{"no subnet", "green", subnets}},
 		"NoNamedGroup":  {asks: append(inside, "security-groups", "web"), class: cloud.UserError, want: []string{"no security group", "web", "security-groups"}},
+		"Group":         {asks: append(inside, "security-groups", "sg-01")},
+		"NoGroup":       {asks: append(inside, "security-groups", "sg-01,sg-09"), class: cloud.UserError, want: []string{"no security group sg-09", "security-groups"}},
+		"FarGroup":      {asks: append(inside, "security-groups", "sg-02"), class: cloud.UserError, want: []string{"no security group sg-02", "security-groups"}},
 		"NamedPrivate":  {asks: []string{"scheme", "internal", subnets, "inner", private, "172.30.16.8"}, theirs: append(inside, private, "172.30.16.8"), class: cloud.UserError, want: []string{"172.30.16.8 is in use", private}},
 		"Elastic":       {asks: append(outside, eips, "eipalloc-01"), theirs: append(outside, eips, "eipalloc-02")},
 		"NoElastic":     {asks: append(outside, eips, "eipalloc-09"), class: cloud.UserError, want: []string{"eipalloc-09", eips}},
@@ -72,7 +75,8 @@ func TestCheck(t *testing.T) {
 		"OwnName":       {asks: []string{"name", "shop"}, mine: []string{"name", "shop"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := awstest.New(awstest.Options{VPC: "vpc-0a1b2c3d", Subnets: withoutRole})
+			server := awstest.New(awstest.Options{VPC: "vpc-0a1b2c3d", Subnets: withoutRole,
+				SecurityGroups: []awstest.SecurityGroup{{ID: "sg-01", Name: "one"}, {ID: "sg-02", Name: "two", VPC: "vpc-02"}}})
 			p := testProvider(server, unlimited)
 			mine := spec("uid-1", 1)
 			var replaced []cloud.Resource
