@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 	"time"
@@ -94,9 +95,11 @@ func machineVPC(ctx context.Context, c aws.Config) (string, error) {
 			return "", cloud.Errorf(cloud.UserError, "the VPC is not known, and the machine's metadata does not tell: set vpcID in the configuration file")
 		}
 		defer out.Content.Close()
-		text := make([]byte, 256)
-		n, _ := out.Content.Read(text)
-		return strings.TrimSpace(string(text[:n])), nil
+		text, err := io.ReadAll(io.LimitReader(out.Content, 256))
+		if err != nil {
+			return "", fmt.Errorf("reading the machine's metadata: %w", err)
+		}
+		return strings.TrimSpace(string(text)), nil
 	}
 	mac, err := get("mac")
 	if err != nil {
