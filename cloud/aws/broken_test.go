@@ -167,7 +167,7 @@ func TestNamesNeedAdoption(t *testing.T) {
 	}
 }
 
-// TestLimits: at its limits a Service fits or is told why not: names, ports, rules, subnets.
+// TestLimits: at its limits a Service fits or is told why not: names, ports, rules, subnets, prefix lists.
 func TestLimits(t *testing.T) {
 	many := func(n int) cloud.Spec {
 		s := spec("uid-1", 2)
@@ -195,8 +195,11 @@ func TestLimits(t *testing.T) {
 		"a subnet that is gone": {func(s *cloud.Spec) {
 			s.Annotations = map[string]string{AnnotationPrefix + "subnets": "subnet-0dead"}
 		}, cloud.UserError, "subnet-0dead"},
+		"a prefix list that is gone": {func(s *cloud.Spec) {
+			s.Annotations = map[string]string{AnnotationPrefix + "security-group-prefix-lists": "pl-0dead"}
+		}, cloud.UserError, "pl-0dead"},
 	} {
-		p := testProvider(awstest.New(awstest.Options{}), unlimited)
+		p := testProvider(awstest.New(awstest.Options{PrefixLists: []string{"pl-01"}}), unlimited)
 		s := many(50)
 		c.edit(&s)
 		if _, err := onePass(t, p, s, cloud.Options{}); err == nil || p.Classify(err).Class != c.want || !strings.Contains(err.Error(), c.says) {

@@ -31,8 +31,8 @@ var classes = map[string]cloud.Class{
 	"InvalidScheme": cloud.UserError, "InvalidSecurityGroup": cloud.UserError, "InvalidSubnet": cloud.UserError, "OperationNotPermitted": cloud.UserError,
 	"SSLPolicyNotFound": cloud.UserError, "SubnetNotFound": cloud.UserError, "UnsupportedProtocol": cloud.UserError, "ValidationError": cloud.UserError,
 	"InvalidParameterValue": cloud.UserError, "InvalidVpcID.NotFound": cloud.UserError, "InvalidSubnetID.NotFound": cloud.UserError,
-	"InvalidAllocationID.NotFound": cloud.UserError,
-	"UnsupportedOperation":         cloud.UserError,
+	"InvalidAllocationID.NotFound": cloud.UserError, "InvalidPrefixListID.NotFound": cloud.UserError, "InvalidPrefixListId.NotFound": cloud.UserError,
+	"UnsupportedOperation": cloud.UserError,
 
 	"DuplicateLoadBalancerName": cloud.Conflict, "DuplicateTargetGroupName": cloud.Conflict, "DuplicateListener": cloud.Conflict,
 	"TargetGroupAssociationLimit": cloud.Conflict, "InvalidGroup.Duplicate": cloud.Conflict,

@@ -282,8 +282,11 @@ func (s *Server) changeRules(id string, given []ec2types.IpPermission, change fu
 	next := *g
 	next.rules = maps.Clone(g.rules)
 	for r, description := range rules {
-		if strings.HasPrefix(r.source, "sg-") && s.state.security[r.source] == nil {
+		switch {
+		case strings.HasPrefix(r.source, "sg-") && s.state.security[r.source] == nil:
 			return refuse("InvalidGroup.NotFound", "The security group '%s' does not exist", r.source)
+		case strings.HasPrefix(r.source, "pl-") && s.options.PrefixLists != nil && !slices.Contains(s.options.PrefixLists, r.source):
+			return refuse("InvalidPrefixListID.NotFound", "The prefix list ID '%s' does not exist", r.source)
 		}
 		if err := change(next.rules, r, description); err != nil {
 			return err

@@ -32,6 +32,8 @@ type Options struct {
 	// target.
 	Machines       []Machine
 	SecurityGroups []SecurityGroup
+	// PrefixLists that there are, by id; nil: every one.
+	PrefixLists []string
 	// Slow is for how long a new balancer is provisioning.
 	Slow time.Duration
 	// Linger is for how long a target group, or a security group, is still in use after what used it is gone.
