@@ -138,6 +138,8 @@ func listen(spec cloud.Spec, s *settings) ([]listened, error) {
 				errs = append(errs, fmt.Errorf("spec.ports: port %d is TCP and UDP, which needs one listener for both: set the annotation %senable-tcp-udp-listener to true", p.Port, AnnotationPrefix))
 			case other.NodePort != p.NodePort:
 				errs = append(errs, fmt.Errorf("spec.ports: port %d is TCP and UDP, which needs one nodePort for both (%d and %d)", p.Port, other.NodePort, p.NodePort))
+			case slices.ContainsFunc(spec.Endpoints, func(e cloud.Endpoint) bool { return sentApart(e, other.Key(), p.Key()) }):
+				errs = append(errs, fmt.Errorf("spec.ports: port %d is TCP and UDP, which needs one targetPort for both, as targets are Pods", p.Port))
 			case tls || other.tls:
 				errs = append(errs, fmt.Errorf("spec.ports: port %d is TCP and UDP, which cannot be TLS: leave one of them out, or name other ports in the annotation %sssl-ports", p.Port, AnnotationPrefix))
 			default:
@@ -157,7 +159,19 @@ func listen(spec cloud.Spec, s *settings) ([]listened, error) {
 		}
 		all = append(all, l)
 	}
+	for _, p := range spec.Ports {
+		l := all[slices.IndexFunc(all, func(l listened) bool { return l.Port.Port == p.Port })]
+		if _, given := s.given[listenerKey(p)]; given && l.protocol != "TCP" {
+			errs = append(errs, fmt.Errorf("annotation %s: the listener of port %d is %s, and AWS has attributes for TCP alone: remove it", listenerKey(p), p.Port, l.protocol))
+		}
+	}
 	return all, cloud.UserErrors(errs...)
+}
+
+// sentApart reports whether an endpoint takes two ports of the Service at two numbers.
+func sentApart(e cloud.Endpoint, one, other string) bool {
+	first, second := e.Ports[one], e.Ports[other]
+	return first != second && first != 0 && second != 0
 }
 
 // named reports whether a list of ports, by number or name, has one. An empty list has all.

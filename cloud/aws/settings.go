@@ -150,12 +150,16 @@ func readSettings(spec cloud.Spec) (*settings, error) {
 	for _, p := range spec.Ports {
 		var group, listener map[string]string
 		a.Map(fmt.Sprintf("%starget-group-attributes.%d", AnnotationPrefix, p.Port), &group)
-		key := fmt.Sprintf("%slistener-attributes.%s-%d", AnnotationPrefix, p.Protocol, p.Port)
-		a.Map(key, &listener)
+		a.Map(listenerKey(p), &listener)
 		s.portAttributes[p.Port], s.listenerAttributes[p.Port] = group, listener
 	}
 	s.derive(spec)
 	return s, cloud.UserErrors(append(s.errs, unread, a.Err())...)
+}
+
+// listenerKey is the annotation for attributes of a port's listener.
+func listenerKey(p cloud.Port) string {
+	return fmt.Sprintf("%slistener-attributes.%s-%d", AnnotationPrefix, p.Protocol, p.Port)
 }
 
 // fromParameters takes what has the same meaning as an annotation.

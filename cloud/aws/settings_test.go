@@ -154,6 +154,8 @@ func TestWrong(t *testing.T) {
 		"QUIC to nodes":       {map[string]string{"quic-enabled-ports": "dns"}, []string{"quic-enabled-ports: connections are told apart by ids of Pods", "disable-nlb-sg to true"}},
 		"QUIC and IPv6":       {map[string]string{"quic-enabled-ports": "dns", "ip-address-type": "dualstack"}, []string{"with IPv4 only"}},
 		"nodes, no group":     {map[string]string{"manage-backend-security-group-rules": "true", "disable-nlb-sg": "true"}, []string{"manage-backend-security-group-rules: the balancer has no security group"}},
+		"listener of UDP":     {map[string]string{"listener-attributes.UDP-53": "tcp.idle_timeout.seconds=60"}, []string{"listener-attributes.UDP-53: the listener of port 53 is UDP"}},
+		"listener of TLS":     {map[string]string{"ssl-cert": testCertificate, "listener-attributes.TCP-80": "tcp.idle_timeout.seconds=60"}, []string{"listener-attributes.TCP-80: the listener of port 80 is TLS"}},
 		"another port":        {map[string]string{"listener-attributes.TCP-81": "tcp.idle_timeout.seconds=60"}, []string{"listener-attributes.TCP-81: unknown"}},
 	}
 	p := testProvider(awstest.New(awstest.Options{}))
@@ -301,6 +303,15 @@ func TestTwoProtocolsOnOnePort(t *testing.T) {
 	s.Ports[1].NodePort = 30054
 	if _, err := p.Desired(s); !cloud.IsClass(err, cloud.UserError) || !strings.Contains(err.Error(), "one nodePort for both") {
 		t.Errorf("two node ports: %v", err)
+	}
+	pods := s
+	pods.PodTargets, pods.Nodes, pods.Ports = true, nil, []cloud.Port{{Protocol: "TCP", Port: 53}, {Protocol: "UDP", Port: 53}}
+	for numbers, refused := range map[[2]int32]bool{{5353, 5353}: false, {5353, 5354}: true, {5353, 0}: false} {
+		pods.Endpoints = []cloud.Endpoint{{Address: "10.0.0.1", Ports: map[string]int32{"tcp-53": numbers[0], "udp-53": numbers[1]}}}
+		_, err := p.Desired(pods)
+		if told := err != nil && strings.Contains(err.Error(), "one targetPort for both"); told != refused || (err != nil) != refused {
+			t.Errorf("Pods at %v: %v", numbers, err)
+		}
 	}
 }
 
