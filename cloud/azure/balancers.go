@@ -214,7 +214,8 @@ func (p *Provider) publicIP(v *view, pt *part, desired cloud.Resource) (string, 
 	case 'n':
 		group, name, _ := strings.Cut(pt.source.named, "/")
 		id := p.config.publicIPID(group, name)
-		if ip := v.addresses[folded(id)]; ip != nil && tag(ip.Tags, tagCluster) != "" {
+		ip := v.addresses[folded(id)]
+		if ip != nil && tag(ip.Tags, tagCluster) != "" {
 			// It goes with the Service that has it, and would be another's as soon as that one lets go of it.
 			return "", cloud.Errorf(cloud.Conflict, "annotation %spip-name: the public address %s is that of Service %s: name one of your own",
 				prefix, name, tag(ip.Tags, tagService))
