@@ -422,10 +422,10 @@ func TestGoneIsAskedOnce(t *testing.T) {
 	p := w.begin(svc)
 	asked := &countingServices{Reader: p.APIReader}
 	p.APIReader = asked
-	deletions := 0
+	writes := 0
 	w.setHook(func(call fake.Call) error {
-		if call.Method == "Delete" && !call.After {
-			if deletions++; deletions < 5 {
+		if call.Write() && !call.After {
+			if writes++; writes < 5 {
 				return cloud.Errorf(cloud.Pending, "in use")
 			}
 		}
