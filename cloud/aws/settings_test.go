@@ -315,6 +315,22 @@ func TestTwoProtocolsOnOnePort(t *testing.T) {
 	}
 }
 
+// TestWithoutSix: a balancer with addresses of IPv6 that were chosen for it loses them with the family.
+func TestWithoutSix(t *testing.T) {
+	server := awstest.New(withNames)
+	p := testProvider(server, unlimited)
+	double := asking(1, "ip-address-type", "dualstack", "subnets", "subnet-01", "ipv6-addresses", "2600:1f16:1:1::9")
+	address := cloud.Ingresses(settled(t, p, double.Owner, double).Observed)
+	four := asking(1, "subnets", "subnet-01")
+	out := settled(t, p, four.Owner, four)
+	if got := hasPlaces(t, server); got != "subnet-01 managed" || balancerOf(t, out.Observed).Attributes[addressType] != addressTypeFour {
+		t.Errorf("it has %q, and is %s", got, balancerOf(t, out.Observed).Attributes[addressType])
+	}
+	if diff := cmp.Diff(address, cloud.Ingresses(out.Observed)); diff != "" {
+		t.Errorf("the address changed (-before +after):\n%s", diff)
+	}
+}
+
 // TestAccessLogs: access logs go on and off again; the bucket stays noted, since AWS takes none that is empty.
 func TestAccessLogs(t *testing.T) {
 	server := awstest.New(awstest.Options{})

@@ -246,6 +246,11 @@ func (p *Provider) updateBalancer(ctx context.Context, was, is cloud.Resource) e
 			if in.SubnetMappings, err = p.mappings(ctx, was.Attributes); err != nil {
 				return err
 			}
+			if a[addressType] == addressTypeFour { // addresses of the other family go with it
+				for i := range in.SubnetMappings {
+					in.SubnetMappings[i].IPv6Address = nil
+				}
+			}
 		}
 		if _, err := p.elb.SetSubnets(ctx, in); err != nil {
 			return err
