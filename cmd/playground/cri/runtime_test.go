@@ -171,11 +171,11 @@ func TestLifecycle(t *testing.T) {
 	if stats.GetStats().GetMemory().GetWorkingSetBytes().GetValue() < 1<<20 {
 		t.Errorf("the container's memory is %v", stats.GetStats().GetMemory())
 	}
-	podStats, err := h.PodSandboxStats(h.ctx, &runtimeapi.PodSandboxStatsRequest{PodSandboxId: pod})
-	h.must(err)
-	if got := podStats.GetStats().GetLinux().GetProcess().GetProcessCount().GetValue(); got != 3 {
-		t.Errorf("the Pod has %d processes instead of an init, a shell and sleep", got)
-	}
+	h.eventually("the Pod has an init, a shell and sleep", func() bool {
+		podStats, err := h.PodSandboxStats(h.ctx, &runtimeapi.PodSandboxStatsRequest{PodSandboxId: pod})
+		h.must(err)
+		return podStats.GetStats().GetLinux().GetProcess().GetProcessCount().GetValue() == 3
+	})
 	_, err = h.ExecSync(h.ctx, &runtimeapi.ExecSyncRequest{ContainerId: id, Cmd: []string{"sleep", "100"}, Timeout: 1})
 	if status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("a probe that hangs is %v", err)
