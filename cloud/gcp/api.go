@@ -74,10 +74,17 @@ func (c *Config) locate(kind, id string) location {
 	return location{c.Project, c.Region}
 }
 
+// ofAllRegions begins the id of what is global, of a kind that we make in regions: health checks of other controllers. We point to
+// them at most.
+const ofAllRegions = "global/"
+
 // link is how one thing points to another: the part of its link from the project on.
 func (c *Config) link(kind, id string) string {
 	at, k := c.locate(kind, id), kinds[kind]
 	in := map[scope]string{regional: "regions/" + at.in, zonal: "zones/" + at.in, global: "global"}[k.scope]
+	if strings.HasPrefix(id, ofAllRegions) {
+		in = "global"
+	}
 	return "projects/" + at.project + "/" + in + "/" + k.collection + "/" + last(id)
 }
 

@@ -91,12 +91,18 @@ func localityPolicy(attributes map[string]string) string {
 	return policies[0]
 }
 
+// protocolsOfAll is the protocol of a backend service whose rules can have any.
+const protocolsOfAll = "UNSPECIFIED"
+
 func (v *view) backendService(r *cloud.Resource, b *compute.BackendService) {
 	r.Attributes = map[string]string{attrScheme: b.LoadBalancingScheme, attrAffinity: b.SessionAffinity,
 		attrWeighted: strconv.FormatBool(strings.HasPrefix(b.LocalityLbPolicy, "WEIGHTED_")),
 		attrStrong:   "0", attrDraining: "0"}
 	if b.SessionAffinity == "" {
 		r.Attributes[attrAffinity] = "NONE"
+	}
+	for _, protocol := range []string{"TCP", "UDP", anyProtocol} {
+		r.Attributes[attrTakes+protocol] = strconv.FormatBool(b.Protocol == protocolsOfAll || b.Protocol == protocol)
 	}
 	if t := b.ConnectionTrackingPolicy; t != nil && t.EnableStrongAffinity {
 		r.Attributes[attrStrong] = strconv.FormatInt(t.IdleTimeoutSec, 10)
@@ -123,9 +129,8 @@ func (c *Config) backendBody(r *cloud.Resource) *compute.BackendService {
 	b := &compute.BackendService{
 		LoadBalancingScheme: r.Attributes[attrScheme], SessionAffinity: r.Attributes[attrAffinity], LocalityLbPolicy: localityPolicy(r.Attributes),
 		ConnectionDraining: &compute.ConnectionDraining{DrainingTimeoutSec: number(r.Attributes[attrDraining]), ForceSendFields: []string{"DrainingTimeoutSec"}},
-		// A rule can have any protocol then.
-		Protocol:        "UNSPECIFIED",
-		ForceSendFields: []string{"Backends"},
+		Protocol:           protocolsOfAll,
+		ForceSendFields:    []string{"Backends"},
 	}
 	if seconds := number(r.Attributes[attrStrong]); seconds > 0 {
 		b.ConnectionTrackingPolicy = &compute.BackendServiceConnectionTrackingPolicy{EnableStrongAffinity: true,

@@ -49,6 +49,7 @@ const (
 	attrWeighted     = "weighted"
 	attrStrong       = "strongAffinitySeconds"
 	attrDraining     = "drainingSeconds"
+	attrTakes        = "takes" // and a rule's protocol
 	attrPort         = "port"
 	attrPath         = "path"
 	attrTiming       = "timing"
@@ -93,6 +94,8 @@ func (p *Provider) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
 	}
 	resources := []cloud.Resource{check}
 	if len(s.instanceGroups) == 0 {
+		// Those of whoever had it before are not kept, and cannot stand beside ours.
+		balancer.Follows = []string{attrGroups}
 		groups := p.endpointGroups(&spec)
 		for i := range groups {
 			balancer.DependsOn = append(balancer.DependsOn, cloud.Ref{Kind: KindEndpointGroup, Key: groups[i].Key})
@@ -101,6 +104,13 @@ func (p *Provider) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
 	}
 	for _, family := range spec.Families {
 		resources = append(resources, p.familyResources(&spec, &s, family)...)
+	}
+	for i := range resources {
+		// One that we make takes every protocol, one that others made mostly one, and rules of no other.
+		if takes := attrTakes + resources[i].Attributes[attrProtocol]; takes != attrTakes && balancer.Attributes[takes] == "" {
+			balancer.Attributes[takes] = "true"
+			balancer.Immutable = append(balancer.Immutable, takes)
+		}
 	}
 	return append(resources, balancer), wrong
 }

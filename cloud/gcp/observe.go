@@ -278,6 +278,9 @@ func (v *view) ref(kind, link string) cloud.Ref {
 		zone = parts[3]
 	}
 	id := idOf(kind, zone, last(link))
+	if kinds[kind].scope == regional && strings.Contains(link, "/global/") {
+		id = ofAllRegions + id
+	}
 	key, ok := v.keys[link]
 	if !ok {
 		key = "foreign " + id

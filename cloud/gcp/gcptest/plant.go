@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -45,8 +46,8 @@ func (m *maker) healthCheck(name string) error {
 		HttpHealthCheck: &compute.HTTPHealthCheck{Port: 8080, RequestPath: "/"}}).Do())
 }
 
-func (m *maker) backendService(name, check, scheme, description string, groups []string) error {
-	b := &compute.BackendService{Name: name, Description: description, LoadBalancingScheme: scheme, Protocol: "UNSPECIFIED",
+func (m *maker) backendService(name, check, scheme, protocol, description string, groups []string) error {
+	b := &compute.BackendService{Name: name, Description: description, LoadBalancingScheme: scheme, Protocol: protocol,
 		HealthChecks: []string{host + check}}
 	for _, group := range groups {
 		b.Backends = append(b.Backends, &compute.Backend{Group: host + group, BalancingMode: "CONNECTION"})
@@ -70,7 +71,10 @@ func (m *maker) address(name string, attributes map[string]string) error {
 
 func (m *maker) rule(name, service, address string, attributes map[string]string) error {
 	r := &compute.ForwardingRule{Name: name, LoadBalancingScheme: attributes["scheme"], NetworkTier: attributes["tier"],
-		IPProtocol: attributes["protocol"], Ports: strings.Split(attributes["ports"], ","), BackendService: host + "regions/" + Region + "/backendServices/" + service}
+		IPProtocol: attributes["protocol"], BackendService: host + "regions/" + Region + "/backendServices/" + service}
+	if r.AllPorts = attributes["ports"] == "all"; !r.AllPorts {
+		r.Ports = strings.Split(attributes["ports"], ",")
+	}
 	if attributes["subnetwork"] != "" {
 		r.Subnetwork = host + "regions/" + Region + "/subnetworks/" + attributes["subnetwork"]
 	}
@@ -126,7 +130,7 @@ func (c *Cloud) plantForeign(owner cloud.Owner, r cloud.Resource) error {
 	if r.Kind == gcp.KindBackendService {
 		service = name
 	}
-	err = errors.Join(m.healthCheck(other), m.backendService(service, checkPath(other), r.Attributes["scheme"], "", nil))
+	err = errors.Join(m.healthCheck(other), m.backendService(service, checkPath(other), r.Attributes["scheme"], "UNSPECIFIED", "", nil))
 	if err == nil && r.Kind == gcp.KindForwardingRule {
 		err = m.rule(name, service, "", r.Attributes)
 	}
@@ -156,7 +160,7 @@ func (c *Cloud) plant(m *maker, desired []cloud.Resource, b planted) (address st
 	for _, r := range desired {
 		switch {
 		case r.Kind == gcp.KindBackendService:
-			do(m.backendService(b.name, b.check, r.Attributes["scheme"], b.description, b.groups))
+			do(m.backendService(b.name, b.check, r.Attributes["scheme"], protocolOf(desired), b.description, b.groups))
 		case r.Kind == gcp.KindAddress && b.reserved:
 			do(m.address(b.name+"-"+r.Key, r.Attributes))
 		}
@@ -185,6 +189,21 @@ func (c *Cloud) plant(m *maker, desired []cloud.Resource, b planted) (address st
 	return address, nil
 }
 
+// protocolOf is that of a backend service for rules: theirs, as people and other controllers have it, where all have the same.
+func protocolOf(desired []cloud.Resource) string {
+	var protocol string
+	for _, r := range desired {
+		if r.Kind != gcp.KindForwardingRule || r.Attributes["protocol"] == protocol {
+			continue
+		}
+		if protocol != "" || r.Attributes["protocol"] == "L3_DEFAULT" {
+			return "UNSPECIFIED"
+		}
+		protocol = r.Attributes["protocol"]
+	}
+	return protocol
+}
+
 // asked is what a Service asks for, and who makes it otherwise.
 func (c *Cloud) asked(spec *cloud.Spec) (*maker, []cloud.Resource, error) {
 	m, err := c.maker()
@@ -209,6 +228,19 @@ func (c *Cloud) PlantBalancer(plant cloudtest.Plant, reserved bool) (id, address
 	if err != nil {
 		return "", "", err
 	}
+	return c.plantParts(m, desired, plant, reserved)
+}
+
+// PlantServiceController is PlantBalancer for what the service controller makes, which has one rule for all ports.
+func (c *Cloud) PlantServiceController(spec *cloud.Spec) (id, address string, err error) {
+	m, desired, err := c.asked(spec)
+	if err != nil {
+		return "", "", err
+	}
+	return c.plantParts(m, oneRule(desired, spec.Ports), cloudtest.Plant{Spec: *spec, MadeFor: true}, false)
+}
+
+func (c *Cloud) plantParts(m *maker, desired []cloud.Resource, plant cloudtest.Plant, reserved bool) (id, address string, err error) {
 	b := planted{name: "hand-made-" + plant.Spec.Owner.Name, description: "made by hand, in test", reserved: reserved}
 	if plant.AdoptableBy != "" {
 		b.description += " fairlead.dev/adoptable-by=" + plant.AdoptableBy
@@ -245,6 +277,7 @@ func (c *Cloud) PlantGKE(spec *cloud.Spec, clusterHash string) (id, address stri
 	if err != nil {
 		return "", "", err
 	}
+	desired = oneRule(desired, spec.Ports)
 	shared := "k8s2-" + clusterHash + "-l4-shared-hc"
 	c.mu.Lock()
 	c.give("global/healthChecks/"+shared, map[string]any{"type": "HTTP"})
@@ -257,6 +290,34 @@ func (c *Cloud) PlantGKE(spec *cloud.Spec, clusterHash string) (id, address stri
 	}
 	address, err = c.plant(m, desired, b)
 	return b.name, address, err
+}
+
+// oneRule has one rule in the place of all, for the protocol and the ports that it can name, else for all.
+func oneRule(desired []cloud.Resource, ports []cloud.Port) []cloud.Resource {
+	var protocols, numbers []string
+	for _, port := range ports {
+		protocols, numbers = append(protocols, port.Protocol), append(numbers, fmt.Sprint(port.Port))
+	}
+	list, protocol := cloud.List(numbers), cloud.List(protocols)
+	switch {
+	case strings.Contains(protocol, ","):
+		protocol, list = "L3_DEFAULT", "all"
+	case len(numbers) > maxPorts:
+		list = "all"
+	}
+	var all []cloud.Resource
+	rules := 0
+	for _, r := range desired {
+		if r.Kind == gcp.KindForwardingRule {
+			if rules++; rules > 1 {
+				continue
+			}
+			r.Attributes = maps.Clone(r.Attributes)
+			r.Attributes["protocol"], r.Attributes["ports"] = protocol, list
+		}
+		all = append(all, r)
+	}
+	return all
 }
 
 // PlantWithoutAddress makes a balancer with one rule by hand, whose address nobody reserved. It returns its id and the address.
@@ -277,5 +338,5 @@ func (c *Cloud) PlantRule(name, address string, port int) error {
 		return err
 	}
 	attributes := map[string]string{"scheme": "EXTERNAL", "tier": "PREMIUM", "family": "IPv4", "protocol": "TCP", "ports": fmt.Sprint(port)}
-	return errors.Join(m.healthCheck(name), m.backendService(name, checkPath(name), "EXTERNAL", "", nil), m.rule(name, name, address, attributes))
+	return errors.Join(m.healthCheck(name), m.backendService(name, checkPath(name), "EXTERNAL", "TCP", "", nil), m.rule(name, name, address, attributes))
 }

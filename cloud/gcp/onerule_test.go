@@ -1,0 +1,89 @@
+package gcp_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/fairlead/fairlead/api/v1alpha1"
+	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/gcp"
+	"github.com/fairlead/fairlead/cloud/gcp/gcptest"
+)
+
+// withPorts is a Service of n TCP ports.
+func withPorts(n, nodes int, scheme string) *cloud.Spec {
+	spec := service(0, nodes)
+	spec.Annotations = map[string]string{"networking.gke.io/load-balancer-type": scheme}
+	for i := range int32(n - 1) {
+		spec.Ports = append(spec.Ports, cloud.Port{Protocol: "TCP", Port: 8000 + i, NodePort: 31000 + i, HealthCheck: spec.Ports[0].HealthCheck})
+	}
+	return spec
+}
+
+// takingOver is one pass by a class that takes over, with or without a replacement.
+func takingOver(t *testing.T, p cloud.Provider, spec *cloud.Spec, replacement v1alpha1.Replacement) (cloud.Outcome, error) {
+	t.Helper()
+	desired, err := p.Desired(*spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cloud.Converge(t.Context(), p, spec.Owner, desired, cloud.Options{TakeOver: true, Replacement: replacement})
+}
+
+// TestOneRuleForAllPorts takes over what other controllers make for a Service of several ports: one rule, and a backend service that takes
+// its protocol only. It follows the nodes until it may be replaced, by endpoint groups alone, and then is as one of ours.
+func TestOneRuleForAllPorts(t *testing.T) {
+	for maker, plant := range map[string]func(*gcptest.Cloud, *cloud.Spec) error{
+		"GKE": func(c *gcptest.Cloud, spec *cloud.Spec) error {
+			_, _, err := c.PlantGKE(spec, gcp.GKEHash(spec.Owner.ClusterID))
+			return err
+		},
+		"ServiceController": func(c *gcptest.Cloud, spec *cloud.Spec) error {
+			_, _, err := c.PlantServiceController(spec)
+			return err
+		},
+	} {
+		for n, why := range map[int]string{3: "ForwardingRule/tcp-80-ipv4 (ports)", 6: "BackendService/main (takesL3_DEFAULT)"} {
+			t.Run(fmt.Sprint(maker, n), func(t *testing.T) {
+				c := gcptest.New(gcptest.Options{})
+				p, spec := c.Provider(), withPorts(n, 2, "Internal")
+				if err := plant(c, spec); err != nil {
+					t.Fatal(err)
+				}
+				for _, nodes := range []int{2, 4, 3} {
+					spec.Nodes = withPorts(n, nodes, "Internal").Nodes
+					out, err := takingOver(t, p, spec, v1alpha1.ReplacementNever)
+					if err != nil || len(out.Left.Operations) > 0 || len(out.Left.Blocked) != 1 || !strings.HasPrefix(out.Left.Blocked[0].Message, why) {
+						t.Fatalf("with %d nodes it leaves %+v (%v), want a block of %s", nodes, out.Left, err, why)
+					}
+					if all := fmt.Sprint(groups(c)); !strings.Contains(all, gcptest.InstanceName(nodes-1)) || strings.Contains(all, gcptest.InstanceName(nodes)) {
+						t.Errorf("of %d nodes the groups are %s", nodes, all)
+					}
+					for _, line := range c.Snapshot() {
+						if strings.HasPrefix(line, "regions/"+gcptest.Region+"/backendServices/") &&
+							(strings.Contains(line, "instanceGroups") || !strings.Contains(line, "networkEndpointGroups/fl-")) {
+							t.Errorf("it sends to others: %s", line)
+						}
+					}
+				}
+				var out cloud.Outcome
+				var err error
+				for range 3 { // an address that only a rule had is told gone in between
+					if out, err = takingOver(t, p, spec, v1alpha1.ReplacementRecreate); err == nil && out.Left.Empty() {
+						break
+					}
+				}
+				if err != nil || !out.Left.Empty() || len(cloud.Ingresses(out.Observed)) != 1 {
+					t.Fatalf("replaced, it leaves %+v (%v)", out.Left, err)
+				}
+				pass(t, p, spec.Owner, nil)
+				left := slices.DeleteFunc(c.Snapshot(), func(line string) bool { return strings.Contains(line, "-l4-shared-hc") })
+				if len(left) > 0 {
+					t.Errorf("left: %q", left)
+				}
+			})
+		}
+	}
+}
