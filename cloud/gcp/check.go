@@ -32,9 +32,19 @@ func (p *Provider) checkAddress(ctx context.Context, r *cloud.Resource, replaced
 	return err
 }
 
-// checkRule refuses a port that a rule of somebody else's has at the address that is asked for.
+// checkRule refuses a port that a rule of somebody else's has at the address that is asked for; and to have an external address that only
+// the Service's own rules have lost with them. An internal one can be had again.
 func (p *Provider) checkRule(ctx context.Context, r *cloud.Resource) error {
 	ip := r.Attributes[attrIP]
+	if ip != "" && r.Attributes[attrScheme] == schemeExternal {
+		if _, inPlace, err := p.literal(ctx, r); err == nil && inPlace {
+			class := cloud.Pending // it is reserved for the Service first
+			if r.Attributes[attrFamily] == string(cloud.IPv6) {
+				class = cloud.UserError // which is not done in place
+			}
+			return cloud.Errorf(class, "address %s is reserved by nobody, and would be lost with the rule that has it", ip)
+		}
+	}
 	for _, name := range cloud.SplitList(r.Attributes[attrAddresses]) {
 		f, err := p.api.get(ctx, KindAddress, idOf(KindAddress, "", name))
 		if hasStatus(err, http.StatusNotFound) {

@@ -168,6 +168,9 @@ func (p *Provider) familyResources(spec *cloud.Spec, s *settings, family cloud.F
 	address := cloud.Resource{Kind: KindAddress, Key: key, Fixed: true, Attributes: maps.Clone(place), Immutable: fixed}
 	if asked == attrIP {
 		address.Attributes[attrReserved] = "true"
+		if s.scheme == schemeExternal { // before what has it is replaced, or it would be lost with that
+			address.Follows = []string{attrReserved}
+		}
 	}
 	resources := []cloud.Resource{address}
 	at := cloud.Ref{Kind: KindAddress, Key: key}

@@ -87,3 +87,58 @@ func TestOneRuleForAllPorts(t *testing.T) {
 		}
 	}
 }
+
+// TestExternalAddressIsReservedFirst: an external address that only rules have, and that the Service asks for, is reserved before they are replaced,
+// whatever comes first: it could not be had again. One of IPv6, which is not reserved in place, stays with its rules.
+func TestExternalAddressIsReservedFirst(t *testing.T) {
+	for name, passes := range map[string][]v1alpha1.Replacement{
+		"Held":   {v1alpha1.ReplacementNever, v1alpha1.ReplacementRecreate, v1alpha1.ReplacementRecreate},
+		"AtOnce": {v1alpha1.ReplacementRecreate, v1alpha1.ReplacementRecreate},
+	} {
+		for _, n := range []int{3, 12} {
+			t.Run(fmt.Sprint(name, n), func(t *testing.T) {
+				c := gcptest.New(gcptest.Options{})
+				p, spec := c.Provider(), withPorts(n, 2, "External")
+				_, address, err := c.PlantServiceController(spec)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := takingOver(t, p, spec, v1alpha1.ReplacementNever); err != nil {
+					t.Fatal(err)
+				}
+				spec.RequestedAddress = address
+				var out cloud.Outcome
+				for _, replacement := range passes {
+					if out, err = takingOver(t, p, spec, replacement); err != nil && !cloud.IsClass(err, cloud.Pending) {
+						t.Fatal(err)
+					}
+				}
+				if got := cloud.Ingresses(out.Observed); err != nil || !out.Left.Empty() || len(got) != 1 || got[0].IP != address {
+					t.Errorf("clients connect to %v, want %s; left is %+v (%v)", got, address, out.Left, err)
+				}
+				pass(t, p, spec.Owner, nil)
+				if left := c.Snapshot(); len(left) > 0 {
+					t.Errorf("left: %q", left)
+				}
+			})
+		}
+	}
+	c := gcptest.New(gcptest.Options{})
+	p, spec := c.Provider(), withPorts(3, 2, "External")
+	spec.Families = []cloud.Family{cloud.IPv6}
+	if _, _, err := c.PlantServiceController(spec); err != nil {
+		t.Fatal(err)
+	}
+	out, err := takingOver(t, p, spec, v1alpha1.ReplacementNever)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := cloud.Ingresses(out.Observed)
+	spec.RequestedAddress = before[0].IP
+	for range 2 {
+		out, err = takingOver(t, p, spec, v1alpha1.ReplacementRecreate)
+		if got := cloud.Ingresses(out.Observed); err != nil || len(out.Left.Blocked) == 0 || !slices.Equal(got, before) {
+			t.Errorf("clients connect to %v, want %v; left is %+v (%v)", got, before, out.Left, err)
+		}
+	}
+}

@@ -177,7 +177,8 @@ func (p *Provider) Update(ctx context.Context, owner cloud.Owner, was, desired c
 		if desired.Attributes[attrReserved] != "true" || was.Attributes[attrReserved] == "true" || desired.Lent {
 			return nil
 		}
-		desired.Adopted = ""
+		desired.Adopted, desired.Attributes = "", maps.Clone(desired.Attributes)
+		delete(desired.Attributes, attrAddresses) // those of the other family
 		_, err := p.Create(ctx, owner, desired)
 		return err
 	}
