@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -183,13 +185,25 @@ func (m *manager) check(t *testing.T, err error) {
 	}
 }
 
-// freeAddress is a loopback address that nobody listens on at the moment.
+// lastPort is that of the address that was given last.
+var lastPort atomic.Uint32
+
+func init() { lastPort.Store(rand.Uint32N(10000)) }
+
+// freeAddress is a loopback address that nobody listens on at the moment. Its port is none that the kernel gives to connections,
+// from 32768 on, or one of those of other tests may have it before the program that is to listen there.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		address := fmt.Sprint("127.0.0.1:", 20000+lastPort.Add(1)%10000)
+		listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", address)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = listener.Close()
+		return address
 	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String()
 }
