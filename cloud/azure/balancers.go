@@ -1,6 +1,7 @@
 package azure
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net/http"
@@ -118,6 +119,7 @@ func (p *Provider) choose(v *view, owner cloud.Owner, pt *part) (string, error) 
 			return name, nil
 		}
 	}
+	room := "" // on the first that has room, but no address of IPv4
 	for n := 1; ; n++ {
 		name := balancerName(owner.ClusterID, pt.source.scheme(), n)
 		coming, _ := p.writer(name).coming("", pt.frontend)
@@ -129,8 +131,12 @@ func (p *Provider) choose(v *view, owner cloud.Owner, pt *part) (string, error) 
 			return "", cloud.Errorf(cloud.Conflict, "the load balancer %s is not this cluster's: it is left alone; remove or rename it", name)
 		}
 		switch {
-		case rules <= maxRules:
+		case rules <= maxRules && (pt.family == familyKey(cloud.IPv4) || p.writer(name).comes(familyKey(cloud.IPv4), "") || lb != nil && v.families(lb)[familyKey(cloud.IPv4)]):
 			return name, nil
+		case rules <= maxRules:
+			if room = cmp.Or(room, name); lb == nil && coming == 0 {
+				return room, nil
+			}
 		case pt.source.linked:
 			return "", full(name, rules) // an interface can be in no second one
 		}
@@ -193,6 +199,9 @@ func (p *Provider) submitRules(ctx context.Context, v *view, owner cloud.Owner, 
 			case of != owner.ClusterID:
 				return false, cloud.Errorf(cloud.Conflict, "the load balancer %s is not this cluster's", balancer)
 			}
+			if pt.family == familyKey(cloud.IPv6) && p.config.frontendNamed(lb, pt.frontend) < 0 && !v.families(lb)[familyKey(cloud.IPv4)] {
+				return false, p.lacksIPv4(v, owner, balancer)
+			}
 			if more := pt.adds(lb); more > 0 {
 				if after := len(lb.Properties.LoadBalancingRules) + more; after > maxRules {
 					return false, full(balancer, after)
@@ -204,6 +213,22 @@ func (p *Provider) submitRules(ctx context.Context, v *view, owner cloud.Owner, 
 			pt.put(p.config, lb)
 			return true, nil
 		}})
+}
+
+// lacksIPv4 is the error of a part of IPv6 on a balancer that has no frontend of IPv4: it waits for the owner's, or tells that none comes.
+func (p *Provider) lacksIPv4(v *view, owner cloud.Owner, balancer string) error {
+	four := map[string]bool{} // kinds of what the owner has
+	of := v.resources()
+	for _, n := range of.byOwner[owner.ID()] {
+		if of.all[n].Key == familyKey(cloud.IPv4) {
+			four[of.all[n].Kind] = true
+		}
+	}
+	class := cloud.Conflict
+	if p.writer(balancer).comes(familyKey(cloud.IPv4), owner.ID()) || four[KindPublicIP] && !four[KindRules] {
+		class = cloud.Pending
+	}
+	return cloud.Errorf(class, "balancer %s has no address of IPv4 yet, without which Azure refuses those of IPv6: have this Service, or another one, ask for both families there", balancer)
 }
 
 // publicIP returns the id of the public address of a part's frontend; empty: it is internal.
@@ -266,6 +291,6 @@ func (p *Provider) deleteRules(ctx context.Context, v *view, owner cloud.Owner, 
 			if tag(lb.Tags, tagCluster) != owner.ClusterID {
 				return false, nil
 			}
-			return drop(lb, at.part), nil
+			return v.dropAlone(lb, at.part)
 		}})
 }

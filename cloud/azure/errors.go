@@ -121,7 +121,8 @@ var classes = map[string]cloud.Class{
 	"SecurityRuleConflict":                         cloud.Conflict,
 	secondBalancer:                                 cloud.Conflict,
 	// It may have gone meanwhile, or be still to come.
-	"InvalidResourceReference": cloud.Conflict,
+	"AtleastOneIpV4RequiredForIpV6LbFrontendIpConfiguration": cloud.Conflict,
+	"InvalidResourceReference":                               cloud.Conflict,
 	// There is no room; see also countLimit.
 	"QuotaExceeded": cloud.Quota,
 	"SubnetIsFull":  cloud.Quota,

@@ -82,6 +82,18 @@ func (w *writer[D]) coming(id, frontend string) (rules int, has bool) {
 	return rules, has
 }
 
+// comes reports whether a part of the family is still to be made, of the owner, or, where that is empty, of anybody.
+func (w *writer[D]) comes(family string, owner cloud.OwnerID) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range w.changes {
+		if !c.gone && c.phase != settling && c.want.Key == family && (owner == "" || c.owner == owner) {
+			return true
+		}
+	}
+	return false
+}
+
 // wants reports whether something is gathered or under way for the part, or is to be told of it.
 func (w *writer[D]) wants(key string) bool {
 	w.mu.Lock()

@@ -9,6 +9,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
 
 	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/azure/deepcopy"
 )
 
 // rule is one rule of a balancer, with its probe.
@@ -240,6 +241,22 @@ func sameFrontend(have, want *armnetwork.FrontendIPConfiguration) bool {
 		(w.PrivateIPAddress == nil || canonical(value(h.PrivateIPAddress)) == *w.PrivateIPAddress)
 }
 
+// dropAlone is drop, but for what would leave frontends of IPv6 alone.
+func (v *view) dropAlone(lb *armnetwork.LoadBalancer, name string) (bool, error) {
+	before := v.families(lb)
+	if !before[familyKey(cloud.IPv6)] || !before[familyKey(cloud.IPv4)] {
+		return drop(lb, name), nil
+	}
+	left := deepcopy.Of(lb)
+	dropped := drop(left, name)
+	if after := v.families(left); after[familyKey(cloud.IPv6)] && !after[familyKey(cloud.IPv4)] {
+		return false, cloud.Errorf(cloud.Pending, "balancer %s would have addresses of IPv6 alone, which Azure refuses: it goes once those have gone, or another Service "+
+			"has one of IPv4 there", value(lb.Name))
+	}
+	lb.Properties = left.Properties
+	return dropped, nil
+}
+
 // drop takes a part out of a balancer, and reports whether there was anything of it.
 func drop(lb *armnetwork.LoadBalancer, name string) bool {
 	if lb == nil || !dropRules(lb.Properties, name) {
@@ -273,6 +290,19 @@ func dropPool(p *armnetwork.LoadBalancerPropertiesFormat, name string) {
 	p.BackendAddressPools = slices.DeleteFunc(p.BackendAddressPools, func(b *armnetwork.BackendAddressPool) bool {
 		return same(value(b.Name), name) && !used[folded(name)]
 	})
+}
+
+// families are those of a balancer's frontends, as keys have them. Azure refuses a balancer that has frontends of IPv6 and none of IPv4.
+func (v *view) families(lb *armnetwork.LoadBalancer) map[string]bool {
+	has := map[string]bool{}
+	for _, f := range lb.Properties.FrontendIPConfigurations {
+		if m := frontendPattern.FindStringSubmatch(value(f.Name)); m != nil {
+			has[m[1]] = true
+		} else if f.Properties != nil {
+			has[familyOf(v, f)] = true
+		}
+	}
+	return has
 }
 
 // users are the frontends and pools, by folded names, that rules of whatever kind use, whoever's they are.

@@ -97,6 +97,7 @@ func harness(options azuretest.Options, adapt func(cloud.Spec) cloud.Spec, edit 
 		if adapt == nil {
 			nowhere = "203.0.113.99"
 		}
+		beside := false
 		return &cloudtest.Harness{
 			RefusedAddress: nowhere,
 			PlantBalancer:  planter.plant,
@@ -140,7 +141,22 @@ func harness(options azuretest.Options, adapt func(cloud.Spec) cloud.Spec, edit 
 				return (&azuretest.Refusal{Status: http.StatusTooManyRequests, Code: "TooManyRequests", RetryAfter: int(after.Seconds())}).AsError()
 			},
 			Address: ownAddress,
-			Adapt:   adapt,
+			Adapt: func(spec cloud.Spec) cloud.Spec {
+				own := spec
+				if adapt != nil {
+					own = adapt(spec)
+				}
+				if slices.Equal(spec.Families, []cloud.Family{cloud.IPv6}) && !beside {
+					beside = true
+					scheme := "public"
+					if adapt != nil {
+						scheme = "internal"
+					}
+					somebodysIPv4(t, c, spec.Owner.ClusterID, scheme)
+					before = c.Snapshot()
+				}
+				return own
+			},
 		}
 	}
 }
@@ -182,6 +198,25 @@ func (l limited) Check(ctx context.Context, owner cloud.Owner, desired cloud.Res
 	return cloud.CheckCreate(ctx, l.Provider, owner, desired, replaced)
 }
 
+// somebodysIPv4 has somebody have a frontend of IPv4 on a cluster's first balancer of a scheme: Azure has none of IPv6 without.
+func somebodysIPv4(t *testing.T, c *azuretest.Cloud, clusterID, scheme string) {
+	t.Helper()
+	lb := armnetwork.LoadBalancer{Location: new(azuretest.Location), SKU: &armnetwork.LoadBalancerSKU{Name: new(armnetwork.LoadBalancerSKUNameStandard)},
+		Tags: map[string]*string{"fairlead-cluster": new(clusterID)}, Properties: &armnetwork.LoadBalancerPropertiesFormat{
+			FrontendIPConfigurations: []*armnetwork.FrontendIPConfiguration{{Name: new("somebodys"), Properties: &armnetwork.FrontendIPConfigurationPropertiesFormat{
+				Subnet: &armnetwork.Subnet{ID: new(networkPath + "virtualNetworks/nodes/subnets/nodes")}}}}}}
+	if scheme == "public" {
+		if err := c.Put("publicIPAddresses", "beside", publicIP()); err != nil {
+			t.Fatal(err)
+		}
+		lb.Properties.FrontendIPConfigurations[0].Properties = &armnetwork.FrontendIPConfigurationPropertiesFormat{
+			PublicIPAddress: &armnetwork.PublicIPAddress{ID: new(networkPath + "publicIPAddresses/beside")}}
+	}
+	if err := c.Put("loadBalancers", azure.BalancerName(clusterID, scheme, 1), lb); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // linkedHarness is harness for Services with private links, where they have IPv4. These cannot share a frontend, or have one that is
 // there already.
 func linkedHarness(options azuretest.Options, edit func(*cloud.Capabilities)) func(t *testing.T) *cloudtest.Harness {
@@ -194,6 +229,9 @@ func linkedHarness(options azuretest.Options, edit func(*cloud.Capabilities)) fu
 		}, edit, func(c *azuretest.Cloud) {
 			machines(c, 60)
 			otherMachines(c, 3)
+			for _, end := range []string{"", "-b"} { // since that of the Services is on another balancer than their IPv6
+				somebodysIPv4(t, c, service(1, 1).Owner.ClusterID+end, "internal")
+			}
 		})(t)
 		h.Replacements = map[string]map[string]string{"no private link": {annotation + "pls-create": "false"}}
 		return h

@@ -156,7 +156,7 @@ func (w *writer[D]) due() bool {
 	return !first.IsZero() && (now.Sub(last) >= quiet || now.Sub(first) >= patience)
 }
 
-// batch takes what is to be written, sorted by key. With w.mu held.
+// batch takes what is to be written, sorted. With w.mu held.
 func (w *writer[D]) batch() []*change[D] {
 	var batch []*change[D]
 	for _, c := range w.changes {
@@ -165,9 +165,13 @@ func (w *writer[D]) batch() []*change[D] {
 			batch = append(batch, c)
 		}
 	}
-	// What goes makes room for what comes.
+	// What goes makes room for what comes. What is of IPv6 goes first and comes last: see view.families.
 	slices.SortFunc(batch, func(a, b *change[D]) int {
-		return cmp.Or(cmp.Compare(rank(a.gone), rank(b.gone)), cmp.Compare(a.key, b.key))
+		family := cmp.Compare(a.want.Key, b.want.Key)
+		if a.gone {
+			family = -family
+		}
+		return cmp.Or(cmp.Compare(rank(a.gone), rank(b.gone)), family, cmp.Compare(a.key, b.key))
 	})
 	return batch
 }

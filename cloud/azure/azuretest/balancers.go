@@ -64,6 +64,9 @@ func acceptBalancer(c *Cloud, t, before *thing) *Refusal {
 			return r
 		}
 	}
+	if r := c.checkVersions(t); r != nil {
+		return r
+	}
 	for _, pool := range p.BackendAddressPools {
 		if r := checkPool(pool); r != nil {
 			return r

@@ -86,6 +86,7 @@ func TestRefusals(t *testing.T) {
 		"Group":              {"loadBalancers", "lb", fmt.Sprintf(aBalancer, `{"frontendIPConfigurations":[{"name":"f","properties":{"publicIPAddress":{"id":"`+path{subscription: Subscription, group: "other", kind: "publicIPAddresses", name: "a"}.id()+`"}}}]}`), "LinkedAuthorizationFailed"},
 		"NAT rule":           {"loadBalancers", "lb", fmt.Sprintf(aBalancer, `{"inboundNatRules":[{"name":"n","properties":{"frontendIPConfiguration":{"id":"/a"}}}]}`), "InvalidResourceReference"},
 		"Outbound rule":      {"loadBalancers", "lb", fmt.Sprintf(aBalancer, `{"outboundRules":[{"name":"o","properties":{"backendAddressPool":{"id":"/a"}}}]}`), "InvalidResourceReference"},
+		"IPv6 alone":         {"loadBalancers", "lb", fmt.Sprintf(aBalancer, strings.Replace(private("f", "b", ""), `"subnet"`, `"privateIPAddressVersion":"IPv6","subnet"`, 1)), "AtleastOneIpV4RequiredForIpV6LbFrontendIpConfiguration"},
 		"Overlap":            {"networkSecurityGroups", "g", group(aSecurityRule("a", 500, `,"sourceAddressPrefixes":["10.0.0.0/8","10.1.0.0/16"]`)), "OverlappingSubnetsNotPermittedInSecurityRule"},
 		"Mixed versions":     {"networkSecurityGroups", "g", group(aSecurityRule("a", 500, `,"sourceAddressPrefixes":["10.0.0.0/8","fd00::/8"]`)), "SecurityRuleMixedIPVersions"},
 	} {
