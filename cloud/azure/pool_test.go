@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/azure/azuretest"
@@ -71,4 +72,38 @@ func TestPoolIsWrittenOver(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestPoolKeepsStates: a node that comes leaves those that are there as somebody has set them, and the pool, too.
+func TestPoolKeepsStates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := network(t, azuretest.Options{})
+		p := provider(t, c)
+		workers(t, p, 1, []cloud.Spec{service(1, 2)}, false)
+		pool := func(lb *armnetwork.LoadBalancer) *armnetwork.BackendAddressPoolPropertiesFormat {
+			return lb.Properties.BackendAddressPools[0].Properties
+		}
+		if err := c.Edit(func(lb *armnetwork.LoadBalancer) {
+			pool(lb).DrainPeriodInSeconds = new(int32(30))
+			pool(lb).LoadBalancerBackendAddresses[1].Properties.AdminState = new(armnetwork.LoadBalancerBackendAddressAdminStateDown)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		workers(t, p, 1, []cloud.Spec{service(1, 3)}, false)
+		if err := c.Edit(func(lb *armnetwork.LoadBalancer) {
+			states := map[string]armnetwork.LoadBalancerBackendAddressAdminState{}
+			for _, a := range pool(lb).LoadBalancerBackendAddresses {
+				if states[*a.Properties.IPAddress] = ""; a.Properties.AdminState != nil {
+					states[*a.Properties.IPAddress] = *a.Properties.AdminState
+				}
+			}
+			want := map[string]armnetwork.LoadBalancerBackendAddressAdminState{"172.30.0.11": "", "172.30.0.12": armnetwork.LoadBalancerBackendAddressAdminStateDown, "172.30.0.13": ""}
+			if diff := cmp.Diff(want, states); diff != "" || pool(lb).DrainPeriodInSeconds == nil {
+				t.Errorf("other states (-want +got):\n%s", diff)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

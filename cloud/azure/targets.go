@@ -10,6 +10,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
 
 	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/azure/deepcopy"
 )
 
 // SyncTargets implements cloud.Provider: one write for each backend pool, that is for each balancer and family, with the whole
@@ -81,7 +82,7 @@ func (p *Provider) putPool(ctx context.Context, balancer, name string, targets [
 		if err != nil {
 			return err
 		}
-		pool := p.config.pool(name, targets)
+		pool := p.config.withTargets(there, targets)
 		after, err := p.network.PutPool(ctx, balancer, pool, value(there.Etag))
 		if err == nil {
 			p.note(func(v *view) {
@@ -143,6 +144,25 @@ func (c Config) pool(name string, targets []cloud.Target) *armnetwork.BackendAdd
 				VirtualNetwork: &armnetwork.SubResource{ID: new(c.networkID())}}})
 	}
 	return pool
+}
+
+// withTargets returns a copy of a pool with these addresses. What stays is as it was, such as a state that somebody gave an address to drain it.
+func (c Config) withTargets(pool *armnetwork.BackendAddressPool, targets []cloud.Target) *armnetwork.BackendAddressPool {
+	next, list := deepcopy.Of(pool), c.pool(value(pool.Name), targets).Properties.LoadBalancerBackendAddresses
+	if next.Properties == nil {
+		next.Properties = &armnetwork.BackendAddressPoolPropertiesFormat{}
+	}
+	had := map[string]*armnetwork.LoadBalancerBackendAddress{}
+	for _, a := range next.Properties.LoadBalancerBackendAddresses {
+		if of := value(a.Properties); same(value(value(of.VirtualNetwork).ID), c.networkID()) {
+			had[canonical(value(of.IPAddress))] = a
+		}
+	}
+	for i, a := range list {
+		list[i] = cmp.Or(had[canonical(*a.Properties.IPAddress)], a)
+	}
+	next.Properties.LoadBalancerBackendAddresses = list
+	return next
 }
 
 // withPool returns a copy of the balancer with another pool, of which Azure answered after. The balancer has another ETag now, which
