@@ -72,6 +72,9 @@ func TestTakenOverWithoutAGap(t *testing.T) {
 		c := network(t, azuretest.Options{})
 		p, spec := provider(t, c), service(1, 2)
 		madeFor(t, c, spec, func(lb *armnetwork.LoadBalancer, id string) {
+			for _, rule := range lb.Properties.LoadBalancingRules {
+				rule.Properties.DisableOutboundSnat = new(true)
+			}
 			lb.Properties.OutboundRules = []*armnetwork.OutboundRule{{Name: new("out"), Properties: &armnetwork.OutboundRulePropertiesFormat{
 				Protocol:                 new(armnetwork.LoadBalancerOutboundRuleProtocolAll),
 				BackendAddressPool:       &armnetwork.SubResource{ID: new(networkPath + "loadBalancers/kubernetes/backendAddressPools/nodesIPv4")},
@@ -109,6 +112,28 @@ func TestTakenOverWithoutAGap(t *testing.T) {
 		}
 		if all := strings.Join(c.Snapshot(), "\n"); !strings.Contains(all, "kubernetes frontend a") {
 			t.Errorf("the outbound rule's frontend is gone:\n%s", all)
+		}
+	})
+}
+
+// TestOthersEmptyBalancer: a balancer that somebody else made stays, also when the last thing in it was a frontend that was taken over.
+func TestOthersEmptyBalancer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := network(t, azuretest.Options{})
+		p, spec := provider(t, c), service(1, 2)
+		madeFor(t, c, spec, func(*armnetwork.LoadBalancer, string) {})
+		if _, err := convergeWith(t, p, spec, cloud.Options{TakeOver: true}); err != nil {
+			t.Fatal(err)
+		}
+		edit(t, c, func(lb *armnetwork.LoadBalancer) {
+			lb.Properties.BackendAddressPools = slices.DeleteFunc(lb.Properties.BackendAddressPools, func(b *armnetwork.BackendAddressPool) bool { return *b.Name == "nodesIPv4" })
+		})
+		time.Sleep(time.Minute)
+		if _, err := converge(t, p, spec, true); err != nil {
+			t.Fatal(err)
+		}
+		if all := strings.Join(c.Snapshot(), "\n"); !strings.Contains(all, "kubernetes balancer [somebody=else]") || strings.Contains(all, "kubernetes frontend") {
+			t.Errorf("want the balancer, and nothing in it:\n%s", all)
 		}
 	})
 }

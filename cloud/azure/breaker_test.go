@@ -268,7 +268,7 @@ func TestGroupBehindAGap(t *testing.T) {
 	})
 }
 
-// TestZones: addresses that are made have the configured zones.
+// TestZones: addresses that are made have the configured zones, but those of a prefix, which has zones of its own.
 func TestZones(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := network(t, azuretest.Options{})
@@ -286,6 +286,13 @@ func TestZones(t *testing.T) {
 		}
 		if out, err := converge(t, p, service(1, 2), false); err != nil || len(out.Done) > 0 {
 			t.Errorf("again it does %+v (%v)", out.Done, err)
+		}
+		withPrefix(t, c)
+		if _, err := converge(t, p, with(service(2, 2), map[string]string{"pip-prefix-id": networkPath + "publicIPPrefixes/range"}), false); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(strings.Join(c.Snapshot(), "\n"), "zones= prefix=/") {
+			t.Errorf("no address of the prefix is without zones:\n%s", strings.Join(c.Snapshot(), "\n"))
 		}
 	})
 }

@@ -21,4 +21,7 @@ func Refuse(p *Provider, rules cloud.Resource, err error) {
 }
 
 // Unlimited has nodes have any number of rules.
-func Unlimited(p *Provider) { p.maxLoad = math.MaxInt }
+func Unlimited(p *Provider) { Limit(p, math.MaxInt) }
+
+// Limit has nodes have that many rules at most.
+func Limit(p *Provider, rules int) { p.maxLoad = rules }

@@ -12,6 +12,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
 
 	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/azure"
 	"github.com/fairlead/fairlead/cloud/azure/azuretest"
 )
 
@@ -172,4 +173,37 @@ func plantBalancer(t *testing.T, c *azuretest.Cloud, rules int, network string, 
 		t.Fatal(err)
 	}
 	time.Sleep(2 * time.Second)
+}
+
+// TestRoomIsMade: in one write what goes makes room for what comes, whichever was asked for first.
+func TestRoomIsMade(t *testing.T) {
+	for _, order := range [][2]int{{0, 1}, {1, 0}} {
+		synctest.Test(t, func(t *testing.T) {
+			c := network(t, azuretest.Options{})
+			p := provider(t, c)
+			azure.Limit(p, 1)
+			specs := []cloud.Spec{internal(service(2, 2)), internal(service(1, 2))} // the first goes, and has the later name
+			if _, err := converge(t, p, specs[0], false); err != nil {
+				t.Fatal(err)
+			}
+			for range 5 {
+				for _, i := range order {
+					desired, err := p.Desired(specs[i])
+					if err != nil {
+						t.Fatal(err)
+					}
+					if i == 0 {
+						desired = nil
+					}
+					if _, err := cloud.Converge(t.Context(), p, specs[i].Owner, desired, cloud.Options{}); err != nil && !cloud.IsClass(err, cloud.Pending) {
+						t.Errorf("Service %d is told %v", i, err)
+					}
+				}
+				time.Sleep(time.Second)
+			}
+			if all := strings.Join(c.Snapshot(), "\n"); strings.Count(all, " rule {") != 1 || !strings.Contains(all, specs[1].Owner.ServiceUID) {
+				t.Errorf("want the second one's rule alone:\n%s", all)
+			}
+		})
+	}
 }

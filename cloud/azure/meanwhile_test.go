@@ -160,3 +160,59 @@ func TestNotAskedForAgain(t *testing.T) {
 		}
 	})
 }
+
+// TestForgotten: what nobody has asked for again for long takes no room on a balancer.
+func TestForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := network(t, azuretest.Options{})
+		p := provider(t, c)
+		large := func(n int) cloud.Spec {
+			spec := service(n, 2)
+			for i := range 149 {
+				port := spec.Ports[0]
+				port.Port = int32(1000 + i)
+				spec.Ports = append(spec.Ports, port)
+			}
+			return spec
+		}
+		desired, err := p.Desired(large(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, options := range []cloud.Options{{}, {Policy: v1alpha1.PolicyPlan}, {Policy: v1alpha1.PolicyPlan}} {
+			if _, err := cloud.Converge(t.Context(), p, large(1).Owner, desired, options); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(11 * time.Minute)
+		}
+		if _, err := converge(t, p, large(2), false); err != nil {
+			t.Fatal(err)
+		}
+		if names := c.Names("loadBalancers"); len(names) != 1 || !strings.HasSuffix(names[0], "-1") {
+			t.Errorf("there are balancers %q", names)
+		}
+	})
+}
+
+// TestPatience: what is asked for does not wait for ever while others go on asking.
+func TestPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := network(t, azuretest.Options{})
+		p, end := provider(t, c), time.Now().Add(15*time.Second)
+		for n := 1; time.Now().Before(end); n++ {
+			for _, spec := range []cloud.Spec{service(0, 2), service(n, 2)} {
+				desired, err := p.Desired(spec)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := cloud.Converge(t.Context(), p, spec.Owner, desired, cloud.Options{}); err != nil && !cloud.IsClass(err, cloud.Pending) {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(500 * time.Millisecond)
+		}
+		if !strings.Contains(strings.Join(c.Snapshot(), "\n"), "rule {\"name\":\"fl-"+service(0, 2).Owner.ServiceUID) {
+			t.Error("the first one has no rule after 15 seconds")
+		}
+	})
+}

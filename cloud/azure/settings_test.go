@@ -136,6 +136,28 @@ func TestSettingsCount(t *testing.T) {
 	}
 }
 
+// TestInternalIPv6: an internal address of IPv6 is not put on nodes, so that node ports are used, and let in; that of IPv4 is.
+func TestInternalIPv6(t *testing.T) {
+	spec := specWith(prefix+"load-balancer-internal", "true", prefix+"allowed-ip-ranges", "192.0.2.0/24,2001:db8::/64")
+	spec.Families = []cloud.Family{cloud.IPv4, cloud.IPv6}
+	desired, err := New(testConfig(t), nil).Desired(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, r := range desired {
+		if got[r.Kind+"/"+r.Key] = r.Attributes["tcp-80"]; r.Kind == KindSecurityRule {
+			got[r.Kind+"/"+r.Key] = r.Attributes["destination"] + " " + r.Attributes["tcp"]
+		}
+	}
+	const rest = " reset=true idle=4 affinity=Default"
+	want := map[string]string{"Rules/ipv4": "backend=80 floating=true" + rest, "SecurityRule/ipv4": "frontend 80",
+		"Rules/ipv6": "backend=30080 floating=false" + rest, "SecurityRule/ipv6": "nodes 30080"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("other rules (-want +got):\n%s", diff)
+	}
+}
+
 // TestClassAndService: the class's parameters count where the Service says nothing.
 func TestClassAndService(t *testing.T) {
 	spec := specWith()

@@ -305,6 +305,12 @@ func checkRules(t *thing, p *armnetwork.LoadBalancerPropertiesFormat) *Refusal {
 	if r := checkOtherRules(t, p, has); r != nil {
 		return r
 	}
+	outbound := map[string]bool{} // frontends
+	for _, rule := range p.OutboundRules {
+		for _, f := range rule.Properties.FrontendIPConfigurations {
+			outbound[subID(f)] = true
+		}
+	}
 	taken := map[string]string{}
 	for _, rule := range p.LoadBalancingRules {
 		r := rule.Properties
@@ -323,6 +329,9 @@ func checkRules(t *thing, p *armnetwork.LoadBalancerPropertiesFormat) *Refusal {
 		}
 		if refusal := checkPorts(id, r, internal[refs[0]]); refusal != nil {
 			return refusal
+		}
+		if outbound[refs[0]] && !value(r.DisableOutboundSnat) {
+			return bad("LoadBalancingRuleMustDisableSNATSinceSameFrontendIPConfigurationIsReferencedByOutboundRule", "rule %s must disable outbound SNAT, since an outbound rule uses the same frontend %s", id, refs[0])
 		}
 		port := fmt.Sprintf("%s %s %d", refs[0], *r.Protocol, *r.FrontendPort)
 		if other := taken[port]; other != "" {

@@ -88,7 +88,10 @@ func TestRefusals(t *testing.T) {
 		"Outbound rule":      {"loadBalancers", "lb", fmt.Sprintf(aBalancer, `{"outboundRules":[{"name":"o","properties":{"backendAddressPool":{"id":"/a"}}}]}`), "InvalidResourceReference"},
 		"IPv6 alone":         {"loadBalancers", "lb", fmt.Sprintf(aBalancer, strings.Replace(private("f", "b", ""), `"subnet"`, `"privateIPAddressVersion":"IPv6","subnet"`, 1)), "AtleastOneIpV4RequiredForIpV6LbFrontendIpConfiguration"},
 		"Overlap":            {"networkSecurityGroups", "g", group(aSecurityRule("a", 500, `,"sourceAddressPrefixes":["10.0.0.0/8","10.1.0.0/16"]`)), "OverlappingSubnetsNotPermittedInSecurityRule"},
-		"Mixed versions":     {"networkSecurityGroups", "g", group(aSecurityRule("a", 500, `,"sourceAddressPrefixes":["10.0.0.0/8","fd00::/8"]`)), "SecurityRuleMixedIPVersions"},
+		"Outbound SNAT": {"loadBalancers", "lb", fmt.Sprintf(aBalancer, strings.TrimSuffix(aRule("r", `"protocol":"Tcp","frontendPort":80,"backendPort":80`), "}")+
+			fmt.Sprintf(`,"outboundRules":[{"name":"o","properties":{"protocol":"All","frontendIPConfigurations":[{"id":"%s/frontendIPConfigurations/f"}],"backendAddressPool":{"id":"%[1]s/backendAddressPools/p"}}}]}`,
+				path{subscription: Subscription, group: ResourceGroup, kind: "loadBalancers", name: "lb"}.id())), "LoadBalancingRuleMustDisableSNATSinceSameFrontendIPConfigurationIsReferencedByOutboundRule"},
+		"Mixed versions": {"networkSecurityGroups", "g", group(aSecurityRule("a", 500, `,"sourceAddressPrefixes":["10.0.0.0/8","fd00::/8"]`)), "SecurityRuleMixedIPVersions"},
 	} {
 		status, text, _ := ask(New(Options{}), http.MethodPut, at(tc.kind, tc.resource), tc.body)
 		if status < http.StatusBadRequest || !strings.Contains(text, `"code":"`+tc.code+`"`) {
