@@ -34,7 +34,8 @@ type Error struct {
 
 // Error is one line.
 func (e *Error) Error() string {
-	return fmt.Sprintf("%s (%d %s)", strings.Join(strings.Fields(e.Message), " "), e.Status, e.Code)
+	code := strings.TrimSpace(fmt.Sprintf("%d %s", e.Status, e.Code))
+	return fmt.Sprintf("%s (%s)", strings.Join(strings.Fields(e.Message), " "), code)
 }
 
 // tidy makes an Error of what the SDK returns for a refusal. Others are returned as they are.
@@ -80,6 +81,7 @@ var codes = map[string]cloud.Class{
 	"LIMIT_EXCEEDED":                      cloud.Quota,
 	"ZONE_RESOURCE_POOL_EXHAUSTED":        cloud.Quota,
 	"IP_SPACE_EXHAUSTED":                  cloud.Quota,
+	"IP_SPACE_EXHAUSTED_WITH_DETAILS":     cloud.Quota,
 	"RATE_LIMIT_EXCEEDED":                 cloud.Throttled,
 	"RESOURCE_OPERATION_RATE_EXCEEDED":    cloud.Throttled,
 	"RESOURCE_IN_USE_BY_ANOTHER_RESOURCE": cloud.Pending,

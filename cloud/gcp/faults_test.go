@@ -144,7 +144,10 @@ func TestRefusals(t *testing.T) {
 		"InUse":    {gcptest.Refusal{Status: 400, Reason: "resourceInUseByAnotherResource", Message: "In use"}, cloud.Pending},
 		"NotReady": {gcptest.Refusal{Status: 400, Reason: "resourceNotReady", Message: "Not ready"}, cloud.Pending},
 		// As in GoogleCloudPlatform/cloud-ops-sandbox#392: not of a fingerprint, which what is made has none of.
-		"Policy":     {gcptest.Refusal{Status: 412, Reason: "conditionNotMet", Message: "Constraint constraints/compute.restrictLoadBalancerCreationForTypes violated"}, cloud.RetryAfter},
+		"Policy": {gcptest.Refusal{Status: 412, Reason: "conditionNotMet", Message: "Constraint constraints/compute.restrictLoadBalancerCreationForTypes violated"}, cloud.RetryAfter},
+		// As in kubernetes/ingress-gce#2735, where a machine has it.
+		"IPInUse":    {gcptest.Refusal{Status: 409, Message: "IP_IN_USE_BY_ANOTHER_RESOURCE - IP '10.164.0.18' is already being used by another resource."}, cloud.Conflict},
+		"Exhausted":  {gcptest.Refusal{Status: 403, Reason: "IP_SPACE_EXHAUSTED_WITH_DETAILS", Message: "IP space of a subnetwork is exhausted."}, cloud.Quota},
 		"PolicyLate": {gcptest.Refusal{Status: 412, Reason: "CONDITION_NOT_MET", Message: "Constraint constraints/compute.restrictLoadBalancerCreationForTypes violated"}, cloud.RetryAfter},
 		"Backend":    {gcptest.Refusal{Status: 503, Reason: "backendError", Message: "Try again"}, cloud.Retry},
 	} {

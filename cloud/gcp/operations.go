@@ -2,6 +2,7 @@ package gcp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -38,7 +39,7 @@ func (p *Provider) Create(ctx context.Context, owner cloud.Owner, desired cloud.
 	op, err := p.api.insert(ctx, made.Kind, made.ID, body)
 	switch {
 	case hasStatus(err, http.StatusConflict):
-		return p.existing(ctx, owner, made)
+		return p.existing(ctx, owner, made, err)
 	case err != nil:
 		return cloud.Resource{}, p.lacking(ctx, desired.DependsOn, err)
 	}
@@ -64,10 +65,14 @@ func (p *Provider) lacking(ctx context.Context, deps []cloud.Ref, refused error)
 	return cloud.Errorf(cloud.UserError, "%w: make it, or correct what names it", refused)
 }
 
-// existing returns what has the name already, if it is the owner's.
-func (p *Provider) existing(ctx context.Context, owner cloud.Owner, made cloud.Resource) (cloud.Resource, error) {
+// existing returns what has the name already, if it is the owner's. An address can also be refused because something else has it, which is
+// no name of ours (kubernetes/ingress-gce#2735).
+func (p *Provider) existing(ctx context.Context, owner cloud.Owner, made cloud.Resource, refused error) (cloud.Resource, error) {
 	f, err := p.api.get(ctx, made.Kind, made.ID)
+	e, _ := errors.AsType[*Error](refused)
 	switch {
+	case hasStatus(err, http.StatusNotFound) && e.Code != "alreadyExists":
+		return cloud.Resource{}, refused
 	case hasStatus(err, http.StatusNotFound):
 		return cloud.Resource{}, cloud.Errorf(cloud.Pending, "a %s called %s exists and cannot be seen yet", made.Kind, made.ID)
 	case err != nil:
