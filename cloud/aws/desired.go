@@ -247,7 +247,7 @@ func balancer(spec cloud.Spec, s *settings) cloud.Resource {
 		}
 		r.Attributes[by+name] = text
 		if by != "" {
-			name = own + name
+			name = unplaced + name
 			r.Attributes[name] = withoutSubnets(text)
 		}
 		r.Immutable = append(r.Immutable, name)

@@ -24,9 +24,9 @@ const (
 	tagName = "Name"
 	// byName begins attributes that are as others are, with names in place of ids.
 	byName = "named."
-	// own begins those of addresses without their subnets, where these are given by name: an address cannot change in place, what its
-	// subnet is called can.
-	own = "own."
+	// unplaced begins those of addresses without their subnets, for where these are given by name: an address cannot change in place, what
+	// its subnet is called can.
+	unplaced = "own."
 	// longestTag is the most characters that the value of a tag has.
 	longestTag = 256
 )

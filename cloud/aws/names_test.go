@@ -81,6 +81,7 @@ func callsOf(t *testing.T, server *awstest.Server, p cloud.Provider, s *cloud.Sp
 const (
 	readSubnets, readGroups = "ec2:DescribeSubnets", "ec2:DescribeSecurityGroups"
 	moveSubnets, moveGroups = "elasticloadbalancing:SetSubnets", "elasticloadbalancing:SetSecurityGroups"
+	setBalancer             = "elasticloadbalancing:ModifyLoadBalancerAttributes"
 	setMarks, removeMarks   = "elasticloadbalancing:AddTags", "elasticloadbalancing:RemoveTags"
 )
 
@@ -126,7 +127,9 @@ func TestNames(t *testing.T) {
 		"Elastic": {
 			{"names", outside(sets, "zone b,zone a=blue", eips, "eipalloc-01,eipalloc-02"), "subnet-01,subnet-02 managed subnet-01=eipalloc-02||,subnet-02=eipalloc-01||", nil, nil},
 			{"ids", outside(sets, "subnet-02,subnet-01", eips, "eipalloc-01,eipalloc-02"), "subnet-01,subnet-02 managed subnet-01=eipalloc-02||,subnet-02=eipalloc-01||", map[string]int{readSubnets: 1, readGroups: 2, removeMarks: 1}, byID},
-			{"both", outside(sets, "subnet-02,zone a=blue", eips, "eipalloc-01,eipalloc-02"), "subnet-01,subnet-02 managed subnet-01=eipalloc-02||,subnet-02=eipalloc-01||", map[string]int{readSubnets: 2, readGroups: 2, setMarks: 1}, nil},
+			{"another attribute", outside(sets, "subnet-02,subnet-01", eips, "eipalloc-01,eipalloc-02", "cross-zone-load-balancing-enabled", "true"), "subnet-01,subnet-02 managed subnet-01=eipalloc-02||,subnet-02=eipalloc-01||", map[string]int{readGroups: 2, setBalancer: 1}, nil},
+			{"both", outside(sets, "subnet-02,zone a=blue", eips, "eipalloc-01,eipalloc-02"), "subnet-01,subnet-02 managed subnet-01=eipalloc-02||,subnet-02=eipalloc-01||", map[string]int{readSubnets: 2, readGroups: 2, setMarks: 1, setBalancer: 1}, nil},
+			{"one more attribute", outside(sets, "subnet-02,zone a=blue", eips, "eipalloc-01,eipalloc-02", "cross-zone-load-balancing-enabled", "true"), "subnet-01,subnet-02 managed subnet-01=eipalloc-02||,subnet-02=eipalloc-01||", map[string]int{readSubnets: 2, readGroups: 2, setBalancer: 1}, nil},
 		},
 		"Private": {
 			{"ids", asking(1, sets, "subnet-01", private, "172.30.1.9"), "subnet-01 managed subnet-01=|172.30.1.9|", nil, byID},

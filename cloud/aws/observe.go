@@ -289,7 +289,7 @@ func (p *Provider) observedBalancer(ctx context.Context, b types.LoadBalancer, v
 		r.Attributes[securityGroups] = managed
 	}
 	r.Attributes[subnets], r.Attributes[addresses], r.Attributes[addressesFour] = placed(mappingsOf(b), itself)
-	r.Attributes[own+addresses], r.Attributes[own+addressesFour] = withoutSubnets(r.Attributes[addresses]), withoutSubnets(r.Attributes[addressesFour])
+	r.Attributes[unplaced+addresses], r.Attributes[unplaced+addressesFour] = withoutSubnets(r.Attributes[addresses]), withoutSubnets(r.Attributes[addressesFour])
 	v.shownByName(b, r.Attributes)
 	if name := aws.ToString(b.DNSName); name != "" {
 		r.Ingress = []cloud.Ingress{{Hostname: name}}

@@ -180,12 +180,11 @@ func itself(id string) string { return id }
 
 // differentMappings are those that a balancer is to have and does not; nil: it has them, or none are given.
 func (p *Provider) differentMappings(ctx context.Context, was, is cloud.Resource) ([]types.SubnetMapping, error) {
-	a := is.Attributes
-	byID := a[subnets] != "" && differs(was, is, subnets)
-	if named := a[byName+subnets] != "" && differs(was, is, byName+subnets, byName+addresses, byName+addressesFour); !byID && !named {
+	asks := func(name string) bool { return is.Attributes[name] != "" && differs(was, is, name) }
+	if !slices.ContainsFunc([]string{subnets, byName + subnets, byName + addresses, byName + addressesFour}, asks) {
 		return nil, nil
 	}
-	all, err := p.mappings(ctx, a)
+	all, err := p.mappings(ctx, is.Attributes)
 	if err != nil {
 		return nil, err
 	}
