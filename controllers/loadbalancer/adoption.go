@@ -44,8 +44,9 @@ func (r *Reconciler) eventsOfAdoption(svc *corev1.Service, done []cloud.Operatio
 
 // leftByOthers tells what another controller made for a Service that goes before anybody decided about it, or before a manager saw it:
 // the finalizer can be that controller's. Whoever had a balancer of ours was asked when that was made.
-func (r *Reconciler) leftByOthers(ctx context.Context, v *view, owner cloud.Owner) ([]string, error) {
-	if last := r.lastStatus(v); !hasFinalizer(v.service) || owner.Group != "" || last != nil && len(last.Resources) > 0 {
+func (r *Reconciler) leftByOthers(ctx context.Context, v *view, e *entry, owner cloud.Owner) ([]string, error) {
+	// What was deleted is not in the record any more by the time that the cloud is looked at once more.
+	if last := r.lastStatus(v); !hasFinalizer(v.service) || owner.Group != "" || e.had || last != nil && len(last.Resources) > 0 {
 		return nil, nil
 	}
 	if options, _ := cloud.ParseOptions(v.service, v.binding.class); options.Adopt == v1alpha1.AdoptNone {

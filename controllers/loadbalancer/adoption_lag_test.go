@@ -1,11 +1,14 @@
 package loadbalancer
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -105,6 +108,56 @@ func TestAdoptedBeforeItIsSeen(t *testing.T) {
 				}
 				return nil
 			})
+		})
+	}
+}
+
+// asked is a provider that counts how often it is asked what others made.
+type asked struct {
+	cloud.Provider
+	times int
+}
+
+func (a *asked) Adoptable(ctx context.Context, owner cloud.Owner, id string) ([]cloud.Adoptable, error) {
+	a.times++
+	return cloud.FindAdoptable(ctx, a.Provider, owner, id)
+}
+
+// TestDeletedWithoutAsking: to look once more whether nothing is left of what was ours asks nothing about others, whose answer, or a
+// missing right to it, would hold the Service; with or without the record.
+func TestDeletedWithoutAsking(t *testing.T) {
+	t.Parallel()
+	for name, forgotten := range map[string]bool{"Recorded": false, "Forgotten": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const lag = time.Second
+			w := newWorld(t, fake.Options{ReadLag: lag}, nil)
+			w.stop()
+			w.edits = append(w.edits, func(caps *cloud.Capabilities) { caps.ReadLag = lag })
+			svc := w.service("cart", nil)
+			p := w.begin()
+			provider := &asked{Provider: w.providers().fake}
+			p.Providers = providers{provider}
+			p.passes(svc, func() error {
+				w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
+				if c := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionLoadBalancerReady); c == nil || c.Status != metav1.ConditionTrue {
+					return fmt.Errorf("it is %+v", c)
+				}
+				return nil
+			})
+			if provider.times == 0 {
+				t.Fatal("nobody asked what others made before there was a balancer")
+			}
+			provider.times = 0
+			w.Must(w.Delete(t.Context(), svc))
+			if forgotten {
+				w.Must(w.Delete(t.Context(), w.record(svc)))
+				p.last.Delete(svc.UID)
+			}
+			p.passes(svc, func() error { return w.absent(svc.Namespace, svc.Name, &corev1.Service{}) })
+			if provider.times > 0 || len(w.objects()) > 0 {
+				t.Errorf("asked %d times what others made; left: %+v", provider.times, w.objects())
+			}
 		})
 	}
 }

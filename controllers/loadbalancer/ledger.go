@@ -37,6 +37,8 @@ type entry struct {
 	looked bool
 	// announced: the event that the balancer is being deleted was sent.
 	announced bool
+	// had: something of it was seen in the cloud since it is released.
+	had bool
 	// drift: the next pass is because of a sweep, and can wait for others' calls.
 	drift bool
 	// found is what the last sweep that found something different found; nil: none did.

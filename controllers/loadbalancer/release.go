@@ -51,7 +51,7 @@ func (r *Reconciler) release(ctx context.Context, v *view, e *entry) (ctrl.Resul
 	r.eventsOfAdoption(v.service, out.Done)
 	var left []string
 	if err == nil && out.Left.Empty() {
-		left, err = r.leftByOthers(ctx, v, owner)
+		left, err = r.leftByOthers(ctx, v, e, owner)
 	}
 	if err == nil && out.Left.Empty() {
 		r.eventLeft(v.service, left)
@@ -109,6 +109,7 @@ func (r *Reconciler) clear(ctx context.Context, e *entry, name string, owner clo
 	out, err := cloud.Converge(ctx, provider, owner, nil, options)
 	e.remember(cloud.Spec{Owner: owner}, options, out, cmp.Or(err, ctx.Err()))
 	e.settled, e.seen = false, nil
+	e.had = e.had || len(out.Observed)+len(out.Done) > 0
 	lag := provider.Capabilities().ReadLag
 	if err == nil && out.Left.Empty() && time.Since(e.touched) < lag {
 		return out, &cloud.Error{Class: cloud.RetryAfter, After: lag - time.Since(e.touched), Err: errUnconfirmed}
