@@ -1,6 +1,7 @@
 package loadbalancer
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -69,7 +70,7 @@ func (r *Reconciler) syncNodes(ctx context.Context, name string, nodes []cloud.N
 // syncProvider gathers changes of as many Services as one call takes, sends them, and goes on.
 func (r *Reconciler) syncProvider(ctx context.Context, p cloud.Provider, entries []*entry, nodes *backends) (wait time.Duration) {
 	calls := p.Capabilities().Targets
-	d := &delivery{Reconciler: r, provider: p, held: map[*entry]bool{}}
+	d := &delivery{Reconciler: r, provider: p, held: map[*entry]*backends{}}
 	defer d.tell()
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -84,13 +85,14 @@ func (r *Reconciler) syncProvider(ctx context.Context, p cloud.Provider, entries
 		if e == nil {
 			continue
 		}
-		d.held[e] = true
+		d.held[e] = nodes
 		to, err := r.current(ctx, e, nodes)
 		if err != nil {
 			ctrl.LoggerFrom(ctx).Error(err, "Could not read the endpoints of a Service", "Service", e.name)
 			r.pods.mark(e.name)
 			wait = minRetry
 		}
+		d.held[e] = cmp.Or(to, nodes)
 		changes, err := r.targetChanges(p, e, to)
 		if err != nil {
 			r.pods.mark(e.name)
@@ -207,8 +209,8 @@ func (b *batch) add(e *entry, changes []cloud.TargetChange, to *backends) {
 type delivery struct {
 	*Reconciler
 	provider cloud.Provider
-	// held are the entries that were not given back yet.
-	held map[*entry]bool
+	// held are the entries that were not given back yet, with what they are to send to.
+	held map[*entry]*backends
 	// synced are Services that have other targets now. Their events wait for the last call: a thousand of them keep the API
 	// server, and whatever runs beside it, so busy that calls which are due go late.
 	synced []syncedService
@@ -254,9 +256,8 @@ func (d *delivery) end(e *entry) {
 
 // giveUp gives all entries back, after a panic. What was sent is not known: each gets a pass.
 func (d *delivery) giveUp() {
-	for e := range d.held {
-		e.settled = false
-		d.wake(e.name, priorityNormal)
+	for e, to := range d.held {
+		d.unsettle(e, to)
 		d.end(e)
 	}
 }
