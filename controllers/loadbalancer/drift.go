@@ -40,7 +40,8 @@ func (r *Reconciler) findDriftOf(e *entry, p cloud.Provider, seen *snapshot, bef
 }
 
 // drifted reports whether there is something else in the cloud than the last pass left. Under Plan it always is: what
-// is planned has to be told anew. What is not settled comes again by itself.
+// is planned has to be told anew. What is not settled has a pass to come that looks by itself, or waits for a change of the Service
+// or of what it sends to.
 func (e *entry) drifted(p cloud.Provider, observed []cloud.Resource) bool {
 	if e.options.Policy == v1alpha1.PolicyPlan {
 		return true
