@@ -219,7 +219,9 @@ func (r *Reconciler) recordHandler() handler.EventHandler {
 			}
 		},
 		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) {
-			r.last.Delete(e.Object.(*v1alpha1.LoadBalancerRecord).Status.ServiceUID)
+			uid := e.Object.(*v1alpha1.LoadBalancerRecord).Status.ServiceUID
+			r.last.Delete(uid)
+			r.gone.Delete(uid)
 			add(q, e.Object, priorityNormal)
 		},
 	}

@@ -46,3 +46,25 @@ func TestWhoGoesFirst(t *testing.T) {
 		t.Errorf("%d more are queued", left)
 	}
 }
+
+// TestForgottenWithTheRecord: of a Service that is gone nothing is remembered once somebody deletes its record.
+func TestForgottenWithTheRecord(t *testing.T) {
+	q := priorityqueue.New[reconcile.Request]("test")
+	defer q.ShutDown()
+	r := &Reconciler{}
+	record := &v1alpha1.LoadBalancerRecord{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "cart"},
+		Status: v1alpha1.LoadBalancerRecordStatus{ServiceUID: uid(0)}}
+	r.gone.Store(uid(0), nil)
+	r.gone.Store(uid(1), nil)
+	r.last.Store(uid(0), &written{})
+	r.recordHandler().Delete(t.Context(), event.DeleteEvent{Object: record}, q)
+	_, gone := r.gone.Load(uid(0))
+	_, last := r.last.Load(uid(0))
+	_, other := r.gone.Load(uid(1))
+	if gone || last || !other {
+		t.Errorf("remembered: gone %t, last written %t, another one's %t", gone, last, other)
+	}
+	if got, _ := q.Get(); got != named("shop", "cart") {
+		t.Errorf("%v is woken", got)
+	}
+}
