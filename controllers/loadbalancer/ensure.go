@@ -163,7 +163,7 @@ func (r *Reconciler) keep(ctx context.Context, v *view, e *entry, p cloud.Provid
 		return ctrl.Result{}, ctx.Err()
 	}
 	if err != nil {
-		res.requeue = max(cloud.Classify(err).After, lasting(waitConflict, r.lastCondition(v)))
+		res.requeue = max(cloud.Classify(err).After, waitConflict)
 	} else {
 		res.outcome, res.observed = out, true
 	}

@@ -92,6 +92,38 @@ func TestCuredInTheCloud(t *testing.T) {
 	w.reason(svc, v1alpha1.ReasonEnsured)
 }
 
+// TestTargetsBesideAnOldMistake: targets that could not be sent beside a mistake that nobody corrects are sent soon again, however old
+// that mistake is.
+func TestTargetsBesideAnOldMistake(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	w.stop()
+	w.node("n1", "172.30.0.11", nil)
+	svc := w.service("cart", nil)
+	r := w.alone(w.Client, discard{})
+	pass := func() time.Duration {
+		t.Helper()
+		result, err := r.Reconcile(t.Context(), named(svc.Namespace, svc.Name))
+		w.Must(err)
+		return result.RequeueAfter
+	}
+	pass()
+	w.reason(svc, v1alpha1.ReasonEnsured)
+	annotate(w, svc, v1alpha1.AnnotationPolicy, "Aply")
+	pass()
+	w.reason(svc, v1alpha1.ReasonInvalidService)
+	old := metav1.NewTime(time.Now().Add(-time.Hour)).Rfc3339Copy()
+	last, _ := r.last.Load(svc.UID)
+	last.(*written).status.Conditions[0].LastTransitionTime = old
+	w.node("n2", "172.30.0.12", nil)
+	w.cloud.Inject(fake.Fault{Method: "SyncTargets", Times: 1, Err: &fake.Error{Code: fake.CodeInvalidParameter, Message: "unknown target"}})
+	if after := pass(); after < waitConflict || after > waitConflict+waitConflict/10 {
+		t.Errorf("they are sent again after %v, want %v", after, waitConflict)
+	}
+	pass()
+	w.targets("172.30.0.11", "172.30.0.12")
+}
+
 // TestMixedProtocols: upstream's condition comes and goes with what it tells of.
 func TestMixedProtocols(t *testing.T) {
 	t.Parallel()
