@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
+	netutils "k8s.io/utils/net"
 )
 
 // Owner is the Service that resources belong to.
@@ -131,14 +132,21 @@ type Ingress struct {
 	IPMode string `json:"ipMode,omitempty"`
 }
 
-// Published is what a Service's status says of the address; an error: the API server would not take that.
+// Published is what a Service's status says of the address. An error: it is not published, since the API server would not take it, nor is
+// an IPv4 address that is written as an IPv6 one.
 func (in Ingress) Published() (corev1.LoadBalancerIngress, error) {
 	// It takes no capitals, which a balancer that was adopted may have in its name, and no dot at the end.
 	published := corev1.LoadBalancerIngress{IP: in.IP, Hostname: strings.ToLower(strings.TrimSuffix(in.Hostname, "."))}
-	if in.IP == "" {
-		if wrong := validation.IsDNS1123Subdomain(published.Hostname); len(wrong) > 0 {
+	if in.IP == "" || in.Hostname != "" {
+		wrong := validation.IsDNS1123Subdomain(published.Hostname)
+		if netutils.ParseIPSloppy(published.Hostname) != nil {
+			wrong = append(wrong, "it is an address")
+		}
+		if len(wrong) > 0 {
 			return published, fmt.Errorf("the host name %q is none: %s", in.Hostname, strings.Join(wrong, ", "))
 		}
+	}
+	if in.IP == "" {
 		return published, nil
 	}
 	mode := corev1.LoadBalancerIPMode(cmp.Or(in.IPMode, string(corev1.LoadBalancerIPModeVIP)))
