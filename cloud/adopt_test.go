@@ -302,6 +302,21 @@ func TestTargetsOfWhatIsLent(t *testing.T) {
 	}
 }
 
+// TestTargetsOfWhatIsShared: nor where something Fixed was changed, too, and everything is held.
+func TestTargetsOfWhatIsShared(t *testing.T) {
+	desired := []Resource{want("A", "1", fixed, attribute("shape", "square"), on("S", "1", false)), want("S", "1", shared, targets("x"))}
+	observed := []Resource{have("A", "1", on("S", "1", false), on("S", "2", false)), have("S", "1", shared, targets("x")), have("S", "2", shared, targets("x"))}
+	for only, changes := range map[bool]int{true: 0, false: 1} {
+		out, err := Compare(us, desired, observed, Options{TargetsOnly: only})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := len(out.Left.Operations); got != changes {
+			t.Errorf("TargetsOnly %t: %d operations, want %d: %v", only, got, changes, out.Left.Operations)
+		}
+	}
+}
+
 // TestWhose: whoever may not adopt learns at once whose it is.
 func TestWhose(t *testing.T) {
 	found := []Adoptable{{ID: "x", Resources: []Resource{have("A", "1", id("x"), of(them))}}}

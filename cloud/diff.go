@@ -35,7 +35,7 @@ func Diff(owner Owner, desired, observed []Resource, replacement v1alpha1.Replac
 }
 
 // diff is Diff, without step 5 where what is desired is part of what the Service wants: what it names no more may be wanted all the
-// same, and what is let go would lose its targets.
+// same, and what is let go would lose its targets. Nor are those taken from it where everything stays as it is.
 func diff(owner Owner, desired, observed []Resource, replacement v1alpha1.Replacement, part bool) (Plan, error) {
 	layers, err := layer(desired)
 	if err != nil {
@@ -61,7 +61,7 @@ func diff(owner Owner, desired, observed []Resource, replacement v1alpha1.Replac
 	}
 	switch {
 	case d.plan.held():
-		d.hold(desired)
+		d.hold(desired, part)
 	case !part:
 		d.removeRest()
 	}
@@ -193,7 +193,7 @@ func (d *differ) block(want *Resource, reason BlockReason, subject, rest string)
 
 // hold leaves of the operations those that follow the cluster: targets of what there is, the sets of targets that all Services
 // have together, what points to these, and attributes that follow.
-func (d *differ) hold(desired []Resource) {
+func (d *differ) hold(desired []Resource, part bool) {
 	sets := map[Ref]bool{}
 	for i := range desired {
 		if r := &desired[i]; r.Shared && r.HasTargets && !r.Fixed {
@@ -214,7 +214,7 @@ func (d *differ) hold(desired []Resource) {
 			d.plan.Lacking = true
 		}
 	}
-	if len(kept) == 0 && len(d.plan.Waiting) == 0 {
+	if len(kept) == 0 && len(d.plan.Waiting) == 0 && !part {
 		kept = d.emptied(sets) // what comes is there
 	}
 	d.plan.Operations = kept
