@@ -136,13 +136,26 @@ func (b *binding) targeted() *v1alpha1.LoadBalancerClassSpec {
 }
 
 // heed has the policy be the one that the Service asks for, whatever else is wrong with it and whatever became of its class. Where it asks
-// for none that can be read its class says, but not where something is wrong, or the class is gone or another one by now: then what was last
-// in force goes on, since a typing mistake must not delete what was to be retained.
+// for none that can be read its class says. Where something is wrong, which may be the name of that very annotation, the safer of what the
+// class says and what was last in force counts, since a typing mistake must not delete what was to be retained. Where the class is gone, or
+// another one by now, what was last in force goes on.
 func (b *binding) heed(svc *corev1.Service) {
 	options, err := cloud.ParseOptions(svc, b.class)
-	if options.PolicyAsked || err == nil && b.refusal == "" {
+	switch {
+	case options.PolicyAsked, err == nil && b.refusal == "":
 		b.policy = options.Policy
+	case b.refusal == "":
+		b.policy = safer(options.Policy, b.policy)
 	}
+}
+
+// safer is that of two policies which takes less away. One that there is not is the least safe.
+func safer(a, b v1alpha1.Policy) v1alpha1.Policy {
+	order := []v1alpha1.Policy{v1alpha1.PolicyApply, v1alpha1.PolicyPlan, v1alpha1.PolicyRetain}
+	if slices.Index(order, b) > slices.Index(order, a) {
+		return b
+	}
+	return a
 }
 
 // remember notes what a balancer is made from.

@@ -188,15 +188,19 @@ func TestPolicyInForce(t *testing.T) {
 		class, last string
 		want        v1alpha1.Policy
 	}{
-		"Class":              {"nothing is asked for", nil, "here", "Retain", v1alpha1.PolicyPlan},
-		"Configuration":      {"nothing is asked for, and there is no class", nil, "", "Retain", v1alpha1.PolicyApply},
-		"ClassGone":          {"what it says is not known any more", nil, "gone", "Retain", v1alpha1.PolicyRetain},
-		"Mistaken":           {"the mistake may be in the name of the annotation", mistaken(nil), "here", "Retain", v1alpha1.PolicyRetain},
-		"Asked":              {"rather than the class's", asks("Apply"), "here", "Retain", v1alpha1.PolicyApply},
-		"AskedClassGone":     {"the class does not matter", asks("Retain"), "gone", "Apply", v1alpha1.PolicyRetain},
-		"AskedAndMistaken":   {"the mistake is in something else", mistaken(asks("Retain")), "here", "Apply", v1alpha1.PolicyRetain},
-		"AskedMistakenly":    {"it cannot be read", asks("Sometimes"), "here", "Retain", v1alpha1.PolicyRetain},
-		"AskedAndGoneAndBad": {"neither matters", mistaken(asks("Plan")), "gone", "Apply", v1alpha1.PolicyPlan},
+		"Class":                {"nothing is asked for", nil, "here", "Retain", v1alpha1.PolicyPlan},
+		"Configuration":        {"nothing is asked for, and there is no class", nil, "", "Retain", v1alpha1.PolicyApply},
+		"ClassGone":            {"what it says is not known any more", nil, "gone", "Retain", v1alpha1.PolicyRetain},
+		"Mistaken":             {"the mistake may be in the name of the annotation", mistaken(nil), "here", "Retain", v1alpha1.PolicyRetain},
+		"MistakenSince":        {"the class was changed, which a mistake does not undo", mistaken(nil), "here", "Apply", v1alpha1.PolicyPlan},
+		"MistakenAtFirst":      {"nothing was in force yet", mistaken(nil), "here", "", v1alpha1.PolicyPlan},
+		"MistakenClassGone":    {"what it says is not known any more", mistaken(nil), "gone", "Apply", v1alpha1.PolicyApply},
+		"Asked":                {"rather than the class's", asks("Apply"), "here", "Retain", v1alpha1.PolicyApply},
+		"AskedClassGone":       {"the class does not matter", asks("Retain"), "gone", "Apply", v1alpha1.PolicyRetain},
+		"AskedAndMistaken":     {"the mistake is in something else", mistaken(asks("Retain")), "here", "Apply", v1alpha1.PolicyRetain},
+		"AskedMistakenly":      {"it cannot be read", asks("Sometimes"), "here", "Retain", v1alpha1.PolicyRetain},
+		"AskedMistakenlySince": {"and the class was changed", asks("Sometimes"), "here", "Apply", v1alpha1.PolicyPlan},
+		"AskedAndGoneAndBad":   {"neither matters", mistaken(asks("Plan")), "gone", "Apply", v1alpha1.PolicyPlan},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
