@@ -92,16 +92,18 @@ func (r *Reconciler) classesOf(ctx context.Context, provider string) ([]v1alpha1
 }
 
 // knownOwners returns the UIDs of Services that have, or may have, something of a provider's: those that a record of the provider is still
-// there of and, where no record says who serves them, those that have, or want, a balancer. What was retained of one that wants none any
-// more, or another provider's, is nobody's once its record is gone.
+// there of and, where their own record does not say who serves them, those that have, or want, a balancer. What was retained of one that
+// wants none any more, or another provider's, is nobody's once its record is gone.
 func knownOwners(ctx context.Context, from client.Reader, provider string) (map[types.UID]bool, error) {
 	known := map[types.UID]bool{}
 	var records v1alpha1.LoadBalancerRecordList
 	if err := from.List(ctx, &records); err != nil {
 		return nil, fmt.Errorf("listing LoadBalancerRecords: %w", err)
 	}
+	recorded := map[types.NamespacedName]types.UID{} // a copy of a record elsewhere says nothing of who serves the Service by now
 	for i := range records.Items {
 		status := &records.Items[i].Status
+		recorded[client.ObjectKeyFromObject(&records.Items[i])] = status.ServiceUID
 		for _, uid := range []types.UID{status.ServiceUID, status.TakesBackFrom} {
 			known[uid] = known[uid] || status.Provider == provider || status.Provider == ""
 		}
@@ -112,14 +114,14 @@ func knownOwners(ctx context.Context, from client.Reader, provider string) (map[
 	}
 	for i := range services.Items {
 		svc := &services.Items[i]
-		if _, recorded := known[svc.UID]; !recorded {
-			known[svc.UID] = svc.Spec.Type == corev1.ServiceTypeLoadBalancer || hasFinalizer(svc)
+		if recorded[client.ObjectKeyFromObject(svc)] != svc.UID {
+			known[svc.UID] = known[svc.UID] || svc.Spec.Type == corev1.ServiceTypeLoadBalancer || hasFinalizer(svc)
 		}
 	}
 	return known, nil
 }
 
-// orphansOf returns the resources whose owners are all gone, sorted; what nobody owns is one if it carries the mark of a
+// orphansOf returns the resources none of whose owners is known, sorted; what nobody owns is one if it carries the mark of a
 // group of this cluster. What the cloud deletes already is none.
 func orphansOf(clusterID string, known map[types.UID]bool, found []cloud.Resource) []cloud.Resource {
 	var orphans []cloud.Resource

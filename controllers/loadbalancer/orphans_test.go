@@ -97,6 +97,28 @@ func TestRetainedOfALivingService(t *testing.T) {
 	}
 }
 
+// TestKnownDespiteACopy: a Service whose own record is lost is not made a stranger to its provider by an old copy of a record elsewhere
+// that names another one; its own record does that.
+func TestKnownDespiteACopy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	w.stop()
+	svc := w.service("cart", nil)
+	for _, tc := range []struct {
+		record string
+		known  bool
+	}{{"copy", true}, {"cart", false}} {
+		record := &v1alpha1.LoadBalancerRecord{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: tc.record},
+			Status: v1alpha1.LoadBalancerRecordStatus{ServiceUID: svc.UID, Provider: emptyCloud}}
+		w.Make(record)
+		known, err := knownOwners(t.Context(), w.Client, fake.Name)
+		w.Must(err)
+		if known[svc.UID] != tc.known {
+			t.Errorf("with the record %s the Service is known: %t", tc.record, known[svc.UID])
+		}
+	}
+}
+
 func TestGrace(t *testing.T) {
 	r := &sweepReconciler{&Reconciler{OrphanGrace: 10 * time.Minute}}
 	r.prepare()
