@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -275,7 +274,7 @@ func (r *Reconciler) releaseStale(ctx context.Context, v *view) (ctrl.Result, er
 		return ctrl.Result{}, fmt.Errorf("reading the LoadBalancerRecord: %w", err)
 	}
 	status := v.record.Status
-	switch lives, err := r.lives(ctx, status.ServiceUID); {
+	switch lives, err := r.lives(ctx, v.name, status.ServiceUID); {
 	case err != nil:
 		return ctrl.Result{}, err
 	case lives != nil && *lives == v.name:
@@ -321,20 +320,33 @@ func (r *Reconciler) releaseLeft(ctx context.Context, v *view, e *entry) (ctrl.R
 
 // lives returns the name of the Service with the UID, wherever it is; nil: it is gone. A record that was copied, or restored into
 // another namespace, names the Service that it was copied from. What the cache does not show it may not show yet, as that of a manager
-// that has just started; but what is gone once comes back with another UID, so that the API server is asked once for each.
-func (r *Reconciler) lives(ctx context.Context, uid types.UID) (*types.NamespacedName, error) {
+// that has just started. So the API server is asked: for the one of the record's own name at first, since that is asked for again until the
+// cache shows it; then for all, without what is in them, and once for each that is gone, since it comes back with another UID.
+func (r *Reconciler) lives(ctx context.Context, own types.NamespacedName, uid types.UID) (*types.NamespacedName, error) {
 	if _, gone := r.gone.Load(uid); gone {
 		return nil, nil
 	}
-	for _, from := range []client.Reader{r.Client, r.APIReader} {
-		var list corev1.ServiceList
-		if err := from.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+	var cached corev1.ServiceList
+	if err := r.Client.List(ctx, &cached, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing Services: %w", err)
+	}
+	for i := range cached.Items {
+		if svc := &cached.Items[i]; svc.UID == uid {
+			return new(client.ObjectKeyFromObject(svc)), nil
+		}
+	}
+	// Lists, since the manager has no right to get one.
+	ofOwn := []client.ListOption{client.InNamespace(own.Namespace), client.MatchingFields{metav1.ObjectNameField: own.Name}}
+	for _, which := range [][]client.ListOption{ofOwn, nil} {
+		var services metav1.PartialObjectMetadataList
+		services.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("ServiceList"))
+		if err := r.APIReader.List(ctx, &services, which...); err != nil {
 			return nil, fmt.Errorf("listing Services: %w", err)
 		}
-		i := slices.IndexFunc(list.Items, func(svc corev1.Service) bool { return svc.UID == uid })
-		if i >= 0 {
-			name := client.ObjectKeyFromObject(&list.Items[i])
-			return &name, nil
+		for i := range services.Items {
+			if svc := &services.Items[i]; svc.UID == uid {
+				return new(client.ObjectKeyFromObject(svc)), nil
+			}
 		}
 	}
 	r.gone.Store(uid, nil)

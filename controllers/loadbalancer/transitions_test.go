@@ -379,7 +379,8 @@ func TestServiceShownAfterItsRecord(t *testing.T) {
 			w.begin(svc).run()
 			before, record := w.objects(), w.record(svc)
 			r := w.alone(cache(w, svc), events.NewFakeRecorder(100))
-			r.APIReader = w.Client
+			asked := &countingServices{Reader: w.Client}
+			r.APIReader = asked
 			for range 3 {
 				result, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(svc)})
 				if err != nil || result.RequeueAfter == 0 {
@@ -392,6 +393,9 @@ func TestServiceShownAfterItsRecord(t *testing.T) {
 			if got := w.record(svc); got.UID != record.UID {
 				t.Errorf("the record was made anew")
 			}
+			if asked.lists > 0 {
+				t.Errorf("all Services were listed %d times", asked.lists)
+			}
 		})
 	}
 }
@@ -403,7 +407,9 @@ type countingServices struct {
 }
 
 func (c *countingServices) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
-	if _, ok := list.(*corev1.ServiceList); ok {
+	_, whole := list.(*corev1.ServiceList)
+	_, parts := list.(*metav1.PartialObjectMetadataList)
+	if whole || parts && len(opts) == 0 {
 		c.lists++
 	}
 	return c.Reader.List(ctx, list, opts...)
