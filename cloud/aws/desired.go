@@ -28,7 +28,7 @@ const (
 	attributePrefix = "attribute."
 
 	rules          = "rules"          // of a SecurityGroup: "tcp 80-80 192.0.2.0/24", …; of NodeRules: "tcp 30080-30080", …
-	sources        = "sources"        // of NodeRules: managed, or what a group of the balancer's is given by
+	sources        = "sources"        // of NodeRules: managed, or what the balancer's groups are given by
 	scheme         = "scheme"         // of a LoadBalancer, as the next ones
 	addressType    = "ipAddressType"  //
 	sourceNAT      = "sourceNAT"      // prefixes for it, which UDP over IPv6 needs: on or off

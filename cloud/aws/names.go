@@ -215,10 +215,15 @@ func (v view) shownByName(b types.LoadBalancer, into map[string]string) {
 		into[byName+subnets], into[byName+addresses], into[byName+addressesFour] = placed(mappingsOf(b), v.label(b, nameableSubnets))
 	}
 	if slices.Contains(also, nameableGroups.annotation) {
-		var all []string
-		for _, id := range b.SecurityGroups {
-			all = append(all, v.label(b, nameableGroups)(id))
-		}
-		into[byName+securityGroups] = cloud.List(all)
+		into[byName+securityGroups] = v.groupLabels(b)
 	}
+}
+
+// groupLabels are what all security groups of a balancer are given by.
+func (v view) groupLabels(b types.LoadBalancer) string {
+	var all []string
+	for _, id := range b.SecurityGroups {
+		all = append(all, v.label(b, nameableGroups)(id))
+	}
+	return cloud.List(all)
 }

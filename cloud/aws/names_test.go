@@ -272,6 +272,32 @@ func TestNamesMove(t *testing.T) {
 	pass("sg-02")
 }
 
+// TestNamesSorted: to change over between ids and names, whichever order they are in, changes tags alone, and nodes go on to let in the
+// group that they do.
+func TestNamesSorted(t *testing.T) {
+	server := awstest.New(withNames)
+	p := testProvider(server, unlimited)
+	call(t, server, "sg-01", "a")
+	call(t, server, "sg-02", "z")
+	first := managing(1, "subnets", "subnet-01", "security-groups", "sg-02")
+	settled(t, p, first.Owner, first) // targets are there for the next one
+	for i, given := range []string{"sg-02", "sg-02,sg-01", "a,z", "z,sg-01", "a,sg-02", "sg-01,sg-02"} {
+		s := managing(1, "subnets", "subnet-01", "security-groups", given)
+		for action := range callsOf(t, server, p, s) {
+			if i > 1 && !strings.HasPrefix(action, "ec2:Describe") && action != setMarks && action != removeMarks {
+				t.Errorf("%s: there is a call of %s", given, action)
+			}
+		}
+		want := map[string]string{"nodes": "tcp 30080-30080 sg-02,udp 30053-30053 sg-02"}
+		if diff := cmp.Diff(want, letIn(t, server)); diff != "" {
+			t.Errorf("%s: rules are (-want +got):\n%s", given, diff)
+		}
+		if calls := writesOf(t, server, p, s); calls != "" {
+			t.Errorf("%s: a pass without a change makes %s", given, calls)
+		}
+	}
+}
+
 // TestNamesAdopted: a balancer that another controller made, with addresses, is adopted by who gives its subnets and groups by name.
 func TestNamesAdopted(t *testing.T) {
 	server := awstest.New(withNames)

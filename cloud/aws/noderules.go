@@ -32,7 +32,7 @@ func ruleMark(owner cloud.Owner) string { return tagOwner + "=" + string(owner.I
 
 // nodeRulesFor is what a balancer needs of nodes: the ports that it sends to, and those that it checks.
 func nodeRulesFor(balancer cloud.Resource, ports []listened, groups []cloud.Resource) cloud.Resource {
-	from := cloud.SplitList(cmp.Or(balancer.Attributes[securityGroups], balancer.Attributes[byName+securityGroups]))[0] // all of them are the balancer's
+	from := cmp.Or(balancer.Attributes[securityGroups], balancer.Attributes[byName+securityGroups])
 	r := cloud.Resource{Kind: KindNodeRules, Key: "main", Attributes: map[string]string{sources: from}, DependsOn: slices.Clone(balancer.DependsOn)}
 	var all []string
 	for i, l := range ports {
@@ -66,7 +66,7 @@ func (p *Provider) observedNodeRules(ctx context.Context, v view, groups []cloud
 		}
 		r := byOwner[owner]
 		if r == nil {
-			r = &cloud.Resource{Kind: KindNodeRules, Key: "main", ID: from, State: cloud.StateReady, Owners: []cloud.OwnerID{cloud.OwnerID(owner)}, Attributes: map[string]string{sources: v.sourceOf(owner, from)}}
+			r = &cloud.Resource{Kind: KindNodeRules, Key: "main", ID: from, State: cloud.StateReady, Owners: []cloud.OwnerID{cloud.OwnerID(owner)}, Attributes: map[string]string{sources: v.sourcesOf(owner, from)}}
 			byOwner[owner] = r
 			if v.tags[from][tagOwner] == owner {
 				r.Attributes[sources] = managed
@@ -93,11 +93,11 @@ func (p *Provider) observedNodeRules(ctx context.Context, v view, groups []cloud
 	return all, nil
 }
 
-// sourceOf is what a security group of an owner's balancer is given by.
-func (v view) sourceOf(owner, id string) string {
+// sourcesOf is what the groups of an owner's balancer are given by, of which one is let in. It is that id where none of them is.
+func (v view) sourcesOf(owner, id string) string {
 	for _, b := range v.balancers {
 		if v.tags[balancerARN(b)][tagOwner] == owner && slices.Contains(b.SecurityGroups, id) {
-			return v.label(b, nameableGroups)(id)
+			return v.groupLabels(b)
 		}
 	}
 	return id
@@ -263,11 +263,14 @@ func (p *Provider) setNodeRules(ctx context.Context, owner cloud.Owner, was stri
 		}
 	}
 	if is.Attributes[sources] != managed {
-		ids, err := p.idsOf(ctx, nameableGroups, []string{source})
+		ids, err := p.idsOf(ctx, nameableGroups, cloud.SplitList(source))
 		if err != nil {
 			return is, err
 		}
-		source = ids[0]
+		source = slices.Min(ids) // all of them are the balancer's
+		if before, _, _ := strings.Cut(was, keySeparator); slices.Contains(ids, before) {
+			source = before
+		}
 	}
 	is.ID = source
 	from := []string{source}
