@@ -12,6 +12,7 @@ import (
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/aws/awstest"
 )
@@ -216,7 +217,7 @@ func TestNamesWrong(t *testing.T) {
 	}
 }
 
-// call names a security group by its tag.
+// call names a subnet, or a security group, by its tag.
 func call(t *testing.T, server *awstest.Server, id, name string) {
 	t.Helper()
 	if _, err := clientOfCompute(server).CreateTags(t.Context(), &ec2.CreateTagsInput{Resources: []string{id}, Tags: []ec2types.Tag{{Key: aws.String(tagName), Value: &name}}}); err != nil {
@@ -270,6 +271,56 @@ func TestNamesMove(t *testing.T) {
 	pass("sg-02")
 	call(t, server, "sg-01", "web") // now there are two: that is told to who asks for it anew
 	pass("sg-02")
+}
+
+// TestNamesOfSubnetsMove: where a name has gone to a subnet of another zone the balancer follows, and where it cannot its owner is told, and
+// what to do about it helps.
+func TestNamesOfSubnetsMove(t *testing.T) {
+	server := awstest.New(withNames)
+	p := testProvider(server, unlimited)
+	s := asking(1, "subnets", "zone a=blue")
+	settled(t, p, s.Owner, s)
+	call(t, server, "subnet-01", "old")
+	call(t, server, "subnet-03", "zone a=blue")
+	settled(t, p, s.Owner, s)
+	if got, want := hasPlaces(t, server), "subnet-03 managed"; got != want {
+		t.Errorf("it has %q, want %q", got, want)
+	}
+	settled(t, p, s.Owner, nil)
+
+	const at = "subnet-01,subnet-02 managed subnet-01=eipalloc-01||,subnet-02=eipalloc-02||"
+	asks := func(subnets, addresses string) *cloud.Spec {
+		return asking(1, "scheme", "internet-facing", "subnets", subnets, "eip-allocations", addresses)
+	}
+	refused := func(s *cloud.Spec) {
+		t.Helper()
+		_, err := onePass(t, p, *s, cloud.Options{})
+		if !cloud.IsClass(err, cloud.UserError) || !strings.Contains(err.Error(), "give the subnets by id") {
+			t.Errorf("the error is %v", err)
+		}
+		if got := hasPlaces(t, server); got != at {
+			t.Errorf("it has %q, want %q", got, at)
+		}
+	}
+	s = asks("old,zone b", "eipalloc-01,eipalloc-02")
+	settled(t, p, s.Owner, s)
+	refused(asks("old,zone b", "eipalloc-02,eipalloc-01"))
+	call(t, server, "subnet-01", "older")
+	call(t, server, "subnet-03", "old")
+	refused(s)
+	desired, err := p.Desired(*asks("subnet-03,subnet-02", "eipalloc-01,eipalloc-02"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := cloud.Converge(t.Context(), p, s.Owner, desired, cloud.Options{Replacement: v1alpha1.ReplacementRecreate}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	settled(t, p, s.Owner, s)
+	if got, want := hasPlaces(t, server), "subnet-02,subnet-03 managed subnet-02=eipalloc-02||,subnet-03=eipalloc-01||"; got != want {
+		t.Errorf("it has %q, want %q", got, want)
+	}
 }
 
 // TestNamesSorted: to change over between ids and names, whichever order they are in, changes tags alone, and nodes go on to let in the

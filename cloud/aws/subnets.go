@@ -11,6 +11,7 @@ import (
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
+	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/cloud"
 )
 
@@ -178,7 +179,8 @@ func placed(all []types.SubnetMapping, label func(id string) string) (in, with, 
 
 func itself(id string) string { return id }
 
-// differentMappings are those that a balancer is to have and does not; nil: it has them, or none are given.
+// differentMappings are those that a balancer is to have and does not; nil: it has them, or none are given. A UserError where addresses of
+// its own would have to change their subnets, which AWS refuses.
 func (p *Provider) differentMappings(ctx context.Context, was, is cloud.Resource) ([]types.SubnetMapping, error) {
 	asks := func(name string) bool { return is.Attributes[name] != "" && differs(was, is, name) }
 	if !slices.ContainsFunc([]string{subnets, byName + subnets, byName + addresses, byName + addressesFour}, asks) {
@@ -191,6 +193,10 @@ func (p *Provider) differentMappings(ctx context.Context, was, is cloud.Resource
 	in, with, four := placed(all, itself)
 	if had := was.Attributes; in == had[subnets] && (with == "" || with == had[addresses] || with == four && four == had[addressesFour]) {
 		return nil, nil // it is given by another name only
+	}
+	if with != "" { // the addresses are the same, since others would be a replacement
+		return nil, cloud.Errorf(cloud.UserError, "addresses cannot go to other subnets in place (they are at %s, and are to be at %s): take the change back, or give the subnets by id and set the annotation %s to %s",
+			cmp.Or(was.Attributes[addresses], was.Attributes[subnets]), with, v1alpha1.AnnotationReplacement, v1alpha1.ReplacementRecreate)
 	}
 	return all, nil
 }

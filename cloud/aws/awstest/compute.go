@@ -340,10 +340,22 @@ func (s *Server) deleteEC2Tags(in *ec2.DeleteTagsInput) (*ec2.DeleteTagsOutput, 
 }
 
 func (s *Server) retagEC2(ids []string, change func(map[string]string)) error {
+	var groups []string
 	for _, id := range ids {
-		if s.state.security[id] == nil {
+		switch _, ok := s.subnet(id); {
+		case s.state.security[id] != nil:
+			groups = append(groups, id)
+		case !ok:
 			return refuse("InvalidID", "The ID '%s' is not valid", id)
 		}
 	}
-	return s.retag(ids, change)
+	for i, n := range s.options.Subnets {
+		if slices.Contains(ids, n.ID) {
+			next := map[string]string{}
+			maps.Copy(next, n.Tags)
+			change(next)
+			s.options.Subnets[i].Tags = next
+		}
+	}
+	return s.retag(groups, change)
 }

@@ -114,6 +114,7 @@ func New(options Options) *Server {
 	if options.VPC == "" {
 		options.VPC, options.Subnets = "vpc-0a1b2c3d", defaultSubnets
 	}
+	options.Subnets = slices.Clone(options.Subnets) // their tags change
 	if options.Elastic == nil {
 		options.Elastic = elasticAddresses
 	}
