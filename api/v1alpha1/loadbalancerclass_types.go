@@ -564,8 +564,8 @@ type LoadBalancerClassStatus struct {
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
-	// orphans are what the provider has of Services of this cluster that are gone, and that no LoadBalancerRecord knows; the
-	// first hundred by kind and id. Of several classes with one provider the oldest has them.
+	// orphans are what the provider has of Services of this cluster that are gone, or have no balancer of it any more, and that no
+	// LoadBalancerRecord knows there; the first hundred by kind and id. Of several classes with one provider the oldest has them.
 	// +optional
 	// +listType=map
 	// +listMapKey=kind
@@ -574,8 +574,8 @@ type LoadBalancerClassStatus struct {
 	Orphans []Orphan `json:"orphans,omitempty"`
 }
 
-// Orphan is something in a cloud that carries the cluster's mark and whose Service is gone. It is deleted when somebody
-// says so, see the annotation fairlead.dev/delete-orphans.
+// Orphan is something in a cloud that carries the cluster's mark and whose Service is gone, or has no balancer of its provider any more,
+// by what is left of Services and LoadBalancerRecords. It is deleted when somebody says so, see the annotation fairlead.dev/delete-orphans.
 type Orphan struct {
 	// kind is the provider's word for it.
 	Kind string `json:"kind"`

@@ -1,6 +1,6 @@
 // Command kubectl-fairlead is a kubectl plugin: `kubectl fairlead ports` shows who has which node port, `kubectl fairlead
-// plan` what is still to be done in the cloud for a Service, `kubectl fairlead orphans` what clouds have of Services that
-// are gone. It reads, and writes only where asked to: `orphans -delete`.
+// plan` what is still to be done in the cloud for a Service, `kubectl fairlead orphans` what clouds have
+// that no Service has any more. It reads, and writes only where asked to: `orphans -delete`.
 package main
 
 import (
@@ -23,7 +23,7 @@ const usage = `Usage: kubectl fairlead COMMAND [FLAGS]
 
 Commands:
   ports   who has which node port, by NodePortPool, with free ranges
-  orphans what clouds have of Services that are gone; -delete ID… has it deleted
+  orphans what clouds have that no Service has any more; -delete ID… has it deleted
   plan    what is still to be done in the cloud for a Service of type LoadBalancer
 
 Each command lists its flags with -h. Exit codes: 0 fine, 1 something is found, 2 it could not be looked at.

@@ -33,7 +33,7 @@ func orphans(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("kubectl fairlead orphans", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() {
-		fmt.Fprint(stderr, "Usage: kubectl fairlead orphans [FLAGS] [ID…]\n\nLists what clouds have of Services that are gone, or, with -delete and ids, has the manager delete it.\n\n")
+		fmt.Fprint(stderr, "Usage: kubectl fairlead orphans [FLAGS] [ID…]\n\nLists what clouds have of Services that are gone, or have no balancer there any more and no record of one; with -delete and ids,\nhas the manager delete it.\n\n")
 		flags.PrintDefaults()
 	}
 	var at cluster

@@ -13,8 +13,8 @@ import (
 type LoadBalancerClassStatusApplyConfiguration struct {
 	// conditions: Accepted.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
-	// orphans are what the provider has of Services of this cluster that are gone, and that no LoadBalancerRecord knows; the
-	// first hundred by kind and id. Of several classes with one provider the oldest has them.
+	// orphans are what the provider has of Services of this cluster that are gone, or have no balancer of it any more, and that no
+	// LoadBalancerRecord knows there; the first hundred by kind and id. Of several classes with one provider the oldest has them.
 	Orphans []OrphanApplyConfiguration `json:"orphans,omitempty"`
 }
 

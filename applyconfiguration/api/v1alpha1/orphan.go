@@ -10,8 +10,8 @@ import (
 // OrphanApplyConfiguration represents a declarative configuration of the Orphan type for use
 // with apply.
 //
-// Orphan is something in a cloud that carries the cluster's mark and whose Service is gone. It is deleted when somebody
-// says so, see the annotation fairlead.dev/delete-orphans.
+// Orphan is something in a cloud that carries the cluster's mark and whose Service is gone, or has no balancer of its provider any more,
+// by what is left of Services and LoadBalancerRecords. It is deleted when somebody says so, see the annotation fairlead.dev/delete-orphans.
 type OrphanApplyConfiguration struct {
 	// kind is the provider's word for it.
 	Kind *string `json:"kind,omitempty"`
