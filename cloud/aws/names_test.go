@@ -166,7 +166,7 @@ func TestNames(t *testing.T) {
 }
 
 // TestNamesWrong: a name that stands for nothing, or for several, is told with what to change, all of them at once, and nothing is made
-// or changed by it; targets follow the nodes all the same.
+// by it; a balancer stays where it is, and everything else changes all the same.
 func TestNamesWrong(t *testing.T) {
 	const sets, grps = "subnets", "security-groups"
 	for name, tc := range map[string]struct {
@@ -205,10 +205,13 @@ func TestNamesWrong(t *testing.T) {
 			}
 			before := asking(1, sets, "subnet-01", grps, "sg-01")
 			settled(t, p, before.Owner, before)
-			have := hasPlaces(t, server)
+			want := "subnet-01 sg-01"
+			if !slices.Contains(tc.asks, grps) {
+				want = "subnet-01 managed" // nothing is wrong with that
+			}
 			wrong(asking(2, tc.asks...))
-			if got := hasPlaces(t, server); got != have {
-				t.Errorf("it has %q, want %q as before", got, have)
+			if got := hasPlaces(t, server); got != want {
+				t.Errorf("it has %q, want %q", got, want)
 			}
 			if after := strings.Join(server.Snapshot(), "\n"); !strings.Contains(after, "i-00000000000000002 30080") {
 				t.Errorf("the new node is no target:\n%s", after)
@@ -226,7 +229,7 @@ func call(t *testing.T, server *awstest.Server, id, name string) {
 }
 
 // TestNamesMove: where a name has gone to another group the balancer follows, and where there is none of that name any more it stays in
-// what it has, and its owner is told. Nodes let in the group that it is in.
+// what it has, and its owner is told; attributes and new nodes follow all the same. Nodes let in the group that it is in.
 func TestNamesMove(t *testing.T) {
 	server := awstest.New(withNames)
 	p := testProvider(server, unlimited)
@@ -259,10 +262,19 @@ func TestNamesMove(t *testing.T) {
 	if has := balancerOf(t, observed).Attributes[byName+securityGroups]; has != "old" {
 		t.Errorf("its group is shown as %q", has)
 	}
-	for range 2 {
-		if _, err := onePass(t, p, *s, cloud.Options{}); err == nil || p.Classify(err).Class != cloud.UserError || !strings.Contains(err.Error(), "has the name web") {
+	more := managing(3, "subnets", "subnet-01", "security-groups", "web", "attributes", attributeCrossZone+"=true")
+	for range 2 { // targets are there for the second
+		if _, err := onePass(t, p, *more, cloud.Options{}); err == nil || p.Classify(err).Class != cloud.UserError || !strings.Contains(err.Error(), "has the name web") {
 			t.Errorf("the error is %v", err)
 		}
+	}
+	followed := rules("sg-01")
+	followed["special"] = followed["nodes"]
+	if diff := cmp.Diff(followed, letIn(t, server)); diff != "" {
+		t.Errorf("without a group of that name rules are (-want +got):\n%s", diff)
+	}
+	if observed, err = p.Observe(t.Context(), s.Owner); err != nil || balancerOf(t, observed).Attributes[attributePrefix+attributeCrossZone] != "true" {
+		t.Errorf("without a group of that name attributes do not change: %v", err)
 	}
 	if got := hasPlaces(t, server); got != "subnet-01 sg-01" {
 		t.Errorf("it has %q", got)

@@ -241,7 +241,8 @@ func (p *Provider) groupsOfInstances(ctx context.Context, targets []cloud.Target
 	return all, nil
 }
 
-// setNodeRules makes rules what they are to be. The tag leads to all groups that may be let in meanwhile.
+// setNodeRules makes rules what they are to be. The tag leads to all groups that may be let in meanwhile. Where what is given by name is not
+// found the balancer stays in the group that is let in already, and so do the rules; the error is the last thing.
 func (p *Provider) setNodeRules(ctx context.Context, owner cloud.Owner, was string, is cloud.Resource) (cloud.Resource, error) {
 	is.State = cloud.StateReady
 	source := is.Attributes[sources]
@@ -262,14 +263,19 @@ func (p *Provider) setNodeRules(ctx context.Context, owner cloud.Owner, was stri
 			}
 		}
 	}
+	var unknown error
 	if is.Attributes[sources] != managed {
+		before, _, _ := strings.Cut(was, keySeparator)
 		ids, err := p.idsOf(ctx, nameableGroups, cloud.SplitList(source))
-		if err != nil {
+		switch {
+		case cloud.IsClass(err, cloud.UserError) && before != "":
+			source, unknown = before, err
+		case err != nil:
 			return is, err
-		}
-		source = slices.Min(ids) // all of them are the balancer's
-		if before, _, _ := strings.Cut(was, keySeparator); slices.Contains(ids, before) {
+		case slices.Contains(ids, before):
 			source = before
+		default:
+			source = slices.Min(ids) // all of them are the balancer's
 		}
 	}
 	is.ID = source
@@ -304,9 +310,9 @@ func (p *Provider) setNodeRules(ctx context.Context, owner cloud.Owner, was stri
 		}
 	}
 	if len(from) > 1 {
-		return is, p.tagNodeRules(ctx, arns, source)
+		return is, cmp.Or(p.tagNodeRules(ctx, arns, source), unknown)
 	}
-	return is, nil
+	return is, unknown
 }
 
 // updateNodeRules changes rules, or, where the balancer is let go, leaves them with it.

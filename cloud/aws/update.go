@@ -231,41 +231,48 @@ func (p *Provider) setListenerAttributes(ctx context.Context, arn string, all ma
 	return err
 }
 
+// updateBalancer goes on where what is given by name is not found, or cannot be had in place: only that stays as it is.
 func (p *Provider) updateBalancer(ctx context.Context, was, is cloud.Resource) error {
-	a := is.Attributes
-	moved, err := p.differentMappings(ctx, was, is)
-	if err != nil {
-		return err
+	places := p.updatePlaces(ctx, was, is)
+	if places != nil && !cloud.IsClass(places, cloud.UserError) {
+		return places
 	}
-	if len(moved) > 0 || differs(was, is, addressType, sourceNAT) {
-		in := &elb.SetSubnetsInput{LoadBalancerArn: aws.String(was.ID), IpAddressType: types.IpAddressType(a[addressType]), SubnetMappings: moved}
-		if a[addressType] == addressTypeDouble || was.Attributes[sourceNAT] == on { // AWS wants nothing said of it with IPv4 only
-			in.EnablePrefixForIpv6SourceNat = types.EnablePrefixForIpv6SourceNatEnum(a[sourceNAT])
-		}
-		if len(moved) == 0 {
-			if in.SubnetMappings, err = p.mappings(ctx, was.Attributes); err != nil {
-				return err
-			}
-			if a[addressType] == addressTypeFour { // addresses of the other family go with it
-				for i := range in.SubnetMappings {
-					in.SubnetMappings[i].IPv6Address = nil
-				}
-			}
-		}
-		if _, err := p.elb.SetSubnets(ctx, in); err != nil {
-			return err
-		}
+	groups := p.updateGroups(ctx, was, is)
+	if groups != nil && !cloud.IsClass(groups, cloud.UserError) {
+		return groups
 	}
-	if err := p.updateGroups(ctx, was, is); err != nil {
-		return err
-	}
-	change := awsAttributes(a, was.Attributes)
+	change := awsAttributes(is.Attributes, was.Attributes)
 	var fewer error
 	if want, have := change[attributeSecondary], was.Attributes[attributePrefix+attributeSecondary]; want != "" && atoi(want) < atoi(have) {
 		delete(change, attributeSecondary)
 		fewer = cloud.Errorf(cloud.UserError, "attribute %s is %s, and AWS does not decrease it: ask for that, or remove it", attributeSecondary, have)
 	}
-	return cmp.Or(p.setBalancerAttributes(ctx, was.ID, change), fewer)
+	return cmp.Or(p.setBalancerAttributes(ctx, was.ID, change), cloud.UserErrors(places, groups, fewer))
+}
+
+// updatePlaces changes a balancer's subnets, and what goes with them.
+func (p *Provider) updatePlaces(ctx context.Context, was, is cloud.Resource) error {
+	a := is.Attributes
+	moved, err := p.differentMappings(ctx, was, is)
+	if err != nil || len(moved) == 0 && !differs(was, is, addressType, sourceNAT) {
+		return err
+	}
+	in := &elb.SetSubnetsInput{LoadBalancerArn: aws.String(was.ID), IpAddressType: types.IpAddressType(a[addressType]), SubnetMappings: moved}
+	if a[addressType] == addressTypeDouble || was.Attributes[sourceNAT] == on { // AWS wants nothing said of it with IPv4 only
+		in.EnablePrefixForIpv6SourceNat = types.EnablePrefixForIpv6SourceNatEnum(a[sourceNAT])
+	}
+	if len(moved) == 0 {
+		if in.SubnetMappings, err = p.mappings(ctx, was.Attributes); err != nil {
+			return err
+		}
+		if a[addressType] == addressTypeFour { // addresses of the other family go with it
+			for i := range in.SubnetMappings {
+				in.SubnetMappings[i].IPv6Address = nil
+			}
+		}
+	}
+	_, err = p.elb.SetSubnets(ctx, in)
+	return err
 }
 
 // updateGroups changes a balancer's security groups.
