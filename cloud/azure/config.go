@@ -108,7 +108,7 @@ func readConfig(file []byte) (Config, error) {
 	if c.AADClientSecret != "" && (c.AADClientID == "" || c.TenantID == "") {
 		mistakes = append(mistakes, errors.New("aadClientSecret needs aadClientId and tenantId"))
 	}
-	if c.UserAssignedIdentityID != "" && !c.UseManagedIdentityExtension {
+	if c.UserAssignedIdentityID != "" && ways == 0 { // beside another identity, files that others read have it, too
 		mistakes = append(mistakes, errors.New("userAssignedIdentityID needs useManagedIdentityExtension: true"))
 	}
 	if c.VnetResourceGroup == "" {

@@ -39,7 +39,10 @@ func TestReadConfig(t *testing.T) {
 		"TwoWays": {"one identity", minimal + "useManagedIdentityExtension: true\nuseFederatedWorkloadIdentityExtension: true\n", Config{}, []string{"choose one"}},
 		"Cloud": {"the case of its name does not count", "cloud: AZURECHINACLOUD\n" + minimal, Config{Cloud: "AZURECHINACLOUD", SubscriptionID: azuretest.Subscription, ResourceGroup: "cluster",
 			Location: "westeurope", VnetName: "nodes", VnetResourceGroup: "cluster", SubnetName: "nodes", SecurityGroupName: "nodes", SecurityGroupResourceGroup: "cluster"}, nil},
-		"Unused":   {"an identity that nothing uses is a mistake", minimal + "userAssignedIdentityID: a\n", Config{}, []string{"useManagedIdentityExtension"}},
+		"Unused": {"an identity that nothing uses is a mistake", minimal + "userAssignedIdentityID: a\n", Config{}, []string{"useManagedIdentityExtension"}},
+		"UnusedBeside": {"beside another identity it is as in others' files", minimal + "useFederatedWorkloadIdentityExtension: true\nuserAssignedIdentityID: a\n",
+			Config{SubscriptionID: azuretest.Subscription, ResourceGroup: "cluster", Location: "westeurope", VnetName: "nodes", VnetResourceGroup: "cluster", SubnetName: "nodes",
+				SecurityGroupName: "nodes", SecurityGroupResourceGroup: "cluster", UseFederatedWorkloadIdentityExtension: true, UserAssignedIdentityID: "a"}, nil},
 		"NoTenant": {"a secret alone is nobody's", minimal + "aadClientSecret: a\n", Config{}, []string{"aadClientId and tenantId"}},
 	}
 	for name, tc := range cases {
