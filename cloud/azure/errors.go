@@ -114,6 +114,7 @@ var classes = map[string]cloud.Class{
 	"InUseBackendAddressPoolCannotBeDeleted":              cloud.Pending,
 	// Somebody else has it.
 	"PublicIPAddressInUse":                         cloud.Conflict,
+	"PrivateIPAddressInUse":                        cloud.Conflict,
 	"PrivateIPAddressIsAllocated":                  cloud.Conflict,
 	"MultipleIpConfigsRequestSamePrivateIpAddress": cloud.Conflict,
 	"DnsRecordInUse":                               cloud.Conflict,

@@ -24,6 +24,7 @@ func TestRefusalIsTold(t *testing.T) {
 			cloud.Pending, "RetryableError: A retryable error occurred. ReferencedResourceNotProvisioned: own is not."},
 		"Operation": {409, "AnotherOperationInProgress", `{"error":{"code":"AnotherOperationInProgress","message":"see https://management.azure.com/operations/4711"}}`,
 			cloud.Pending, "AnotherOperationInProgress: another operation on it, or on something that it needs, is in progress"},
+		"Taken":   {400, "PrivateIPAddressInUse", `{"error":{"code":"PrivateIPAddressInUse","message":"10.1.0.9 is in use."}}`, cloud.Conflict, "PrivateIPAddressInUse: 10.1.0.9 is in use."},
 		"Nothing": {503, "", "", cloud.Retry, ": Service Unavailable"},
 	} {
 		err := refused(&azcore.ResponseError{StatusCode: tc.status, ErrorCode: tc.code,
