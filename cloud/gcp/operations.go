@@ -296,6 +296,9 @@ func (p *Provider) backendPatch(f *found, m *mark, desired *cloud.Resource, same
 		full := p.config.backendBody(desired)
 		full.Description, full.Fingerprint, full.ForceSendFields = description, f.fingerprint, append(full.ForceSendFields, "Description")
 		full.LoadBalancingScheme, full.Protocol = "", "" // neither can be changed
+		if slices.EqualFunc(full.HealthChecks, now.HealthChecks, func(a, b string) bool { return a == shortLink(b) }) {
+			full.HealthChecks = nil // to send it needs a right on it, which of a global one the manager does not have
+		}
 		if full.ConnectionTrackingPolicy == nil && now.ConnectionTrackingPolicy != nil {
 			full.NullFields = append(full.NullFields, "ConnectionTrackingPolicy")
 		}

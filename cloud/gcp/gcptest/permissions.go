@@ -20,8 +20,7 @@ var permissions = map[string][]string{
 	"networkEndpointGroups.detachNetworkEndpoints": {"networkEndpointGroups.detachNetworkEndpoints", "instances.use"},
 	"networkEndpointGroups.listNetworkEndpoints":   {"networkEndpointGroups.get"},
 	"regionBackendServices.list":                   {"regionBackendServices.list"}, "regionBackendServices.get": {"regionBackendServices.get"},
-	"regionBackendServices.insert": {"regionBackendServices.create", "regionHealthChecks.useReadOnly"},
-	"regionBackendServices.patch":  {"regionBackendServices.update", "regionHealthChecks.useReadOnly"},
+	"regionBackendServices.insert": {"regionBackendServices.create"}, "regionBackendServices.patch": {"regionBackendServices.update"},
 	"regionBackendServices.delete": {"regionBackendServices.delete"},
 	"forwardingRules.list":         {"forwardingRules.list"}, "forwardingRules.get": {"forwardingRules.get"},
 	"forwardingRules.insert": {"forwardingRules.create", "regionBackendServices.use", "addresses.use", "subnetworks.use"},
@@ -52,13 +51,23 @@ func (c *Cloud) allow(q *request) *Refusal {
 	return nil
 }
 
-// backendPermissions are those on each kind of backend that the body of a backend service names.
+// backendPermissions are those on each kind of health check and backend that the body of a backend service names.
 func backendPermissions(q *request) []string {
-	var body struct{ Backends []struct{ Group string } }
+	var body struct {
+		HealthChecks []string
+		Backends     []struct{ Group string }
+	}
 	if q.collection != "backendServices" || json.Unmarshal(q.body, &body) != nil {
 		return nil
 	}
 	var needed []string
+	for _, link := range body.HealthChecks {
+		if strings.Contains(link, "/global/") {
+			needed = append(needed, "healthChecks.useReadOnly")
+		} else {
+			needed = append(needed, "regionHealthChecks.useReadOnly")
+		}
+	}
 	for _, backend := range body.Backends {
 		for _, collection := range []string{"instanceGroups", "networkEndpointGroups"} {
 			if strings.Contains(backend.Group, "/"+collection+"/") {

@@ -35,3 +35,31 @@ func TestPermissionsOfBackends(t *testing.T) {
 		t.Errorf("with an instance group needed are %q", needed)
 	}
 }
+
+// TestPermissionsOfHealthChecks: a backend service needs the permission on the kind of health check that it is given, each time that it is.
+func TestPermissionsOfHealthChecks(t *testing.T) {
+	const own, everywhere = "compute.regionHealthChecks.useReadOnly", "compute.healthChecks.useReadOnly"
+	c := gcptest.New(gcptest.Options{})
+	svc := sdk(t, c)
+	balancer(t, svc, "EXTERNAL", "UNSPECIFIED")
+	if needed := c.Permissions(); !slices.Contains(needed, own) || slices.Contains(needed, everywhere) {
+		t.Errorf("with a regional health check needed are %q", needed)
+	}
+	c.Deny(own, everywhere)
+	for link, needed := range map[string]string{"": "", "regions/" + region: own, "global": everywhere} {
+		b, err := svc.RegionBackendServices.Get(project, region, "bs").Do()
+		if err != nil {
+			t.Fatal(err)
+		}
+		patch := &compute.BackendService{Fingerprint: b.Fingerprint, SessionAffinity: "CLIENT_IP"}
+		if link != "" {
+			patch.HealthChecks = []string{"projects/" + project + "/" + link + "/healthChecks/hc"}
+		}
+		_, err = svc.RegionBackendServices.Patch(project, region, "bs", patch).Do()
+		if needed == "" && err != nil {
+			t.Errorf("without naming one: %v", err)
+		} else if needed != "" {
+			refusedAs(t, "one of "+link, err, 403, "forbidden", needed)
+		}
+	}
+}
