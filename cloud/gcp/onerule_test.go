@@ -8,6 +8,7 @@ import (
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/cloudtest"
 	"github.com/fairlead/fairlead/cloud/gcp"
 	"github.com/fairlead/fairlead/cloud/gcp/gcptest"
 )
@@ -32,8 +33,16 @@ func takingOver(t *testing.T, p cloud.Provider, spec *cloud.Spec, replacement v1
 	return cloud.Converge(t.Context(), p, spec.Owner, desired, cloud.Options{TakeOver: true, Replacement: replacement})
 }
 
+// balancers are the backend services of a cloud as its snapshot shows them.
+func balancers(c *gcptest.Cloud) string {
+	return strings.Join(slices.DeleteFunc(c.Snapshot(), func(line string) bool {
+		return !strings.HasPrefix(line, "regions/"+gcptest.Region+"/backendServices/")
+	}), "\n")
+}
+
 // TestOneRuleForAllPorts takes over what other controllers make for a Service of several ports: one rule, and a backend service that takes
-// its protocol only. It follows the nodes until it may be replaced, by endpoint groups alone, and then is as one of ours.
+// its protocol only. It follows the nodes until it may be replaced, by endpoint groups alone, none of which it sends to without a machine, and then
+// is as one of ours.
 func TestOneRuleForAllPorts(t *testing.T) {
 	for maker, plant := range map[string]func(*gcptest.Cloud, *cloud.Spec) error{
 		"GKE": func(c *gcptest.Cloud, spec *cloud.Spec) error {
@@ -53,6 +62,14 @@ func TestOneRuleForAllPorts(t *testing.T) {
 					t.Fatal(err)
 				}
 				c.Deny("compute.healthChecks.useReadOnly") // GKE's health check is global, and the manager's own are not
+				c.SetHook(func(cloudtest.Call) error {
+					for _, group := range groups(c) {
+						if path, ok := strings.CutSuffix(group, " []"); ok && strings.Contains(balancers(c), path) {
+							t.Errorf("it sends to %s, which has no machine yet", path)
+						}
+					}
+					return nil
+				})
 				for _, nodes := range []int{2, 4, 3} {
 					spec.Nodes = withPorts(n, nodes, "Internal").Nodes
 					out, err := takingOver(t, p, spec, v1alpha1.ReplacementNever)
@@ -62,11 +79,8 @@ func TestOneRuleForAllPorts(t *testing.T) {
 					if all := fmt.Sprint(groups(c)); !strings.Contains(all, gcptest.InstanceName(nodes-1)) || strings.Contains(all, gcptest.InstanceName(nodes)) {
 						t.Errorf("of %d nodes the groups are %s", nodes, all)
 					}
-					for _, line := range c.Snapshot() {
-						if strings.HasPrefix(line, "regions/"+gcptest.Region+"/backendServices/") &&
-							(strings.Contains(line, "instanceGroups") || !strings.Contains(line, "networkEndpointGroups/fl-")) {
-							t.Errorf("it sends to others: %s", line)
-						}
+					if all := balancers(c); strings.Contains(all, "instanceGroups") || !strings.Contains(all, "networkEndpointGroups/fl-") {
+						t.Errorf("it sends to others: %s", all)
 					}
 				}
 				var out cloud.Outcome
@@ -79,6 +93,7 @@ func TestOneRuleForAllPorts(t *testing.T) {
 				if err != nil || !out.Left.Empty() || len(cloud.Ingresses(out.Observed)) != 1 {
 					t.Fatalf("replaced, it leaves %+v (%v)", out.Left, err)
 				}
+				c.SetHook(nil)
 				pass(t, p, spec.Owner, nil)
 				left := slices.DeleteFunc(c.Snapshot(), func(line string) bool { return strings.Contains(line, "-l4-shared-hc") })
 				if len(left) > 0 {
