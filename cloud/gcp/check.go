@@ -18,7 +18,7 @@ func (p *Provider) Check(ctx context.Context, _ cloud.Owner, desired cloud.Resou
 	case KindAddress:
 		return p.checkAddress(ctx, &desired, replaced)
 	case KindForwardingRule:
-		return p.checkRule(ctx, &desired)
+		return p.checkRule(ctx, &desired, replaced)
 	}
 	return nil
 }
@@ -34,16 +34,17 @@ func (p *Provider) checkAddress(ctx context.Context, r *cloud.Resource, replaced
 
 // checkRule refuses a port that a rule of somebody else's has at the address that is asked for; and to have an external address that only
 // the Service's own rules have lost with them. An internal one can be had again.
-func (p *Provider) checkRule(ctx context.Context, r *cloud.Resource) error {
+func (p *Provider) checkRule(ctx context.Context, r *cloud.Resource, replaced []cloud.Resource) error {
 	ip := r.Attributes[attrIP]
-	if ip != "" && r.Attributes[attrScheme] == schemeExternal {
-		if _, inPlace, err := p.literal(ctx, r); err == nil && inPlace {
-			class := cloud.Pending // it is reserved for the Service first
-			if r.Attributes[attrFamily] == string(cloud.IPv6) {
-				class = cloud.UserError // which is not done in place
-			}
-			return cloud.Errorf(class, "address %s is reserved by nobody, and would be lost with the rule that has it", ip)
+	unreserved := func(old cloud.Resource) bool {
+		return old.Kind == KindForwardingRule && sameAddress(old.Attributes[attrIP], ip) && old.Attributes[attrAddresses] == ""
+	}
+	if r.Attributes[attrScheme] == schemeExternal && slices.ContainsFunc(replaced, unreserved) {
+		class := cloud.Pending // it is reserved for the Service first
+		if r.Attributes[attrFamily] == string(cloud.IPv6) {
+			class = cloud.UserError // which is not done in place
 		}
+		return cloud.Errorf(class, "address %s is reserved by nobody, and would be lost with the rule that has it", ip)
 	}
 	for _, name := range cloud.SplitList(r.Attributes[attrAddresses]) {
 		f, err := p.api.get(ctx, KindAddress, idOf(KindAddress, "", name))

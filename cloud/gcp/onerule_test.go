@@ -158,3 +158,28 @@ func TestExternalAddressIsReservedFirst(t *testing.T) {
 		}
 	}
 }
+
+// TestReservedIsLookedForOnce: however many rules a Service asks for, addresses are not listed for each before those that it has are replaced.
+func TestReservedIsLookedForOnce(t *testing.T) {
+	lists := func(n int) int {
+		c := gcptest.New(gcptest.Options{})
+		p, spec := c.Provider(), withPorts(n, 2, "External")
+		_, address, err := c.PlantServiceController(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := takingOver(t, p, spec, v1alpha1.ReplacementNever); err != nil {
+			t.Fatal(err)
+		}
+		var counted calls
+		c.SetHook(counted.hook)
+		spec.RequestedAddress = address
+		if _, err := takingOver(t, p, spec, v1alpha1.ReplacementRecreate); err != nil {
+			t.Fatal(err)
+		}
+		return counted.count["GET addresses"]
+	}
+	if few, many := lists(2), lists(5); few != many {
+		t.Errorf("addresses are listed %d times for two rules, and %d times for five", few, many)
+	}
+}
