@@ -2,6 +2,7 @@ package aws
 
 import (
 	"maps"
+	"strconv"
 	"strings"
 )
 
@@ -42,6 +43,14 @@ func balancerDefaults() map[string]string {
 	delete(all, attributeSecondary)
 	delete(all, attributeBucket)
 	return all
+}
+
+// alsoAttributes is what a listener of TCP_UDP is to be looked at for that is asked for attributes.
+const alsoAttributes = "attributes"
+
+// listenerDefaults are the attributes that a new listener has, of TCP or TCP_UDP.
+func listenerDefaults() map[string]string {
+	return map[string]string{attributeIdle: strconv.Itoa(defaultIdle)}
 }
 
 // knownGroupAttributes are those of target groups.

@@ -93,6 +93,7 @@ func (p *Provider) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
 	}
 	ports, err := listen(spec, s)
 	errs = append(errs, err, enableQUIC(spec, s, ports))
+	errs = append(errs, checkListenerAttributes(spec, s, ports))
 	balancer := balancer(spec, s)
 	var resources []cloud.Resource
 	if balancer.Attributes[securityGroups] == managed {
@@ -159,13 +160,20 @@ func listen(spec cloud.Spec, s *settings) ([]listened, error) {
 		}
 		all = append(all, l)
 	}
+	return all, cloud.UserErrors(errs...)
+}
+
+// checkListenerAttributes refuses attributes of listeners that have none. AWS's pages speak of TCP alone, and say that of TLS cannot
+// be changed. On TCP_UDP the AWS Load Balancer Controller sets them, too.
+func checkListenerAttributes(spec cloud.Spec, s *settings, ports []listened) error {
+	var errs []error
 	for _, p := range spec.Ports {
-		l := all[slices.IndexFunc(all, func(l listened) bool { return l.Port.Port == p.Port })]
-		if _, given := s.given[listenerKey(p)]; given && l.protocol != "TCP" {
+		l := ports[slices.IndexFunc(ports, func(l listened) bool { return l.Port.Port == p.Port })]
+		if _, given := s.given[listenerKey(p)]; given && (p.Protocol != "TCP" || l.protocol != "TCP" && l.protocol != "TCP_UDP") {
 			errs = append(errs, fmt.Errorf("annotation %s: the listener of port %d is %s, and AWS has attributes for TCP alone: remove it", listenerKey(p), p.Port, l.protocol))
 		}
 	}
-	return all, cloud.UserErrors(errs...)
+	return cloud.UserErrors(errs...)
 }
 
 // sentApart reports whether an endpoint takes two ports of the Service at two numbers.
@@ -376,8 +384,14 @@ func listener(s *settings, l listened) cloud.Resource {
 		r.Attributes[tlsPolicy] = cmp.Or(s.tlsPolicy, defaultTLSPolicy)
 		r.Attributes[alpn] = cmp.Or(s.alpn, "None")
 	}
-	if l.protocol == "TCP" {
-		prefixed(r.Attributes, over(map[string]string{attributeIdle: strconv.Itoa(int(cmp.Or(s.IdleTimeoutSeconds, defaultIdle)))}, s.listenerAttributes[l.Port.Port]))
+	given := s.listenerAttributes[l.Port.Port]
+	switch l.protocol {
+	case "TCP":
+		prefixed(r.Attributes, over(map[string]string{attributeIdle: strconv.Itoa(int(cmp.Or(s.IdleTimeoutSeconds, defaultIdle)))}, given))
+	case "TCP_UDP":
+		if prefixed(r.Attributes, over(listenerDefaults(), given)); len(given) > 0 {
+			r.Attributes[also] = alsoAttributes
+		}
 	}
 	return r
 }

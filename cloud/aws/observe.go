@@ -382,7 +382,13 @@ func (p *Provider) observedListener(ctx context.Context, l types.Listener, v vie
 	if arn := forwardsTo(l); arn != "" {
 		r.DependsOn = append(r.DependsOn, refTo(KindTargetGroup, arn, v))
 	}
-	if l.Protocol != types.ProtocolEnumTcp { // no other has attributes
+	switch {
+	case l.Protocol == types.ProtocolEnumTcpUdp:
+		prefixed(r.Attributes, listenerDefaults())
+		if v.tags[r.ID][tagAlso] != alsoAttributes {
+			return r, nil
+		}
+	case l.Protocol != types.ProtocolEnumTcp: // no other has attributes
 		return r, nil
 	}
 	out, err := p.elb.DescribeListenerAttributes(ctx, &elb.DescribeListenerAttributesInput{ListenerArn: l.ListenerArn})

@@ -151,7 +151,9 @@ func readSettings(spec cloud.Spec) (*settings, error) {
 		var group, listener map[string]string
 		a.Map(fmt.Sprintf("%starget-group-attributes.%d", AnnotationPrefix, p.Port), &group)
 		a.Map(listenerKey(p), &listener)
-		s.portAttributes[p.Port], s.listenerAttributes[p.Port] = group, listener
+		if s.portAttributes[p.Port] = group; p.Protocol == "TCP" { // the only one that has any
+			s.listenerAttributes[p.Port] = listener
+		}
 	}
 	s.derive(spec)
 	return s, cloud.UserErrors(append(s.errs, unread, a.Err())...)

@@ -156,6 +156,7 @@ func TestWrong(t *testing.T) {
 		"nodes, no group":     {map[string]string{"manage-backend-security-group-rules": "true", "disable-nlb-sg": "true"}, []string{"manage-backend-security-group-rules: the balancer has no security group"}},
 		"listener of UDP":     {map[string]string{"listener-attributes.UDP-53": "tcp.idle_timeout.seconds=60"}, []string{"listener-attributes.UDP-53: the listener of port 53 is UDP"}},
 		"listener of TLS":     {map[string]string{"ssl-cert": testCertificate, "listener-attributes.TCP-80": "tcp.idle_timeout.seconds=60"}, []string{"listener-attributes.TCP-80: the listener of port 80 is TLS"}},
+		"listener of QUIC":    {map[string]string{"quic-enabled-ports": "dns", "listener-attributes.UDP-53": "tcp.idle_timeout.seconds=60"}, []string{"listener-attributes.UDP-53: the listener of port 53 is QUIC"}},
 		"another port":        {map[string]string{"listener-attributes.TCP-81": "tcp.idle_timeout.seconds=60"}, []string{"listener-attributes.TCP-81: unknown"}},
 	}
 	p := testProvider(awstest.New(awstest.Options{}))
@@ -276,6 +277,43 @@ func TestWrongForService(t *testing.T) {
 		if _, err := p.Desired(s); !cloud.IsClass(err, cloud.UserError) || !strings.Contains(err.Error(), c.annotation+": ") || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: the error is %v", name, err)
 		}
+	}
+}
+
+// TestAttributesOfTwoProtocols: a listener of TCP_UDP has attributes where they are asked for, those of UDP are refused, and nobody looks for
+// any where none were asked for.
+func TestAttributesOfTwoProtocols(t *testing.T) {
+	server := awstest.New(awstest.Options{})
+	p := testProvider(server, unlimited)
+	s := spec("uid-1", 2)
+	for i := range s.Ports {
+		s.Ports[i].Port, s.Ports[i].NodePort = 53, 30053
+	}
+	key := AnnotationPrefix + "listener-attributes.TCP-53"
+	for _, step := range [][2]string{{"", "350"}, {"600", "600"}, {"700", "700"}, {"", "350"}} {
+		idle, want := step[0], "attribute "+attributeIdle+"="+step[1]
+		if s.Annotations = nil; idle != "" {
+			s.Annotations = map[string]string{key: attributeIdle + "=" + idle}
+		}
+		settled(t, p, s.Owner, &s)
+		if !strings.Contains(strings.Join(server.Snapshot(), "\n"), want) {
+			t.Errorf("with %q there is no %s", idle, want)
+		}
+		looks := 0
+		server.SetHook(func(call awstest.Call) error {
+			if strings.HasSuffix(call.Action, "DescribeListenerAttributes") {
+				looks++
+			}
+			return nil
+		})
+		if c := settled(t, p, s.Owner, &s); !c.Left.Empty() || (looks > 0) != (idle != "") {
+			t.Errorf("with %q the next pass looks %d times, and leaves %+v", idle, looks, c.Left)
+		}
+		server.SetHook(nil)
+	}
+	s.Annotations = map[string]string{strings.Replace(key, "TCP", "UDP", 1): attributeIdle + "=600"}
+	if _, err := p.Desired(s); !cloud.IsClass(err, cloud.UserError) || !strings.Contains(err.Error(), "the listener of port 53 is TCP_UDP") {
+		t.Errorf("those of UDP: %v", err)
 	}
 }
 

@@ -47,7 +47,7 @@ func (s *Server) createListener(in *elb.CreateListenerInput) (*elb.CreateListene
 	s.state.listeners[arn] = l
 	s.state.tags[arn] = plain(in.Tags)
 	s.state.attributes[arn] = map[string]string{}
-	if l.Protocol == types.ProtocolEnumTcp {
+	if l.Protocol == types.ProtocolEnumTcp || l.Protocol == types.ProtocolEnumTcpUdp {
 		s.state.attributes[arn]["tcp.idle_timeout.seconds"] = "350"
 	}
 	return &elb.CreateListenerOutput{Listeners: []types.Listener{*l}}, nil
@@ -142,7 +142,7 @@ func (s *Server) modifyListener(in *elb.ModifyListenerInput) (*elb.ModifyListene
 			l.SslPolicy = aws.String(defaultPolicy)
 		}
 		all := map[string]string{}
-		if l.Protocol == types.ProtocolEnumTcp {
+		if l.Protocol == types.ProtocolEnumTcp || l.Protocol == types.ProtocolEnumTcpUdp {
 			all["tcp.idle_timeout.seconds"] = "350"
 		}
 		s.state.attributes[*in.ListenerArn] = all
