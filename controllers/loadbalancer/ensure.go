@@ -18,12 +18,12 @@ import (
 func (r *Reconciler) ensure(ctx context.Context, v *view, e *entry) (ctrl.Result, error) {
 	provider, err := r.Providers.Get(v.binding.provider)
 	if cloud.IsClass(err, cloud.RetryAfter) { // a plugin that is not there
-		return r.report(ctx, v, failed(err, cloud.Outcome{}, nil))
+		return r.report(ctx, v, e, failed(err, cloud.Outcome{}))
 	}
 	if err != nil {
 		res := refused(v1alpha1.ReasonClassNotAccepted, err.Error())
 		res.requeue = untilStart(err)
-		return r.report(ctx, v, res)
+		return r.report(ctx, v, e, res)
 	}
 	if err := r.readBackends(ctx, v); err != nil {
 		return ctrl.Result{}, err
@@ -32,7 +32,7 @@ func (r *Reconciler) ensure(ctx context.Context, v *view, e *entry) (ctrl.Result
 		Nodes: v.nodes, Slices: v.slices, Waiting: r.waiting(ctx, v.service), Capabilities: provider.Capabilities()})
 	desired, wrong := provider.Desired(spec)
 	if unasked(provider, wrong) {
-		return r.report(ctx, v, failed(wrong, cloud.Outcome{}, nil))
+		return r.report(ctx, v, e, failed(wrong, cloud.Outcome{}))
 	}
 	if v.binding.refusal != "" {
 		return r.keep(ctx, v, e, provider, spec, desired, refused(v1alpha1.ReasonClassNotAccepted, v.binding.refusal))
@@ -46,7 +46,7 @@ func (r *Reconciler) ensure(ctx context.Context, v *view, e *entry) (ctrl.Result
 		err = wrong
 	}
 	if err != nil {
-		return r.keep(ctx, v, e, provider, spec, desired, failed(err, cloud.Outcome{}, nil))
+		return r.keep(ctx, v, e, provider, spec, desired, failed(err, cloud.Outcome{}))
 	}
 	if err := r.observeAdoption(ctx, v, provider.Capabilities(), &options); err != nil {
 		return ctrl.Result{}, err
@@ -73,7 +73,7 @@ func (r *Reconciler) ensure(ctx context.Context, v *view, e *entry) (ctrl.Result
 		if res == nil {
 			return ctrl.Result{}, nil
 		}
-		return r.report(ctx, v, *res)
+		return r.report(ctx, v, e, *res)
 	}
 	if e.drift {
 		ctx = cloud.WithPriority(ctx, cloud.PriorityDrift)
@@ -91,7 +91,7 @@ func (r *Reconciler) ensure(ctx context.Context, v *view, e *entry) (ctrl.Result
 	if backendsOf(spec).count() == 0 {
 		res.warnings = append(res.warnings, unavailable(spec.PodTargets))
 	}
-	return r.report(ctx, v, res)
+	return r.report(ctx, v, e, res)
 }
 
 // unasked reports whether an error of Desired says nothing about the Spec: the provider, a plugin, could not be asked. What it
@@ -143,7 +143,7 @@ func (r *Reconciler) withoutLook(v *view, e *entry, p cloud.Provider, spec cloud
 		r.wakeTargets(e)
 		return nil, true
 	}
-	res := ensured(out, options.Policy, nil)
+	res := ensured(out, options.Policy)
 	return &res, true
 }
 
@@ -151,7 +151,7 @@ func (r *Reconciler) withoutLook(v *view, e *entry, p cloud.Provider, spec cloud
 // as far as the provider can tell what they are.
 func (r *Reconciler) keep(ctx context.Context, v *view, e *entry, p cloud.Provider, spec cloud.Spec, desired []cloud.Resource, res result) (ctrl.Result, error) {
 	if v.record == nil {
-		return r.report(ctx, v, res) // it never had one, or another class did
+		return r.report(ctx, v, e, res) // it never had one, or another class did
 	}
 	if err := r.hold(ctx, v.service, v.binding.mark(v.service)); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
@@ -167,5 +167,5 @@ func (r *Reconciler) keep(ctx context.Context, v *view, e *entry, p cloud.Provid
 	} else {
 		res.outcome, res.observed = out, true
 	}
-	return r.report(ctx, v, res)
+	return r.report(ctx, v, e, res)
 }

@@ -49,6 +49,10 @@ type entry struct {
 	owner   cloud.Owner
 	spec    cloud.Spec
 	options cloud.Options
+	// lasting is the reason of what somebody has to put right, and since is when passes began to come to it; empty: the last did not.
+	// A condition's time is that of its status, under which reasons come and go.
+	lasting string
+	since   time.Time
 	// service that the last pass saw; not changed.
 	service *corev1.Service
 	// observed resources. Their targets are those of sent, and left out, or where sent is nil as observed.

@@ -46,8 +46,10 @@ type result struct {
 	portsError string
 	// drift that the pass is to tell of, if the record does not know it yet; nil: none.
 	drift *v1alpha1.Drift
-	// requeue after this long; 0: when something changes.
+	// requeue after this long; 0: when something changes. lasts: somebody has to put it right of whom nobody tells, so that it is
+	// a longer wait the longer it is so, see wait.
 	requeue time.Duration
+	lasts   bool
 	// err is retried with a growing delay; nil: not.
 	err      error
 	warnings []warning
@@ -61,12 +63,12 @@ func refused(reason, message string) result {
 	return result{status: metav1.ConditionFalse, reason: reason, message: message}
 }
 
-// ensured is a pass without an error, after one that came to last.
-func ensured(out cloud.Outcome, policy v1alpha1.Policy, last *metav1.Condition) result {
+// ensured is a pass without an error.
+func ensured(out cloud.Outcome, policy v1alpha1.Policy) result {
 	r := result{status: metav1.ConditionFalse, outcome: out, observed: true}
 	switch left := out.Left; {
 	case len(left.Blocked) > 0:
-		r.reason, r.requeue = v1alpha1.ReasonReplacementNeeded, lasting(waitBlocked, last)
+		r.reason, r.requeue, r.lasts = v1alpha1.ReasonReplacementNeeded, waitBlocked, true
 		r.message = cloud.Messages(left.Blocked)
 		for _, b := range left.Blocked {
 			switch b.Reason {
@@ -95,8 +97,8 @@ func ensured(out cloud.Outcome, policy v1alpha1.Policy, last *metav1.Condition) 
 	return r
 }
 
-// failed is a pass that ended with an error, by its class, after one that came to last.
-func failed(err error, out cloud.Outcome, last *metav1.Condition) result {
+// failed is a pass that ended with an error, by its class.
+func failed(err error, out cloud.Outcome) result {
 	e := cloud.Classify(err)
 	r := result{status: metav1.ConditionFalse, message: err.Error(), outcome: out, observed: len(out.Observed)+len(out.Done) > 0}
 	switch e.Class {
@@ -108,9 +110,9 @@ func failed(err error, out cloud.Outcome, last *metav1.Condition) result {
 	case cloud.Pending:
 		r.reason, r.requeue = v1alpha1.ReasonPending, waitPending
 	case cloud.Quota:
-		r.reason, r.requeue = v1alpha1.ReasonQuotaExceeded, lasting(waitQuota, last)
+		r.reason, r.requeue, r.lasts = v1alpha1.ReasonQuotaExceeded, waitQuota, true
 	case cloud.Conflict:
-		r.reason, r.requeue = v1alpha1.ReasonConflict, lasting(waitConflict, last)
+		r.reason, r.requeue, r.lasts = v1alpha1.ReasonConflict, waitConflict, true
 	case cloud.NotFound:
 		// Gone between two calls: the next pass sees it.
 		r.reason, r.requeue = v1alpha1.ReasonPending, waitPending
@@ -131,22 +133,22 @@ func failed(err error, out cloud.Outcome, last *metav1.Condition) result {
 // with the rest, and somebody has to decide: that is said first.
 func concluded(out cloud.Outcome, err error, policy v1alpha1.Policy, last *metav1.Condition) result {
 	if err == nil {
-		return ensured(out, policy, last)
+		return ensured(out, policy)
 	}
-	r := failed(err, out, last)
+	r := failed(err, out)
 	if len(out.Left.Blocked) == 0 || !cloud.IsClass(err, cloud.Pending) {
 		switch {
 		case r.requeue > 0 || r.err != nil:
 		case out.Working || len(out.Left.Waiting) > 0:
 			r.requeue = waiting(r, last) // a mistake in one thing does not leave another undone
 		default:
-			r.requeue = lasting(waitBlocked, last) // it may be put right in the cloud, of which nobody tells
+			r.requeue, r.lasts = waitBlocked, true // it may be put right in the cloud, of which nobody tells
 		}
 		return r
 	}
 	observed := r.observed
-	r = ensured(out, policy, last)
-	r.observed, r.requeue = observed, waiting(r, last)
+	r = ensured(out, policy)
+	r.observed, r.requeue, r.lasts = observed, waiting(r, last), false
 	return r
 }
 
@@ -158,13 +160,17 @@ func waiting(r result, last *metav1.Condition) time.Duration {
 	return waitPending
 }
 
-// lasting is how long to wait, at least, for what somebody may put right of whom nobody tells: the longer it has been wrong the longer,
-// since many Services can have the same thing in their way.
-func lasting(least time.Duration, last *metav1.Condition) time.Duration {
-	if last == nil || last.Status != metav1.ConditionFalse {
-		return least
+// wait is after how long to look again after a pass that came to this: the longer it lasts the longer, since many Services can have the
+// same thing in their way.
+func (e *entry) wait(res *result) time.Duration {
+	if !res.lasts {
+		e.lasting = ""
+		return res.requeue
 	}
-	return min(max(time.Since(last.LastTransitionTime.Time)/4, least), maxRetry)
+	if e.lasting != res.reason {
+		e.lasting, e.since = res.reason, time.Now()
+	}
+	return max(res.requeue, min(time.Since(e.since)/4, maxRetry))
 }
 
 // patience is how long to wait for a cloud that has been at it since then: some deletions take minutes.

@@ -56,9 +56,9 @@ func (r *Reconciler) release(ctx context.Context, v *view, e *entry) (ctrl.Resul
 		r.eventLeft(v.service, left)
 		return ctrl.Result{}, r.released(ctx, v, announce)
 	}
-	res := ensured(out, v.binding.policy, last)
+	res := ensured(out, v.binding.policy)
 	if err != nil {
-		res = failed(err, out, last)
+		res = failed(err, out)
 		if res.requeue == 0 && res.err == nil {
 			res.err = err // not even a user's mistake ends a release
 		}
@@ -69,6 +69,7 @@ func (r *Reconciler) release(ctx context.Context, v *view, e *entry) (ctrl.Resul
 	failure := res.failure() && !errors.Is(err, errUnconfirmed) // to look twice is no failure
 	res.message = cut(res.message, maxMessage)
 	res.reason = v1alpha1.ReasonDeleting
+	res.requeue = e.wait(&res)
 	changed := last == nil || last.Message != res.message
 	if err := r.writeReleasing(ctx, v, res, newCondition(v.service, last, res)); err != nil {
 		return ctrl.Result{}, err

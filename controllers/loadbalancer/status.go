@@ -22,12 +22,13 @@ import (
 )
 
 // report writes what a pass came to, where it differs: the record, the Service's conditions and addresses, events.
-func (r *Reconciler) report(ctx context.Context, v *view, res result) (ctrl.Result, error) {
+func (r *Reconciler) report(ctx context.Context, v *view, e *entry, res result) (ctrl.Result, error) {
 	last := r.lastCondition(v)
 	if err := unpublished(res.outcome); err != nil && res.status == metav1.ConditionTrue {
 		res.status, res.reason, res.message = metav1.ConditionFalse, v1alpha1.ReasonCloudError, err.Error()
-		res.requeue = lasting(waitBlocked, last)
+		res.requeue, res.lasts = waitBlocked, true
 	}
+	res.requeue = e.wait(&res)
 	res.message = cut(res.message, maxMessage)
 	condition := newCondition(v.service, last, res)
 	var drift *v1alpha1.Drift

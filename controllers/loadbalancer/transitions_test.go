@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -614,8 +615,7 @@ func TestMistakeBesideWork(t *testing.T) {
 		last *metav1.Condition
 		want time.Duration
 	}{
-		"Alone":   {cloud.Outcome{}, nil, waitBlocked},
-		"Lasting": {cloud.Outcome{}, last, maxRetry},
+		"Alone":   {cloud.Outcome{}, last, waitBlocked},
 		"Working": {cloud.Outcome{Working: true}, nil, waitPending},
 		"Waiting": {cloud.Outcome{Left: cloud.Plan{Waiting: []string{"Listener/tcp-80"}}}, nil, waitPending},
 		"Long":    {cloud.Outcome{Working: true}, last, maxPending},
@@ -626,11 +626,9 @@ func TestMistakeBesideWork(t *testing.T) {
 	}
 }
 
-// TestPatienceGrows: what somebody has to see to is looked at less and less often, since it may stand in the way of very many Services.
+// TestPatienceGrows: what somebody has to see to is looked at less and less often, since it may stand in the way of very many Services;
+// from when it came to that, however long something else was wrong before.
 func TestPatienceGrows(t *testing.T) {
-	since := func(ago time.Duration) *metav1.Condition {
-		return &metav1.Condition{Status: metav1.ConditionFalse, LastTransitionTime: metav1.NewTime(time.Now().Add(-ago))}
-	}
 	blocked := func(reason cloud.BlockReason) cloud.Outcome {
 		return cloud.Outcome{Left: cloud.Plan{Blocked: []cloud.Block{{Reason: reason}}}}
 	}
@@ -645,23 +643,77 @@ func TestPatienceGrows(t *testing.T) {
 		"Conflict":    {cloud.Outcome{}, cloud.Errorf(cloud.Conflict, "another one's"), waitConflict},
 		"Mistake":     {cloud.Outcome{}, cloud.Errorf(cloud.UserError, "wrong"), waitBlocked},
 	} {
-		ready := since(time.Hour)
-		ready.Status = metav1.ConditionTrue
-		for _, step := range []struct {
-			last *metav1.Condition
-			want time.Duration
-		}{{nil, tc.least}, {ready, tc.least}, {since(time.Second), tc.least}, {since(time.Hour), maxRetry}} {
-			if res := concluded(tc.out, tc.err, v1alpha1.PolicyApply, step.last); res.requeue != step.want {
-				t.Errorf("%s after %+v: again after %v, want %v", name, step.last, res.requeue, step.want)
+		synctest.Test(t, func(t *testing.T) {
+			e := &entry{}
+			wait := func(out cloud.Outcome, err error) time.Duration {
+				last := &metav1.Condition{Status: metav1.ConditionFalse, LastTransitionTime: metav1.NewTime(time.Now().Add(-24 * time.Hour))}
+				res := concluded(out, err, v1alpha1.PolicyApply, last)
+				return e.wait(&res)
 			}
+			expect := func(when string, want time.Duration) {
+				t.Helper()
+				if got := wait(tc.out, tc.err); got != want {
+					t.Errorf("%s, %s: again after %v, want %v", name, when, got, want)
+				}
+			}
+			expect("at first", tc.least)
+			time.Sleep(time.Second)
+			expect("then", tc.least)
+			time.Sleep(tc.least * 8)
+			expect("later", tc.least*2+time.Second/4)
+			time.Sleep(time.Hour)
+			expect("after an hour", maxRetry)
+			wait(cloud.Outcome{}, nil)
+			expect("anew", tc.least)
+			time.Sleep(time.Hour)
+			wait(cloud.Outcome{}, cloud.Errorf(cloud.Pending, "at it"))
+			expect("after something else", tc.least)
+		})
+	}
+}
+
+// TestPatienceOfADeletion: a deletion in whose way something is waits by how long that is so, not by how long the Service was wrong before.
+func TestPatienceOfADeletion(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	w.stop()
+	svc := w.service("cart", nil)
+	r := w.alone(w.Client, discard{})
+	pass := func() (time.Duration, *entry) {
+		t.Helper()
+		result, err := r.Reconcile(t.Context(), named(svc.Namespace, svc.Name))
+		w.Must(err)
+		last, _ := r.last.Load(svc.UID)
+		conditions := last.(*written).status.Conditions
+		conditions[0].LastTransitionTime = metav1.NewTime(time.Now().Add(-time.Hour)).Rfc3339Copy()
+		return result.RequeueAfter, r.ledger.of(svc.UID)
+	}
+	pass()
+	w.setHook(func(fake.Call) error { return cloud.Errorf(cloud.Conflict, "in use") })
+	annotate(w, svc, "example.com/look", "again")
+	_, e := pass()
+	w.reason(svc, v1alpha1.ReasonConflict)
+	e.since = e.since.Add(-time.Hour)
+	w.Must(w.Delete(t.Context(), svc))
+	for _, when := range []string{"at first", "then"} {
+		if after, _ := pass(); after != waitConflict {
+			t.Errorf("%s it is looked at again after %v, want %v", when, after, waitConflict)
 		}
 	}
+	e.since = e.since.Add(-time.Hour)
+	if after, _ := pass(); after != maxRetry {
+		t.Errorf("after an hour it is looked at again after %v, want %v", after, maxRetry)
+	}
+	w.setHook(nil)
+	_, err := r.Reconcile(t.Context(), named(svc.Namespace, svc.Name))
+	w.Must(err)
+	w.Must(w.absent(svc.Namespace, svc.Name, &corev1.Service{}))
 }
 
 // TestSenselessWaits: what a provider says of time that cannot be is as if it had said nothing.
 func TestSenselessWaits(t *testing.T) {
 	for _, class := range []cloud.Class{cloud.RetryAfter, cloud.Throttled} {
-		res := failed(&cloud.Error{Class: class, After: -time.Hour, Err: errStopped}, cloud.Outcome{}, nil)
+		res := failed(&cloud.Error{Class: class, After: -time.Hour, Err: errStopped}, cloud.Outcome{})
 		if res.requeue != 0 || res.err == nil {
 			t.Errorf("%s: again after %v (%v)", class, res.requeue, res.err)
 		}
