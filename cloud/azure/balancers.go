@@ -69,7 +69,7 @@ func (p *Provider) balancerDocument(name string) document[armnetwork.LoadBalance
 			if err == nil {
 				noted(after)
 			}
-			return after, ended, err
+			return after, ended, p.blamed(next, err)
 		},
 		state: func(lb *armnetwork.LoadBalancer) cloud.State {
 			if lb == nil {
@@ -268,6 +268,24 @@ func usable(ip *armnetwork.PublicIPAddress) error {
 		return nil
 	}
 	return cloud.Errorf(cloud.Conflict, "the last change of the public address %s has failed, and Azure lets no balancer have it so: change it again, such as a tag of it", value(ip.Name))
+}
+
+// blamed is what Azure answered to a balancer; where it waits in vain for somebody's public address, which that Service's frontend has already,
+// what is to be done, for who asked for it, whoever that is.
+func (p *Provider) blamed(lb *armnetwork.LoadBalancer, err error) error {
+	if refusalOf(err) == nil || !isClass(err, cloud.Pending) {
+		return err
+	}
+	for _, f := range lb.Properties.FrontendIPConfigurations {
+		if f.Properties == nil || f.Properties.PublicIPAddress == nil {
+			continue
+		}
+		ip := p.knownAddress(value(f.Properties.PublicIPAddress.ID))
+		if failed := usable(ip); failed != nil && tag(ip.Tags, tagCluster) == "" {
+			return cloud.Errorf(cloud.Conflict, "frontend %s of balancer %s: %w", value(f.Name), value(lb.Name), failed)
+		}
+	}
+	return err
 }
 
 func (p *Provider) deleteRules(ctx context.Context, v *view, owner cloud.Owner, observed cloud.Resource) error {

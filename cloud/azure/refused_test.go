@@ -145,6 +145,37 @@ func TestFailedAddress(t *testing.T) {
 	}
 }
 
+// TestAddressFailsInUse: where the named address of a Service that runs has failed since, others on its balancer are told of it, and by which
+// frontend, and go on once it has not.
+func TestAddressFailsInUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := network(t, azuretest.Options{})
+		p, named := provider(t, c), with(service(2, 2), map[string]string{"pip-name": "own"})
+		if err := c.EditAddress("own", func(*armnetwork.PublicIPAddress) {}); err != nil {
+			t.Fatal(err)
+		}
+		if said := told(t, p, []cloud.Spec{named}); len(said) > 0 {
+			t.Fatal(said)
+		}
+		c.Inject(azuretest.Fault{Method: http.MethodPut, Kind: "publicIPAddresses", Late: true, Err: &azuretest.Refusal{Status: http.StatusConflict, Code: "InternalServerError"}})
+		if err := c.EditAddress("own", func(*armnetwork.PublicIPAddress) {}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		said := told(t, p, []cloud.Spec{service(1, 2), named})
+		if len(said) != 1 || !cloud.IsClass(said[0], cloud.Conflict) || !strings.Contains(said[0].Error(), "own has failed") || !strings.Contains(said[0].Error(), named.Owner.ServiceUID) {
+			t.Errorf("they are told %v, want that the first one is, of the address and whose it is", said)
+		}
+		if err := c.EditAddress("own", func(*armnetwork.PublicIPAddress) {}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if _, err := converge(t, p, service(1, 2), false); err != nil {
+			t.Errorf("after another change it is told %v", err)
+		}
+	})
+}
+
 // TestLinkAfterRefusal: a private link service does not wait for a change of rules that was refused, and that nobody wants any more.
 func TestLinkAfterRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

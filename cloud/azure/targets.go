@@ -193,3 +193,13 @@ func (p *Provider) knownBalancer(name string) *armnetwork.LoadBalancer {
 	}
 	return p.memory.current.balancers[folded(name)]
 }
+
+// knownAddress is a public address as it was last read or written; nil: there is none.
+func (p *Provider) knownAddress(id string) *armnetwork.PublicIPAddress {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.memory.current == nil {
+		return nil
+	}
+	return p.memory.current.addresses[folded(id)]
+}
