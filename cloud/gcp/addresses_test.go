@@ -367,6 +367,27 @@ func TestLentAddressIsNotReserved(t *testing.T) {
 	}
 }
 
+// TestToldStaysAsItIs: a rule that was told of its address when it was made changes by one patch, and keeps its mark where it is.
+func TestToldStaysAsItIs(t *testing.T) {
+	c := gcptest.New(gcptest.Options{})
+	c.KeepAddress("theirs", "10.128.7.7")
+	p, spec := c.Provider(), service(0, 2)
+	spec.Annotations = map[string]string{"networking.gke.io/load-balancer-type": "Internal", addressNames: "theirs"}
+	pass(t, p, spec.Owner, spec)
+	var writes []string
+	c.SetHook(func(call cloudtest.Call) error {
+		if call.Write && !call.After {
+			writes = append(writes, call.Name)
+		}
+		return nil
+	})
+	spec.Annotations["networking.gke.io/internal-load-balancer-allow-global-access"] = "true"
+	pass(t, p, spec.Owner, spec)
+	if len(writes) != 1 || !strings.HasPrefix(writes[0], "PATCH ") {
+		t.Errorf("global access was written by %q", writes)
+	}
+}
+
 // TestFreeInternalAddress: an internal address that nobody has is reserved for the Service that asks for it, so that all of its ports have
 // it, and released with it. One that another balancer has is refused.
 func TestFreeInternalAddress(t *testing.T) {

@@ -145,6 +145,7 @@ func TestRefusals(t *testing.T) {
 		"NotReady": {gcptest.Refusal{Status: 400, Reason: "resourceNotReady", Message: "Not ready"}, cloud.Pending},
 		// As in GoogleCloudPlatform/cloud-ops-sandbox#392: not of a fingerprint, which what is made has none of.
 		"Policy": {gcptest.Refusal{Status: 412, Reason: "conditionNotMet", Message: "Constraint constraints/compute.restrictLoadBalancerCreationForTypes violated"}, cloud.RetryAfter},
+		"Denied": {gcptest.Refusal{Status: 403, Reason: "forbidden", Message: "Required a right", RetryAfter: 2 * time.Minute}, cloud.RetryAfter},
 		// As in kubernetes/ingress-gce#2735, where a machine has it.
 		"IPInUse":    {gcptest.Refusal{Status: 409, Message: "IP_IN_USE_BY_ANOTHER_RESOURCE - IP '10.164.0.18' is already being used by another resource."}, cloud.Conflict},
 		"Exhausted":  {gcptest.Refusal{Status: 403, Reason: "IP_SPACE_EXHAUSTED_WITH_DETAILS", Message: "IP space of a subnetwork is exhausted."}, cloud.Quota},
@@ -155,8 +156,12 @@ func TestRefusals(t *testing.T) {
 		c.Inject(gcptest.Fault{Method: "compute.addresses.insert", Late: strings.HasSuffix(name, "Late"), Err: &tc.refusal})
 		spec := service(0, 2)
 		_, err := try(t, c.Provider(), spec.Owner, spec)
-		if e := cloud.Classify(err); (e.After > 0) != (e.Class == cloud.RetryAfter) {
-			t.Errorf("%s: %v is tried again after %s", name, err, e.After)
+		want := tc.refusal.RetryAfter
+		if want == 0 && tc.class == cloud.RetryAfter {
+			want = time.Minute
+		}
+		if e := cloud.Classify(err); e.After != want {
+			t.Errorf("%s: %v is tried again after %s, want %s", name, err, e.After, want)
 		}
 		if !cloud.IsClass(err, tc.class) {
 			t.Errorf("%s: %v has the class %v, want %s", name, err, cloud.Classify(err).Class, tc.class)

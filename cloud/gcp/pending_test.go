@@ -2,6 +2,7 @@ package gcp_test
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -37,6 +38,38 @@ func attachFails(t *testing.T, c *gcptest.Cloud, p cloud.Provider, i int) {
 		t.Fatal(err)
 	}
 	time.Sleep(time.Minute)
+}
+
+// TestBegunMeanwhile: what is begun on a shared group between the list of operations and the look at what became of them is not taken
+// for ended.
+func TestBegunMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := gcptest.New(gcptest.Options{Slow: 10 * time.Second})
+		p, spec := c.Provider(), service(0, 2)
+		settle(t, p, spec.Owner, spec)
+		observed, err := p.Observe(t.Context(), spec.Owner)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(observed, func(r cloud.Resource) bool { return r.HasTargets && r.Key == gcptest.Zone(0) })
+		group := observed[i]
+		begins := false
+		c.SetHook(func(call cloudtest.Call) error {
+			if call.After && !begins && strings.HasSuffix(call.Name, "/aggregated/operations") {
+				begins = true
+				if errs := p.SyncTargets(t.Context(), []cloud.TargetChange{{Resource: group, Add: []cloud.Target{{ID: gcptest.InstanceName(2)}}}}); errs != nil {
+					t.Error(errs)
+				}
+			}
+			return nil
+		})
+		if observed, err = p.Observe(t.Context(), spec.Owner); err != nil || !begins {
+			t.Fatal(err)
+		}
+		if j := slices.IndexFunc(observed, func(r cloud.Resource) bool { return r.ID == group.ID }); observed[j].State != cloud.StatePending {
+			t.Errorf("while an endpoint is attached the group is %s", observed[j].State)
+		}
+	})
 }
 
 // isZoneOperation reports whether a call reads an operation on an endpoint group.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/cloudtest"
+	"github.com/fairlead/fairlead/cloud/gcp"
 	"github.com/fairlead/fairlead/cloud/gcp/gcptest"
 )
 
@@ -51,6 +52,28 @@ func TestGroupsAreShared(t *testing.T) {
 	}
 	if left := c.Snapshot(); len(left) > 0 {
 		t.Errorf("left: %q", left)
+	}
+}
+
+// TestGroupsElsewhere: a group of the cluster in another region is another manager's, and one that has the name of ours and another cluster's mark
+// is not used.
+func TestGroupsElsewhere(t *testing.T) {
+	c := gcptest.New(gcptest.Options{})
+	p, spec := c.Provider(), service(0, 2)
+	desired, err := p.Desired(*spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(desired, func(r cloud.Resource) bool { return r.Kind == gcp.KindEndpointGroup })
+	name := gcp.NameOf(spec.Owner, &desired[i])
+	c.AddEndpointGroup("other-west2-a", name, "fairlead.dev/cluster="+spec.Owner.ClusterID+" fairlead.dev/key=other-west2-a")
+	all, err := p.List(t.Context(), spec.Owner.ClusterID)
+	if err != nil || len(all) > 0 {
+		t.Errorf("of another region there are %+v (%v)", all, err)
+	}
+	c.AddEndpointGroup(gcptest.Zone(0), name, "fairlead.dev/cluster=cluster-b")
+	if _, err := p.Create(t.Context(), spec.Owner, desired[i]); !cloud.IsClass(err, cloud.Conflict) {
+		t.Errorf("another cluster's group is taken: %v", err)
 	}
 }
 

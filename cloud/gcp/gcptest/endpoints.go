@@ -45,6 +45,13 @@ func (c *Cloud) AddInstanceGroup(zone, name string) {
 	c.give("zones/"+zone+"/instanceGroups/"+name, map[string]any{})
 }
 
+// AddEndpointGroup adds an empty endpoint group with a description, in any zone, another region's included.
+func (c *Cloud) AddEndpointGroup(zone, name, description string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.give("zones/"+zone+"/networkEndpointGroups/"+name, map[string]any{"description": description, "networkEndpointType": "GCE_VM_IP"})
+}
+
 // AddAutohealing adds a managed group of machines that are made anew where they fail the health check.
 func (c *Cloud) AddAutohealing(zone, name, check string) {
 	c.mu.Lock()
