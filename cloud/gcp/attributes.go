@@ -246,8 +246,9 @@ func (v *view) firewall(r *cloud.Resource, b *compute.Firewall) {
 			allowed = append(allowed, a.IPProtocol+":"+port)
 		}
 	}
-	if len(b.Denied) > 0 || b.Disabled {
-		allowed = []string{"nothing"} // somebody turned it round, or off
+	others := len(b.SourceTags) + len(b.SourceServiceAccounts) + len(b.TargetServiceAccounts)
+	if len(b.Denied) > 0 || b.Disabled || b.Priority != firewallPriority || others > 0 {
+		allowed = []string{"otherwise"} // somebody turned it round, or off, or has it behind other rules or for other machines
 	}
 	r.Attributes = map[string]string{attrFamily: family, attrNetwork: shortLink(b.Network), attrAllowed: cloud.List(allowed),
 		attrSources: plainRanges(b.SourceRanges), attrDestination: plainRanges(b.DestinationRanges), attrTags: cloud.List(b.TargetTags)}
@@ -258,9 +259,12 @@ func (v *view) firewall(r *cloud.Resource, b *compute.Firewall) {
 	}
 }
 
+// firewallPriority is that of rules for which none is given.
+const firewallPriority = 1000
+
 // firewallBody is what the attributes say, without the mark and the destination.
 func firewallBody(r *cloud.Resource) *compute.Firewall {
-	b := &compute.Firewall{Direction: "INGRESS", Network: r.Attributes[attrNetwork], Priority: 1000,
+	b := &compute.Firewall{Direction: "INGRESS", Network: r.Attributes[attrNetwork], Priority: firewallPriority,
 		SourceRanges: cloud.SplitList(r.Attributes[attrSources]), TargetTags: cloud.SplitList(r.Attributes[attrTags]),
 		ForceSendFields: []string{"Disabled"}}
 	byProtocol := map[string]*compute.FirewallAllowed{}

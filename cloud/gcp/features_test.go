@@ -156,6 +156,24 @@ func TestSchemeIsKept(t *testing.T) {
 	}
 }
 
+// TestFirewallDrift: a rule that somebody put behind others, or opened to more machines, is as it was again.
+func TestFirewallDrift(t *testing.T) {
+	for _, patch := range []string{`{"priority":65534}`, `{"sourceTags":["everybody"]}`, `{"sourceServiceAccounts":["a@p.iam.gserviceaccount.com"]}`,
+		`{"targetTags":null,"targetServiceAccounts":["a@p.iam.gserviceaccount.com"]}`} {
+		c := gcptest.New(gcptest.Options{})
+		spec := service(0, 2)
+		pass(t, c.Provider(), spec.Owner, spec)
+		want := c.Snapshot()
+		if err := c.Patch("-nodes-ipv4-", patch); err != nil {
+			t.Fatal(err)
+		}
+		pass(t, c.Provider(), spec.Owner, spec)
+		if diff := cmp.Diff(want, c.Snapshot()); diff != "" {
+			t.Errorf("%s is not repaired (-want +got):\n%s", patch, diff)
+		}
+	}
+}
+
 // TestDriftIsRepaired has somebody turn each thing into something else by hand.
 func TestDriftIsRepaired(t *testing.T) {
 	for path, patch := range map[string]string{

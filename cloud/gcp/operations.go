@@ -274,7 +274,7 @@ func (p *Provider) change(ctx context.Context, f *found, m *mark, was, desired *
 		b.ForceSendFields = append(b.ForceSendFields, "Description")
 		if !same {
 			b.ForceSendFields = append(b.ForceSendFields, "TargetTags", "DestinationRanges")
-			b.NullFields = []string{"Denied"}
+			b.NullFields = []string{"Denied", "SourceTags", "SourceServiceAccounts", "TargetServiceAccounts"}
 		}
 		return sent(p.api.patch(ctx, f, b))
 	}

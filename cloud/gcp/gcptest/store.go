@@ -95,7 +95,8 @@ func init() {
 		"forwardingRules": {scope: "regions", kind: "compute#forwardingRule", make: func() any { return &compute.ForwardingRule{} }, check: checkRule,
 			mutable: []string{"allowGlobalAccess"}, labels: true, quota: "FORWARDING_RULES"},
 		"firewalls": {scope: "global", kind: "compute#firewall", make: func() any { return &compute.Firewall{} }, check: checkFirewall,
-			mutable: []string{"description", "allowed", "denied", "sourceRanges", "destinationRanges", "targetTags", "disabled", "priority"}, quota: "FIREWALLS"},
+			mutable: []string{"description", "allowed", "denied", "sourceRanges", "destinationRanges", "targetTags", "disabled", "priority",
+				"sourceTags", "sourceServiceAccounts", "targetServiceAccounts"}, quota: "FIREWALLS"},
 	}
 }
 
