@@ -131,7 +131,7 @@ func TestDeletedWithoutAsking(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			const lag = time.Second
-			w := newWorld(t, fake.Options{ReadLag: lag}, nil)
+			w := newWorld(t, fake.Options{}, nil)
 			w.stop()
 			w.edits = append(w.edits, func(caps *cloud.Capabilities) { caps.ReadLag = lag })
 			svc := w.service("cart", nil)
