@@ -25,7 +25,8 @@ var edits = []edit{
 	}},
 	{name: "say the contrary of ready", do: func(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 		for i := range s.Endpoints {
-			s.Endpoints[i].Conditions.Ready = new(!*s.Endpoints[i].Conditions.Ready)
+			ready := s.Endpoints[i].Conditions.Ready // somebody's own may say nothing, which is ready
+			s.Endpoints[i].Conditions.Ready = new(ready != nil && !*ready)
 		}
 		return s
 	}},
