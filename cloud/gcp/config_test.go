@@ -121,6 +121,11 @@ func (s *shared) RoundTrip(request *http.Request) (*http.Response, error) {
 		if err != nil {
 			return nil, err
 		}
+		for _, link := range []string{mine + "global/networks/", mine + "regions/" + gcptest.Region + "/subnetworks/"} {
+			if strings.Contains(string(body), link) {
+				s.seen["not for "+link] = true
+			}
+		}
 		sent.Body = io.NopCloser(strings.NewReader(strings.ReplaceAll(string(body), theirs, mine)))
 	}
 	answer, err := s.next.RoundTrip(sent)

@@ -78,6 +78,21 @@ func TestDeadMachineIsFoundLate(t *testing.T) {
 	})
 }
 
+// TestDetachingIsBehind: machines that are listed still, and that the service has no more, are waited for: nobody has made a mistake.
+func TestDetachingIsBehind(t *testing.T) {
+	c := gcptest.New(gcptest.Options{})
+	p := c.Provider()
+	pass(t, p, service(0, 0).Owner, onMachines([]int{0, 2, 4}))
+	c.Inject(gcptest.Fault{Method: "compute.networkEndpointGroups.detachNetworkEndpoints",
+		Err: &gcptest.Refusal{Status: http.StatusBadRequest, Reason: "invalid", Message: "The endpoint is not in the group."}})
+	if _, err := try(t, p, service(0, 0).Owner, onMachines([]int{0})); !cloud.IsClass(err, cloud.Retry) {
+		t.Errorf("the error is %v", err)
+	}
+	members(t, c, 0, 2, 4)
+	pass(t, p, service(0, 0).Owner, onMachines([]int{0}))
+	members(t, c, 0)
+}
+
 // TestMissingGroup: where the group is not there, either, no machine is looked for.
 func TestMissingGroup(t *testing.T) {
 	c := gcptest.New(gcptest.Options{})
