@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -101,14 +102,17 @@ func spread(t *testing.T, ns string, to netip.AddrPort, n int) map[string]int {
 
 // even makes n connections and fails where a chi-square test says that the counts are not from equal chances: p below
 // 1e-6. Before, it waits until that client has reached as many Pods: slices that are complete say nothing about the
-// node's rules. From the first answer on, no connection may fail. The number of Pods must be odd: for an even number of
-// degrees of freedom the distribution has a closed form.
+// node's rules. From the first answer on, no connection may fail, nor be refused once all have answered. The number of Pods
+// must be odd: for an even number of degrees of freedom the distribution has a closed form.
 func even(t *testing.T, ns string, to netip.AddrPort, n, pods int) map[string]int {
 	t.Helper()
 	reached := map[string]bool{served(t, ns, to).Pod: true}
 	eventually(t, fmt.Sprintf("answers of %d Pods from %s to %s", pods, to, ns), func() error {
 		a, err := get(ns, to)
-		if err != nil {
+		switch {
+		case errors.Is(err, syscall.ECONNREFUSED):
+			return err // a Pod without a probe is ready before it listens
+		case err != nil:
 			t.Fatal(err)
 		}
 		if reached[a.Pod] = true; len(reached) < pods {
