@@ -1,10 +1,14 @@
 package gcp_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+
+	"google.golang.org/api/compute/v1"
+	"google.golang.org/api/option"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/cloud"
@@ -181,5 +185,68 @@ func TestReservedIsLookedForOnce(t *testing.T) {
 	}
 	if few, many := lists(2), lists(5); few != many {
 		t.Errorf("addresses are listed %d times for two rules, and %d times for five", few, many)
+	}
+}
+
+// TestReservedBesideAnother: an address of IPv4 that only rules have is reserved, while nothing else may change, also where the Service has a reserved
+// one of IPv6.
+func TestReservedBesideAnother(t *testing.T) {
+	c := gcptest.New(gcptest.Options{})
+	p, spec := c.Provider(), withPorts(1, 2, "External")
+	_, address, err := c.PlantServiceController(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, families := range [][]cloud.Family{{cloud.IPv4}, {cloud.IPv4, cloud.IPv6}} {
+		spec.Families = families
+		for range 2 {
+			if out, err := takingOver(t, p, spec, v1alpha1.ReplacementNever); err != nil || len(out.Left.Blocked) > 0 {
+				t.Fatalf("with %v it leaves %+v (%v)", families, out.Left, err)
+			}
+		}
+	}
+	spec.RequestedAddress, spec.Annotations["networking.gke.io/load-balancer-subnet"] = address, "other" // where IPv6 would come from
+	out, err := takingOver(t, p, spec, v1alpha1.ReplacementNever)
+	if err != nil || len(out.Left.Blocked) == 0 {
+		t.Errorf("it leaves %+v (%v)", out.Left, err)
+	}
+	if list := reservedAddresses(c); len(list) != 2 {
+		t.Errorf("reserved are %q", list)
+	}
+}
+
+// TestLeftovers: what another controller made for the Service before there was a balancer, or left when it was gone, is taken over and goes.
+func TestLeftovers(t *testing.T) {
+	c := gcptest.New(gcptest.Options{})
+	p, spec := c.Provider(), withPorts(1, 2, "External")
+	id, _, err := c.PlantServiceController(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	svc, err := compute.NewService(t.Context(), option.WithHTTPClient(c.Client()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, ruleErr := svc.ForwardingRules.Delete(gcptest.Project, gcptest.Region, id).Do()
+	_, balancerErr := svc.RegionBackendServices.Delete(gcptest.Project, gcptest.Region, id).Do()
+	if err := errors.Join(ruleErr, balancerErr); err != nil {
+		t.Fatal(err)
+	}
+	theirs := len(c.Snapshot())
+	found, err := p.Adoptable(t.Context(), spec.Owner, "")
+	if err != nil || len(found) != 1 || len(found[0].Resources) != theirs || theirs == 0 {
+		t.Fatalf("of %d things there are offered %+v (%v)", theirs, found, err)
+	}
+	for range 3 {
+		if _, err := takingOver(t, p, spec, v1alpha1.ReplacementNever); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left := strings.Join(c.Snapshot(), "\n"); strings.Contains(left, id) {
+		t.Errorf("theirs is left:\n%s", left)
+	}
+	pass(t, p, spec.Owner, nil)
+	if left := c.Snapshot(); len(left) > 0 {
+		t.Errorf("left: %q", left)
 	}
 }
