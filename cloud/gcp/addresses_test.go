@@ -296,6 +296,22 @@ func TestUnreservedAddressStays(t *testing.T) {
 	}
 }
 
+// TestReservedLater: the address that nobody had reserved when a rule of ours was made at it can be asked for by its name once somebody has.
+func TestReservedLater(t *testing.T) {
+	spec := service(0, 2)
+	c, p, address := takenOver(t, spec, gcptest.Options{})
+	spec.Ports[0].Port = 8080
+	pass(t, p, spec.Owner, spec)
+	c.KeepAddress("theirs", address)
+	asks := *spec
+	asks.Annotations = map[string]string{addressNames: "theirs"}
+	for _, spec := range []*cloud.Spec{&asks, spec} {
+		if got := cloud.Ingresses(pass(t, p, spec.Owner, spec).Observed); len(got) != 1 || got[0].IP != address {
+			t.Errorf("clients connect to %v, want %s", got, address)
+		}
+	}
+}
+
 // TestTakenOverAtItsAddress: a Service that asked the other controller already for the address that it has is taken over with it, and
 // whose that address is stays as it was.
 func TestTakenOverAtItsAddress(t *testing.T) {
@@ -383,8 +399,10 @@ func TestToldStaysAsItIs(t *testing.T) {
 	})
 	spec.Annotations["networking.gke.io/internal-load-balancer-allow-global-access"] = "true"
 	pass(t, p, spec.Owner, spec)
-	if len(writes) != 1 || !strings.HasPrefix(writes[0], "PATCH ") {
-		t.Errorf("global access was written by %q", writes)
+	spec.Annotations["networking.gke.io/internal-load-balancer-allow-global-access"] = "false"
+	pass(t, p, spec.Owner, spec)
+	if len(writes) != 2 || !strings.HasPrefix(writes[0], "PATCH ") || writes[0] != writes[1] {
+		t.Errorf("global access was given and taken by %q", writes)
 	}
 }
 

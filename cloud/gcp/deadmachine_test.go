@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/cloudtest"
 	"github.com/fairlead/fairlead/cloud/gcp/gcptest"
@@ -76,6 +78,36 @@ func TestDeadMachineIsFoundLate(t *testing.T) {
 		}
 		members(t, c, 0, 2, 4, 6)
 	})
+}
+
+// TestLargeGroup: more machines than a call takes come and go in several.
+func TestLargeGroup(t *testing.T) {
+	c := gcptest.New(gcptest.Options{})
+	p := c.Provider()
+	out := pass(t, p, service(0, 0).Owner, onMachines([]int{0}))
+	i := slices.IndexFunc(out.Observed, func(r cloud.Resource) bool { return r.HasTargets })
+	var many []cloud.Target
+	for n := range 1001 {
+		many = append(many, cloud.Target{ID: fmt.Sprintf("m%04d", n)})
+		c.AddInstance(gcptest.Zone(0), many[n].ID)
+	}
+	sent := map[string]int{}
+	c.SetHook(func(call cloudtest.Call) error {
+		if call.Write && !call.After {
+			sent[call.Name[strings.LastIndexByte(call.Name, '/')+1:]]++
+		}
+		return nil
+	})
+	for _, change := range []cloud.TargetChange{{Add: many}, {Remove: many}} {
+		change.Resource = out.Observed[i]
+		if errs := p.SyncTargets(t.Context(), []cloud.TargetChange{change}); errs != nil {
+			t.Error(errs)
+		}
+	}
+	if diff := cmp.Diff(map[string]int{"attachNetworkEndpoints": 3, "detachNetworkEndpoints": 3}, sent); diff != "" {
+		t.Errorf("sent (-want +got):\n%s", diff)
+	}
+	members(t, c, 0)
 }
 
 // TestDetachingIsBehind: machines that are listed still, and that the service has no more, are waited for: nobody has made a mistake.

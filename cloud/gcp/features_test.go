@@ -156,6 +156,19 @@ func TestSchemeIsKept(t *testing.T) {
 	}
 }
 
+// TestDraining: how long connections go on is changed in place, to nothing and back.
+func TestDraining(t *testing.T) {
+	c := gcptest.New(gcptest.Options{})
+	spec := service(0, 2)
+	for _, seconds := range []int{30, 0, 3600} {
+		spec.Parameters = fmt.Appendf(nil, `{"drainingSeconds":%d}`, seconds)
+		pass(t, c.Provider(), spec.Owner, spec)
+		if text, want := strings.Join(c.Snapshot(), "\n"), fmt.Sprintf(`"drainingTimeoutSec":%d}`, seconds); seconds > 0 && !strings.Contains(text, want) {
+			t.Errorf("there is no %s in\n%s", want, text)
+		}
+	}
+}
+
 // TestFirewallDrift: a rule that somebody put behind others, or opened to more machines, is as it was again.
 func TestFirewallDrift(t *testing.T) {
 	for _, patch := range []string{`{"priority":65534}`, `{"sourceTags":["everybody"]}`, `{"sourceServiceAccounts":["a@p.iam.gserviceaccount.com"]}`,
