@@ -187,7 +187,9 @@ func rulePorts(b *compute.ForwardingRule) string {
 func (v *view) address(r *cloud.Resource, ip, told string) {
 	mine := len(v.addressRefs(addressRange(ip))) > 0
 	r.Attributes[attrIP] = plainIP(ip)
-	r.Attributes[attrUsers] = strconv.FormatBool(!mine && told != "" && told != toldNobodys)
+	users := !mine && told != "" && told != toldNobodys
+	r.Attributes[attrUsers] = strconv.FormatBool(users)
+	r.Attributes[attrReserved] = strconv.FormatBool(mine || users || v.reserved[addressRange(ip)] != "")
 	if r.Attributes[attrAddresses] = told; mine || told == "" || told == toldNobodys {
 		var names []string
 		for _, vips := range v.vips {

@@ -37,7 +37,7 @@ func (p *Provider) checkAddress(ctx context.Context, r *cloud.Resource, replaced
 func (p *Provider) checkRule(ctx context.Context, r *cloud.Resource, replaced []cloud.Resource) error {
 	ip := r.Attributes[attrIP]
 	unreserved := func(old cloud.Resource) bool {
-		return old.Kind == KindForwardingRule && sameAddress(old.Attributes[attrIP], ip) && old.Attributes[attrAddresses] == ""
+		return old.Kind == KindForwardingRule && sameAddress(old.Attributes[attrIP], ip) && old.Attributes[attrReserved] == "false"
 	}
 	if r.Attributes[attrScheme] == schemeExternal && slices.ContainsFunc(replaced, unreserved) {
 		class := cloud.Pending // it is reserved for the Service first

@@ -188,30 +188,48 @@ func TestReservedIsLookedForOnce(t *testing.T) {
 	}
 }
 
-// TestReservedBesideAnother: an address of IPv4 that only rules have is reserved, while nothing else may change, also where the Service has a reserved
-// one of IPv6.
+// TestReservedBesideAnother: an address of IPv4 that only rules have is reserved before they are replaced also where the Service has a reserved one of
+// IPv6, while nothing else may change as well as at once.
 func TestReservedBesideAnother(t *testing.T) {
-	c := gcptest.New(gcptest.Options{})
-	p, spec := c.Provider(), withPorts(1, 2, "External")
-	_, address, err := c.PlantServiceController(spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, families := range [][]cloud.Family{{cloud.IPv4}, {cloud.IPv4, cloud.IPv6}} {
-		spec.Families = families
-		for range 2 {
-			if out, err := takingOver(t, p, spec, v1alpha1.ReplacementNever); err != nil || len(out.Left.Blocked) > 0 {
-				t.Fatalf("with %v it leaves %+v (%v)", families, out.Left, err)
+	for name, tc := range map[string]struct {
+		replacement v1alpha1.Replacement
+		asks        func(*cloud.Spec)
+	}{
+		"Held": {v1alpha1.ReplacementNever, func(s *cloud.Spec) { s.Annotations["networking.gke.io/load-balancer-subnet"] = "other" }}, // where IPv6 would come from
+		"AtOnce": {v1alpha1.ReplacementRecreate, func(s *cloud.Spec) {
+			s.Ports = append(s.Ports, cloud.Port{Protocol: "UDP", Port: 53, NodePort: 32053, HealthCheck: s.Ports[0].HealthCheck})
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := gcptest.New(gcptest.Options{})
+			p, spec := c.Provider(), withPorts(1, 2, "External")
+			_, address, err := c.PlantServiceController(spec)
+			if err != nil {
+				t.Fatal(err)
 			}
-		}
-	}
-	spec.RequestedAddress, spec.Annotations["networking.gke.io/load-balancer-subnet"] = address, "other" // where IPv6 would come from
-	out, err := takingOver(t, p, spec, v1alpha1.ReplacementNever)
-	if err != nil || len(out.Left.Blocked) == 0 {
-		t.Errorf("it leaves %+v (%v)", out.Left, err)
-	}
-	if list := reservedAddresses(c); len(list) != 2 {
-		t.Errorf("reserved are %q", list)
+			for _, families := range [][]cloud.Family{{cloud.IPv4}, {cloud.IPv4, cloud.IPv6}} {
+				spec.Families = families
+				for range 2 {
+					if out, err := takingOver(t, p, spec, v1alpha1.ReplacementNever); err != nil || len(out.Left.Blocked) > 0 {
+						t.Fatalf("with %v it leaves %+v (%v)", families, out.Left, err)
+					}
+				}
+			}
+			spec.RequestedAddress = address
+			tc.asks(spec)
+			var out cloud.Outcome
+			for range 3 {
+				if out, err = takingOver(t, p, spec, tc.replacement); err != nil && !cloud.IsClass(err, cloud.Pending) {
+					t.Error(err)
+				}
+			}
+			if got := cloud.Ingresses(out.Observed); len(got) != 2 || got[0].IP != address {
+				t.Errorf("clients connect to %v, want %s; left is %+v", got, address, out.Left)
+			}
+			if list := reservedAddresses(c); len(list) != 2 {
+				t.Errorf("reserved are %q", list)
+			}
+		})
 	}
 }
 
