@@ -114,6 +114,9 @@ func (s *shared) RoundTrip(request *http.Request) (*http.Response, error) {
 	if _, path, ok := strings.Cut(request.URL.Path, theirs); ok {
 		s.seen[strings.Split(path, "/")[1]] = true
 	}
+	if strings.Contains(request.URL.Path, mine+"global/operations/") { // of firewall rules
+		s.seen["not for "+request.URL.Path] = true
+	}
 	sent := request.Clone(request.Context())
 	sent.URL.Path = strings.Replace(request.URL.Path, theirs, mine, 1)
 	if request.Body != nil {

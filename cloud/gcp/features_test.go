@@ -41,7 +41,7 @@ func TestWhatIsMade(t *testing.T) {
 			"/backendServices/": {`"protocol":"UNSPECIFIED"`, `"balancingMode":"CONNECTION"`, `"sessionAffinity":"NONE"`, `"drainingTimeoutSec":30`},
 			"/healthChecks/":    {`"port":10256`, `"requestPath":"/healthz"`},
 			"-nodes-ipv4-":      {`"destinationRanges":["vip/32"]`, `"sourceRanges":["0.0.0.0/0"]`, `"targetTags":["node"]`},
-			"-health-ipv4-":     {`"209.85.152.0/22"`, `"ports":["10256"]`},
+			"-health-ipv4-":     {`["130.211.0.0/22","209.85.152.0/22","209.85.204.0/22","35.191.0.0/16"]`, `"ports":["10256"]`},
 			"/addresses/":       {`"addressType":"EXTERNAL"`},
 			"zones/test-west1-b/networkEndpointGroups/": {"[n2]", `"networkEndpointType":"GCE_VM_IP"`},
 		}, []string{"allowGlobalAccess", "WEIGHTED"}},
@@ -65,7 +65,7 @@ func TestWhatIsMade(t *testing.T) {
 		"Ranges": {func(s *cloud.Spec) {
 			s.Families = []cloud.Family{cloud.IPv4, cloud.IPv6}
 			s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
-		}, map[string][]string{"-nodes-ipv4-": {`"sourceRanges":["192.0.2.0/24"]`}, "-health-ipv6-": {"2600:1901:8001:0:0:0:0:0/48"}}, []string{"-nodes-ipv6-"}},
+		}, map[string][]string{"-nodes-ipv4-": {`"sourceRanges":["192.0.2.0/24"]`}, "-health-ipv6-": {`["2600:1901:8001:0:0:0:0:0/48","2600:2d00:1:b029:0:0:0:0/64"]`}}, []string{"-nodes-ipv6-"}},
 		"ManyPorts": {func(s *cloud.Spec) {
 			for i := range int32(11) {
 				s.Ports = append(s.Ports, cloud.Port{Protocol: "UDP", Port: 5000 + i, NodePort: 31000 + i, HealthCheck: s.Ports[0].HealthCheck})
