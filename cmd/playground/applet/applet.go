@@ -14,9 +14,10 @@ import (
 	"slices"
 )
 
-// stdio is what a command reads and writes.
+// stdio is what a command reads and writes. in is a file and no other reader: from one, the interpreter of `sh` would read
+// ahead for the script's commands what its parser has yet to see.
 type stdio struct {
-	in       io.Reader
+	in       *os.File
 	out, err io.Writer
 }
 

@@ -69,7 +69,7 @@ func TestCommands(t *testing.T) {
 				args = append(args, tc.in)
 			}
 			var out bytes.Buffer
-			err := commands()[args[0]](args[1:], stdio{in: strings.NewReader(tc.in), out: &out, err: io.Discard})
+			err := commands()[args[0]](args[1:], stdio{in: typed(t, tc.in), out: &out, err: io.Discard})
 			if (err != nil) != tc.fails {
 				t.Fatalf("it ended with %v", err)
 			}
@@ -80,8 +80,25 @@ func TestCommands(t *testing.T) {
 	}
 }
 
+// typed is an input of which text comes, and then its end.
+func typed(t *testing.T, text string) *os.File {
+	t.Helper()
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = reader.Close() })
+	if _, err := writer.WriteString(text); err != nil { // as little as this fits into a pipe that nobody reads yet
+		t.Fatal(err)
+	}
+	if err := writer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return reader
+}
+
 func TestShellExitCode(t *testing.T) {
-	err := shell([]string{"-c", "exit 7"}, stdio{in: strings.NewReader(""), out: io.Discard, err: io.Discard})
+	err := shell([]string{"-c", "exit 7"}, stdio{in: typed(t, ""), out: io.Discard, err: io.Discard})
 	var code exitCode
 	if !errors.As(err, &code) || code != 7 {
 		t.Errorf("got %v", err)
@@ -157,7 +174,7 @@ func TestNetcat(t *testing.T) {
 	}()
 	host, port, _ := net.SplitHostPort(listener.Addr().String())
 	var out bytes.Buffer
-	if err := netcat([]string{host, port}, stdio{in: strings.NewReader("ping\n"), out: &out, err: io.Discard}); err != nil || out.String() != "ping\n" {
+	if err := netcat([]string{host, port}, stdio{in: typed(t, "ping\n"), out: &out, err: io.Discard}); err != nil || out.String() != "ping\n" {
 		t.Errorf("got %q, %v", out.String(), err)
 	}
 	if err := netcat([]string{"-zv", "-w1", host, port}, stdio{out: io.Discard, err: io.Discard}); err != nil {

@@ -28,7 +28,7 @@ func shell(args []string, std stdio) error {
 	if unknown := strings.Trim(flags, "cexuil"); unknown != "" {
 		return fmt.Errorf("unknown option -%s", unknown)
 	}
-	source, name := std.in, "sh"
+	source, name := io.Reader(std.in), "sh"
 	switch {
 	case strings.Contains(flags, "c"):
 		if len(args) == 0 {
@@ -66,11 +66,7 @@ func shell(args []string, std stdio) error {
 	return exitOf(runner.Run(context.Background(), file))
 }
 
-func isTerminal(in io.Reader) bool {
-	file, ok := in.(*os.File)
-	if !ok {
-		return false
-	}
+func isTerminal(file *os.File) bool {
 	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
 	return err == nil
 }
