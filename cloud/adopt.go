@@ -127,7 +127,7 @@ func planAdoption(owner Owner, desired, observed []Resource, found []Adoptable, 
 		}
 		return adopt(owner, desired, observed, &found[i], options)
 	}
-	found = Offered(owner, found, options)
+	found = offered(owner, found, options)
 	switch {
 	case len(found) == 0:
 		return adoption{}
@@ -143,14 +143,23 @@ func planAdoption(owner Owner, desired, observed []Resource, found []Adoptable, 
 	return a
 }
 
-// Offered returns of what a provider found, sorted by id, what another controller made for this very owner and nobody else has. The
+// Offers asks a provider for what another controller made for this very owner and nobody else has, sorted by id. Its error is an *Error.
+func Offers(ctx context.Context, p Provider, owner Owner) ([]Adoptable, error) {
+	found, err := FindAdoptable(ctx, p, owner, "")
+	if err != nil {
+		return nil, classified(p, fmt.Errorf("looking for what another controller made: %w", err))
+	}
+	return offered(owner, found, Options{}), nil
+}
+
+// offered returns of what a provider found, sorted by id, what another controller made for this very owner and nobody else has. The
 // argument is not changed.
-func Offered(owner Owner, found []Adoptable, options Options) []Adoptable {
-	offered := slices.DeleteFunc(slices.Clone(found), func(f Adoptable) bool {
+func offered(owner Owner, found []Adoptable, options Options) []Adoptable {
+	all := slices.DeleteFunc(slices.Clone(found), func(f Adoptable) bool {
 		return f.MadeBy == "" || f.anchor() != nil && len(options.others(owner, f.anchor())) > 0
 	})
-	slices.SortFunc(offered, func(a, b Adoptable) int { return strings.Compare(a.ID, b.ID) })
-	return offered
+	slices.SortFunc(all, func(a, b Adoptable) int { return strings.Compare(a.ID, b.ID) })
+	return all
 }
 
 func refuseAdoption(id, format string, args ...any) adoption {

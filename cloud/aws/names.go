@@ -192,9 +192,14 @@ func (p *Provider) readNames(ctx context.Context, v view) (map[string]string, er
 	return all, nil
 }
 
+// also is what the tag tagAlso of a balancer says.
+func (v view) also(b types.LoadBalancer) []string {
+	return strings.Split(v.tags[balancerARN(b)][tagAlso], keySeparator)
+}
+
 // isNamed reports whether one of what a balancer has is given by name, if it is given.
 func (v view) isNamed(b types.LoadBalancer, n nameable, id string) bool {
-	also := strings.Split(v.tags[balancerARN(b)][tagAlso], keySeparator)
+	also := v.also(b)
 	return slices.Contains(also, n.annotation) && !slices.Contains(also, id)
 }
 
@@ -210,7 +215,7 @@ func (v view) label(b types.LoadBalancer, n nameable) func(id string) string {
 
 // shownByName writes into a balancer's attributes what is given by name.
 func (v view) shownByName(b types.LoadBalancer, into map[string]string) {
-	also := strings.Split(v.tags[balancerARN(b)][tagAlso], keySeparator)
+	also := v.also(b)
 	if slices.Contains(also, nameableSubnets.annotation) {
 		into[byName+subnets], into[byName+addresses], into[byName+addressesFour] = placed(mappingsOf(b), v.label(b, nameableSubnets))
 	}

@@ -7,8 +7,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/azure/azuretest"
 )
@@ -51,9 +49,7 @@ func TestDualStackAlone(t *testing.T) {
 					t.Fatal(err)
 				}
 				time.Sleep(10 * time.Second)
-				if diff := cmp.Diff(before, c.Snapshot()); diff != "" {
-					t.Errorf("left (-want +got):\n%s", diff)
-				}
+				leavesNothing(t, c, before)
 			})
 		})
 	}
@@ -100,9 +96,7 @@ func TestIPv6Alone(t *testing.T) {
 			}
 		}
 		time.Sleep(5 * time.Second)
-		if diff := cmp.Diff(before, c.Snapshot()); diff != "" {
-			t.Errorf("left (-want +got):\n%s", diff)
-		}
+		leavesNothing(t, c, before)
 	})
 }
 
@@ -128,8 +122,6 @@ func TestLinkedDualStack(t *testing.T) {
 			}
 		}
 		time.Sleep(5 * time.Second)
-		if diff := cmp.Diff(before, c.Snapshot()); diff != "" {
-			t.Errorf("left (-want +got):\n%s", diff)
-		}
+		leavesNothing(t, c, before)
 	})
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/azure"
@@ -58,9 +57,7 @@ func TestCaseOfIDs(t *testing.T) {
 					t.Fatal(err)
 				}
 				time.Sleep(5 * time.Second)
-				if diff := cmp.Diff(before, c.Snapshot()); diff != "" {
-					t.Errorf("left (-want +got):\n%s", diff)
-				}
+				leavesNothing(t, c, before)
 			})
 		})
 	}

@@ -104,9 +104,7 @@ func TestLinkedCalls(t *testing.T) {
 			}
 			time.Sleep(time.Hour)
 		}
-		if diff := cmp.Diff(empty, c.Snapshot()); diff != "" {
-			t.Errorf("left (-want +got):\n%s", diff)
-		}
+		leavesNothing(t, c, empty)
 	})
 }
 
@@ -300,9 +298,7 @@ func TestLinkMoves(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
-		if diff := cmp.Diff(empty, c.Snapshot()); diff != "" {
-			t.Errorf("left (-want +got):\n%s", diff)
-		}
+		leavesNothing(t, c, empty)
 	})
 }
 

@@ -36,6 +36,14 @@ func with(spec cloud.Spec, annotations map[string]string) cloud.Spec {
 	return spec
 }
 
+// leavesNothing compares the cloud with a snapshot of before.
+func leavesNothing(t *testing.T, c *azuretest.Cloud, before []string) {
+	t.Helper()
+	if diff := cmp.Diff(before, c.Snapshot()); diff != "" {
+		t.Errorf("left (-want +got):\n%s", diff)
+	}
+}
+
 // converge makes passes until none has anything left to do, or one has an error that is not Pending, which it returns.
 func converge(t *testing.T, p cloud.Provider, spec cloud.Spec, gone bool) (cloud.Outcome, error) {
 	t.Helper()
@@ -144,9 +152,7 @@ func TestLives(t *testing.T) {
 					t.Fatal(err)
 				}
 				time.Sleep(5 * time.Second)
-				if diff := cmp.Diff(before, c.Snapshot()); diff != "" {
-					t.Errorf("left (-want +got):\n%s", diff)
-				}
+				leavesNothing(t, c, before)
 				for action := range c.Actions() {
 					actions[action] = true
 				}
@@ -261,9 +267,7 @@ func TestOthersAreLeftAlone(t *testing.T) {
 				}
 			}
 		}
-		if diff := cmp.Diff(before, c.Snapshot()); diff != "" {
-			t.Errorf("left (-want +got):\n%s", diff)
-		}
+		leavesNothing(t, c, before)
 	})
 }
 

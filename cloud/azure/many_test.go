@@ -166,9 +166,7 @@ func manyServices(t *testing.T, services int, service func(n, nodes int) cloud.S
 		t.Logf("gone after %v: %v", time.Since(start), count.seen)
 		atMost(t, count, "PUT fl-", most)
 		time.Sleep(10 * time.Second)
-		if diff := cmp.Diff(empty, c.Snapshot()); diff != "" {
-			t.Errorf("left (-want +got):\n%s", diff)
-		}
+		leavesNothing(t, c, empty)
 	})
 }
 

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/azure/azuretest"
@@ -185,8 +184,6 @@ func TestTwoManagers(t *testing.T) {
 		}
 		both(true)
 		time.Sleep(time.Minute)
-		if diff := cmp.Diff(before, c.Snapshot()); diff != "" {
-			t.Errorf("left (-want +got):\n%s", diff)
-		}
+		leavesNothing(t, c, before)
 	})
 }

@@ -37,6 +37,21 @@ func takingOver(t *testing.T, p cloud.Provider, spec *cloud.Spec, replacement v1
 	return cloud.Converge(t.Context(), p, spec.Owner, desired, cloud.Options{TakeOver: true, Replacement: replacement})
 }
 
+// taken is a Service of n ports whose balancer, with an address that only its rules have, was taken over from the service controller.
+func taken(t *testing.T, n int) (c *gcptest.Cloud, p *gcp.Provider, spec *cloud.Spec, address string) {
+	t.Helper()
+	c, spec = gcptest.New(gcptest.Options{}), withPorts(n, 2, "External")
+	p = c.Provider()
+	_, address, err := c.PlantServiceController(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := takingOver(t, p, spec, v1alpha1.ReplacementNever); err != nil {
+		t.Fatal(err)
+	}
+	return c, p, spec, address
+}
+
 // balancers are the backend services of a cloud as its snapshot shows them.
 func balancers(c *gcptest.Cloud) string {
 	return strings.Join(slices.DeleteFunc(c.Snapshot(), func(line string) bool {
@@ -117,17 +132,10 @@ func TestExternalAddressIsReservedFirst(t *testing.T) {
 	} {
 		for _, n := range []int{3, 12} {
 			t.Run(fmt.Sprint(name, n), func(t *testing.T) {
-				c := gcptest.New(gcptest.Options{})
-				p, spec := c.Provider(), withPorts(n, 2, "External")
-				_, address, err := c.PlantServiceController(spec)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if _, err := takingOver(t, p, spec, v1alpha1.ReplacementNever); err != nil {
-					t.Fatal(err)
-				}
+				c, p, spec, address := taken(t, n)
 				spec.RequestedAddress = address
 				var out cloud.Outcome
+				var err error
 				for _, replacement := range passes {
 					if out, err = takingOver(t, p, spec, replacement); err != nil && !cloud.IsClass(err, cloud.Pending) {
 						t.Fatal(err)
@@ -166,15 +174,7 @@ func TestExternalAddressIsReservedFirst(t *testing.T) {
 // TestReservedIsLookedForOnce: however many rules a Service asks for, addresses are not listed for each before those that it has are replaced.
 func TestReservedIsLookedForOnce(t *testing.T) {
 	lists := func(n int) int {
-		c := gcptest.New(gcptest.Options{})
-		p, spec := c.Provider(), withPorts(n, 2, "External")
-		_, address, err := c.PlantServiceController(spec)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := takingOver(t, p, spec, v1alpha1.ReplacementNever); err != nil {
-			t.Fatal(err)
-		}
+		c, p, spec, address := taken(t, n)
 		var counted calls
 		c.SetHook(counted.hook)
 		spec.RequestedAddress = address
@@ -201,12 +201,7 @@ func TestReservedBesideAnother(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := gcptest.New(gcptest.Options{})
-			p, spec := c.Provider(), withPorts(1, 2, "External")
-			_, address, err := c.PlantServiceController(spec)
-			if err != nil {
-				t.Fatal(err)
-			}
+			c, p, spec, address := taken(t, 1)
 			for _, families := range [][]cloud.Family{{cloud.IPv4}, {cloud.IPv4, cloud.IPv6}} {
 				spec.Families = families
 				for range 2 {
@@ -218,6 +213,7 @@ func TestReservedBesideAnother(t *testing.T) {
 			spec.RequestedAddress = address
 			tc.asks(spec)
 			var out cloud.Outcome
+			var err error
 			for range 3 {
 				if out, err = takingOver(t, p, spec, tc.replacement); err != nil && !cloud.IsClass(err, cloud.Pending) {
 					t.Error(err)

@@ -56,13 +56,12 @@ func (r *Reconciler) leftByOthers(ctx context.Context, v *view, e *entry, owner 
 	if err != nil || !provider.Capabilities().Adopt {
 		return nil, err
 	}
-	found, err := cloud.FindAdoptable(cloud.WithPriority(ctx, cloud.PriorityUrgent), provider, owner, "")
+	offers, err := cloud.Offers(cloud.WithPriority(ctx, cloud.PriorityUrgent), provider, owner)
 	if err != nil {
-		e := provider.Classify(err)
-		return nil, &cloud.Error{Class: e.Class, After: e.After, Err: fmt.Errorf("looking for what another controller made: %w", err)}
+		return nil, err
 	}
 	var left []string
-	for _, f := range cloud.Offered(owner, found, cloud.Options{}) {
+	for _, f := range offers {
 		left = append(left, fmt.Sprintf("balancer %s, which %s made for this Service", f.ID, f.MadeBy))
 	}
 	return left, nil

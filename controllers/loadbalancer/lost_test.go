@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
@@ -218,12 +217,8 @@ func TestReleaseWithoutRecord(t *testing.T) {
 			recorder := events.NewFakeRecorder(100)
 			r := w.alone(w.Client, recorder)
 			r.Coexist, r.DefaultProvider = tc.coexist, fake.Name
-			pass := func() {
-				_, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(svc)})
-				w.Must(err)
-			}
 			for range 3 {
-				pass()
+				w.pass(r, svc)
 			}
 			w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc))
 			c := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ConditionLoadBalancerReady)
@@ -232,7 +227,7 @@ func TestReleaseWithoutRecord(t *testing.T) {
 			}
 			w.setHook(nil)
 			for range 5 {
-				pass()
+				w.pass(r, svc)
 			}
 			err := w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc)
 			if left := w.objects(); len(left) > 0 || err == nil && (hasFinalizer(svc) || hasCondition(svc)) {

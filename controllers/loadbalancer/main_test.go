@@ -158,6 +158,14 @@ func (w *world) alone(c client.Client, recorder events.EventRecorder) *Reconcile
 	return r
 }
 
+// pass has such a Reconciler look at a Service, and returns after how long it is to look again.
+func (w *world) pass(r *Reconciler, svc *corev1.Service) time.Duration {
+	w.Helper()
+	result, err := r.Reconcile(w.Context(), named(svc.Namespace, svc.Name))
+	w.Must(err)
+	return result.RequeueAfter
+}
+
 // lazy is a provider that does not start.
 const lazy = "lazy"
 

@@ -32,11 +32,9 @@ func TestProviderStartsLater(t *testing.T) {
 			t.Errorf("%s is looked at again after %v, want %v", what, after, want)
 		}
 	}
-	result, err := r.Reconcile(t.Context(), named(svc.Namespace, svc.Name))
-	w.Must(err)
-	soon("the Service", result.RequeueAfter, waitBlocked)
+	soon("the Service", w.pass(r, svc), waitBlocked)
 	classes := &classReconciler{client: r.Client, providers: r.Providers, sweep: func(string, bool) {}}
-	result, err = classes.Reconcile(t.Context(), named("", w.class.Name))
+	result, err := classes.Reconcile(t.Context(), named("", w.class.Name))
 	w.Must(err)
 	soon("the class", result.RequeueAfter, waitBlocked)
 
@@ -71,12 +69,7 @@ func TestCuredInTheCloud(t *testing.T) {
 	w.cloud.Inject(fake.Fault{Method: "Create", Kind: fake.KindListener, Times: 2, Err: &fake.Error{Code: fake.CodeInvalidParameter, Message: "tag a subnet"}})
 	recorder := &notes{}
 	r := w.alone(w.Client, recorder)
-	pass := func() time.Duration {
-		t.Helper()
-		result, err := r.Reconcile(t.Context(), named(svc.Namespace, svc.Name))
-		w.Must(err)
-		return result.RequeueAfter
-	}
+	pass := func() time.Duration { t.Helper(); return w.pass(r, svc) }
 	pass()
 	w.reason(svc, v1alpha1.ReasonInvalidService)
 	record, told := w.record(svc).ResourceVersion, len(recorder.reasons)
@@ -101,12 +94,7 @@ func TestTargetsBesideAnOldMistake(t *testing.T) {
 	w.node("n1", "172.30.0.11", nil)
 	svc := w.service("cart", nil)
 	r := w.alone(w.Client, discard{})
-	pass := func() time.Duration {
-		t.Helper()
-		result, err := r.Reconcile(t.Context(), named(svc.Namespace, svc.Name))
-		w.Must(err)
-		return result.RequeueAfter
-	}
+	pass := func() time.Duration { t.Helper(); return w.pass(r, svc) }
 	pass()
 	w.reason(svc, v1alpha1.ReasonEnsured)
 	annotate(w, svc, v1alpha1.AnnotationPolicy, "Aply")

@@ -681,12 +681,11 @@ func TestPatienceOfADeletion(t *testing.T) {
 	r := w.alone(w.Client, discard{})
 	pass := func() (time.Duration, *entry) {
 		t.Helper()
-		result, err := r.Reconcile(t.Context(), named(svc.Namespace, svc.Name))
-		w.Must(err)
+		after := w.pass(r, svc)
 		last, _ := r.last.Load(svc.UID)
 		conditions := last.(*written).status.Conditions
 		conditions[0].LastTransitionTime = metav1.NewTime(time.Now().Add(-time.Hour)).Rfc3339Copy()
-		return result.RequeueAfter, r.ledger.of(svc.UID)
+		return after, r.ledger.of(svc.UID)
 	}
 	pass()
 	w.setHook(func(fake.Call) error { return cloud.Errorf(cloud.Conflict, "in use") })
