@@ -122,34 +122,42 @@ func TestPodsAreTargets(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, fake.Options{}, toPods)
 	const services = 5
-	var names []string
-	first, second := map[string]string{}, map[string]string{}
-	for i := range services {
-		name := fmt.Sprintf("cart-%d", i)
-		names = append(names, name)
-		w.service(name, withoutNodePorts)
-		w.publish(name, 8080, at{address: fmt.Sprintf("10.1.%d.1", i), state: "ready"}, at{address: fmt.Sprintf("10.1.%d.9", i), state: "waiting"})
-		first[name], second[name] = fmt.Sprintf("10.1.%d.1:8080", i), fmt.Sprintf("10.1.%d.2:8080", i)
+	var served []*corev1.Service
+	want := map[string]string{}
+	publish := func(ready int, others ...at) {
+		for i, svc := range served {
+			address := fmt.Sprintf("10.1.%d.%d", i, ready)
+			w.publish(svc.Name, 8080, append(others, at{address: address, state: "ready"})...)
+			want[svc.Name] = address + ":8080"
+		}
 	}
-	w.expectTargets(first)
-	for _, name := range names {
-		w.ready(name)
+	for i := range services {
+		served = append(served, w.service(fmt.Sprintf("cart-%d", i), withoutNodePorts))
+	}
+	publish(1, at{address: "10.2.0.1", state: "waiting"})
+	w.expectTargets(want)
+	for _, svc := range served {
+		w.ready(svc.Name)
+	}
+	publish(2, at{address: "10.2.0.2", state: "terminating"})
+	w.expectTargets(want)
+	w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(served[0]), served[0]))
+	if port := served[0].Spec.Ports[0].NodePort; port != 0 {
+		t.Errorf("it has node port %d", port)
+	}
+
+	w.stop() // from here on they change together, however slow this machine is
+	p := w.begin(served...)
+	p.run()
+	publish(3)
+	for _, svc := range served {
+		p.endpointsChanged(client.ObjectKeyFromObject(svc))
 	}
 	reads, writes := w.countReads(), w.countWrites()
-	for i, name := range names {
-		w.publish(name, 8080, at{address: fmt.Sprintf("10.1.%d.1", i), state: "terminating"}, at{address: fmt.Sprintf("10.1.%d.2", i), state: "ready"})
-	}
-	w.expectTargets(second)
-	if got := w.countWrites() - writes; got > 3 {
-		t.Errorf("new Pods of %d Services took %d calls, want those of all in few", services, got)
-	}
-	if got := w.countReads() - reads; got > 1 { // the sweep at the start may be late
-		t.Errorf("they took %d looks at the cloud", got)
-	}
-	var svc corev1.Service
-	w.Must(w.Get(t.Context(), client.ObjectKey{Namespace: w.Namespace, Name: names[0]}, &svc))
-	if svc.Spec.Ports[0].NodePort != 0 {
-		t.Errorf("it has node port %d", svc.Spec.Ports[0].NodePort)
+	p.syncNodes(t.Context(), fake.Name, nil)
+	w.expectTargets(want)
+	if reads, writes = w.countReads()-reads, w.countWrites()-writes; reads != 0 || writes != 1 {
+		t.Errorf("new Pods of %d Services took %d looks at the cloud and %d calls, want none and one", services, reads, writes)
 	}
 }
 
