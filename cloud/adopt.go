@@ -231,17 +231,16 @@ func adopt(owner Owner, desired, observed []Resource, f *Adoptable, options Opti
 	return lend(owner, desired, f, options)
 }
 
-// lend marks the parts that the Service wants, and then the balancer itself: so its mark says that all the others are there.
+// lend marks the parts that the Service wants, or that are in the way of what it wants, and then the balancer itself: so its mark says that all the others are there.
 // What an adoption has left that did not come so far is let go where nobody asks for it any more.
 func lend(owner Owner, desired []Resource, f *Adoptable, options Options) adoption {
-	wanted := map[Ref]bool{}
-	for i := range desired {
-		wanted[desired[i].ref()] = true
+	wanted := func(r *Resource) bool {
+		return slices.ContainsFunc(desired, func(want Resource) bool { return want.ref() == r.ref() || want.Kind == r.Kind && r.excludes(&want) })
 	}
 	a := adoption{parts: f.Resources}
 	for _, r := range f.anchorLast() {
 		switch others := options.others(owner, r); {
-		case slices.Contains(r.Owners, owner.ID()), r.ID != f.ID && !wanted[r.ref()]:
+		case slices.Contains(r.Owners, owner.ID()), r.ID != f.ID && !wanted(r):
 		case len(others) > 0:
 			return refuseAdoption(f.ID, "its %s belongs to %s", r.Name(), options.whose(owner, others))
 		case r.State == StateFailed:

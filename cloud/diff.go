@@ -16,7 +16,8 @@ import (
 //  2. Failed resources, and Fixed ones that need a replacement where replacement is Recreate, unless that can stand
 //     Beside them, are deleted first, together with what depends on them.
 //  3. Each desired resource, dependencies first, takes an observed one of its kind and key that has the same immutable
-//     attributes and lives in the right parent, or is to be created.
+//     attributes and lives in the right parent, or is to be created. What Excludes it has its place as what has its key does,
+//     and is not taken.
 //  4. What was taken is updated where mutable attributes, references or owners differ; then targets are synchronised.
 //     The attributes of what is shared are those that the first of its owners wants, or they would change for ever.
 //  5. What is the owner's and was not taken is deleted, dependents first; but not what is being replaced, as long as
@@ -47,6 +48,7 @@ func diff(owner Owner, desired, observed []Resource, replacement v1alpha1.Replac
 		observed:    slices.Clone(observed),
 		taken:       map[string]bool{},
 		first:       map[string]string{},
+		blocked:     map[string]bool{},
 		unavailable: map[Ref]bool{},
 		plan:        Plan{IDs: map[Ref]string{}},
 	}
@@ -77,6 +79,8 @@ type differ struct {
 	// taken and first hold identities (see identity) of observed resources: those that stay, and those deleted first, with the reason.
 	taken map[string]bool
 	first map[string]string
+	// blocked are those, by identity, of which it was said already that they may not be replaced.
+	blocked map[string]bool
 	// unavailable are the desired resources that cannot be used in this pass.
 	unavailable map[Ref]bool
 	targets     []Operation
@@ -107,13 +111,21 @@ func (d *differ) joinable(want, r *Resource) bool {
 	})
 }
 
-// candidates returns the observed resources that want might take, and whether one of them is still being deleted and
-// whether something foreign has its place.
+// excludes reports whether want cannot be there beside r, which has another key.
+func (r *Resource) excludes(want *Resource) bool {
+	return len(r.Excludes) > 0 && r.Key != want.Key && !slices.ContainsFunc(r.Excludes, func(name string) bool {
+		return r.Attributes[name] != want.Attributes[name]
+	})
+}
+
+// candidates returns the observed resources that want might take, or that exclude it, and whether one of them is still being
+// deleted and whether something foreign has its place.
 func (d *differ) candidates(want *Resource) (found []*Resource, deleting, foreign bool) {
 	for i := range d.observed {
 		r := &d.observed[i]
 		switch {
-		case r.Kind != want.Kind || r.Key != want.Key || d.first[identity(r)] != "" || stray(d.owner, d.observed, r):
+		case r.Kind != want.Kind || r.Key != want.Key && !r.excludes(want) || d.first[identity(r)] != "" || stray(d.owner, d.observed, r):
+		case r.Key != want.Key && !d.marked(r):
 		case !d.mine(r) && !d.joinable(want, r):
 			foreign = true
 		case r.State == StateDeleting:
@@ -139,6 +151,10 @@ func (d *differ) place(want *Resource) {
 	case have == nil && len(found) > 0 && (d.stays(want, found) || found[0].Lent):
 		have = found[0]
 		d.blockReplacement(want, have)
+		if have.Key != want.Key {
+			d.leave(want, found)
+			return
+		}
 	case have == nil && deleting:
 		d.plan.Waiting = append(d.plan.Waiting, want.Name())
 		d.leave(want, found)
@@ -172,8 +188,15 @@ func (d *differ) stays(want *Resource, found []*Resource) bool {
 	return want.Fixed && (!want.Beside || !d.recreate || want.Shared && slices.ContainsFunc(found, d.others))
 }
 
-// blockReplacement says that have stays, since it would have to be replaced.
+// blockReplacement says that have stays, since it would have to be replaced: once, however many it is in the way of, and not where it
+// goes with what that was said of.
 func (d *differ) blockReplacement(want, have *Resource) {
+	said := d.blocked[identity(have)] || have.Key != want.Key && slices.ContainsFunc(d.observed, func(r Resource) bool {
+		return d.blocked[identity(&r)] && pointsTo(have, &r)
+	})
+	if d.blocked[identity(have)] = true; said {
+		return
+	}
 	remedy := fmt.Sprintf("take the change back, or set the annotation %s to %s to replace it, which changes the address",
 		v1alpha1.AnnotationReplacement, v1alpha1.ReplacementRecreate)
 	switch {
@@ -181,6 +204,10 @@ func (d *differ) blockReplacement(want, have *Resource) {
 		remedy = "other Services share it: have this one ask for what it has, or leave the group: " + settings(want, have)
 	case have.Lent:
 		remedy = "what is adopted is never replaced: have the Service ask for what it has: " + settings(want, have)
+	}
+	if have.Key != want.Key {
+		d.block(want, BlockReplacement, want.Name(), "cannot be there beside "+have.Name()+", and nothing else is changed before that is replaced: "+remedy)
+		return
 	}
 	what := cmp.Or(strings.Join(differentImmutable(want, have), ", "), "what it is part of")
 	d.block(want, BlockReplacement, want.Name()+" ("+what+")", "cannot change in place, and nothing else is changed before that: "+remedy)
@@ -278,7 +305,8 @@ func settings(want, have *Resource) string {
 // own come first in found then, and what is Lent before all: nothing else takes its place.
 func (d *differ) choose(want *Resource, found []*Resource) *Resource {
 	slices.SortStableFunc(found, func(a, b *Resource) int {
-		return cmp.Or(cmp.Compare(rank(a.Lent), rank(b.Lent)), cmp.Compare(rank(d.marked(a)), rank(d.marked(b))))
+		return cmp.Or(cmp.Compare(rank(a.Lent), rank(b.Lent)), cmp.Compare(rank(d.marked(a)), rank(d.marked(b))),
+			cmp.Compare(rank(a.Key == want.Key), rank(b.Key == want.Key)))
 	})
 	for _, r := range found {
 		if want.Fixed && !d.recreate && !d.marked(r) && d.marked(found[0]) {
@@ -287,7 +315,7 @@ func (d *differ) choose(want *Resource, found []*Resource) *Resource {
 		if found[0].Lent && !r.Lent {
 			continue
 		}
-		if sameImmutable(want, r) && d.sameParent(want, r) {
+		if r.Key == want.Key && sameImmutable(want, r) && d.sameParent(want, r) {
 			return r
 		}
 	}

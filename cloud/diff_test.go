@@ -47,6 +47,8 @@ func on(kind, key string, parent bool) func(*Resource) {
 	}
 }
 
+func excludes(names ...string) func(*Resource) { return func(r *Resource) { r.Excludes = names } }
+
 func attribute(name, value string) func(*Resource) {
 	return func(r *Resource) { r.Attributes[name] = value }
 }
@@ -338,6 +340,44 @@ func TestDiff(t *testing.T) {
 			reason:   "the cloud would refuse: what is still being deleted points to it",
 			observed: []Resource{have("A", "1"), have("B", "1", on("A", "1", false)), have("C", "1", on("B", "1", true), in(StateDeleting)), have("D", "1")},
 			want:     []string{"Delete D/1 d-1", "waiting A/1", "waiting B/1", "waiting C/1"},
+		},
+		"Excluded": {
+			reason: "what has its place whole stays as it is, and is told once",
+			desired: []Resource{want("A", "1", fixed, attribute("shape", "square")), want("A", "2", fixed, attribute("shape", "oval")),
+				want("A", "3", fixed, attribute("size", "2"))},
+			observed: []Resource{have("A", "4", attribute("shape", "any"), excludes("size")), have("B", "1")},
+			want:     []string{"blocked A/1 Replacement"},
+		},
+		"ExcludedByWhatIsWanted": {
+			reason:   "one that is as it should be is in the way of another",
+			desired:  []Resource{want("A", "1", fixed), want("A", "2", fixed)},
+			observed: []Resource{have("A", "1", excludes("size"))},
+			want:     []string{"blocked A/2 Replacement"},
+		},
+		"ExcludedRecreate": {
+			reason:      "with consent it goes first, with what is on it",
+			desired:     []Resource{want("A", "1", fixed), want("A", "2", fixed)},
+			observed:    []Resource{have("A", "1", excludes("size")), have("B", "1", on("A", "1", false))},
+			replacement: v1alpha1.ReplacementRecreate,
+			want:        []string{"Delete B/1 b-1", "Delete A/1 a-1", "Create A/1", "Create A/2"},
+		},
+		"ExcludedTogether": {
+			reason:   "what goes with what has to be replaced is not told of by itself",
+			desired:  []Resource{want("A", "1", fixed, attribute("shape", "square")), want("B", "1", fixed, on("A", "1", true))},
+			observed: []Resource{have("A", "1"), have("B", "2", on("A", "1", true), excludes("size"))},
+			want:     []string{"blocked A/1 Replacement"},
+		},
+		"ExcludedByWhatGoes": {
+			reason:   "nothing comes before it is gone",
+			desired:  []Resource{want("A", "1", fixed)},
+			observed: []Resource{have("A", "2", excludes("size"), in(StateDeleting))},
+			want:     []string{"waiting A/1", "waiting A/2"},
+		},
+		"NotExcludedByOthers": {
+			reason:   "what is somebody else's is not ours to replace",
+			desired:  []Resource{want("A", "1", fixed)},
+			observed: []Resource{have("A", "2", excludes("size"), of(them))},
+			want:     []string{"Create A/1"},
 		},
 		"Pending": {
 			reason:   "it is neither changed nor used",

@@ -28,6 +28,7 @@
 //     and deleted first then, or last where it is marked Beside. Where it would have to be replaced and may not be, the
 //     core changes nothing else of the Service, either, but targets and the attributes that Follow the cluster. If the cloud
 //     lets you look whether something can be made, be a Checker: the core asks before what it replaces is deleted.
+//     What somebody else made may have a place whole that Desired divides: name in Excludes what it has to itself.
 //  4. Create marks what it makes with the owner (OwnerID fits in one tag) in the same call that makes it, or else a
 //     crash between the two leaves something that nobody owns. Where a kind has no tags use its description; where it
 //     has neither, it must be a child of something that has (Ref.Parent).

@@ -12,7 +12,7 @@ func (d *differ) removeFirst(desired []Resource) {
 		want := &desired[i]
 		found, _, _ := d.candidates(want)
 		replace := want.Fixed && !want.Beside && d.recreate && len(found) > 0 &&
-			!slices.ContainsFunc(found, func(r *Resource) bool { return sameImmutable(want, r) })
+			!slices.ContainsFunc(found, func(r *Resource) bool { return r.Key == want.Key && sameImmutable(want, r) })
 		for _, r := range found {
 			// What is to stay shared is not replaced under the others.
 			together := want.Shared && d.others(r)

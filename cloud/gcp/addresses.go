@@ -58,8 +58,8 @@ func (p *Provider) named(ctx context.Context, r *cloud.Resource) (string, error)
 // fieldAddress is the field of Services by which they ask for an address.
 const fieldAddress = "spec.loadBalancerIP"
 
-// literal is the one that is reserved at the address. Where none is, ours is to be reserved there: in place, where the Service's own rules
-// have it, or of an internal network.
+// literal is the one that is reserved at the address. Where none is, ours is to be reserved there: an external one in place, where the
+// Service's own rules have it, an internal one once no rule does.
 func (p *Provider) literal(ctx context.Context, r *cloud.Resource) (name string, inPlace bool, err error) {
 	ip := r.Attributes[attrIP]
 	reserved, err := p.api.list(ctx, KindAddress, "")
@@ -131,7 +131,9 @@ func (p *Provider) ruleAddress(ctx context.Context, r *cloud.Resource, id string
 		return p.config.link(KindAddress, id), "", nil
 	}
 	f, err := p.api.get(ctx, KindForwardingRule, rule)
-	if err != nil {
+	if hasStatus(err, http.StatusNotFound) {
+		return "", "", cloud.Errorf(cloud.Pending, "the address is gone with the rule that had it")
+	} else if err != nil {
 		return "", "", fmt.Errorf("reading the rule that has the address: %w", err)
 	}
 	m := f.mark()

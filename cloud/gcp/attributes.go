@@ -166,6 +166,26 @@ func (v *view) rule(r *cloud.Resource, b *compute.ForwardingRule, told string) {
 	if b.IPAddress != "" {
 		r.Ingress = []cloud.Ingress{{IP: plainIP(b.IPAddress), IPMode: "VIP"}}
 	}
+	switch ports := r.Attributes[attrPorts]; {
+	case v.alone(r, b.IPAddress, told):
+		r.Excludes = []string{attrFamily}
+	case b.IPProtocol != anyProtocol && (ports == allPorts || strings.ContainsAny(ports, ",-")): // which stand back behind others
+		r.Excludes = []string{attrFamily, attrProtocol}
+	}
+}
+
+// alone reports whether a rule is known to be at an address that no other can have beside it: an internal one of IPv4 that nobody
+// reserved, or not for several rules (see maxRules). What a rule was told of its address is not known to be so.
+func (v *view) alone(r *cloud.Resource, ip, told string) bool {
+	switch {
+	case r.Attributes[attrScheme] != schemeInternal || r.Attributes[attrFamily] != string(cloud.IPv4):
+		return false
+	case v.reserved[addressRange(ip)] != "":
+		return !v.forSeveral[addressRange(ip)]
+	case told != "":
+		return told == toldNobodys
+	}
+	return len(r.Owners) == 0 || keyOf(r.Owners[0], last(r.ID)) == "" // else it is at one of ours, which is not shown yet
 }
 
 // rulePorts are a rule's ports as Desired writes them. A range of one is that port.

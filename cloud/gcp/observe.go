@@ -216,16 +216,17 @@ type view struct {
 	keys map[string]string
 	// vips are the balancer's addresses, each as a range, by family; of a rule that has ended up somewhere else, several.
 	vips map[string][]string
-	// reserved are the names of reserved addresses, whoever's, by range.
-	reserved map[string]string
+	// reserved are the names of reserved addresses, whoever's, by range; forSeveral those that several rules can have.
+	reserved   map[string]string
+	forSeveral map[string]bool
 }
 
 // newView looks at things; around are those among which the names of their addresses may be.
 func newView(config *Config, things, around []found, keys map[string]string) *view {
-	v := &view{config: config, things: things, keys: keys, vips: map[string][]string{}, reserved: map[string]string{}}
+	v := &view{config: config, things: things, keys: keys, vips: map[string][]string{}, reserved: map[string]string{}, forSeveral: map[string]bool{}}
 	for _, f := range around {
 		if b, ok := f.body.(*compute.Address); ok {
-			v.reserved[addressRange(b.Address)] = f.name
+			v.reserved[addressRange(b.Address)], v.forSeveral[addressRange(b.Address)] = f.name, b.Purpose == purposeSeveral
 		}
 	}
 	for _, f := range things {
@@ -309,8 +310,8 @@ func (v *view) inUse(resources []cloud.Resource) []cloud.Resource {
 		for _, name := range []string{attrFamily, attrScheme, attrTier, attrSubnetwork, attrIP, attrAddresses, attrUsers} {
 			address.Attributes[name] = r.Attributes[name]
 		}
-		// Only an address of IPv4 that nobody reserved can be; and one that stays with what is lent is not ours to reserve.
-		reserves := family == string(cloud.IPv4) && v.reserved[addressRange(ip)] == "" && r.Attributes[attrUsers] == "false" && !r.Lent
+		// Only an external address of IPv4 that nobody reserved can be; and one that stays with what is lent is not ours to reserve.
+		reserves := r.Attributes[attrScheme] == schemeExternal && family == string(cloud.IPv4) && v.reserved[addressRange(ip)] == "" && r.Attributes[attrUsers] == "false" && !r.Lent
 		address.Attributes[attrReserved] = strconv.FormatBool(!reserves)
 		made = append(made, address)
 	}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"google.golang.org/api/compute/v1"
 	"google.golang.org/api/option"
@@ -130,7 +132,7 @@ func TestExternalAddressIsReservedFirst(t *testing.T) {
 		"Held":   {v1alpha1.ReplacementNever, v1alpha1.ReplacementRecreate, v1alpha1.ReplacementRecreate},
 		"AtOnce": {v1alpha1.ReplacementRecreate, v1alpha1.ReplacementRecreate},
 	} {
-		for _, n := range []int{3, 12} {
+		for _, n := range []int{3, 7, 12} {
 			t.Run(fmt.Sprint(name, n), func(t *testing.T) {
 				c, p, spec, address := taken(t, n)
 				spec.RequestedAddress = address
@@ -168,6 +170,133 @@ func TestExternalAddressIsReservedFirst(t *testing.T) {
 		if got := cloud.Ingresses(out.Observed); err != nil || len(out.Left.Blocked) == 0 || !slices.Equal(got, before) {
 			t.Errorf("clients connect to %v, want %v; left is %+v (%v)", got, before, out.Left, err)
 		}
+	}
+}
+
+// TestRuleInTheWay: a rule that was taken over and has several ports, or an address that no other rule can have beside it, stands in the
+// way of those that the Service wants, whatever port its key has: it stays until it may be replaced, and then the Service has its
+// own rules at the same address, and one balancer.
+func TestRuleInTheWay(t *testing.T) {
+	none := func(*cloud.Spec) {}
+	dns := func(s *cloud.Spec) {
+		s.Ports = append(s.Ports, cloud.Port{Protocol: "UDP", Port: 53, NodePort: 32053, HealthCheck: s.Ports[0].HealthCheck})
+	}
+	another := func(s *cloud.Spec) { s.Ports = append(s.Ports, withPorts(2, 2, "").Ports[1]) }
+	first := func(s *cloud.Spec) { s.Ports = s.Ports[1:] }
+	for name, tc := range map[string]struct {
+		n             int
+		scheme        string
+		before, after func(*cloud.Spec)
+		tcp           bool // the other controller's rule has all ports of TCP
+		why           string
+	}{
+		"AllOfTCP":           {n: 7, scheme: "External", before: none, after: none, tcp: true, why: "ForwardingRule/tcp-80-ipv4 cannot be there beside ForwardingRule/tcp-all-ipv4"},
+		"RangeWithoutFirst":  {n: 7, scheme: "External", before: none, after: first, why: "ForwardingRule/tcp-8000-ipv4 cannot be there beside ForwardingRule/tcp-80-ipv4"},
+		"ListWithoutFirst":   {n: 3, scheme: "External", before: none, after: first, why: "ForwardingRule/tcp-8000-ipv4 cannot be there beside ForwardingRule/tcp-80-ipv4"},
+		"InternalList":       {n: 3, scheme: "Internal", before: none, after: first, why: "ForwardingRule/tcp-8000-ipv4 cannot be there beside ForwardingRule/tcp-80-ipv4"},
+		"InternalFewer":      {n: 7, scheme: "Internal", before: none, after: func(s *cloud.Spec) { s.Ports = s.Ports[:3] }, why: "ForwardingRule/tcp-80-ipv4 cannot be there beside ForwardingRule/tcp-all-ipv4"},
+		"InternalOfAll":      {n: 1, scheme: "Internal", before: dns, after: none, why: "ForwardingRule/tcp-80-ipv4 cannot be there beside ForwardingRule/all-ipv4"},
+		"InternalAndAnother": {n: 1, scheme: "Internal", before: none, after: another, why: "ForwardingRule/tcp-8000-ipv4 cannot be there beside ForwardingRule/tcp-80-ipv4"},
+		"InternalAndUDP":     {n: 1, scheme: "Internal", before: none, after: dns, why: "BackendService/main (takesUDP) cannot change in place"},
+		"InternalInstead": {n: 1, scheme: "Internal", before: none, after: func(s *cloud.Spec) { another(s); first(s) },
+			why: "ForwardingRule/tcp-8000-ipv4 cannot be there beside ForwardingRule/tcp-80-ipv4"},
+	} {
+		for _, slow := range []time.Duration{0, 10 * time.Second} {
+			t.Run(fmt.Sprint(name, slow), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c, spec := gcptest.New(gcptest.Options{Slow: slow}), withPorts(tc.n, 2, tc.scheme)
+					p := c.Provider()
+					tc.before(spec)
+					_, address, err := c.PlantServiceController(spec)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if tc.tcp {
+						if err := c.Patch("/forwardingRules/", `{"portRange":null,"allPorts":true}`); err != nil {
+							t.Fatal(err)
+						}
+					}
+					passes := func(replacement v1alpha1.Replacement, until func(cloud.Outcome) bool) {
+						t.Helper()
+						for range 60 {
+							out, err := takingOver(t, p, spec, replacement)
+							if err != nil && !cloud.IsClass(err, cloud.Pending) {
+								t.Fatalf("a user reads %v", err)
+							}
+							if got := cloud.Ingresses(out.Observed); replacement == v1alpha1.ReplacementNever && len(got) > 0 && got[0].IP != address {
+								t.Errorf("clients connect to %v, want %s", got, address)
+							}
+							if err == nil && until(out) {
+								return
+							}
+							time.Sleep(3 * time.Second)
+						}
+						t.Fatal("it does not come to an end")
+					}
+					held := func(out cloud.Outcome) bool { return len(out.Left.Operations)+len(out.Left.Waiting) == 0 }
+					passes(v1alpha1.ReplacementNever, held)
+					tc.after(spec)
+					passes(v1alpha1.ReplacementNever, func(out cloud.Outcome) bool {
+						if held(out) && (len(out.Left.Blocked) != 1 || !strings.HasPrefix(out.Left.Blocked[0].Message, tc.why)) {
+							t.Fatalf("in the way are %+v, want %s", out.Left.Blocked, tc.why)
+						}
+						return held(out)
+					})
+					var sent calls
+					c.SetHook(sent.hook)
+					passes(v1alpha1.ReplacementNever, held)
+					if text := sent.String(); !strings.Contains(text, " 0 writes") {
+						t.Errorf("held, it sends %s", text)
+					}
+					c.SetHook(nil)
+					spec.RequestedAddress = address
+					whole := func(out cloud.Outcome) bool { return out.Left.Empty() }
+					passes(v1alpha1.ReplacementRecreate, func(out cloud.Outcome) bool {
+						if got := cloud.Ingresses(out.Observed); whole(out) && (len(got) != 1 || got[0].IP != address) {
+							t.Errorf("clients connect to %v, want %s", got, address)
+						}
+						return whole(out)
+					})
+					sent = calls{}
+					c.SetHook(sent.hook)
+					passes(v1alpha1.ReplacementNever, whole)
+					if text := sent.String(); !strings.Contains(text, " 0 writes") || strings.Contains(balancers(c), "\n") {
+						t.Errorf("at its end it sends %s to\n%s", text, balancers(c))
+					}
+					c.SetHook(nil)
+					settle(t, p, spec.Owner, nil)
+					if left := c.Snapshot(); len(left) > 0 {
+						t.Errorf("left: %q", left)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestLentRuleInTheWay: one that somebody lends, and that has several ports, stays theirs, whatever the Service wants.
+func TestLentRuleInTheWay(t *testing.T) {
+	c, spec := gcptest.New(gcptest.Options{}), withPorts(3, 2, "External")
+	p := c.Provider()
+	id, _, err := c.PlantServiceController(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec.Owner.ServiceUID = "11111111-0000-4000-8000-000000000000" // to another Service it is somebody's
+	spec.Ports = spec.Ports[1:]
+	desired, err := p.Desired(*spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		out, err := cloud.Converge(t.Context(), p, spec.Owner, desired, cloud.Options{Adopt: id, Granted: true, Replacement: v1alpha1.ReplacementRecreate})
+		if err != nil || len(out.Left.Blocked) != 1 || !strings.HasSuffix(out.Left.Blocked[0].Message, `ports "80,8000,8001"`) {
+			t.Errorf("adopted, it leaves %+v (%v)", out.Left, err)
+		}
+	}
+	pass(t, p, spec.Owner, nil)
+	if !c.Has("regions/" + gcptest.Region + "/forwardingRules/" + id) {
+		t.Error("it is gone")
 	}
 }
 

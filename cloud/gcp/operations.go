@@ -29,17 +29,20 @@ func (p *Provider) Create(ctx context.Context, owner cloud.Owner, desired cloud.
 		made.ID = givenPrefix + given
 		return made, err
 	}
+	if inPlace && desired.Attributes[attrScheme] == schemeInternal {
+		// Several rules could never have it, as long as one has it by itself (kubernetes/ingress-gce#2735).
+		return cloud.Resource{}, cloud.Errorf(cloud.Pending, "address %s is reserved when the rule that has it is gone", desired.Attributes[attrIP])
+	}
 	body, err := p.body(ctx, owner, &desired, name)
 	if err != nil {
 		return cloud.Resource{}, err
-	}
-	if a, ok := body.(*compute.Address); ok && inPlace {
-		a.Purpose = "" // what a rule has by itself is for that rule alone (kubernetes/ingress-gce#2735)
 	}
 	op, err := p.api.insert(ctx, made.Kind, made.ID, body)
 	switch {
 	case hasStatus(err, http.StatusConflict):
 		return p.existing(ctx, owner, made, err)
+	case hasStatus(err, http.StatusBadRequest) && made.Kind == KindForwardingRule && p.late.deleting(owner.ID(), kinds[made.Kind].collection):
+		return cloud.Resource{}, cloud.Errorf(cloud.Pending, "a rule that may be in its way is still being deleted: %w", err)
 	case err != nil:
 		return cloud.Resource{}, p.lacking(ctx, desired.DependsOn, err)
 	}
@@ -123,6 +126,9 @@ func (p *Provider) body(ctx context.Context, owner cloud.Owner, r *cloud.Resourc
 	return nil, cloud.Errorf(cloud.UserError, "there is no kind %s", r.Kind)
 }
 
+// purposeSeveral is that of an internal address that several rules can have.
+const purposeSeveral = "SHARED_LOADBALANCER_VIP"
+
 func (c *Config) addressBody(r *cloud.Resource, m *mark, name string) *compute.Address {
 	b := &compute.Address{Name: name, Address: r.Attributes[attrIP], AddressType: r.Attributes[attrScheme], NetworkTier: r.Attributes[attrTier],
 		Description: describe("", m)}
@@ -139,7 +145,7 @@ func (c *Config) addressBody(r *cloud.Resource, m *mark, name string) *compute.A
 			b.Ipv6EndpointType = "NETLB"
 		}
 	case b.AddressType == schemeInternal:
-		b.Purpose = "SHARED_LOADBALANCER_VIP" // several rules have it
+		b.Purpose = purposeSeveral
 	}
 	return b
 }

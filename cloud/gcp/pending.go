@@ -85,6 +85,19 @@ func (l *late) take(target string) error {
 	return f.err
 }
 
+// deleting reports whether the owner began to delete something of a collection, and is not known to be done.
+func (l *late) deleting(owner cloud.OwnerID, collection string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for target, all := range l.begun {
+		of := func(b begun) bool { return b.owner == owner && b.op.OperationType == "delete" }
+		if strings.Contains(target, "/"+collection+"/") && slices.ContainsFunc(all, of) {
+			return true
+		}
+	}
+	return false
+}
+
 // unknown returns why it is not known what became of anyone's operations on the target; nil where it is, or will be.
 func (l *late) unknown(target string) error {
 	l.mu.Lock()

@@ -1,6 +1,7 @@
 package gcptest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -72,8 +73,13 @@ func (m *maker) address(name string, attributes map[string]string) error {
 func (m *maker) rule(name, service, address string, attributes map[string]string) error {
 	r := &compute.ForwardingRule{Name: name, LoadBalancingScheme: attributes["scheme"], NetworkTier: attributes["tier"],
 		IPProtocol: attributes["protocol"], BackendService: host + "regions/" + Region + "/backendServices/" + service}
-	if r.AllPorts = attributes["ports"] == "all"; !r.AllPorts {
-		r.Ports = strings.Split(attributes["ports"], ",")
+	switch ports := attributes["ports"]; {
+	case ports == "all":
+		r.AllPorts = true
+	case strings.Contains(ports, "-"):
+		r.PortRange = ports
+	default:
+		r.Ports = strings.Split(ports, ",")
 	}
 	if attributes["subnetwork"] != "" {
 		r.Subnetwork = host + "regions/" + Region + "/subnetworks/" + attributes["subnetwork"]
@@ -292,16 +298,24 @@ func (c *Cloud) PlantGKE(spec *cloud.Spec, clusterHash string) (id, address stri
 	return b.name, address, err
 }
 
-// oneRule has one rule in the place of all, for the protocol and the ports that it can name, else for all.
+// oneRule has one rule in the place of all, for the protocol and the ports that it can name; for more, an external one has the range from the
+// first to the last (kubernetes/ingress-gce, pkg/forwardingrules), else it is for all.
 func oneRule(desired []cloud.Resource, ports []cloud.Port) []cloud.Resource {
 	var protocols, numbers []string
+	low, high, scheme := ports[0].Port, ports[0].Port, ""
 	for _, port := range ports {
 		protocols, numbers = append(protocols, port.Protocol), append(numbers, fmt.Sprint(port.Port))
+		low, high = min(low, port.Port), max(high, port.Port)
+	}
+	for _, r := range desired {
+		scheme = cmp.Or(scheme, r.Attributes["scheme"])
 	}
 	list, protocol := cloud.List(numbers), cloud.List(protocols)
 	switch {
 	case strings.Contains(protocol, ","):
 		protocol, list = "L3_DEFAULT", "all"
+	case len(numbers) > maxPorts && scheme == "EXTERNAL":
+		list = fmt.Sprintf("%d-%d", low, high)
 	case len(numbers) > maxPorts:
 		list = "all"
 	}

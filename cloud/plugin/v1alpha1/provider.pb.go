@@ -2318,7 +2318,9 @@ type Resource struct {
 	Lent    bool       `protobuf:"varint,15,opt,name=lent,proto3" json:"lent,omitempty"`
 	Beside  bool       `protobuf:"varint,16,opt,name=beside,proto3" json:"beside,omitempty"`
 	// follows names attributes that change also while others may not, since something would have to be replaced.
-	Follows       []string `protobuf:"bytes,17,rep,name=follows,proto3" json:"follows,omitempty"`
+	Follows []string `protobuf:"bytes,17,rep,name=follows,proto3" json:"follows,omitempty"`
+	// excludes, of what is observed, names attributes: nothing else of its kind that is the same in all of them can be beside it.
+	Excludes      []string `protobuf:"bytes,18,rep,name=excludes,proto3" json:"excludes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2468,6 +2470,13 @@ func (x *Resource) GetBeside() bool {
 func (x *Resource) GetFollows() []string {
 	if x != nil {
 		return x.Follows
+	}
+	return nil
+}
+
+func (x *Resource) GetExcludes() []string {
+	if x != nil {
+		return x.Excludes
 	}
 	return nil
 }
@@ -2853,7 +2862,7 @@ const file_provider_proto_rawDesc = "" +
 	"\x06labels\x18\x05 \x03(\v2).fairlead.cloud.v1alpha1.Node.LabelsEntryR\x06labels\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x81\x05\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9d\x05\n" +
 	"\bResource\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x0e\n" +
@@ -2876,7 +2885,8 @@ const file_provider_proto_rawDesc = "" +
 	"\aadopted\x18\x0e \x01(\tR\aadopted\x12\x12\n" +
 	"\x04lent\x18\x0f \x01(\bR\x04lent\x12\x16\n" +
 	"\x06beside\x18\x10 \x01(\bR\x06beside\x12\x18\n" +
-	"\afollows\x18\x11 \x03(\tR\afollows\x1a=\n" +
+	"\afollows\x18\x11 \x03(\tR\afollows\x12\x1a\n" +
+	"\bexcludes\x18\x12 \x03(\tR\bexcludes\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"S\n" +
