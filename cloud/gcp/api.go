@@ -1,10 +1,14 @@
 package gcp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"reflect"
+	"slices"
 	"strings"
 
 	"google.golang.org/api/compute/v1"
@@ -62,12 +66,12 @@ func idOf(kind, zone, name string) string {
 // last is the last part of a link, which is a name.
 func last(link string) string { return link[strings.LastIndexByte(link, '/')+1:] }
 
-// locate says where something with the id is; for a list, whatever the id.
+// locate says where something with the id is; for a list, whatever the id. What is in zones is listed for all of them: then it is in the region.
 func (c *Config) locate(kind, id string) location {
 	switch kinds[kind].scope {
 	case zonal:
 		zone, _, _ := strings.Cut(id, "/")
-		return location{c.Project, zone}
+		return location{c.Project, cmp.Or(zone, c.Region)}
 	case global:
 		return location{c.firewallProject(), ""}
 	}
@@ -100,6 +104,49 @@ func (a *api) list(ctx context.Context, kind, filter string) ([]found, error) {
 		return nil, fmt.Errorf("listing each %s: %w", kind, a.refused(kind, err))
 	}
 	return all, nil
+}
+
+// partial are the warnings of lists that leave something out.
+var partial = []string{"UNREACHABLE", "PARTIAL_SUCCESS", "LIST_OVERHEAD_QUOTA_EXCEED", "NOT_CRITICAL_ERROR"}
+
+// whole returns an error where a page of a list, a pointer to the SDK's type of it, leaves something out: what is not in it must not be taken
+// for gone. Of a list over all zones and regions it does not count what is neither global nor in the place, a region or zone.
+func whole(page any, place string) error {
+	place = cmp.Or(place, "global")
+	v := reflect.ValueOf(page).Elem()
+	lacks := func(scope string) bool {
+		in := last(scope)
+		return in == "global" || in == place || strings.HasPrefix(in, place+"-")
+	}
+	warning := func(v reflect.Value) string {
+		if w := v.FieldByName("Warning"); w.IsValid() && !w.IsNil() && slices.Contains(partial, w.Elem().FieldByName("Code").String()) {
+			return w.Elem().FieldByName("Code").String()
+		}
+		return ""
+	}
+	missing := map[string]string{}
+	if code := warning(v); code != "" {
+		missing[place] = code
+	}
+	if u := v.FieldByName("Unreachables"); u.IsValid() && u.Len() > 0 {
+		delete(missing, place) // it says of which places
+		for i := range u.Len() {
+			missing[u.Index(i).String()] = partial[0]
+		}
+	}
+	if items := v.FieldByName("Items"); items.Kind() == reflect.Map {
+		for _, scope := range items.MapKeys() {
+			if code := warning(items.MapIndex(scope)); code != "" {
+				missing[scope.String()] = code
+			}
+		}
+	}
+	for _, scope := range slices.Sorted(maps.Keys(missing)) {
+		if lacks(scope) {
+			return cloud.Errorf(cloud.Retry, "the list lacks what is in %s (%s)", last(scope), missing[scope])
+		}
+	}
+	return nil
 }
 
 // refused is tidy, with what else than granting it helps where the right to firewall rules is missing.
@@ -154,6 +201,9 @@ func (a *api) instances(ctx context.Context, id string) ([]string, error) {
 	request := &compute.NetworkEndpointGroupsListEndpointsRequest{HealthStatus: "SKIP"}
 	err := a.svc.NetworkEndpointGroups.ListNetworkEndpoints(a.config.Project, zone, name, request).Pages(ctx,
 		func(page *compute.NetworkEndpointGroupsListNetworkEndpoints) error {
+			if err := whole(page, zone); err != nil {
+				return err
+			}
 			for _, item := range page.Items {
 				if item.NetworkEndpoint != nil {
 					all = append(all, last(item.NetworkEndpoint.Instance))
@@ -168,6 +218,9 @@ func (a *api) instances(ctx context.Context, id string) ([]string, error) {
 func (a *api) autohealing(ctx context.Context) (map[string]bool, error) {
 	links := map[string]bool{}
 	err := a.svc.InstanceGroupManagers.AggregatedList(a.config.Project).Pages(ctx, func(page *compute.InstanceGroupManagerAggregatedList) error {
+		if err := whole(page, a.config.Region); err != nil {
+			return err
+		}
 		for _, list := range page.Items {
 			for _, manager := range list.InstanceGroupManagers {
 				for _, policy := range manager.AutoHealingPolicies {
@@ -215,6 +268,9 @@ func (a *api) unfinished(ctx context.Context) ([]*compute.Operation, error) {
 	}
 	for _, project := range projects {
 		err := a.svc.GlobalOperations.AggregatedList(project).Filter(`status != "DONE"`).Pages(ctx, func(page *compute.OperationAggregatedList) error {
+			if err := whole(page, a.config.Region); err != nil {
+				return err
+			}
 			for _, list := range page.Items {
 				all = append(all, list.Operations...)
 			}

@@ -2,6 +2,7 @@ package gcp_test
 
 import (
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"strings"
@@ -93,6 +94,82 @@ func TestInUseForAWhile(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUnreachable: what a list leaves out, since a zone or region of ours cannot be reached, is neither taken for gone nor made anew, nor is
+// anything else changed; what others cannot reach is no matter.
+func TestUnreachable(t *testing.T) {
+	c := gcptest.New(gcptest.Options{})
+	p, spec := c.Provider(), service(0, 2)
+	pass(t, p, spec.Owner, spec)
+	before := c.Snapshot()
+	for _, scope := range []string{"zones/" + gcptest.Zone(1), "regions/" + gcptest.Region, "global"} {
+		c.Unreachable(scope)
+		for name, asked := range map[string]*cloud.Spec{"gone": nil, "there": spec, "more": service(0, 4)} {
+			out, err := try(t, p, spec.Owner, asked)
+			if !cloud.IsClass(err, cloud.Retry) || len(out.Done) > 0 {
+				t.Errorf("without %s, and the Service %s, it does %+v (%v)", scope, name, out.Done, err)
+			}
+		}
+		if _, err := p.List(t.Context(), spec.Owner.ClusterID); err == nil || p.Classify(err).Class != cloud.Retry {
+			t.Errorf("without %s it lists all (%v)", scope, err)
+		}
+		c.Unreachable("zones/other-east1-b", "regions/other-east1")
+		pass(t, p, spec.Owner, spec)
+	}
+	if diff := cmp.Diff(before, c.Snapshot()); diff != "" {
+		t.Errorf("something was changed (-before +after):\n%s", diff)
+	}
+	c.Unreachable()
+	pass(t, p, spec.Owner, nil)
+	if left := c.Snapshot(); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+}
+
+// TestPartialLists: each way in which a list says that it is not whole counts, if what it lacks may be ours.
+func TestPartialLists(t *testing.T) {
+	zone, path := gcptest.Zone(0), "/aggregated/networkEndpointGroups"
+	for name, tc := range map[string]struct {
+		path, answer string
+		fails        bool
+	}{
+		"Warning":      {path, `{"warning":{"code":"PARTIAL_SUCCESS"}}`, true},
+		"Harmless":     {path, `{"warning":{"code":"NO_RESULTS_ON_PAGE"}}`, false},
+		"Ours":         {path, `{"warning":{"code":"PARTIAL_SUCCESS"},"unreachables":["zones/else-b","https://x/zones/` + zone + `"]}`, true},
+		"Others":       {path, `{"warning":{"code":"PARTIAL_SUCCESS"},"unreachables":["zones/else-b"]}`, false},
+		"OfRegion":     {"/forwardingRules", `{"warning":{"code":"UNREACHABLE"}}`, true},
+		"OfFirewalls":  {"/firewalls", `{"warning":{"code":"LIST_OVERHEAD_QUOTA_EXCEED"}}`, true},
+		"OfOperations": {"/aggregated/operations", `{"items":{"global":{"warning":{"code":"UNREACHABLE"}}}}`, true},
+		"OfEndpoints":  {"/listNetworkEndpoints", `{"warning":{"code":"UNREACHABLE"}}`, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, spec := gcptest.New(gcptest.Options{}), service(0, 2)
+			pass(t, c.Provider(), spec.Owner, spec)
+			client := &http.Client{Transport: answering{c.Client().Transport, tc.path, tc.answer}}
+			p, err := gcp.NewProvider(t.Context(), gcptest.Config(), client)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = p.Observe(t.Context(), spec.Owner)
+			if tc.fails != (err != nil) || err != nil && p.Classify(err).Class != cloud.Retry {
+				t.Errorf("observing says %v", err)
+			}
+		})
+	}
+}
+
+// answering gives one answer to all requests whose path ends so.
+type answering struct {
+	next         http.RoundTripper
+	path, answer string
+}
+
+func (a answering) RoundTrip(request *http.Request) (*http.Response, error) {
+	if !strings.HasSuffix(request.URL.Path, a.path) {
+		return a.next.RoundTrip(request)
+	}
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(a.answer)), Header: http.Header{}, Request: request}, nil
 }
 
 // TestPortsComeAndGo changes the ports of a Service, from any number to any other and to other ones, in place: an internal

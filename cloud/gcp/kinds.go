@@ -206,6 +206,9 @@ func lists[C pager[C, L], L, T any](call func(*compute.Service, location) C, ite
 			c = c.Filter(filter)
 		}
 		return c.Pages(ctx, func(page *L) error {
+			if err := whole(page, at.in); err != nil {
+				return err
+			}
 			for _, item := range items(page) {
 				each(item)
 			}

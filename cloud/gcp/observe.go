@@ -82,24 +82,37 @@ func (p *Provider) marked(ctx context.Context, clusterID, owner, label, value st
 	byDescription := func(word, value string) string { return `description eq ".*` + word + "=" + value + `.*"` }
 	var all []found
 	for _, kind := range observedKinds {
-		filter := byDescription(wordOwner, owner)
+		filters := []string{byDescription(wordOwner, owner)}
 		switch {
 		case kind == KindFirewall && !p.config.managesFirewalls():
 			continue
 		case kinds[kind].labels:
-			filter = fmt.Sprintf(`(labels.%s = "%s") OR (description : "%s=%s")`, label, value, wordOwner, owner)
+			// One filter cannot ask for both: only eq finds a part of a text, and is not combined with others (compute/v1, Filter).
+			filters = append(filters, fmt.Sprintf(`labels.%s = "%s"`, label, value))
 		case kind == KindBackendService:
-			filter = byDescription(wordOwner, clusterID+"/")
+			filters[0] = byDescription(wordOwner, clusterID+"/")
 		case kind == KindEndpointGroup:
-			filter = byDescription(wordCluster, clusterID)
+			filters[0] = byDescription(wordCluster, clusterID)
 		}
-		things, err := p.api.list(ctx, kind, filter)
-		if err != nil {
-			return nil, err
+		for _, filter := range filters {
+			things, err := p.api.list(ctx, kind, filter)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, things...)
 		}
-		all = append(all, things...)
 	}
-	return all, nil
+	return distinct(all), nil
+}
+
+// distinct leaves out what was found before.
+func distinct(things []found) []found {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(things, func(f found) bool {
+		before := seen[f.id]
+		seen[f.id] = true
+		return before
+	})
 }
 
 // shared returns the endpoint groups of the cluster. Each has the owners of the backend services that point to it; one that none

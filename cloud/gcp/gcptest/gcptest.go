@@ -60,13 +60,15 @@ type Cloud struct {
 	serial     uint64
 	faults     faults.Script[*Refusal]
 	denied     map[string]bool
-	permitted  map[string]bool
-	allowance  faults.Allowance
+	// unreachable are scopes, such as zones/Z: lists over all lack what is there, and say so.
+	unreachable map[string]bool
+	permitted   map[string]bool
+	allowance   faults.Allowance
 }
 
 // New makes an empty cloud, with the network and machines n1 to n80 in the zones a and b of the region in turn.
 func New(options Options) *Cloud {
-	c := &Cloud{options: options, objects: map[string]*object{}, denied: map[string]bool{}, permitted: map[string]bool{}, instances: map[string]bool{},
+	c := &Cloud{options: options, objects: map[string]*object{}, denied: map[string]bool{}, unreachable: map[string]bool{}, permitted: map[string]bool{}, instances: map[string]bool{},
 		past: faults.NewPast[object](options.ReadLag), allowance: faults.NewAllowance(options.Limits)}
 	c.give("global/networks/"+Network, map[string]any{})
 	c.give("regions/"+Region+"/subnetworks/"+Network, map[string]any{})
@@ -93,6 +95,17 @@ func (c *Cloud) Deny(permissions ...string) {
 	defer c.mu.Unlock()
 	for _, p := range permissions {
 		c.denied[p] = true
+	}
+}
+
+// Unreachable has nobody reach what is in the scopes, such as zones/Z, regions/R or global, of this region or of others, and in no others: lists over all zones
+// and regions lack it, with a warning, and calls there fail.
+func (c *Cloud) Unreachable(scopes ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.unreachable)
+	for _, scope := range scopes {
+		c.unreachable[scope] = true
 	}
 }
 

@@ -94,7 +94,7 @@ func (c *Cloud) doOperations(q *request) (any, *Refusal) {
 	byScope := map[string]any{}
 	var all []any
 	for _, op := range c.operations {
-		if !matches(map[string]any{"status": op.op.Status, "name": op.op.Name, "targetLink": op.op.TargetLink, "operationType": op.op.OperationType}) {
+		if c.unreachable[op.scope] || !matches(map[string]any{"status": op.op.Status, "name": op.op.Name, "targetLink": op.op.TargetLink, "operationType": op.op.OperationType}) {
 			continue
 		}
 		if q.scope == "aggregated" {
@@ -109,43 +109,29 @@ func (c *Cloud) doOperations(q *request) (any, *Refusal) {
 		}
 	}
 	if q.scope == "aggregated" {
+		c.warn(byScope)
 		return map[string]any{"kind": "compute#operationAggregatedList", "items": byScope}, nil
 	}
 	return map[string]any{"kind": "compute#operationList", "items": all}, nil
 }
 
-var isFilter = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9.-]*) (eq|ne|=|!=|:) "([^"]*)"$`)
+// isFilter is what is known here of filters, of their two kinds: with a regular expression, which is not combined with others, and as in AIP-160,
+// of which only = and != are used. What : makes of a text is told nowhere, but for :*.
+var isFilter = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9.-]*) (eq|ne|=|!=) "([^"]*)"$`)
 
 // patterns of filters, by their text: a test asks for the same few again and again.
 var patterns sync.Map
 
-// filterOf reads a filter: an expression, or several in parentheses with OR between them, none of which has a regular expression.
+// filterOf reads a filter: a field, an operator and a text in quotation marks. Of eq and ne the text is a regular expression that the
+// whole field has to match.
 func filterOf(q *request) (func(map[string]any) bool, *Refusal) {
 	texts := q.query["filter"]
 	if len(texts) == 0 || texts[0] == "" {
 		return func(map[string]any) bool { return true }, nil
 	}
-	if !strings.HasPrefix(texts[0], "(") || !strings.HasSuffix(texts[0], ")") {
-		return expression(texts[0], true)
-	}
-	var ways []func(map[string]any) bool
-	for _, text := range strings.Split(texts[0][1:len(texts[0])-1], ") OR (") {
-		matches, refusal := expression(text, false)
-		if refusal != nil {
-			return nil, refusal
-		}
-		ways = append(ways, matches)
-	}
-	return func(body map[string]any) bool {
-		return slices.ContainsFunc(ways, func(matches func(map[string]any) bool) bool { return matches(body) })
-	}, nil
-}
-
-// expression reads a field, an operator and a text in quotation marks. Of eq and ne, where they are allowed, the text is a regular
-// expression that the whole field has to match.
-func expression(text string, regular bool) (func(map[string]any) bool, *Refusal) {
+	text := texts[0]
 	parts := isFilter.FindStringSubmatch(text)
-	if parts == nil || !regular && (parts[2] == "eq" || parts[2] == "ne") {
+	if parts == nil {
 		return nil, invalid("Invalid value for field 'filter': '%s'. Invalid list filter expression.", text)
 	}
 	field, operator, value := parts[1], parts[2], parts[3]
@@ -172,8 +158,6 @@ func expression(text string, regular bool) (func(map[string]any) bool, *Refusal)
 			return pattern.MatchString(text)
 		case "ne":
 			return !pattern.MatchString(text)
-		case ":":
-			return strings.Contains(text, value)
 		case "=":
 			return text == value
 		}
@@ -190,7 +174,7 @@ func (c *Cloud) list(q *request) (any, *Refusal) {
 	var found []*object
 	objects, when := c.seen()
 	for _, o := range objects {
-		if o.collection == q.collection && (q.scope == "aggregated" || o.scope == q.scope) && !o.hidden(when) && matches(o.body) {
+		if o.collection == q.collection && !c.unreachable[o.scope] && (q.scope == "aggregated" || o.scope == q.scope) && !o.hidden(when) && matches(o.body) {
 			found = append(found, o)
 		}
 	}
@@ -219,8 +203,16 @@ func (c *Cloud) list(q *request) (any, *Refusal) {
 	for scope, list := range byScope {
 		items[scope] = map[string]any{q.collection: list}
 	}
+	c.warn(items)
 	answer["items"] = items
 	return answer, nil
+}
+
+// warn says in a list over all scopes which were not reached.
+func (c *Cloud) warn(items map[string]any) {
+	for scope := range c.unreachable {
+		items[scope] = map[string]any{"warning": map[string]any{"code": "UNREACHABLE", "message": "The scope '" + scope + "' is currently unreachable."}}
+	}
 }
 
 // page cuts a list by maxResults and pageToken.

@@ -124,6 +124,9 @@ func (c *Cloud) do(q *request, write bool) (any, *Refusal) {
 	if c.allowance.Take(now, write) > 0 {
 		return nil, Throttled(c.options.RetryAfter)
 	}
+	if c.unreachable[q.scope] {
+		return nil, &Refusal{Status: http.StatusServiceUnavailable, Reason: "backendError", Message: "Backend Error"}
+	}
 	if refusal := c.allow(q); refusal != nil {
 		return nil, refusal
 	}
