@@ -24,6 +24,23 @@ func CheckCreate(ctx context.Context, p Provider, owner Owner, desired Resource,
 	return nil
 }
 
+type onceKey struct{}
+
+// Once does what it is given, for a Checker of which several resources of one plan need the same: the next time, under the same name and
+// for the same plan, it returns what that returned, unless it failed. Where ctx is not that of such a look it does it. Not for several
+// goroutines.
+func Once[T any](ctx context.Context, name string, do func() (T, error)) (T, error) {
+	done, looking := ctx.Value(onceKey{}).(map[string]any)
+	if known, ok := done[name].(T); ok {
+		return known, nil
+	}
+	result, err := do()
+	if looking && err == nil {
+		done[name] = result
+	}
+	return result, err
+}
+
 // makesRoom returns what the plan deletes before what takes its place is there, if some of that runs: what has failed alone leaves
 // nothing to be lost.
 func (p *Plan) makesRoom() []Resource {
@@ -48,6 +65,7 @@ func refused(ctx context.Context, p Provider, owner Owner, plan *Plan) ([]Block,
 	if len(replaced) == 0 {
 		return nil, nil
 	}
+	ctx = context.WithValue(ctx, onceKey{}, map[string]any{})
 	var blocked []Block
 	for _, op := range plan.Operations {
 		if op.Action != ActionCreate || !op.Resource.Fixed {

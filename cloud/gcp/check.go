@@ -47,7 +47,7 @@ func (p *Provider) checkRule(ctx context.Context, r *cloud.Resource, replaced []
 		return cloud.Errorf(class, "address %s is reserved by nobody, and would be lost with the rule that has it", ip)
 	}
 	for _, name := range cloud.SplitList(r.Attributes[attrAddresses]) {
-		f, err := p.api.get(ctx, KindAddress, idOf(KindAddress, "", name))
+		f, err := cloud.Once(ctx, "address "+name, func() (found, error) { return p.api.get(ctx, KindAddress, idOf(KindAddress, "", name)) })
 		if hasStatus(err, http.StatusNotFound) {
 			return nil // which is told of the address
 		} else if err != nil {
@@ -60,7 +60,7 @@ func (p *Provider) checkRule(ctx context.Context, r *cloud.Resource, replaced []
 	if ip == "" {
 		return nil
 	}
-	rules, err := p.api.list(ctx, KindForwardingRule, "")
+	rules, err := cloud.Once(ctx, "rules", func() ([]found, error) { return p.api.list(ctx, KindForwardingRule, "") })
 	if err != nil {
 		return err
 	}

@@ -300,20 +300,35 @@ func TestLentRuleInTheWay(t *testing.T) {
 	}
 }
 
-// TestReservedIsLookedForOnce: however many rules a Service asks for, addresses are not listed for each before those that it has are replaced.
+// TestReservedIsLookedForOnce: however many rules a Service asks for, neither addresses nor rules are looked for once for each before those
+// that it has are replaced.
 func TestReservedIsLookedForOnce(t *testing.T) {
-	lists := func(n int) int {
-		c, p, spec, address := taken(t, n)
-		var counted calls
-		c.SetHook(counted.hook)
-		spec.RequestedAddress = address
-		if _, err := takingOver(t, p, spec, v1alpha1.ReplacementRecreate); err != nil {
-			t.Fatal(err)
+	for name, ask := range map[string]func(c *gcptest.Cloud, spec *cloud.Spec, address string){
+		"InUse":   func(_ *gcptest.Cloud, spec *cloud.Spec, address string) { spec.RequestedAddress = address },
+		"Literal": func(c *gcptest.Cloud, spec *cloud.Spec, address string) { c.KeepAddress("mine", address); spec.RequestedAddress = address },
+		"Named": func(c *gcptest.Cloud, spec *cloud.Spec, address string) {
+			c.KeepAddress("mine", address)
+			spec.Annotations["networking.gke.io/load-balancer-ip-addresses"] = "mine"
+		},
+	} {
+		looks := func(n int) string {
+			c, p, spec, address := taken(t, n)
+			ask(c, spec, address)
+			desired, err := p.Desired(*spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var counted calls
+			c.SetHook(counted.hook)
+			options := cloud.Options{TakeOver: true, Replacement: v1alpha1.ReplacementRecreate, Policy: v1alpha1.PolicyPlan} // what is made is looked for one by one
+			if _, err := cloud.Converge(t.Context(), p, spec.Owner, desired, options); err != nil && name != "InUse" { // which is reserved first
+				t.Fatal(err)
+			}
+			return fmt.Sprint(counted.count)
 		}
-		return counted.count["GET addresses"]
-	}
-	if few, many := lists(2), lists(5); few != many {
-		t.Errorf("addresses are listed %d times for two rules, and %d times for five", few, many)
+		if few, many := looks(2), looks(5); few != many {
+			t.Errorf("%s: of two rules it looks for %s, of five for %s", name, few, many)
+		}
 	}
 }
 
