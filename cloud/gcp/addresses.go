@@ -167,7 +167,7 @@ func (p *Provider) destination(ctx context.Context, r *cloud.Resource) ([]string
 			return nil, fmt.Errorf("reading the address of the balancer: %w", err)
 		}
 		if a, ok := f.body.(*compute.Address); ok {
-			return []string{addressRange(a.Address)}, nil
+			return []string{reservedRange(a)}, nil
 		}
 		return []string{addressRange(f.body.(*compute.ForwardingRule).IPAddress)}, nil
 	}

@@ -278,6 +278,32 @@ func TestAddressIsReservedInPlace(t *testing.T) {
 	}
 }
 
+// TestBroughtAddress: an address of IPv6 that somebody brought, whose range is not of the usual length, is had as a whole.
+func TestBroughtAddress(t *testing.T) {
+	c, spec := gcptest.New(gcptest.Options{}), service(0, 2)
+	p := c.Provider()
+	c.ReserveBrought("brought", "2001:db8:9::", 64)
+	spec.Families = []cloud.Family{cloud.IPv6}
+	spec.Annotations = map[string]string{"networking.gke.io/load-balancer-ip-addresses": "brought"}
+	out := pass(t, p, spec.Owner, spec)
+	if got := cloud.Ingresses(out.Observed); len(got) != 1 || got[0].IP != "2001:db8:9::" {
+		t.Errorf("clients connect to %v", got)
+	}
+	if all := strings.Join(c.Snapshot(), "\n"); !strings.Contains(all, `"destinationRanges":["2001:db8:9:0:0:0:0:0/64"]`) {
+		t.Errorf("not the whole address is let in:\n%s", all)
+	}
+	var sent calls
+	c.SetHook(sent.hook)
+	pass(t, p, spec.Owner, spec)
+	if text := sent.String(); !strings.Contains(text, " 0 writes") {
+		t.Errorf("a second pass sends %s", text)
+	}
+	pass(t, p, spec.Owner, nil)
+	if !c.Has("regions/" + gcptest.Region + "/addresses/brought") {
+		t.Error("the address is gone with the Service")
+	}
+}
+
 // TestUnreservedAddressStays: the address that only rules have, which were taken over, is kept when other rules of ours come in their place.
 func TestUnreservedAddressStays(t *testing.T) {
 	spec := service(0, 2)

@@ -172,7 +172,7 @@ func (p *Provider) partsOf(balancer *found, things []found, healing map[string]b
 	keys, taken := map[string]string{}, map[string]bool{}
 	part := func(f *found, key string) {
 		if key == "" || taken[f.kind+"/"+key] {
-			key = "left-" + f.name // no Service wants a key like that
+			key = leftKey(f)
 		}
 		keys[p.config.link(f.kind, f.id)], taken[f.kind+"/"+key] = key, true
 	}
@@ -204,7 +204,7 @@ func (p *Provider) partsOf(balancer *found, things []found, healing map[string]b
 		link := p.config.link(f.kind, f.id)
 		switch b := f.body.(type) {
 		case *compute.Address:
-			vip := addressRange(b.Address)
+			vip := reservedRange(b)
 			if others[vip] {
 				continue
 			}
@@ -222,6 +222,9 @@ func (p *Provider) partsOf(balancer *found, things []found, healing map[string]b
 	}
 	return keys
 }
+
+// leftKey is a key that no Service wants, and that fits in a label, however long the name is.
+func leftKey(f *found) string { return "left-" + digest(10, f.kind, f.name) }
 
 // ruleKey is the key that Desired gives to a rule of this kind: of one with several ports, that of the first; of an internal one of
 // IPv6, that of the only one.
@@ -258,7 +261,7 @@ func (p *Provider) leftovers(m *maker, things []found, unfinished map[string]*co
 		keys := map[string]string{}
 		for i := range things {
 			if m.of(&things[i]) == by {
-				keys[p.config.link(things[i].kind, things[i].id)] = "left-" + things[i].name
+				keys[p.config.link(things[i].kind, things[i].id)] = leftKey(&things[i])
 			}
 		}
 		if resources := p.keyed(things, unfinished, keys); len(resources) > 0 {

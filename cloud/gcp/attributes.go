@@ -36,6 +36,14 @@ func addressRange(address string) string {
 	return plainIP(address) + "/" + bits
 }
 
+// reservedRange is addressRange of a reserved address. One of IPv6 that somebody brought can be longer or shorter (vpc/docs/create-ipv6-sub-prefixes).
+func reservedRange(a *compute.Address) string {
+	if strings.Contains(a.Address, ":") && !strings.Contains(a.Address, "/") && a.PrefixLength > 0 {
+		return addressRange(a.Address + "/" + strconv.FormatInt(a.PrefixLength, 10))
+	}
+	return addressRange(a.Address)
+}
+
 // placeOf are the attributes that addresses and rules have in common. What has no meaning for a scheme is left empty, as
 // Desired leaves it.
 func placeOf(scheme, version, tier, subnetwork string) map[string]string {
@@ -247,7 +255,7 @@ func plainRanges(texts []string) string {
 // addressRefs point to the reserved address that is looked at and is the same.
 func (v *view) addressRefs(vip string) []cloud.Ref {
 	for _, f := range v.things {
-		if a, ok := f.body.(*compute.Address); ok && vip != "" && addressRange(a.Address) == vip {
+		if a, ok := f.body.(*compute.Address); ok && vip != "" && reservedRange(a) == vip {
 			return []cloud.Ref{v.ref(KindAddress, v.config.link(KindAddress, f.id))}
 		}
 	}

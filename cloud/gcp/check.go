@@ -12,12 +12,13 @@ import (
 )
 
 // Check looks whether an address that the Service asks for, or a rule at it, could be made if what the owner has in its place were gone,
-// and changes nothing. Nil: nothing that can be seen is against it. A UserError says what is.
-func (p *Provider) Check(ctx context.Context, _ cloud.Owner, desired cloud.Resource, replaced []cloud.Resource) error {
-	switch desired.Kind {
-	case KindAddress:
+// and changes nothing. Nil: nothing that can be seen is against it. A UserError says what is. Nobody's rules are those of a class, whose
+// Services have other ports.
+func (p *Provider) Check(ctx context.Context, owner cloud.Owner, desired cloud.Resource, replaced []cloud.Resource) error {
+	switch {
+	case desired.Kind == KindAddress:
 		return p.checkAddress(ctx, &desired, replaced)
-	case KindForwardingRule:
+	case desired.Kind == KindForwardingRule && owner.ServiceUID != "":
 		return p.checkRule(ctx, &desired, replaced)
 	}
 	return nil

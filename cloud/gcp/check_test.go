@@ -86,6 +86,48 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// TestClassOfTakenPort: that a Service has its ports at the address which a class names is no mistake of the class (owned by nobody).
+func TestClassOfTakenPort(t *testing.T) {
+	c := gcptest.New(gcptest.Options{})
+	c.ReserveAddress("user-address", gcptest.UserAddress)
+	p, spec := c.Provider(), service(0, 2)
+	spec.Parameters = []byte(`{"addresses":["user-address"]}`)
+	pass(t, p, spec.Owner, spec)
+	desired, err := p.Desired(*spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range desired {
+		if err := p.Check(t.Context(), cloud.Owner{}, r, nil); err != nil {
+			t.Errorf("of %s the class hears: %v", r.Name(), err)
+		}
+	}
+}
+
+// TestGivenIsNotDeleted: an address of somebody else's, as Create returns it, cannot be deleted.
+func TestGivenIsNotDeleted(t *testing.T) {
+	c := gcptest.New(gcptest.Options{})
+	c.ReserveAddress("user-address", gcptest.UserAddress)
+	p, spec := c.Provider(), service(0, 2)
+	names(spec, "user-address")
+	desired, err := p.Desired(*spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range desired {
+		if r.Kind != gcp.KindAddress {
+			continue
+		}
+		made, err := p.Create(t.Context(), spec.Owner, r)
+		if err := errors.Join(err, p.Delete(t.Context(), spec.Owner, made)); err != nil {
+			t.Error(err)
+		}
+	}
+	if !c.Has("regions/" + gcptest.Region + "/addresses/user-address") {
+		t.Error("it is gone")
+	}
+}
+
 func names(s *cloud.Spec, list ...string) {
 	s.Annotations = map[string]string{addressNames: strings.Join(list, ",")}
 }

@@ -51,6 +51,9 @@ func tidy(err error) error {
 	if e.Message == "" {
 		e.Message = http.StatusText(refused.Code)
 	}
+	if e.Code == "insufficientPermissions" {
+		e.Message = strings.TrimSuffix(e.Message, ".") + ": give the manager's machine the scope " + compute.ComputeScope + ", or the manager credentials of its own (workload identity)"
+	}
 	if seconds, err := strconv.Atoi(refused.Header.Get("Retry-After")); err == nil && seconds > 0 {
 		e.After = time.Duration(seconds) * time.Second
 	}
@@ -97,6 +100,7 @@ var codes = map[string]cloud.Class{
 // statuses have the class of what codes does not tell.
 var statuses = map[int]cloud.Class{
 	http.StatusBadRequest:         cloud.UserError,
+	http.StatusForbidden:          cloud.RetryAfter, // as a right that is missing
 	http.StatusNotFound:           cloud.NotFound,
 	http.StatusConflict:           cloud.Conflict,
 	http.StatusPreconditionFailed: cloud.Conflict,

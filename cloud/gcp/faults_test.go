@@ -146,6 +146,7 @@ func TestRefusals(t *testing.T) {
 		// As in GoogleCloudPlatform/cloud-ops-sandbox#392: not of a fingerprint, which what is made has none of.
 		"Policy": {gcptest.Refusal{Status: 412, Reason: "conditionNotMet", Message: "Constraint constraints/compute.restrictLoadBalancerCreationForTypes violated"}, cloud.RetryAfter},
 		"Denied": {gcptest.Refusal{Status: 403, Reason: "forbidden", Message: "Required a right", RetryAfter: 2 * time.Minute}, cloud.RetryAfter},
+		"Scopes": {gcptest.Refusal{Status: 403, Reason: "insufficientPermissions", Message: "Request had insufficient authentication scopes."}, cloud.RetryAfter},
 		// As in kubernetes/ingress-gce#2735, where a machine has it.
 		"IPInUse":    {gcptest.Refusal{Status: 409, Message: "IP_IN_USE_BY_ANOTHER_RESOURCE - IP '10.164.0.18' is already being used by another resource."}, cloud.Conflict},
 		"Exhausted":  {gcptest.Refusal{Status: 403, Reason: "IP_SPACE_EXHAUSTED_WITH_DETAILS", Message: "IP space of a subnetwork is exhausted."}, cloud.Quota},
@@ -167,6 +168,8 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: %v has the class %v, want %s", name, err, cloud.Classify(err).Class, tc.class)
 		} else if text := err.Error(); strings.Contains(text, "\n") || !strings.Contains(text, strings.Fields(tc.refusal.Message)[0]) {
 			t.Errorf("%s: the text is %q", name, text)
+		} else if name == "Scopes" && !strings.Contains(text, "scopes: give the manager's machine the scope https://www.googleapis.com/auth/compute,") {
+			t.Errorf("the text does not say what to do: %q", text)
 		}
 	}
 }

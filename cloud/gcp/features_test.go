@@ -108,6 +108,28 @@ func TestWhatIsMade(t *testing.T) {
 	}
 }
 
+// TestOthersTracking: how somebody else has connections tracked stays, whatever else changes, but for what needs the affinity that the Service gives up.
+func TestOthersTracking(t *testing.T) {
+	c, spec := gcptest.New(gcptest.Options{}), service(0, 2)
+	p := c.Provider()
+	spec.AffinitySeconds = 600
+	pass(t, p, spec.Owner, spec)
+	const theirs = `"connectionTrackingPolicy":{"idleTimeoutSec":1200,"trackingMode":"PER_SESSION"}`
+	if err := c.Patch("/backendServices/", "{"+theirs+"}"); err != nil {
+		t.Fatal(err)
+	}
+	spec.Parameters = []byte(`{"drainingSeconds":5}`)
+	pass(t, p, spec.Owner, spec)
+	if all := balancers(c); !strings.Contains(all, theirs) || !strings.Contains(all, `"drainingTimeoutSec":5`) {
+		t.Errorf("after another change it is %s", all)
+	}
+	spec.AffinitySeconds = 0
+	pass(t, p, spec.Owner, spec)
+	if all := balancers(c); strings.Contains(all, "connectionTrackingPolicy") {
+		t.Errorf("without affinity it is %s", all)
+	}
+}
+
 func local(s *cloud.Spec) {
 	s.LocalOnly = true
 	for i := range s.Ports {

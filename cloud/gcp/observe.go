@@ -195,7 +195,7 @@ func (p *Provider) withReserved(ctx context.Context, owner string, things []foun
 	known := map[string]bool{}
 	for i := range things {
 		if a, ok := things[i].body.(*compute.Address); ok {
-			known[addressRange(a.Address)] = true
+			known[reservedRange(a)] = true
 		}
 	}
 	all := things
@@ -239,14 +239,14 @@ func newView(config *Config, things, around []found, keys map[string]string) *vi
 	v := &view{config: config, things: things, keys: keys, vips: map[string][]string{}, reserved: map[string]string{}, forSeveral: map[string]bool{}}
 	for _, f := range around {
 		if b, ok := f.body.(*compute.Address); ok {
-			v.reserved[addressRange(b.Address)], v.forSeveral[addressRange(b.Address)] = f.name, b.Purpose == purposeSeveral
+			v.reserved[reservedRange(b)], v.forSeveral[reservedRange(b)] = f.name, b.Purpose == purposeSeveral
 		}
 	}
 	for _, f := range things {
 		var vip, family string
 		switch b := f.body.(type) {
 		case *compute.Address:
-			family, vip = familyOf(b.IpVersion), addressRange(b.Address)
+			family, vip = familyOf(b.IpVersion), reservedRange(b)
 		case *compute.ForwardingRule:
 			family, vip = familyOf(b.IpVersion), addressRange(b.IPAddress)
 		}

@@ -304,8 +304,11 @@ func TestLentRuleInTheWay(t *testing.T) {
 // that it has are replaced.
 func TestReservedIsLookedForOnce(t *testing.T) {
 	for name, ask := range map[string]func(c *gcptest.Cloud, spec *cloud.Spec, address string){
-		"InUse":   func(_ *gcptest.Cloud, spec *cloud.Spec, address string) { spec.RequestedAddress = address },
-		"Literal": func(c *gcptest.Cloud, spec *cloud.Spec, address string) { c.KeepAddress("mine", address); spec.RequestedAddress = address },
+		"InUse": func(_ *gcptest.Cloud, spec *cloud.Spec, address string) { spec.RequestedAddress = address },
+		"Literal": func(c *gcptest.Cloud, spec *cloud.Spec, address string) {
+			c.KeepAddress("mine", address)
+			spec.RequestedAddress = address
+		},
 		"Named": func(c *gcptest.Cloud, spec *cloud.Spec, address string) {
 			c.KeepAddress("mine", address)
 			spec.Annotations["networking.gke.io/load-balancer-ip-addresses"] = "mine"
@@ -321,7 +324,7 @@ func TestReservedIsLookedForOnce(t *testing.T) {
 			var counted calls
 			c.SetHook(counted.hook)
 			options := cloud.Options{TakeOver: true, Replacement: v1alpha1.ReplacementRecreate, Policy: v1alpha1.PolicyPlan} // what is made is looked for one by one
-			if _, err := cloud.Converge(t.Context(), p, spec.Owner, desired, options); err != nil && name != "InUse" { // which is reserved first
+			if _, err := cloud.Converge(t.Context(), p, spec.Owner, desired, options); err != nil && name != "InUse" {       // which is reserved first
 				t.Fatal(err)
 			}
 			return fmt.Sprint(counted.count)
@@ -370,6 +373,34 @@ func TestReservedBesideAnother(t *testing.T) {
 				t.Errorf("reserved are %q", list)
 			}
 		})
+	}
+}
+
+// TestLongNames: what GKE's controller left beside the balancer is taken over, and goes, however long its name is: it cuts at 63.
+func TestLongNames(t *testing.T) {
+	c, spec := gcptest.New(gcptest.Options{}), withPorts(1, 2, "Internal")
+	p := c.Provider()
+	hash := gcp.GKEHash(spec.Owner.ClusterID)
+	if _, _, err := c.PlantGKE(spec, hash); err != nil {
+		t.Fatal(err)
+	}
+	svc, err := compute.NewService(t.Context(), option.WithHTTPClient(c.Client()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := ("k8s2-tcp-" + hash + "-" + strings.Repeat("shop-cart-", 6))[:62] + "x"
+	_, err = svc.Addresses.Insert(gcptest.Project, gcptest.Region, &compute.Address{Name: name, AddressType: "INTERNAL", Subnetwork: "projects/" + gcptest.Project + "/regions/" + gcptest.Region + "/subnetworks/" + gcptest.Network,
+		Description: `{"networking.gke.io/service-name":"` + spec.Owner.Namespace + "/" + spec.Owner.Name + `"}`}).Do()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if out, err := takingOver(t, p, spec, v1alpha1.ReplacementNever); err != nil || len(out.Left.Blocked) > 0 {
+			t.Fatalf("it leaves %+v (%v)", out.Left, err)
+		}
+	}
+	if c.Has("regions/" + gcptest.Region + "/addresses/" + name) {
+		t.Error("it is left")
 	}
 }
 

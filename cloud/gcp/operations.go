@@ -39,10 +39,10 @@ func (p *Provider) Create(ctx context.Context, owner cloud.Owner, desired cloud.
 	}
 	op, err := p.api.insert(ctx, made.Kind, made.ID, body)
 	switch {
+	case made.Kind == KindForwardingRule && placeTaken(err) && p.late.deleting(owner.ID(), kinds[made.Kind].collection):
+		return cloud.Resource{}, cloud.Errorf(cloud.Pending, "a rule that may be in its way is still being deleted: %w", err)
 	case hasStatus(err, http.StatusConflict):
 		return p.existing(ctx, owner, made, err)
-	case hasStatus(err, http.StatusBadRequest) && made.Kind == KindForwardingRule && p.late.deleting(owner.ID(), kinds[made.Kind].collection):
-		return cloud.Resource{}, cloud.Errorf(cloud.Pending, "a rule that may be in its way is still being deleted: %w", err)
 	case err != nil:
 		return cloud.Resource{}, p.lacking(ctx, desired.DependsOn, err)
 	}
@@ -66,6 +66,12 @@ func (p *Provider) lacking(ctx context.Context, deps []cloud.Ref, refused error)
 		}
 	}
 	return cloud.Errorf(cloud.UserError, "%w: make it, or correct what names it", refused)
+}
+
+// placeTaken reports whether a refusal can be for another rule's port or address, rather than for its name.
+func placeTaken(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && (e.Status == http.StatusBadRequest || e.Status == http.StatusConflict && e.Code != "alreadyExists")
 }
 
 // existing returns what has the name already, if it is the owner's. An address can also be refused because something else has it, which is
@@ -305,7 +311,8 @@ func (p *Provider) backendPatch(f *found, m *mark, desired *cloud.Resource, same
 		if slices.EqualFunc(full.HealthChecks, now.HealthChecks, func(a, b string) bool { return a == shortLink(b) }) {
 			full.HealthChecks = nil // to send it needs a right on it, which of a global one the manager does not have
 		}
-		if full.ConnectionTrackingPolicy == nil && now.ConnectionTrackingPolicy != nil {
+		// What somebody else set of it stays, unless it needs the affinity that goes.
+		if t := now.ConnectionTrackingPolicy; full.ConnectionTrackingPolicy == nil && t != nil && (t.EnableStrongAffinity || full.SessionAffinity != now.SessionAffinity) {
 			full.NullFields = append(full.NullFields, "ConnectionTrackingPolicy")
 		}
 		if full.LocalityLbPolicy == "" && now.LocalityLbPolicy != "" {
@@ -318,8 +325,8 @@ func (p *Provider) backendPatch(f *found, m *mark, desired *cloud.Resource, same
 
 // Delete implements cloud.Provider. The API refuses to delete what something else points to.
 func (p *Provider) Delete(ctx context.Context, owner cloud.Owner, r cloud.Resource) error {
-	if strings.HasPrefix(r.ID, inUsePrefix) {
-		return nil // it goes with the rule
+	if strings.HasPrefix(r.ID, inUsePrefix) || strings.HasPrefix(r.ID, givenPrefix) {
+		return nil // it goes with the rule, or stays
 	}
 	target := p.config.link(r.Kind, r.ID)
 	if err := p.late.take(target); err != nil {

@@ -68,6 +68,14 @@ func (c *Cloud) ReserveAddress(name, address string) {
 		"networkTier": "PREMIUM", "status": "RESERVED"})
 }
 
+// ReserveBrought reserves an external address of IPv6 for somebody else, of the length that its prefix gives, which they brought.
+func (c *Cloud) ReserveBrought(name, address string, length int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.give("regions/"+Region+"/addresses/"+name, map[string]any{"address": address, "prefixLength": length, "addressType": "EXTERNAL", "ipVersion": "IPV6",
+		"networkTier": "PREMIUM", "ipv6EndpointType": "NETLB", "status": "RESERVED", "ipCollection": host + "regions/" + Region + "/publicDelegatedPrefixes/brought"})
+}
+
 // KeepAddress reserves an address for somebody else that rules have already, or an internal one.
 func (c *Cloud) KeepAddress(name, address string) {
 	c.mu.Lock()

@@ -139,9 +139,19 @@ func checkRule(c *Cloud, path string, typed any, old map[string]any) *Refusal {
 		return refusal
 	}
 	if r.IpVersion == "IPV6" {
-		r.IPAddress = longForm(r.IPAddress) + "/96" // as in turbot/steampipe-plugin-gcp#407
+		r.IPAddress = fmt.Sprintf("%s/%d", longForm(r.IPAddress), c.lengthOf(r.IPAddress)) // as in turbot/steampipe-plugin-gcp#407
 	}
 	return nil
+}
+
+// lengthOf is that of the range of an address of IPv6.
+func (c *Cloud) lengthOf(address string) int {
+	for _, o := range c.objects {
+		if n, ok := o.body["prefixLength"].(int); ok && o.collection == "addresses" && sameAddress(o.body["address"], address) {
+			return n
+		}
+	}
+	return 96
 }
 
 // checkPorts accepts ports, a range or all.
