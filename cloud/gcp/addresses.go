@@ -117,6 +117,11 @@ func checkGiven(a *compute.Address, r *cloud.Resource, by string) error {
 		return cloud.Errorf(cloud.UserError, "address %s is of the network tier %s and the balancer of %s: name another one in %s, or change %s",
 			a.Name, a.NetworkTier, tier, by, annotationTier)
 	}
+	for _, user := range a.Users {
+		if parts := strings.Split(user, "/"); len(parts) > 1 && parts[len(parts)-2] != kinds[KindForwardingRule].collection {
+			return cloud.Errorf(cloud.UserError, "address %s is that of %s already: name another one in %s", a.Name, strings.Join(parts[len(parts)-2:], "/"), by)
+		}
+	}
 	return nil
 }
 

@@ -42,8 +42,10 @@ func TestCheck(t *testing.T) {
 		"FreeInternal": {nil, func(s *cloud.Spec, _, _ []cloud.Resource) {
 			s.RequestedAddress, s.Annotations = "10.128.7.7", map[string]string{"networking.gke.io/load-balancer-type": "Internal"}
 		}, nil},
-		"PortIsTaken": {nil, func(s *cloud.Spec, _, _ []cloud.Resource) { names(s, "shared") }, []string{"somebodys", "port 80"}},
-		"LiteralPort": {nil, func(s *cloud.Spec, _, _ []cloud.Resource) { s.RequestedAddress = "203.0.113.150" }, []string{"somebodys", "port 80"}},
+		"OfAMachine":   {nil, func(s *cloud.Spec, _, _ []cloud.Resource) { names(s, "machines") }, []string{"is that of instances/n1 already", addressNames}},
+		"OfAMachineIP": {nil, func(s *cloud.Spec, _, _ []cloud.Resource) { s.RequestedAddress = "203.0.113.151" }, []string{"is that of instances/n1 already", "spec.loadBalancerIP"}},
+		"PortIsTaken":  {nil, func(s *cloud.Spec, _, _ []cloud.Resource) { names(s, "shared") }, []string{"somebodys", "port 80"}},
+		"LiteralPort":  {nil, func(s *cloud.Spec, _, _ []cloud.Resource) { s.RequestedAddress = "203.0.113.150" }, []string{"somebodys", "port 80"}},
 		"OtherPort": {nil, func(s *cloud.Spec, _, _ []cloud.Resource) {
 			names(s, "shared")
 			s.Ports[0].Port = 81
@@ -53,6 +55,7 @@ func TestCheck(t *testing.T) {
 			c := gcptest.New(gcptest.Options{})
 			c.ReserveAddress("user-address", gcptest.UserAddress)
 			c.ReserveAddress("shared", "203.0.113.150")
+			c.ReserveAddress("machines", "203.0.113.151", "zones/"+gcptest.Zone(0)+"/instances/n1")
 			p, spec, their := c.Provider(), service(0, 2), service(1, 2)
 			if tc.families != nil {
 				spec.Families = tc.families

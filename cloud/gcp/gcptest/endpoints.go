@@ -60,12 +60,16 @@ func (c *Cloud) AddAutohealing(zone, name, check string) {
 		"autoHealingPolicies": []any{map[string]any{"healthCheck": host + "regions/" + Region + "/healthChecks/" + check, "initialDelaySec": 300}}})
 }
 
-// ReserveAddress reserves an external IPv4 address for somebody else.
-func (c *Cloud) ReserveAddress(name, address string) {
+// ReserveAddress reserves an external IPv4 address for somebody else, which users, as paths below the project, have already.
+func (c *Cloud) ReserveAddress(name, address string, users ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.give("regions/"+Region+"/addresses/"+name, map[string]any{"address": address, "addressType": "EXTERNAL", "ipVersion": "IPV4",
-		"networkTier": "PREMIUM", "status": "RESERVED"})
+	body := map[string]any{"address": address, "addressType": "EXTERNAL", "ipVersion": "IPV4", "networkTier": "PREMIUM", "status": "RESERVED"}
+	for _, user := range users {
+		links, _ := body["users"].([]any)
+		body["status"], body["users"] = "IN_USE", append(links, host+user)
+	}
+	c.give("regions/"+Region+"/addresses/"+name, body)
 }
 
 // ReserveBrought reserves an external address of IPv6 for somebody else, of the length that its prefix gives, which they brought.

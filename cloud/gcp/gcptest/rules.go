@@ -236,7 +236,9 @@ func (c *Cloud) resolve(r *compute.ForwardingRule) *Refusal {
 	r.IPAddress, _ = address.body["address"].(string)
 	version, _ := address.body["ipVersion"].(string)
 	tier, _ := address.body["networkTier"].(string)
+	users, _ := address.body["users"].([]any) // other than rules
 	return firstOf(
+		unless(len(users) == 0, "IPAddress", r.IPAddress, "Specified IP address is already in-use."),
 		unless(address.body["addressType"] == r.LoadBalancingScheme, "IPAddress", r.IPAddress, "The address is of another scheme."),
 		unless((version == "IPV6") == (r.IpVersion == "IPV6"), "IPAddress", r.IPAddress, "The address is of another version."),
 		unless(r.LoadBalancingScheme == "INTERNAL" || tier == r.NetworkTier, "IPAddress", r.IPAddress, "The address is of another network tier."))
