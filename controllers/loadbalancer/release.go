@@ -264,7 +264,8 @@ func (r *Reconciler) deleteRecord(ctx context.Context, name types.NamespacedName
 // releaseStale deletes the record of a Service that is not there, after what that left behind if it lives nowhere else: what is known of
 // one that does is not touched.
 func (r *Reconciler) releaseStale(ctx context.Context, v *view) (ctrl.Result, error) {
-	// The cache shows a Service gone before it shows that its record is, too: then all of it has been deleted.
+	// The cache shows a Service gone before it shows that its record is, too: then all of it has been deleted. Or that the record was
+	// written last of all: then what it says is retained.
 	var record v1alpha1.LoadBalancerRecord
 	err := r.APIReader.Get(ctx, client.ObjectKeyFromObject(v.record), &record)
 	if apierrors.IsNotFound(err) || err == nil && record.UID != v.record.UID {
@@ -273,6 +274,9 @@ func (r *Reconciler) releaseStale(ctx context.Context, v *view) (ctrl.Result, er
 	}
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("reading the LoadBalancerRecord: %w", err)
+	}
+	if v.record = &record; !v.stale() || record.Status.Policy == v1alpha1.PolicyRetain {
+		return ctrl.Result{}, nil // the cache shows it later, of which we hear
 	}
 	status := v.record.Status
 	switch lives, err := r.lives(ctx, v.name, status.ServiceUID); {

@@ -296,3 +296,41 @@ func TestNoSuchClass(t *testing.T) {
 	t.Cleanup(func() { w.Must(client.IgnoreNotFound(w.Delete(context.Background(), class))) })
 	w.reason(svc, v1alpha1.ReasonEnsured)
 }
+
+// outdated is a cache that still shows a record as it was.
+type outdated struct {
+	client.Client
+	record *v1alpha1.LoadBalancerRecord
+}
+
+func (b outdated) Get(ctx context.Context, key client.ObjectKey, object client.Object, opts ...client.GetOption) error {
+	if record, ok := object.(*v1alpha1.LoadBalancerRecord); ok && key == client.ObjectKeyFromObject(b.record) {
+		b.record.DeepCopyInto(record)
+		return nil
+	}
+	return b.Client.Get(ctx, key, object, opts...)
+}
+
+// TestRetainedBehindTheCache: Retain is asked for right before the Service goes, and the cache shows the Service gone before it shows what
+// the record says of that. Nothing that was to stay is deleted.
+func TestRetainedBehindTheCache(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	w.stop()
+	svc := w.service("cart", nil)
+	w.begin(svc).run()
+	old, before := w.record(svc), w.objects()
+	annotate(w, svc, v1alpha1.AnnotationPolicy, string(v1alpha1.PolicyRetain))
+	w.Must(w.Delete(t.Context(), svc))
+	w.begin(svc).run()
+	w.Must(w.absent(svc.Namespace, svc.Name, &corev1.Service{}))
+	r := w.alone(w.Client, discard{})
+	r.Client = outdated{r.Client, old}
+	w.pass(r, svc)
+	if diff := cmp.Diff(before, w.objects()); diff != "" {
+		t.Errorf("what was to be retained was changed (-before +after):\n%s", diff)
+	}
+	if record := w.record(svc); record.Status.Conditions[0].Reason != v1alpha1.ReasonRetained {
+		t.Errorf("the record is %+v", record.Status)
+	}
+}
