@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -142,13 +141,10 @@ func (r *Reconciler) handBack(ctx context.Context, name types.NamespacedName, la
 	if err != nil || len(out.Observed) == 0 {
 		return false, err
 	}
-	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}}
 	next := &written{uid: last.uid, status: *last.status.DeepCopy()}
 	next.status.ServiceUID, next.status.TakesBackFrom = last.status.TakesBackFrom, ""
 	next.status.ServiceFingerprint, next.status.Drift = "", nil
-	showObserved(&next.status, out.Observed)
-	r.setRetained(&next.status, svc)
-	if err := r.applyRecord(ctx, svc, next); err != nil {
+	if err := r.recordRetained(ctx, name, next, out.Observed); err != nil {
 		return false, err
 	}
 	r.last.Delete(last.status.ServiceUID) // the Service itself has no record any more

@@ -188,7 +188,7 @@ func (r *Reconciler) observe(ctx context.Context, name types.NamespacedName) (*v
 	}
 	if err := r.Client.Get(ctx, name, record); err == nil {
 		v.record = record
-		if v.stale() && record.Status.Policy == v1alpha1.PolicyRetain {
+		if v.stale() && retained(record) {
 			v.record, v.retained = nil, record // kept for people; a new Service of the name writes over it
 		}
 	} else if !apierrors.IsNotFound(err) {

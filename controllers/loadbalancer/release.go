@@ -21,10 +21,11 @@ import (
 )
 
 // release takes away what a Service has in the cloud, whether or not anything is found there, then the finalizer, then
-// the record.
+// the record. Under Retain it stays, with the record of it; that there is nothing, so that nothing has to be recorded, the cloud says.
 func (r *Reconciler) release(ctx context.Context, v *view, e *entry) (ctrl.Result, error) {
-	if v.binding.policy == v1alpha1.PolicyRetain {
-		return ctrl.Result{}, r.retain(ctx, v)
+	retains := v.binding.policy == v1alpha1.PolicyRetain
+	if last := r.lastStatus(v); retains && last != nil && len(last.Resources) > 0 {
+		return ctrl.Result{}, r.retain(ctx, v, nil)
 	}
 	last, recorded := r.lastCondition(v), v.record != nil || r.lastStatus(v) != nil
 	if !recorded { // the Service alone says how far it is
@@ -32,7 +33,7 @@ func (r *Reconciler) release(ctx context.Context, v *view, e *entry) (ctrl.Resul
 	}
 	// One that was refused and never held had nothing to delete, and one that is held no more has been told of: the cache can still
 	// show its record.
-	announce := last != nil && hasFinalizer(v.service)
+	announce := last != nil && hasFinalizer(v.service) && !retains
 	if announce && last.Reason != v1alpha1.ReasonDeleting && !e.announced {
 		e.announced = true
 		r.event(v.service, corev1.EventTypeNormal, EventDeleting, actionDelete, "Deleting the load balancer")
@@ -48,6 +49,9 @@ func (r *Reconciler) release(ctx context.Context, v *view, e *entry) (ctrl.Resul
 		return ctrl.Result{}, ctx.Err()
 	}
 	r.eventsOfAdoption(v.service, out.Done)
+	if retains && err == nil && len(out.Observed) > 0 {
+		return ctrl.Result{}, r.retain(ctx, v, out.Observed)
+	}
 	var left []string
 	if err == nil && out.Left.Empty() {
 		left, err = r.leftByOthers(ctx, v, e, owner)
@@ -67,6 +71,9 @@ func (r *Reconciler) release(ctx context.Context, v *view, e *entry) (ctrl.Resul
 		res.requeue = patience(last.LastTransitionTime.Time)
 	}
 	failure := res.failure() && !errors.Is(err, errUnconfirmed) // to look twice is no failure
+	if retains {
+		res.message = messageLooking + res.message
+	}
 	res.message = cut(res.message, maxMessage)
 	res.reason = v1alpha1.ReasonDeleting
 	res.requeue = e.wait(&res)
@@ -98,20 +105,27 @@ func (r *Reconciler) writeReleasing(ctx context.Context, v *view, res result, co
 	return r.writeStatus(ctx, svc, svc.Status.LoadBalancer.Ingress, conditionsOf(condition, ""))
 }
 
-// clear wants nothing of an owner. That nothing is left counts only once the cloud has had the time to show what was
-// made last, perhaps by a manager before this one: until then it is errUnconfirmed, with the time to wait.
+// clear wants nothing of an owner; under Retain it looks what there is. That nothing is left counts only once the cloud has had the time
+// to show what was made last, perhaps by a manager before this one: until then it is errUnconfirmed, with the time to wait.
 func (r *Reconciler) clear(ctx context.Context, e *entry, name string, owner cloud.Owner, options cloud.Options) (cloud.Outcome, error) {
 	provider, err := r.Providers.Get(name)
 	if err != nil {
 		return cloud.Outcome{}, err
 	}
 	ctx = cloud.WithPriority(ctx, cloud.PriorityUrgent)
+	retains := options.Policy == v1alpha1.PolicyRetain
+	if retains {
+		options.Policy = v1alpha1.PolicyPlan
+	}
 	out, err := cloud.Converge(ctx, provider, owner, nil, options)
+	if retains {
+		out.Left = cloud.Plan{}
+	}
 	e.remember(cloud.Spec{Owner: owner}, options, out, cmp.Or(err, ctx.Err()))
 	e.settled, e.seen = false, nil
 	e.had = e.had || len(out.Observed)+len(out.Done) > 0
 	lag := provider.Capabilities().ReadLag
-	if err == nil && out.Left.Empty() && time.Since(e.touched) < lag {
+	if err == nil && out.Left.Empty() && (!retains || len(out.Observed) == 0) && time.Since(e.touched) < lag {
 		return out, &cloud.Error{Class: cloud.RetryAfter, After: lag - time.Since(e.touched), Err: errUnconfirmed}
 	}
 	return out, err
@@ -139,27 +153,35 @@ func (r *Reconciler) released(ctx context.Context, v *view, announce bool) error
 	return r.deleteRecord(ctx, v.name, last.uid)
 }
 
+// retained reports whether the record of a Service that is gone says that something stays. One that was written before the first call,
+// and not after, says nothing.
+func retained(record *v1alpha1.LoadBalancerRecord) bool {
+	return record.Status.Policy == v1alpha1.PolicyRetain && len(record.Status.Resources) > 0
+}
+
 // retain lets the Service go and leaves the cloud, and the record, which then is nobody's, as they are. The record says why:
-// else what a Service that is gone has left would be deleted.
-func (r *Reconciler) retain(ctx context.Context, v *view) error {
-	last := r.lastWritten(v)
-	if last != nil && len(last.status.Resources) == 0 { // it has nothing itself
-		if kept, err := r.handBack(ctx, v.name, last); err != nil || kept {
-			if err != nil {
-				return err
-			}
-			return r.letGo(ctx, v)
-		}
-	}
-	if last != nil {
-		status := *last.status.DeepCopy()
+// else what a Service that is gone has left would be deleted. It gets what was observed, if anything was.
+func (r *Reconciler) retain(ctx context.Context, v *view, observed []cloud.Resource) error {
+	if last := r.lastStatus(v); last != nil {
+		status := *last.DeepCopy()
 		status.ServiceFingerprint = cloud.Fingerprint(v.service)
+		if len(observed) > 0 {
+			showObserved(&status, observed)
+		}
 		r.setRetained(&status, v.service)
 		if err := r.writeRecord(ctx, v, status); err != nil {
 			return err
 		}
 	}
 	return r.letGo(ctx, v)
+}
+
+// recordRetained has the record of a Service that is gone say that what was observed of it stays.
+func (r *Reconciler) recordRetained(ctx context.Context, name types.NamespacedName, next *written, observed []cloud.Resource) error {
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}}
+	showObserved(&next.status, observed)
+	r.setRetained(&next.status, svc)
+	return r.applyRecord(ctx, svc, next)
 }
 
 // setRetained has the status of a record say that what a Service has stays though that is gone.
@@ -239,6 +261,8 @@ func (r *Reconciler) refuse(ctx context.Context, svc *corev1.Service, reason, ev
 const (
 	messageRetained = "by policy Retain all of this stays in the cloud, though its Service is gone or needs no load balancer any more: " +
 		"once this record is deleted, it can be deleted as orphans"
+	// messageLooking begins what is said while the cloud does not say what is to be retained.
+	messageLooking  = "looking whether the cloud has anything that policy Retain keeps: "
 	messageTakeBack = "; a Service of this name and class takes it back that names the balancer's id (status.resources) in the annotation " +
 		v1alpha1.AnnotationAdopt + " from the start"
 	messageLost = "the LoadBalancerClass that served this Service is gone, and so is the LoadBalancerRecord: create the class again, " +
@@ -275,7 +299,7 @@ func (r *Reconciler) releaseStale(ctx context.Context, v *view) (ctrl.Result, er
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("reading the LoadBalancerRecord: %w", err)
 	}
-	if v.record = &record; !v.stale() || record.Status.Policy == v1alpha1.PolicyRetain {
+	if v.record = &record; !v.stale() || retained(&record) {
 		return ctrl.Result{}, nil // the cache shows it later, of which we hear
 	}
 	status := v.record.Status
@@ -305,6 +329,10 @@ func (r *Reconciler) releaseLeft(ctx context.Context, v *view, e *entry) (ctrl.R
 	}
 	if !out.Left.Empty() {
 		return ctrl.Result{RequeueAfter: waitPending}, nil
+	}
+	if status.Policy == v1alpha1.PolicyRetain && len(out.Observed) > 0 {
+		r.ledger.forget(status.ServiceUID)
+		return ctrl.Result{}, r.recordRetained(ctx, v.name, &written{uid: v.record.UID, status: *status.DeepCopy()}, out.Observed)
 	}
 	kept, err := r.handBack(ctx, v.name, &written{uid: v.record.UID, status: status})
 	if err != nil {

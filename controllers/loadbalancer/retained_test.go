@@ -2,9 +2,11 @@ package loadbalancer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -295,6 +297,99 @@ func TestNoSuchClass(t *testing.T) {
 	w.Make(class)
 	t.Cleanup(func() { w.Must(client.IgnoreNotFound(w.Delete(context.Background(), class))) })
 	w.reason(svc, v1alpha1.ReasonEnsured)
+}
+
+// TestNothingToRetain: a Service under Retain that never had anything in the cloud leaves no record behind; whether it had, the cloud says,
+// and what a manager made that was stopped before it could say so is recorded, and stays.
+func TestNothingToRetain(t *testing.T) {
+	t.Parallel()
+	refused := func(call fake.Call) error {
+		if call.Write() {
+			return cloud.Errorf(cloud.Quota, "no room")
+		}
+		return nil
+	}
+	taken := func(w *world, svc *corev1.Service) {
+		apiserver.Change(w.World, svc, func(s *corev1.Service) { s.Finalizers = nil })
+		remove(w, svc)
+	}
+	for name, goes := range map[string]func(w *world, svc *corev1.Service){"Deleted": remove, "Leaves": leave, "Taken": taken} {
+		for _, made := range []int{0, 1} {
+			t.Run(fmt.Sprintf("%s/%d", name, made), func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t, fake.Options{}, nil)
+				w.stop()
+				svc := w.service("cart", withAnnotation(v1alpha1.AnnotationPolicy, "Retain"))
+				p := w.begin(svc)
+				if made == 0 {
+					w.setHook(refused)
+					w.pass(p.Reconciler, svc)
+				} else {
+					p.stopAt(2) // a look for a balancer that is there already, and a creation
+					p.run()
+				}
+				if record := w.record(svc); len(record.Status.Resources) > 0 || len(w.objects()) != made {
+					t.Fatalf("the record is %+v, the cloud has %+v", record, w.objects())
+				}
+				goes(w, svc)
+
+				w.setHook(func(fake.Call) error { return errors.New("out of order") })
+				p = w.begin()
+				for range 2 {
+					if _, err := p.Reconcile(t.Context(), named(svc.Namespace, svc.Name)); err == nil {
+						t.Error("a cloud that cannot be looked at is taken for empty")
+					}
+				}
+				record := w.record(svc)
+				if err := w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc); err == nil {
+					c := record.Status.Conditions[0]
+					if c.Reason != v1alpha1.ReasonDeleting || !strings.Contains(c.Message, "Retain") || !strings.Contains(c.Message, "out of order") || !hasFinalizer(svc) {
+						t.Errorf("the condition is %+v, the finalizers are %q", c, svc.Finalizers)
+					}
+				}
+
+				w.setHook(nil)
+				w.begin(svc).run()
+				if err := w.Get(t.Context(), client.ObjectKeyFromObject(svc), svc); err == nil && (hasFinalizer(svc) || hasCondition(svc)) {
+					t.Errorf("left on the Service: %q, %+v", svc.Finalizers, svc.Status.Conditions)
+				}
+				if len(w.objects()) != made {
+					t.Errorf("the cloud has %+v", w.objects())
+				}
+				if made == 0 {
+					w.Must(w.absent(svc.Namespace, svc.Name, record))
+					return
+				}
+				w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(record), record))
+				if len(record.Status.Resources) != 1 || record.Status.Resources[0].ID != w.objects()[0].ID || record.Status.Conditions[0].Reason != v1alpha1.ReasonRetained {
+					t.Errorf("the record is %+v", record.Status)
+				}
+			})
+		}
+	}
+}
+
+// TestRetainedBeforeItIsSeen: that nothing is seen does not count as nothing to retain, as long as the cloud may not show it yet.
+func TestRetainedBeforeItIsSeen(t *testing.T) {
+	t.Parallel()
+	lag := 2 * time.Second
+	w := newWorld(t, fake.Options{ReadLag: lag}, nil)
+	w.stop()
+	w.edits = append(w.edits, func(caps *cloud.Capabilities) { caps.ReadLag = lag })
+	svc := w.service("cart", withAnnotation(v1alpha1.AnnotationPolicy, "Retain"))
+	p := w.begin(svc)
+	p.stopAt(2)
+	p.run()
+	w.setHook(nil)
+	w.Must(w.Delete(t.Context(), svc))
+	w.start()
+	w.Eventually(func() error { return w.absent(svc.Namespace, svc.Name, &corev1.Service{}) })
+	if record := w.record(svc); len(record.Status.Resources) != 1 || record.Status.Conditions[0].Reason != v1alpha1.ReasonRetained {
+		t.Errorf("the record is %+v", record.Status)
+	}
+	if n := w.events("cart")[EventDeleteFailed]; n > 0 {
+		t.Errorf("%d events call a look a failure", n)
+	}
 }
 
 // outdated is a cache that still shows a record as it was.
