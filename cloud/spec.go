@@ -340,12 +340,12 @@ func restricts(ranges []netip.Prefix, families []Family) bool {
 }
 
 // checkRanges is about ranges that the provider does not enforce. Nodes on the way do, those of the spec, which alone they read;
-// where nobody does, the balancer would be open.
+// where nobody does, a balancer is open, and the Service is not to look served.
 func checkRanges(field string, byNodes bool) error {
 	switch {
 	case !byNodes:
-		return fmt.Errorf("%s: the provider cannot keep anybody out, so that the balancer would be open to everyone: leave it out, or choose a class "+
-			"whose provider can", field)
+		return fmt.Errorf("%s: the provider cannot keep anybody out, so that no balancer is made, and one that runs stays open to everyone: "+
+			"leave it out, or choose a class whose provider can", field)
 	case field != specSourceRanges:
 		return fmt.Errorf("%s: here nodes enforce source ranges, and read them in the spec alone: name them in %s", field, specSourceRanges)
 	}

@@ -174,19 +174,19 @@ func TestBuildSpecRefuses(t *testing.T) {
 		},
 		"SourceRanges": {
 			reason: "an open balancer", errClass: UserError, caps: func(c *Capabilities) { c.SourceRanges = false },
-			service: balancer(ranges("203.0.113.0/24")), want: []string{"spec.loadBalancerSourceRanges: ", "open to everyone"},
+			service: balancer(ranges("203.0.113.0/24")), want: []string{"spec.loadBalancerSourceRanges: ", "stays open to everyone"},
 		},
 		"SourceRangesInAnnotation": {
 			reason: "it counts as the field does", errClass: UserError, caps: func(c *Capabilities) { c.SourceRanges = false },
 			service: balancer(func(s *corev1.Service) { annotate(s, v1alpha1.AnnotationSourceRanges, "203.0.113.0/24") }),
-			want:    []string{v1alpha1.AnnotationSourceRanges + ": ", "open to everyone"},
+			want:    []string{v1alpha1.AnnotationSourceRanges + ": ", "stays open to everyone"},
 		},
 		"SourceRangesOfOneFamily": {
 			reason: "nobody may come by the other", errClass: UserError, caps: func(c *Capabilities) { c.SourceRanges = false },
 			service: balancer(func(s *corev1.Service) {
 				ranges("0.0.0.0/0")(s)
 				s.Spec.IPFamilies = []corev1.IPFamily{"IPv4", "IPv6"}
-			}), want: []string{"open to everyone"},
+			}), want: []string{"stays open to everyone"},
 		},
 		"NodesReadNoAnnotation": {
 			reason: "packets pass through, and nodes read the field alone", errClass: UserError, caps: passthrough,
@@ -198,7 +198,7 @@ func TestBuildSpecRefuses(t *testing.T) {
 			service: balancer(func(s *corev1.Service) {
 				ranges("203.0.113.0/24")(s)
 				annotate(s, v1alpha1.AnnotationTargets, "Pods")
-			}), want: []string{"open to everyone"},
+			}), want: []string{"stays open to everyone"},
 		},
 		"SessionAffinity": {
 			reason: "each node would choose by itself", errClass: UserError, caps: func(c *Capabilities) { c.SessionAffinity = false },
