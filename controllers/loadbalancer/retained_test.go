@@ -429,3 +429,43 @@ func TestRetainedBehindTheCache(t *testing.T) {
 		t.Errorf("the record is %+v", record.Status)
 	}
 }
+
+// TestRetainedForGood: what a Service that lives on without a balancer has left stays whatever it, or its class, says later.
+func TestRetainedForGood(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		class v1alpha1.Policy
+		later func(w *world, svc *corev1.Service)
+	}{
+		"NotAskedForAnyMore": {"", func(w *world, svc *corev1.Service) { annotate(w, svc, v1alpha1.AnnotationPolicy, "") }},
+		"Apply":              {"", func(w *world, svc *corev1.Service) { annotate(w, svc, v1alpha1.AnnotationPolicy, "Apply") }},
+		"Class": {v1alpha1.PolicyRetain, func(w *world, _ *corev1.Service) {
+			w.readClass()
+			w.class.Spec.Policy = v1alpha1.PolicyApply
+			w.Must(w.Update(w.Context(), w.class))
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, fake.Options{}, func(c *v1alpha1.LoadBalancerClassSpec) { c.Policy = tc.class })
+			w.stop()
+			svc := w.service("cart", func(s *corev1.Service) {
+				if tc.class == "" {
+					withAnnotation(v1alpha1.AnnotationPolicy, "Retain")(s)
+				}
+			})
+			w.begin(svc).run()
+			before := w.objects()
+			leave(w, svc)
+			w.begin(svc).run()
+			tc.later(w, svc)
+			w.begin(svc).run()
+			if diff := cmp.Diff(before, w.objects()); diff != "" || len(before) == 0 {
+				t.Errorf("what was to stay was changed (-before +after):\n%s", diff)
+			}
+			if record := w.record(svc); record.Status.Conditions[0].Reason != v1alpha1.ReasonRetained || balancerOf(record) == "" {
+				t.Errorf("the record is %+v", record.Status)
+			}
+		})
+	}
+}
