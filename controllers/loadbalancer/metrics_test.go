@@ -97,6 +97,26 @@ func TestServicesAreCounted(t *testing.T) {
 }
 
 func TestMeter(t *testing.T) {
+	measure := func() map[string]float64 {
+		found := map[string]float64{}
+		families, err := metrics.Registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			for _, sample := range f.GetMetric() {
+				id := f.GetName()
+				for _, label := range sample.GetLabel() {
+					id += " " + label.GetValue()
+				}
+				if strings.Contains(id, " moon") {
+					found[id] = sample.GetCounter().GetValue() + sample.GetGauge().GetValue() + sample.GetHistogram().GetSampleSum()
+				}
+			}
+		}
+		return found
+	}
+	before := measure() // of an earlier run in this process
 	m := Meter("moon")
 	m.Done("List", 2*time.Second, "")
 	m.Done("List", time.Second, cloud.Quota)
@@ -104,21 +124,9 @@ func TestMeter(t *testing.T) {
 	m.Queued(cloud.Write, 2)
 	m.Queued(cloud.Write, -1)
 	m.Closed(cloud.Write, 5*time.Second)
-	found := map[string]float64{}
-	families, err := metrics.Registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		for _, sample := range f.GetMetric() {
-			id := f.GetName()
-			for _, label := range sample.GetLabel() {
-				id += " " + label.GetValue()
-			}
-			if strings.Contains(id, " moon") {
-				found[id] = sample.GetCounter().GetValue() + sample.GetGauge().GetValue() + sample.GetHistogram().GetSampleSum()
-			}
-		}
+	found := measure()
+	for id, value := range before {
+		found[id] -= value
 	}
 	want := map[string]float64{
 		"fairlead_cloud_requests_total OK List moon":        1, // labels are sorted by name
