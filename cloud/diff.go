@@ -374,8 +374,8 @@ func (d *differ) update(want, have *Resource) {
 	missing, extra := d.movedReferences(want, have)
 	reasons = append(reasons, missing...)
 	for _, dep := range extra {
-		// Others may need what this one does not, such as an address of another family.
-		if d.others(have) {
+		// Others may need what this one does not, such as an address of another family; not what it alone has, which goes.
+		if d.others(have) && !d.aloneWith(dep) {
 			made.DependsOn = append(slices.Clone(made.DependsOn), dep)
 		} else {
 			reasons = append(reasons, dep.Kind+"/"+dep.Key)

@@ -276,6 +276,13 @@ func TestDiff(t *testing.T) {
 			desired:  []Resource{want("A", "1", shared), want("B", "1", shared, on("A", "1", false))},
 			observed: []Resource{have("A", "1", of(us, them)), have("A", "2", of(them)), have("B", "1", of(us, them), on("A", "1", false), on("A", "2", false))},
 		},
+		"SharedReferencesOfItsOwn": {
+			reason:  "what it had alone, and wants no more, goes: nothing may point to it",
+			desired: []Resource{want("A", "1", shared), want("B", "1", shared, on("A", "1", false))},
+			observed: []Resource{have("A", "1", of(us, them)), have("A", "2", shared), have("A", "3", shared, of()),
+				have("B", "1", of(us, them), on("A", "1", false), on("A", "2", false), on("A", "3", false))},
+			want: []string{"Update B/1 b-1: changing A/2, A/3", "Delete A/2 a-2", "Delete A/3 a-3"},
+		},
 		"SharedByNobody": {
 			reason:   "the last two left at once, each to the other: whoever sees it deletes it",
 			observed: []Resource{have("A", "1", shared, of())},

@@ -29,7 +29,8 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
-	apiserver.Main(m, apiserver.Options{CRDs: "../../config/crd/bases"})
+	// Services stay when their tests end, and more than a thousand hold a node port: of the usual range -count runs out.
+	apiserver.Main(m, apiserver.Options{CRDs: "../../config/crd/bases", Flags: map[string]string{"service-node-port-range": "10000-65000"}})
 }
 
 // worldLabel is on Nodes and classes, which have no namespace, and says whose they are: tests run side by side.

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/api/v1alpha1"
@@ -93,6 +94,30 @@ func TestJoiningNeedsConsent(t *testing.T) {
 		ingress := second.Status.LoadBalancer.Ingress
 		if counts := w.kinds(); len(ingress) != 1 || ingress[0].IP != first.Status.LoadBalancer.Ingress[0].IP || counts[fake.KindBalancer] != 1 {
 			return fmt.Errorf("the address is %+v, the cloud has %v", ingress, counts)
+		}
+		return nil
+	})
+	w.reason(second, v1alpha1.ReasonEnsured)
+}
+
+// TestSharedFamily: a Service that gives up a family that it alone had gives up the address, and the balancer goes on with the other one.
+func TestSharedFamily(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fake.Options{}, nil)
+	first, second := w.service("first", group(80)), w.service("second", func(s *corev1.Service) {
+		group(443)(s)
+		s.Spec.IPFamilyPolicy = ptr.To(corev1.IPFamilyPolicyRequireDualStack)
+	})
+	w.reason(first, v1alpha1.ReasonEnsured)
+	w.reason(second, v1alpha1.ReasonEnsured)
+	if counts := w.kinds(); counts[fake.KindAddress] != 2 || counts[fake.KindBalancer] != 1 {
+		t.Fatalf("the cloud has %v", counts)
+	}
+	apiserver.Change(w.World, second, func(s *corev1.Service) { s.Spec.IPFamilyPolicy = ptr.To(corev1.IPFamilyPolicySingleStack) })
+	w.Eventually(func() error {
+		w.Must(w.Get(t.Context(), client.ObjectKeyFromObject(second), second))
+		if counts := w.kinds(); counts[fake.KindAddress] != 1 || len(second.Status.LoadBalancer.Ingress) != 1 {
+			return fmt.Errorf("the cloud has %v, published is %+v, the conditions are %+v", counts, second.Status.LoadBalancer, second.Status.Conditions)
 		}
 		return nil
 	})
