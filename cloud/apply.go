@@ -281,6 +281,7 @@ func (a *applier) update(ctx context.Context, op Operation) {
 			return
 		}
 	} else if !a.resolve(&r) {
+		a.unavailable[r.ref()] = true // what depends on it may need what it is to point to
 		return
 	}
 	if err := a.provider.Update(ctx, a.owner, *op.Observed, r); err != nil {
