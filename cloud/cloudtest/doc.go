@@ -28,7 +28,8 @@
 //	PodsAreTargets                each Pod is sent to at its own port
 //	PodsAreCheap                  NodesAreCheap, of Pods
 //	HealthIsTold                  of each registered target it is told whether it answers, and of no other
-//	SharedInAnyOrder              two Services that join or leave one balancer, one in the middle of the other
+//	SharedInAnyOrder              two Services that join or leave one balancer, one in the middle of the other; and one that
+//	                              gives up a family, which goes where no other has it
 //	SharedConcurrently            many that do so at the same time
 //	SharedCrashAnywhere           CrashAnywhere, beside another Service on the balancer
 //	AdoptedWithConsent            a balancer that is there is adopted with its owner's consent, with its address, and is let

@@ -13,8 +13,10 @@ import (
 )
 
 // testSharedInAnyOrder has one Service join or leave the balancer of a group, and another do so before each call of the
-// first, and expects what two such changes one after the other give. Whoever stays keeps its address.
+// first, and expects what two such changes one after the other give. Whoever stays keeps its address. What one gives up that no
+// other has goes.
 func testSharedInAnyOrder(t *testing.T, factory func(t *testing.T) *Harness) {
+	giveUpFamily(t, factory)
 	cases := []struct {
 		name string
 		// members at first, and at last; the first one of the test is 1, the one in between 2.
@@ -69,6 +71,23 @@ func testSharedInAnyOrder(t *testing.T, factory func(t *testing.T) *Harness) {
 				}
 			}
 		}
+	}
+}
+
+// giveUpFamily has a Service of a group give up a family that it alone has, and expects what there is where it never had that.
+func giveUpFamily(t *testing.T, factory func(t *testing.T) *Harness) {
+	reference, h := factory(t), factory(t)
+	first, both := member(h, 1), member(h, 2)
+	second := both
+	first.Families, second.Families = first.Families[:1], both.Families[:1]
+	for _, spec := range []cloud.Spec{first, second} {
+		settle(t, reference.restart(), spec.Owner, &spec)
+	}
+	for _, spec := range []cloud.Spec{first, both, second} {
+		settle(t, h.restart(), spec.Owner, &spec)
+	}
+	if diff := cmp.Diff(reference.Snapshot(), h.Snapshot()); diff != "" {
+		t.Errorf("a Service gave up a family that no other has: the cloud is not as where it never had that (-want +got):\n%s", diff)
 	}
 }
 
