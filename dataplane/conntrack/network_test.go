@@ -100,6 +100,10 @@ func (w *network) startPod(tb testing.TB, pod int, serves string) {
 // killPod silences a Pod without a word to its peers. The node's interface stays, as a bridge would.
 func (w *network) killPod(tb testing.TB, pod int) {
 	tb.Helper()
+	// Else the kernel looks for the Pod three times, a second apart, and then tells the clients that it is unreachable.
+	for _, family := range families {
+		w.node.Sysctl(tb, fmt.Sprintf("ipv%d/neigh/pod%d/mcast_solicit", family, pod), "1000000")
+	}
 	w.pods[pod].Down(tb, "eth0")
 }
 

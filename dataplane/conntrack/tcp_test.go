@@ -261,6 +261,7 @@ func TestTCPConnecting(t *testing.T) {
 	if got := <-answer; got != "ep2<nil>" {
 		t.Error(got)
 	}
+	a.settled() // the answer may come before the report
 	if _, deleted, resets, _ := a.totals(); deleted != 1 || resets != 0 {
 		t.Errorf("%d flows deleted, %d reset", deleted, resets)
 	}
