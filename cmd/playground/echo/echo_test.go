@@ -10,17 +10,51 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/fairlead/fairlead/dataplane/nstest"
 )
 
 // patience is for what must come, on a machine that stands still for a while too.
 const patience = 2 * time.Minute
 
-// start serves on a free loopback port and returns its address, and a function that ends it and waits.
-func start(t *testing.T, change func(*Options)) (address string, end func() error) {
+// In a network of its own nobody else takes the ports of the tests.
+func TestMain(m *testing.M) { nstest.Main(m) }
+
+// words are what a server logs.
+type words struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (w *words) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.Write(p)
+}
+
+func (w *words) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.String()
+}
+
+// await waits until something was logged.
+func (w *words) await(t *testing.T, what string) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !strings.Contains(w.String(), what); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never logged: %s; but:\n%s", what, w)
+		}
+	}
+}
+
+// start serves on a free loopback port and returns its address, its log, and a function that ends it and waits.
+func start(t *testing.T, change func(*Options)) (address string, log *words, end func() error) {
 	t.Helper()
 	probe, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -36,19 +70,8 @@ func start(t *testing.T, change func(*Options)) (address string, end func() erro
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, o, io.Discard) }()
-	deadline := time.Now().Add(patience)
-	for {
-		conn, err := net.Dial("tcp", address)
-		if err == nil {
-			_ = conn.Close()
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Millisecond)
-	}
+	log = &words{}
+	go func() { done <- Serve(ctx, o, log) }()
 	end = func() error {
 		cancel()
 		select {
@@ -61,7 +84,8 @@ func start(t *testing.T, change func(*Options)) (address string, end func() erro
 		}
 	}
 	t.Cleanup(func() { _ = end() })
-	return address, end
+	log.await(t, ":"+port+"/udp") // the last one
+	return address, log, end
 }
 
 func exchange(t *testing.T, network, address, request string) string {
@@ -88,7 +112,7 @@ func exchange(t *testing.T, network, address, request string) string {
 }
 
 func TestAnswers(t *testing.T) {
-	address, _ := start(t, nil)
+	address, _, _ := start(t, nil)
 	_, port, _ := net.SplitHostPort(address)
 	number, _ := strconv.Atoi(port)
 	answer := func(protocol string) Answer {
@@ -138,7 +162,7 @@ func get(t *testing.T, method, url string) (int, string) {
 }
 
 func TestHTTP(t *testing.T) {
-	address, _ := start(t, func(o *Options) { o.NotReady = true })
+	address, _, _ := start(t, func(o *Options) { o.NotReady = true })
 	for _, step := range []struct {
 		method, path string
 		status       int
@@ -165,7 +189,7 @@ func TestHTTP(t *testing.T) {
 
 func TestReadyFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "ready")
-	address, _ := start(t, func(o *Options) { o.ReadyFile = file })
+	address, _, _ := start(t, func(o *Options) { o.ReadyFile = file })
 	if status, _ := get(t, "GET", "http://"+address+"/ready"); status != 503 {
 		t.Errorf("without its file it is ready: %d", status)
 	}
@@ -174,8 +198,13 @@ func TestReadyFile(t *testing.T) {
 // TestGracefulEnd ends the server while it owes answers: an HTTP request under way, a plain connection that has said
 // nothing yet. Both get theirs; after that nobody is accepted.
 func TestGracefulEnd(t *testing.T) {
-	address, end := start(t, nil)
+	address, log, end := start(t, nil)
 	slow := make(chan error, 1)
+	silent, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = silent.Close() }()
 	begun, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
@@ -184,11 +213,7 @@ func TestGracefulEnd(t *testing.T) {
 	if _, err := io.WriteString(begun, "GET /?delay=300ms HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	silent, err := net.Dial("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = silent.Close() }()
+	log.await(t, "http from "+begun.LocalAddr().String()) // and the one that came before it is accepted, too
 	go func() {
 		response, err := http.ReadResponse(bufio.NewReader(begun), nil)
 		if err == nil {
