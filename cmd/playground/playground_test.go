@@ -189,6 +189,9 @@ func TestKilledLeavesNothing(t *testing.T) {
 		t.Run(fmt.Sprintf("%d-ready=%t-after=%s-%v", i, m.ready, m.after.Round(time.Millisecond), m.then), func(t *testing.T) {
 			mark := fmt.Sprintf("FAIRLEAD_TEST_MARK=%d-%d", os.Getpid(), i)
 			namespace := r.kill(t, m, mark)
+			if namespace != nil {
+				defer func() { _ = namespace.Close() }()
+			}
 			var left []string
 			for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 				if left = processes(t, mark, namespace); len(left) == 0 {
@@ -212,7 +215,8 @@ func TestKilledLeavesNothing(t *testing.T) {
 }
 
 // kill brings a playground up, ends it at its moment, and returns the user namespace that it was in, if it came that far.
-func (r rig) kill(t *testing.T, m moment, mark string) (namespace string) {
+// As long as that is open, no other namespace gets its number.
+func (r rig) kill(t *testing.T, m moment, mark string) (namespace *os.File) {
 	t.Helper()
 	cmd := r.up(t)
 	cmd.Env = append(cmd.Env, mark)
@@ -247,7 +251,7 @@ func (r rig) kill(t *testing.T, m moment, mark string) (namespace string) {
 		begun = time.Now()
 	}
 	for {
-		if namespace == "" {
+		if namespace == nil {
 			namespace = childNamespace(cmd.Process.Pid)
 		}
 		if time.Since(begun) >= m.after {
@@ -273,22 +277,39 @@ func (r rig) kill(t *testing.T, m moment, mark string) (namespace string) {
 	return namespace
 }
 
-// childNamespace is the user namespace of a process's only child, or empty.
-func childNamespace(pid int) string {
+// childNamespace opens the user namespace of a process's only child; nil: there is none, or it is our own.
+func childNamespace(pid int) *os.File {
 	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	child := strings.TrimSpace(string(children))
 	if err != nil || child == "" {
-		return ""
+		return nil
 	}
-	namespace, err := os.Readlink("/proc/" + child + "/ns/user")
-	if own, _ := os.Readlink("/proc/self/ns/user"); err != nil || namespace == own {
-		return ""
+	namespace, err := os.Open("/proc/" + child + "/ns/user")
+	if err != nil {
+		return nil
+	}
+	if sameFile(namespace, "/proc/self/ns/user") {
+		_ = namespace.Close()
+		return nil
 	}
 	return namespace
 }
 
+// sameFile says whether a path leads to an open file.
+func sameFile(f *os.File, path string) bool {
+	if f == nil {
+		return false
+	}
+	one, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	other, err := os.Stat(path)
+	return err == nil && os.SameFile(one, other)
+}
+
 // processes lists those that have the mark in their environment or are in the user namespace.
-func processes(t *testing.T, mark, namespace string) []string {
+func processes(t *testing.T, mark string, namespace *os.File) []string {
 	t.Helper()
 	dirs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
@@ -297,8 +318,7 @@ func processes(t *testing.T, mark, namespace string) []string {
 	var found []string
 	for _, dir := range dirs {
 		environ, _ := os.ReadFile(dir + "/environ") // others' processes cannot be read, and ours can
-		user, _ := os.Readlink(dir + "/ns/user")
-		if bytes.Contains(environ, []byte(mark+"\x00")) || namespace != "" && user == namespace {
+		if bytes.Contains(environ, []byte(mark+"\x00")) || sameFile(namespace, dir+"/ns/user") {
 			cmdline, _ := os.ReadFile(dir + "/cmdline")
 			found = append(found, dir+" "+strings.ReplaceAll(string(cmdline), "\x00", " "))
 		}
