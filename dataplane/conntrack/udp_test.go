@@ -118,7 +118,6 @@ func TestUDPServiceMade(t *testing.T) {
 	var clients []*nstest.Conn
 	for _, to := range []string{clusterIPs[4] + ":80", "198.51.100.1:80"} {
 		c := dial(t, w.pods[9], "udp", netip.MustParseAddrPort(to))
-		// The first datagrams may be lost while the links come up.
 		eventually(t, "a flow of the client of "+to, func() bool {
 			if a, err := c.Ask(impatience); err == nil {
 				t.Fatalf("%s answered before there is a Service: %v", to, a)

@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -22,6 +23,9 @@ import (
 )
 
 const insideVariable = "FAIRLEAD_NSTEST_INSIDE"
+
+// patience is for what must come, on a machine that stands still for a while too.
+const patience = 2 * time.Minute
 
 // Main runs the tests in a fresh network and mount namespace (and, for users other than root, a user namespace in
 // which they are root) and exits. Call it from TestMain. Where namespaces cannot be had the tests run outside and
@@ -212,7 +216,7 @@ func (ns *Namespace) Loopback(tb testing.TB, addrs ...netip.Addr) {
 	ns.up(tb, "lo", prefixes)
 }
 
-// Connect makes a pair of links, one end in each namespace, with addresses.
+// Connect makes a pair of links, one end in each namespace, with addresses, and waits until both can send.
 func (ns *Namespace) Connect(tb testing.TB, link string, addrs []netip.Prefix, peer *Namespace, peerLink string, peerAddrs []netip.Prefix) {
 	tb.Helper()
 	attrs := netlink.NewLinkAttrs()
@@ -222,6 +226,24 @@ func (ns *Namespace) Connect(tb testing.TB, link string, addrs []netip.Prefix, p
 	}))
 	ns.up(tb, link, addrs)
 	peer.up(tb, peerLink, peerAddrs)
+	// The end that was up first loses all that it sends until the kernel has noticed its peer: an answer to who has an
+	// address, say, which is asked for again a second later. A kernel that is asked for the state of a link notices at once.
+	ns.operational(tb, link)
+	peer.operational(tb, peerLink)
+}
+
+func (ns *Namespace) operational(tb testing.TB, name string) {
+	tb.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		link, err := ns.handle.LinkByName(name)
+		check(tb, err)
+		if link.Attrs().OperState == netlink.OperUp {
+			return
+		}
+		if time.Now().After(deadline) {
+			tb.Fatalf("link %s of %s is %s", name, ns.Name, link.Attrs().OperState)
+		}
+	}
 }
 
 // Disconnect removes a link and its other end, with their addresses and routes.

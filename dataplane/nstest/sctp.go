@@ -180,7 +180,7 @@ func (ns *Namespace) askSCTP(from, to netip.AddrPort, timeout time.Duration) (An
 			return fate(err)
 		}
 		if in, ok := readSCTP(b[:n]); ok && in.kind == initAckChunk && in.to == from.Port() {
-			return readAnswer(in.cookie)
+			return readAnswer(string(in.cookie))
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package nstest
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -31,7 +32,7 @@ type Answer struct {
 // SCTP is a network of Ask and AskFrom beside tcp and udp: see sctp.go.
 const SCTP = "sctp"
 
-// Serve answers TCP and UDP at an address until the test ends, with the server's name; in UDP behind the question.
+// Serve answers TCP and UDP at an address until the test ends: with the question, which is a byte, and the server's name.
 func (ns *Namespace) Serve(tb testing.TB, name string, at netip.AddrPort) {
 	tb.Helper()
 	var stream net.Listener
@@ -65,7 +66,7 @@ func (ns *Namespace) Serve(tb testing.TB, name string, at netip.AddrPort) {
 				return
 			}
 			if err == nil {
-				_, _ = packets.WriteTo(append(b[:n:n], answer(name, from)...), from)
+				_, _ = packets.WriteTo(answer(b[:n], name, from), from)
 			}
 		}
 	}()
@@ -78,23 +79,23 @@ func serveStream(name string, c net.Conn) {
 		if _, err := io.ReadFull(c, b); err != nil {
 			return
 		}
-		if _, err := c.Write(answer(name, c.RemoteAddr())); err != nil {
+		if _, err := c.Write(answer(b, name, c.RemoteAddr())); err != nil {
 			return
 		}
 	}
 }
 
-func answer(name string, from net.Addr) []byte {
+func answer(question []byte, name string, from net.Addr) []byte {
 	host, _, _ := net.SplitHostPort(from.String())
-	return fmt.Appendf(nil, "%s %s\n", name, host)
+	return fmt.Appendf(nil, "%s%s %s\n", question, name, host)
 }
 
 // Conn is a connection of a client.
 type Conn struct {
 	net.Conn
-	// datagrams are numbered by asked: an answer that comes after its time is none to a later question.
-	datagrams bool
-	asked     byte
+	answers *bufio.Reader
+	// asked numbers the questions: an answer that comes after its time is none to a later one.
+	asked byte
 }
 
 // Dial connects from inside the namespace; network is tcp or udp.
@@ -122,8 +123,7 @@ func (ns *Namespace) dial(network string, from, to netip.AddrPort, timeout time.
 	if err != nil {
 		return nil, err
 	}
-	_, datagrams := c.(*net.UDPConn)
-	return &Conn{Conn: c, datagrams: datagrams}, nil
+	return &Conn{Conn: c, answers: bufio.NewReader(c)}, nil
 }
 
 // Retransmits counts the segments of a TCP connection that were sent again: right after Dial, lost SYNs.
@@ -153,22 +153,23 @@ func (c *Conn) Ask(timeout time.Duration) (Answer, error) {
 	if _, err := c.Write([]byte{c.asked}); err != nil && !errors.Is(err, unix.EPERM) {
 		return Answer{}, err
 	}
-	b := make([]byte, 100)
 	for {
-		n, err := c.Read(b)
-		switch {
-		case err != nil:
+		question, err := c.answers.ReadByte()
+		if err != nil {
 			return Answer{}, err
-		case !c.datagrams:
-			return readAnswer(b[:n])
-		case n > 0 && b[0] == c.asked:
-			return readAnswer(b[1:n])
+		}
+		text, err := c.answers.ReadString('\n')
+		if err != nil {
+			return Answer{}, err
+		}
+		if question == c.asked {
+			return readAnswer(text)
 		}
 	}
 }
 
-func readAnswer(text []byte) (Answer, error) {
-	name, saw, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
+func readAnswer(text string) (Answer, error) {
+	name, saw, _ := strings.Cut(strings.TrimSpace(text), " ")
 	a, err := netip.ParseAddr(saw)
 	return Answer{Server: name, Saw: a}, err
 }
