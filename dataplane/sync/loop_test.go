@@ -121,6 +121,7 @@ func start(t *testing.T, server *apiServer, edits ...func(*Options)) *recorder {
 		Observer:     r,
 		MinInterval:  10 * time.Millisecond,
 		FullInterval: time.Hour,
+		Grace:        patience, // tests count writes: the first one waits for everything
 	}
 	for _, edit := range edits {
 		edit(&options)
