@@ -192,9 +192,12 @@ func connect(t *testing.T, options plugin.Options) *plugin.Client {
 	return c
 }
 
+// patience is for what must come, on a machine that stands still for a while too.
+const patience = 2 * time.Minute
+
 // poll tries until there is no error, or returns the last one.
 func poll(try func() error) (err error) {
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
 		if err = try(); err == nil {
 			return nil
 		}

@@ -175,7 +175,7 @@ func TestSocketLost(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), socket) {
 					t.Errorf("it ends with %v", err)
 				}
-			case <-time.After(30 * time.Second):
+			case <-time.After(patience):
 				t.Fatal("it serves on, and nobody can find it")
 			}
 			if _, err := os.Lstat(socket); (err == nil) != (name == "Replaced") {
