@@ -38,7 +38,7 @@ type server struct {
 // startServer starts etcd and kube-apiserver, dual stack, and makes this node's Node. They end with the test.
 func startServer(t *testing.T) *server {
 	t.Helper()
-	environment := &envtest.Environment{ControlPlaneStartTimeout: time.Minute, ControlPlaneStopTimeout: time.Minute}
+	environment := &envtest.Environment{ControlPlaneStartTimeout: patience, ControlPlaneStopTimeout: patience}
 	var ranges []string
 	for _, f := range conformance.Families {
 		ranges = append(ranges, f.ServiceCIDR().String())
