@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,7 +44,7 @@ type process struct {
 
 func (p *process) socket() string { return filepath.Join(p.dir, "socket") }
 
-// start returns when the plugin listens.
+// start returns when the plugin has said hello.
 func (p *process) start() {
 	p.t.Helper()
 	p.cmd = exec.Command("/proc/self/exe", "-socket", p.socket(), "-pools", filepath.Join(p.dir, "pools"))
@@ -58,14 +57,19 @@ func (p *process) start() {
 		p.t.Fatal(err)
 	}
 	p.input = input
+	p.connect().Close()
+}
+
+// connect tries until the plugin answers: on a busy machine it may listen and not have said hello for a while.
+func (p *process) connect() *plugin.Client {
+	p.t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Millisecond) {
-		conn, err := net.Dial("unix", p.socket())
+		client, err := plugin.New(plugin.Options{Name: "hostlb", Socket: p.socket()})
 		if err == nil {
-			_ = conn.Close()
-			return
+			return client
 		}
 		if time.Now().After(deadline) {
-			p.t.Fatalf("the plugin does not listen: %v", err)
+			p.t.Fatalf("the plugin does not answer: %v", err)
 		}
 	}
 }
@@ -154,10 +158,7 @@ func TestKilled(t *testing.T) {
 	process := &process{t: t, dir: dir}
 	process.start()
 	t.Cleanup(func() { process.kill() })
-	client, err := plugin.New(plugin.Options{Name: "hostlb", Socket: process.socket()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	client := process.connect()
 	t.Cleanup(client.Close)
 
 	spec, changed := cloudtest.Spec(client.Capabilities(), 2), cloudtest.Spec(client.Capabilities(), 3)
