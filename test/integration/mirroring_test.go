@@ -68,14 +68,14 @@ func (m *mirror) settled() map[types.UID]*discoveryv1.EndpointSlice {
 		})
 	}
 	var before map[types.UID]*discoveryv1.EndpointSlice
-	var since time.Time
+	quiet := 0
 	eventually(m.t, waitFor, "quiet", func() error {
 		now := m.slices()
 		if !maps.Equal(versionsOf(now), versionsOf(before)) {
-			before, since = now, time.Now()
+			before, quiet = now, 0
 		}
-		if quiet := time.Since(since); quiet < 2*time.Second {
-			return fmt.Errorf("for %s only", quiet)
+		if quiet++; quiet < quietPolls {
+			return fmt.Errorf("for %d polls only", quiet)
 		}
 		return nil
 	})

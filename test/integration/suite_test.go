@@ -211,11 +211,18 @@ func sample(t *testing.T, file string) []*unstructured.Unstructured {
 	return objects
 }
 
+const (
+	pollEvery = 50 * time.Millisecond
+	// quietPolls in a row that find nothing new take two seconds. They are counted, since time goes by also on a machine that
+	// stands still.
+	quietPolls = int(2*time.Second/pollEvery) + 1
+)
+
 // eventually polls until check says nothing is missing. It names the last thing that was.
 func eventually(t *testing.T, within time.Duration, what string, check func() error) {
 	t.Helper()
 	var err error
-	for end := time.Now().Add(within); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(within); time.Now().Before(end); time.Sleep(pollEvery) {
 		if err = check(); err == nil {
 			return
 		}

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -110,7 +109,7 @@ func startOurEndpoints(t *testing.T, ns string) *writer {
 func (w *writer) idle(t *testing.T, services int) {
 	t.Helper()
 	var before string
-	var since time.Time
+	quiet := 0
 	eventually(t, waitFor, "an idle writer", func() error {
 		_, body, err := scrape(t, w.metrics, w.token)
 		if err != nil {
@@ -127,10 +126,10 @@ func (w *writer) idle(t *testing.T, services int) {
 			now += fmt.Sprint(queue, done)
 		}
 		if now != before {
-			before, since = now, time.Now()
+			before, quiet = now, 0
 		}
-		if quiet := time.Since(since); quiet < 2*time.Second {
-			return fmt.Errorf("idle for %s only", quiet)
+		if quiet++; quiet < quietPolls {
+			return fmt.Errorf("idle for %d polls only", quiet)
 		}
 		return nil
 	})
