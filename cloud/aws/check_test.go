@@ -17,6 +17,7 @@ func asked(t *testing.T, p *Provider, s cloud.Spec, pairs ...string) cloud.Resou
 	for i := 0; i < len(pairs); i += 2 {
 		s.Annotations[AnnotationPrefix+pairs[i]] = pairs[i+1]
 	}
+	fit(&s)
 	desired, err := p.Desired(s)
 	if err != nil {
 		t.Fatal(err)
@@ -89,6 +90,7 @@ func TestCheck(t *testing.T) {
 				for i := 0; i < len(pairs); i += 2 {
 					s.Annotations[AnnotationPrefix+pairs[i]] = pairs[i+1]
 				}
+				fit(&s)
 				observed := settled(t, p, s.Owner, &s).Observed
 				if uid == "uid-1" {
 					replaced = observed

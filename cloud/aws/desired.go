@@ -94,7 +94,7 @@ func (p *Provider) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
 	ports, err := listen(spec, s)
 	errs = append(errs, err, enableQUIC(spec, s, ports))
 	errs = append(errs, checkListenerAttributes(spec, s, ports))
-	balancer := balancer(spec, s)
+	balancer := balancer(spec, s, ports)
 	var resources []cloud.Resource
 	if balancer.Attributes[securityGroups] == managed {
 		balancer.DependsOn = []cloud.Ref{{Kind: KindSecurityGroup, Key: "main"}}
@@ -232,7 +232,7 @@ func icmp(source string) []string {
 	return []string{pathMTU + " " + source}
 }
 
-func balancer(spec cloud.Spec, s *settings) cloud.Resource {
+func balancer(spec cloud.Spec, s *settings, ports []listened) cloud.Resource {
 	r := cloud.Resource{Kind: KindLoadBalancer, Key: "main", Fixed: true, Immutable: []string{scheme, grouped},
 		Attributes: map[string]string{scheme: schemeInternal, addressType: addressTypeFour, sourceNAT: off, securityGroups: managed, grouped: "true"}}
 	if s.Scheme == v1alpha1.SchemeExternal {
@@ -241,6 +241,10 @@ func balancer(spec cloud.Spec, s *settings) cloud.Resource {
 	if isDouble(spec, s) {
 		// UDP over IPv6 needs the prefixes. Always: listeners that come and go would need them before, or still, otherwise.
 		r.Attributes[addressType], r.Attributes[sourceNAT] = addressTypeDouble, on
+	}
+	if slices.ContainsFunc(ports, func(l listened) bool { return isDatagrams(l.protocol) }) {
+		// AWS has a listener of UDP send to IPv4 alone on a balancer of IPv4, and to IPv6 alone on others: it does not live through a change.
+		r.Immutable = append(r.Immutable, addressType)
 	}
 	// One name, or one address, cannot be in two places.
 	r.Beside = s.name == "" && addressList(s) == ""
@@ -303,13 +307,23 @@ func withoutSubnets(list string) string {
 	return cloud.List(all)
 }
 
+// familyOf is that of a listener's targets: the Service's first, but for UDP on a balancer with both, for which AWS takes target groups
+// of IPv6 alone (elasticloadbalancing/latest/network/create-target-group.html).
+func familyOf(spec cloud.Spec, s *settings, l listened) cloud.Family {
+	if isDatagrams(l.group) && isDouble(spec, s) {
+		return cloud.IPv6
+	}
+	return spec.Families[0]
+}
+
 func targetGroup(spec cloud.Spec, s *settings, l listened) (cloud.Resource, error) {
 	kind, addressKind := targetInstance, addressTypeFour
 	if spec.PodTargets {
 		kind = targetIP
 	}
-	if spec.Families[0] == cloud.IPv6 {
-		addressKind = "ipv6"
+	family := familyOf(spec, s, l)
+	if family == cloud.IPv6 {
+		addressKind = addressTypeSix
 	}
 	attributes := over(groupDefaults(l.group, kind), s.groupAttributes, s.portAttributes[l.Port.Port])
 	if l.proxy {
@@ -320,6 +334,8 @@ func targetGroup(spec cloud.Spec, s *settings, l listened) (cloud.Resource, erro
 	}
 	var wrong error
 	switch {
+	case !slices.Contains(spec.Families, family):
+		wrong = fmt.Errorf("spec.ipFamilies: UDP on a balancer that is dualstack needs targets of IPv6 (port %d), and the Service has IPv4 alone: add IPv6, or set the annotation %sip-address-type to %s", l.Port.Port, AnnotationPrefix, addressTypeFour)
 	case attributes[attributeClientIP] == "false" && isDatagrams(l.group):
 		wrong = fmt.Errorf("target group attribute %s: addresses of clients are always preserved with UDP (port %d)", attributeClientIP, l.Port.Port)
 	case attributes[attributeTerminate] == "true" && isDatagrams(l.group):
@@ -337,7 +353,7 @@ func targetGroup(spec cloud.Spec, s *settings, l listened) (cloud.Resource, erro
 	prefixed(r.Attributes, attributes)
 	checkErr := checked(r.Attributes, spec, s.check, l)
 	if r.HasTargets = spec.PodTargets || !s.nodesUnknown; r.HasTargets { // else those that there are stay
-		r.Targets = targets(spec, s.nodeLabels, l)
+		r.Targets = targets(spec, s.nodeLabels, l, family)
 	}
 	return r, cloud.UserErrors(wrong, checkErr)
 }

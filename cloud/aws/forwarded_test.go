@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -121,21 +122,29 @@ func judged(t *testing.T, server *awstest.Server, p *Provider, observed []cloud.
 	}
 }
 
-// TestForwardedFamilies: no address sends to a target of the other family, which no hardware can do.
+// TestForwardedFamilies: no address sends to a target of the other family, which no hardware can do, and a machine without IPv6 is no
+// target there.
 func TestForwardedFamilies(t *testing.T) {
-	server := awstest.New(twoZones())
-	p := testProvider(server, unlimited)
+	options := twoZones()
+	server := awstest.New(options)
 	s := spec("uid-1", 2)
 	s.Families = []cloud.Family{cloud.IPv6}
-	settled(t, p, s.Owner, &s)
-	listeners := server.Balancers()[0].Listeners
-	if len(listeners) != 4 {
-		t.Errorf("there are listeners %+v, want two in each zone", listeners)
+	if _, err := onePass(t, testProvider(server, unlimited), s, cloud.Options{}); err == nil || !strings.Contains(err.Error(), "missing primary IPv6 addresses") {
+		t.Errorf("machines with IPv4 alone: %v", err)
 	}
-	for _, l := range listeners {
-		if l.Address.Addr().Is4() || len(l.Targets) > 0 {
-			t.Errorf("%s %s sends to %v, of machines that have IPv4 alone", l.Protocol, l.Address, l.Targets)
-		}
+	for i := range options.Machines {
+		options.Machines[i].IPv6 = netip.MustParseAddr(fmt.Sprintf("2001:db8::%d", i+1))
+	}
+	server = awstest.New(options)
+	settled(t, testProvider(server, unlimited), s.Owner, &s)
+	var got []string
+	for _, l := range server.Balancers()[0].Listeners {
+		got = append(got, fmt.Sprint(l.Protocol, " ", l.Address, " ", l.Targets))
+	}
+	want := []string{"TCP [fd00:0:1::4]:80 [[2001:db8::1]:30080]", "TCP [fd00:1:1::4]:80 [[2001:db8::2]:30080]",
+		"UDP [fd00:0:1::4]:53 [[2001:db8::1]:30053]", "UDP [fd00:1:1::4]:53 [[2001:db8::2]:30053]"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the hardware is to forward (-want +got):\n%s", diff)
 	}
 }
 

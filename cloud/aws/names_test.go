@@ -45,7 +45,15 @@ func asking(n int, pairs ...string) *cloud.Spec {
 	for i := 0; i < len(pairs); i += 2 {
 		s.Annotations[AnnotationPrefix+pairs[i]] = pairs[i+1]
 	}
+	fit(&s)
 	return &s
+}
+
+// fit takes UDP off a Service with a balancer of both families that has IPv4 alone, for which AWS has it not.
+func fit(s *cloud.Spec) {
+	if s.Annotations[AnnotationPrefix+"ip-address-type"] == addressTypeDouble && len(s.Families) == 1 {
+		s.Ports = s.Ports[:1]
+	}
 }
 
 // hasPlaces says where a balancer is, and in which security groups, by ids.

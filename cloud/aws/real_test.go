@@ -99,7 +99,7 @@ func TestUnhealthyConnections(t *testing.T) {
 func TestHiddenAttributes(t *testing.T) {
 	have := map[string]string{}
 	shown(have, balancerDefaults(), map[string]string{attributeCrossZone: "true"})
-	want := balancer(spec("uid-1", 1), &settings{balancerAttributes: map[string]string{"access_logs.s3.prefix": "x"}})
+	want := balancer(spec("uid-1", 1), &settings{balancerAttributes: map[string]string{"access_logs.s3.prefix": "x"}}, nil)
 	if diff := cmp.Diff(map[string]string{attributeCrossZone: "false", "access_logs.s3.prefix": "x"}, awsAttributes(want.Attributes, have)); diff != "" {
 		t.Errorf("what is set (-want +got):\n%s", diff)
 	}
@@ -194,8 +194,9 @@ func TestOtherSubnets(t *testing.T) {
 func TestChosenIPv6(t *testing.T) {
 	p := testProvider(awstest.New(awstest.Options{}), unlimited)
 	s := spec("uid-1", 1)
+	s.Families = bothFamilies
 	ask := func(pairs ...string) {
-		s.Annotations = map[string]string{AnnotationPrefix + "scheme": "internet-facing", AnnotationPrefix + "ip-address-type": "dualstack",
+		s.Annotations = map[string]string{AnnotationPrefix + "scheme": "internet-facing",
 			AnnotationPrefix + "subnets": "subnet-0a01", AnnotationPrefix + "eip-allocations": "eipalloc-01"}
 		for i := 0; i < len(pairs); i += 2 {
 			s.Annotations[AnnotationPrefix+pairs[i]] = pairs[i+1]

@@ -72,6 +72,7 @@ const (
 	schemeInternal, schemeInternet     = "internal", "internet-facing"
 	targetInstance, targetIP           = "instance", "ip"
 	addressTypeFour, addressTypeDouble = "ipv4", "dualstack"
+	addressTypeSix                     = "ipv6" // of target groups
 )
 
 var (

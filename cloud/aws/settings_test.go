@@ -85,6 +85,7 @@ func TestAnnotations(t *testing.T) {
 			for key, value := range c.annotations {
 				s.Annotations[AnnotationPrefix+key] = value
 			}
+			fit(&s)
 			observed := settled(t, p, s.Owner, &s).Observed
 			i := slices.IndexFunc(observed, func(r cloud.Resource) bool { return r.Name() == c.resource })
 			if i < 0 || observed[i].Attributes[c.attribute] != c.want {
@@ -360,6 +361,7 @@ func TestWithoutSix(t *testing.T) {
 	double := asking(1, "ip-address-type", "dualstack", "subnets", "subnet-01", "ipv6-addresses", "2600:1f16:1:1::9")
 	address := cloud.Ingresses(settled(t, p, double.Owner, double).Observed)
 	four := asking(1, "subnets", "subnet-01")
+	four.Ports = four.Ports[:1]
 	out := settled(t, p, four.Owner, four)
 	if got := hasPlaces(t, server); got != "subnet-01 managed" || balancerOf(t, out.Observed).Attributes[addressType] != addressTypeFour {
 		t.Errorf("it has %q, and is %s", got, balancerOf(t, out.Observed).Attributes[addressType])

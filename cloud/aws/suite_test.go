@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -46,7 +47,7 @@ func testProvider(s *awstest.Server, edits ...func(*cloud.Capabilities)) *Provid
 	return p
 }
 
-// adapt makes a Spec of the suite fit: nodes are instances, and of Pods the addresses of the first family are sent to.
+// adapt makes a Spec of the suite fit: nodes are instances, and each port of Pods is sent to at addresses of one family.
 func adapt(spec cloud.Spec) cloud.Spec {
 	nodes := make([]cloud.Node, len(spec.Nodes))
 	for i, n := range spec.Nodes {
@@ -56,7 +57,15 @@ func adapt(spec cloud.Spec) cloud.Spec {
 	spec.Nodes = nodes
 	var endpoints []cloud.Endpoint
 	for _, e := range spec.Endpoints {
-		if e.Family() == spec.Families[0] {
+		e.Ports = maps.Clone(e.Ports)
+		maps.DeleteFunc(e.Ports, func(key string, _ int32) bool {
+			sent := spec.Families[0]
+			if strings.HasPrefix(key, "udp") && slices.Contains(spec.Families, cloud.IPv6) {
+				sent = cloud.IPv6
+			}
+			return e.Family() != sent
+		})
+		if len(e.Ports) > 0 {
 			endpoints = append(endpoints, e)
 		}
 	}

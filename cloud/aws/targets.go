@@ -10,9 +10,9 @@ import (
 	"github.com/fairlead/fairlead/cloud"
 )
 
-// targets are instances with the node port, of nodes that have the labels, or Pods' addresses of the first family, sorted by ID.
+// targets are instances with the node port, of nodes that have the labels, or Pods' addresses of a family, sorted by ID.
 // Those of QUIC have their server ids behind a slash.
-func targets(spec cloud.Spec, labels map[string]string, l listened) []cloud.Target {
+func targets(spec cloud.Spec, labels map[string]string, l listened, family cloud.Family) []cloud.Target {
 	p := l.Port
 	var all []cloud.Target
 	for _, node := range spec.Nodes {
@@ -21,7 +21,7 @@ func targets(spec cloud.Spec, labels map[string]string, l listened) []cloud.Targ
 		}
 	}
 	for _, e := range spec.Endpoints {
-		if number, ok := e.Ports[p.Key()]; ok && e.Family() == spec.Families[0] {
+		if number, ok := e.Ports[p.Key()]; ok && e.Family() == family {
 			id := net.JoinHostPort(e.Address, strconv.Itoa(int(number)))
 			if isQUIC(l.group) {
 				server := serverID(e.PodUID)

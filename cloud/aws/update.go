@@ -38,7 +38,7 @@ func (p *Provider) Update(ctx context.Context, owner cloud.Owner, was, is cloud.
 	case KindTargetGroup:
 		err = p.updateTargetGroup(ctx, was, is)
 	case KindLoadBalancer:
-		err = p.updateBalancer(ctx, was, is)
+		err = p.updateBalancer(ctx, owner, was, is)
 	case KindListener:
 		err = p.updateListener(ctx, was, is)
 	}
@@ -232,8 +232,8 @@ func (p *Provider) setListenerAttributes(ctx context.Context, arn string, all ma
 }
 
 // updateBalancer goes on where what is given by name is not found, or cannot be had in place: only that stays as it is.
-func (p *Provider) updateBalancer(ctx context.Context, was, is cloud.Resource) error {
-	places := p.updatePlaces(ctx, was, is)
+func (p *Provider) updateBalancer(ctx context.Context, owner cloud.Owner, was, is cloud.Resource) error {
+	places := p.updatePlaces(ctx, owner, was, is)
 	if places != nil && !cloud.IsClass(places, cloud.UserError) {
 		return places
 	}
@@ -251,7 +251,7 @@ func (p *Provider) updateBalancer(ctx context.Context, was, is cloud.Resource) e
 }
 
 // updatePlaces changes a balancer's subnets, and what goes with them.
-func (p *Provider) updatePlaces(ctx context.Context, was, is cloud.Resource) error {
+func (p *Provider) updatePlaces(ctx context.Context, owner cloud.Owner, was, is cloud.Resource) error {
 	a := is.Attributes
 	moved, err := p.differentMappings(ctx, was, is)
 	if err != nil || len(moved) == 0 && !differs(was, is, addressType, sourceNAT) {
@@ -271,8 +271,48 @@ func (p *Provider) updatePlaces(ctx context.Context, was, is cloud.Resource) err
 			}
 		}
 	}
+	if a[addressType] != was.Attributes[addressType] && !was.Lent {
+		if err := p.dropUnfit(ctx, owner, was.ID, a[addressType]); err != nil {
+			return err
+		}
+	}
 	_, err = p.elb.SetSubnets(ctx, in)
 	return err
+}
+
+// dropUnfit deletes those of the owner's listeners that AWS does not have on a balancer of another address type, and so does not change
+// that before they are gone: they are not wanted any more, or the balancer would be another one.
+func (p *Provider) dropUnfit(ctx context.Context, owner cloud.Owner, balancer, to string) error {
+	listeners, err := p.listeners(ctx, []types.LoadBalancer{{LoadBalancerArn: aws.String(balancer)}})
+	if err != nil {
+		return err
+	}
+	groups, err := p.elb.DescribeTargetGroups(ctx, &elb.DescribeTargetGroupsInput{LoadBalancerArn: aws.String(balancer)})
+	if err != nil {
+		return err
+	}
+	unfit := func(l types.Listener) bool {
+		return slices.ContainsFunc(groups.TargetGroups, func(g types.TargetGroup) bool {
+			six := g.IpAddressType == types.TargetGroupIpAddressTypeEnumIpv6
+			return groupARN(g) == forwardsTo(l) && (six && to == addressTypeFour || !six && to != addressTypeFour && isDatagrams(string(l.Protocol)))
+		})
+	}
+	listeners = slices.DeleteFunc(listeners, func(l types.Listener) bool { return !unfit(l) })
+	have := map[string]map[string]string{}
+	if err := p.readTags(ctx, have, arnsOf(listeners, listenerARN)); err != nil {
+		return err
+	}
+	for _, l := range listeners {
+		if have[listenerARN(l)][tagOwner] != string(owner.ID()) {
+			return cloud.Errorf(cloud.Conflict, "the listener of port %d is not this Service's, and AWS does not have it on a balancer that is %s: remove it", aws.ToInt32(l.Port), to)
+		}
+	}
+	for _, l := range listeners {
+		if _, err := p.elb.DeleteListener(ctx, &elb.DeleteListenerInput{ListenerArn: l.ListenerArn}); err != nil && p.Classify(err).Class != cloud.NotFound {
+			return err
+		}
+	}
+	return nil
 }
 
 // updateGroups changes a balancer's security groups.

@@ -280,8 +280,13 @@ func (s *Server) checkTarget(g *targetGroup, t types.TargetDescription) error {
 		if !instanceForm.MatchString(*t.Id) {
 			return refuse("ValidationError", "Instance ID '%s' is not valid", *t.Id)
 		}
-		if machines := s.options.Machines; len(machines) > 0 && !slices.ContainsFunc(machines, func(m Machine) bool { return m.ID == *t.Id }) {
+		machines := s.options.Machines
+		switch i := slices.IndexFunc(machines, func(m Machine) bool { return m.ID == *t.Id }); {
+		case len(machines) == 0:
+		case i < 0:
 			return refuse("InvalidTarget", "The following targets are not in a running state and cannot be registered: '%s'", *t.Id)
+		case g.IpAddressType == types.TargetGroupIpAddressTypeEnumIpv6 && !machines[i].IPv6.IsValid():
+			return refuse("InvalidTarget", "The following targets cannot be used with this IPv6 target group because of missing primary IPv6 addresses: '%s'", *t.Id)
 		}
 		return nil
 	}
@@ -377,7 +382,7 @@ func (s *Server) health(g *targetGroup, t target, used bool, found map[netip.Add
 	case !used:
 		return &types.TargetHealth{State: types.TargetHealthStateEnumUnused, Reason: types.TargetHealthReasonEnumNotInUse}
 	case s.hardware != nil:
-		at, _ := s.whereIs(t)
+		at, _ := s.whereIs(t, g.IpAddressType == types.TargetGroupIpAddressTypeEnumIpv4)
 		switch state := found[at]; state {
 		case types.TargetHealthStateEnumHealthy:
 			return &types.TargetHealth{State: state}

@@ -104,8 +104,7 @@ func (s *Server) forwardedListeners(b *balancer, l *types.Listener) []hardware.L
 	return all
 }
 
-// places are where the targets of a group are that the addresses of a zone send to. A machine has an address of one family: to
-// the other's groups it is nowhere.
+// places are where the targets of a group are that the addresses of a zone send to.
 func (s *Server) places(b *balancer, g *targetGroup, zone string, four bool) []netip.AddrPort {
 	cross := s.state.attributes[*g.TargetGroupArn]["load_balancing.cross_zone.enabled"]
 	if cross == "use_load_balancer_configuration" {
@@ -113,7 +112,7 @@ func (s *Server) places(b *balancer, g *targetGroup, zone string, four bool) []n
 	}
 	var all []netip.AddrPort
 	for _, t := range g.targets {
-		at, in := s.whereIs(t)
+		at, in := s.whereIs(t, four)
 		if t.until.IsZero() && at.IsValid() && at.Addr().Is4() == four && (in == "" || in == zone || cross == "true") {
 			all = append(all, at)
 		}
@@ -122,8 +121,8 @@ func (s *Server) places(b *balancer, g *targetGroup, zone string, four bool) []n
 	return all
 }
 
-// whereIs is where a target is, and in which zone; an empty one: in no subnet, and so the same to all.
-func (s *Server) whereIs(t target) (at netip.AddrPort, zone string) {
+// whereIs is where a target of a group of one family is, and in which zone; an empty one: in no subnet, and so the same to all.
+func (s *Server) whereIs(t target, four bool) (at netip.AddrPort, zone string) {
 	port := uint16(t.port)
 	if address, err := netip.ParseAddr(t.id); err == nil {
 		for _, n := range s.options.Subnets {
@@ -134,11 +133,19 @@ func (s *Server) whereIs(t target) (at netip.AddrPort, zone string) {
 		return netip.AddrPortFrom(address, port), zone
 	}
 	i := slices.IndexFunc(s.options.Machines, func(m Machine) bool { return m.ID == t.id })
-	if i < 0 || !s.options.Machines[i].Address.IsValid() {
+	if i < 0 {
 		return netip.AddrPort{}, ""
 	}
-	subnet, _ := s.subnet(s.options.Machines[i].Subnet)
-	return netip.AddrPortFrom(s.options.Machines[i].Address, port), subnet.Zone
+	m := s.options.Machines[i]
+	address := m.Address
+	if !four {
+		address = m.IPv6
+	}
+	if !address.IsValid() {
+		return netip.AddrPort{}, ""
+	}
+	subnet, _ := s.subnet(m.Subnet)
+	return netip.AddrPortFrom(address, port), subnet.Zone
 }
 
 // nobody is a source that there is not.

@@ -84,9 +84,11 @@ func (s *Server) checkListener(b *balancer, l *types.Listener) error {
 		return refuse("TargetGroupAssociationLimit", "The target group '%s' is used by another load balancer", *g.TargetGroupArn)
 	case g.IpAddressType == types.TargetGroupIpAddressTypeEnumIpv6 && b.IpAddressType == types.IpAddressTypeIpv4:
 		return refuse("InvalidConfigurationRequest", "IPv6 target groups need a dualstack load balancer")
-	case strings.HasSuffix(string(l.Protocol), "UDP") && b.IpAddressType != types.IpAddressTypeIpv4 &&
+	case isUDP(l.Protocol) && b.IpAddressType != types.IpAddressTypeIpv4 &&
 		b.EnablePrefixForIpv6SourceNat != types.EnablePrefixForIpv6SourceNatEnumOn:
 		return refuse("InvalidConfigurationRequest", "UDP on a dualstack load balancer needs prefixes for IPv6 source NAT")
+	case isUDP(l.Protocol) && b.IpAddressType != types.IpAddressTypeIpv4 && g.IpAddressType == types.TargetGroupIpAddressTypeEnumIpv4:
+		return refuse("InvalidConfigurationRequest", "You cannot use an IPv4 target group with a UDP listener for a dualstack load balancer")
 	}
 	if err := s.checkQUIC(b, l); err != nil {
 		return err

@@ -18,8 +18,8 @@ type Machine struct {
 	Subnet         string
 	SecurityGroups []string
 	Tags           map[string]string
-	// Address that hardware sends to.
-	Address netip.Addr
+	// Address that hardware sends to, and IPv6, its primary one, without which it is no target of groups of IPv6.
+	Address, IPv6 netip.Addr
 }
 
 // SecurityGroup is one that is there from the beginning.

@@ -12,20 +12,24 @@ import (
 
 // machine is an instance of the emulated AWS, which balancers send to.
 type machine struct {
-	id, zone string
-	address  netip.Addr
+	id, zone      string
+	address, ipv6 netip.Addr // the second where it has one
 }
 
 func parseMachine(text string) (machine, error) {
 	parts := strings.Split(text, "=")
-	if len(parts) != 3 || parts[0] == "" || parts[1] == "" {
-		return machine{}, errors.New("write it as id=zone=address, such as i-00000001=zone-a=172.30.0.11")
+	if len(parts) < 3 || len(parts) > 4 || parts[0] == "" || parts[1] == "" {
+		return machine{}, errors.New("write it as id=zone=address, such as i-00000001=zone-a=172.30.0.11, and one of IPv6 behind another =")
 	}
-	address, err := netip.ParseAddr(parts[2])
-	if err != nil {
-		return machine{}, fmt.Errorf("address of the machine: %w", err)
+	m := machine{id: parts[0], zone: parts[1]}
+	for i, into := range []*netip.Addr{&m.address, &m.ipv6}[:len(parts)-2] {
+		address, err := netip.ParseAddr(parts[2+i])
+		if err != nil {
+			return machine{}, fmt.Errorf("address of the machine: %w", err)
+		}
+		*into = address
 	}
-	return machine{id: parts[0], zone: parts[1], address: address}, nil
+	return m, nil
 }
 
 // The network of the emulated account. Everything in it leads to the router: public addresses (of RFC 5737) from anywhere,
@@ -60,7 +64,7 @@ func newAmazon(machines []machine) *awstest.Server {
 				awstest.Subnet{ID: private[m.zone], Zone: m.zone, CIDR: fmt.Sprintf("172.30.%d.0/24", 16+n), CIDR6: fmt.Sprintf("fd00:172:30:%d::/64", 16+n),
 					Tags: map[string]string{"kubernetes.io/role/internal-elb": "1"}})
 		}
-		options.Machines = append(options.Machines, awstest.Machine{ID: m.id, DNS: m.id + ".internal", Subnet: private[m.zone], Address: m.address})
+		options.Machines = append(options.Machines, awstest.Machine{ID: m.id, DNS: m.id + ".internal", Subnet: private[m.zone], Address: m.address, IPv6: m.ipv6})
 	}
 	return awstest.New(options)
 }

@@ -72,7 +72,7 @@ func parse(args []string) (settings, error) {
 		return nil
 	})
 	flags.StringVar(&s.amazon, "aws", "", "`address:port` of an emulated AWS: its API, its instances' metadata, and the names of its balancers")
-	flags.Func("machine", "`id=zone=address` of an instance of the emulated AWS; repeatable", func(text string) error {
+	flags.Func("machine", "`id=zone=address[=address]` of an instance of the emulated AWS, the second of IPv6; repeatable", func(text string) error {
 		m, err := parseMachine(text)
 		s.machines = append(s.machines, m)
 		return err

@@ -74,6 +74,12 @@ func TestParse(t *testing.T) {
 			want: settings{socket: "s", amazon: "172.30.0.254:4566",
 				machines: []machine{{id: "i-00000001", zone: "zone-a", address: netip.MustParseAddr("172.30.0.11")}}},
 		},
+		"AWSWithIPv6": {
+			reason: "a machine that is a target of both families",
+			args:   []string{"--socket=s", "--aws=172.30.0.254:4566", "--machine=i-00000001=zone-a=172.30.0.11=fd00:172:30::11"},
+			want: settings{socket: "s", amazon: "172.30.0.254:4566",
+				machines: []machine{{id: "i-00000001", zone: "zone-a", address: netip.MustParseAddr("172.30.0.11"), ipv6: netip.MustParseAddr("fd00:172:30::11")}}},
+		},
 		"NoMachine": {reason: "balancers would have no zone", args: []string{"--socket=s", "--aws=172.30.0.254:4566"}, err: "set --machine"},
 		"NoAWS":     {reason: "machines of what", args: []string{"--socket=s", "--machine=i-00000001=zone-a=172.30.0.11"}, err: "set --aws"},
 		"NoZone":    {reason: "where the machine is", args: []string{"--socket=s", "--machine=i-00000001=172.30.0.11"}, err: "write it as id=zone=address"},

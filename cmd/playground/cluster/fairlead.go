@@ -119,7 +119,7 @@ func (c *Cluster) StartCloud(ctx context.Context) {
 	}
 	args = append(args, "--aws="+network.Amazon)
 	for _, n := range c.Nodes {
-		args = append(args, "--machine="+strings.Join([]string{n.Instance(), n.Zone, addresses(n)[0]}, "="))
+		args = append(args, "--machine="+strings.Join(append([]string{n.Instance(), n.Zone}, addresses(n)...), "="))
 	}
 	c.Programs.Run(ctx, "cloud", c.Network.Cloud, args...)
 }
