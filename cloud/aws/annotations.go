@@ -30,7 +30,7 @@ func Annotations() []cloud.AnnotationDoc {
 		cloud.AnnotationDoc{Key: AnnotationPrefix + "target-group-attributes.PORT", Values: "`name=value,…`",
 			Meaning: "attributes of the target group of one port; they come before `target-group-attributes`"},
 		cloud.AnnotationDoc{Key: AnnotationPrefix + "listener-attributes.PROTOCOL-PORT", Values: "`tcp.idle_timeout.seconds=60…6000`", Default: "350",
-			Meaning: "attributes of the listener of one port, as in `listener-attributes.TCP-80`, also where it is UDP as well; listeners of other protocols, and of TLS, have none"})
+			Meaning: "attributes of the listener of one port, as in `listener-attributes.TCP-80`, or, where it is UDP as well, `listener-attributes.TCP_UDP-80`, which comes first; listeners of other protocols, and of TLS, have none"})
 }
 
 func word(field func(*settings) *string) func(*cloud.Annotations, *settings, string) {

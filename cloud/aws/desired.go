@@ -93,7 +93,7 @@ func (p *Provider) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
 	}
 	ports, err := listen(spec, s)
 	errs = append(errs, err, enableQUIC(spec, s, ports))
-	errs = append(errs, checkListenerAttributes(spec, s, ports))
+	errs = append(errs, checkListenerAttributes(s, ports))
 	balancer := balancer(spec, s, ports)
 	var resources []cloud.Resource
 	if balancer.Attributes[securityGroups] == managed {
@@ -164,13 +164,20 @@ func listen(spec cloud.Spec, s *settings) ([]listened, error) {
 }
 
 // checkListenerAttributes refuses attributes of listeners that have none. AWS's pages speak of TCP alone, and say that of TLS cannot
-// be changed. On TCP_UDP the AWS Load Balancer Controller sets them, too.
-func checkListenerAttributes(spec cloud.Spec, s *settings, ports []listened) error {
+// be changed. On TCP_UDP the AWS Load Balancer Controller sets them, too, and knows them by that name.
+func checkListenerAttributes(s *settings, ports []listened) error {
 	var errs []error
-	for _, p := range spec.Ports {
-		l := ports[slices.IndexFunc(ports, func(l listened) bool { return l.Port.Port == p.Port })]
-		if _, given := s.given[listenerKey(p)]; given && (p.Protocol != "TCP" || l.protocol != "TCP" && l.protocol != "TCP_UDP") {
-			errs = append(errs, fmt.Errorf("annotation %s: the listener of port %d is %s, and AWS has attributes for TCP alone: remove it", listenerKey(p), p.Port, l.protocol))
+	for _, l := range ports {
+		for _, one := range protocols {
+			key := listenerKey(string(one), l.Port.Port)
+			_, given := s.given[key]
+			switch has := l.protocol == "TCP" || l.protocol == "TCP_UDP"; {
+			case !given || has && (string(one) == "TCP" || string(one) == l.protocol):
+			case has:
+				errs = append(errs, fmt.Errorf("annotation %s: the listener of port %d is %s: name that instead, or remove it", key, l.Port.Port, l.protocol))
+			default:
+				errs = append(errs, fmt.Errorf("annotation %s: the listener of port %d is %s, and AWS has attributes for TCP alone: remove it", key, l.Port.Port, l.protocol))
+			}
 		}
 	}
 	return cloud.UserErrors(errs...)

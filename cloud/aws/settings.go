@@ -149,20 +149,25 @@ func readSettings(spec cloud.Spec) (*settings, error) {
 		one.read(a, s, AnnotationPrefix+one.name)
 	}
 	for _, p := range spec.Ports {
-		var group, listener map[string]string
+		if _, read := s.portAttributes[p.Port]; read {
+			continue
+		}
+		var group map[string]string
 		a.Map(fmt.Sprintf("%starget-group-attributes.%d", AnnotationPrefix, p.Port), &group)
-		a.Map(listenerKey(p), &listener)
-		if s.portAttributes[p.Port] = group; p.Protocol == "TCP" { // the only one that has any
-			s.listenerAttributes[p.Port] = listener
+		s.portAttributes[p.Port], s.listenerAttributes[p.Port] = group, map[string]string{}
+		for _, one := range protocols { // as they are given: checkListenerAttributes has what is allowed
+			var listener map[string]string
+			a.Map(listenerKey(string(one), p.Port), &listener)
+			maps.Copy(s.listenerAttributes[p.Port], listener)
 		}
 	}
 	s.derive(spec)
 	return s, cloud.UserErrors(append(s.errs, unread, a.Err())...)
 }
 
-// listenerKey is the annotation for attributes of a port's listener.
-func listenerKey(p cloud.Port) string {
-	return fmt.Sprintf("%slistener-attributes.%s-%d", AnnotationPrefix, p.Protocol, p.Port)
+// listenerKey is the annotation for attributes of a port's listener of a protocol.
+func listenerKey(protocol string, port int32) string {
+	return fmt.Sprintf("%slistener-attributes.%s-%d", AnnotationPrefix, protocol, port)
 }
 
 // fromParameters takes what has the same meaning as an annotation.

@@ -158,6 +158,8 @@ func TestWrong(t *testing.T) {
 		"listener of UDP":     {map[string]string{"listener-attributes.UDP-53": "tcp.idle_timeout.seconds=60"}, []string{"listener-attributes.UDP-53: the listener of port 53 is UDP"}},
 		"listener of TLS":     {map[string]string{"ssl-cert": testCertificate, "listener-attributes.TCP-80": "tcp.idle_timeout.seconds=60"}, []string{"listener-attributes.TCP-80: the listener of port 80 is TLS"}},
 		"listener of QUIC":    {map[string]string{"quic-enabled-ports": "dns", "listener-attributes.UDP-53": "tcp.idle_timeout.seconds=60"}, []string{"listener-attributes.UDP-53: the listener of port 53 is QUIC"}},
+		"listener of both":    {map[string]string{"listener-attributes.TCP_UDP-80": "tcp.idle_timeout.seconds=60"}, []string{"listener-attributes.TCP_UDP-80: the listener of port 80 is TCP: name that instead, or remove it"}},
+		"listener, by TLS":    {map[string]string{"ssl-cert": testCertificate, "listener-attributes.TLS-80": "tcp.idle_timeout.seconds=60"}, []string{"listener-attributes.TLS-80: the listener of port 80 is TLS, and AWS has"}},
 		"another port":        {map[string]string{"listener-attributes.TCP-81": "tcp.idle_timeout.seconds=60"}, []string{"listener-attributes.TCP-81: unknown"}},
 	}
 	p := testProvider(awstest.New(awstest.Options{}))
@@ -291,11 +293,15 @@ func TestAttributesOfTwoProtocols(t *testing.T) {
 		s.Ports[i].Port, s.Ports[i].NodePort = 53, 30053
 	}
 	key := AnnotationPrefix + "listener-attributes.TCP-53"
-	for _, step := range [][2]string{{"", "350"}, {"600", "600"}, {"700", "700"}, {"", "350"}} {
-		idle, want := step[0], "attribute "+attributeIdle+"="+step[1]
-		if s.Annotations = nil; idle != "" {
-			s.Annotations = map[string]string{key: attributeIdle + "=" + idle}
+	both := strings.Replace(key, "TCP", "TCP_UDP", 1)
+	for _, step := range [][3]string{{"", "", "350"}, {"600", "", "600"}, {"700", "", "700"}, {"", "", "350"}, {"", "800", "800"}, {"600", "900", "900"}, {"", "", "350"}} {
+		s.Annotations = map[string]string{}
+		for i, key := range []string{key, both} {
+			if step[i] != "" {
+				s.Annotations[key] = attributeIdle + "=" + step[i]
+			}
 		}
+		idle, want := step[0]+step[1], "attribute "+attributeIdle+"="+step[2]
 		settled(t, p, s.Owner, &s)
 		if !strings.Contains(strings.Join(server.Snapshot(), "\n"), want) {
 			t.Errorf("with %q there is no %s", idle, want)
