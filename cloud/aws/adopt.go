@@ -77,11 +77,13 @@ func (p *Provider) Adoptable(ctx context.Context, owner cloud.Owner, id string) 
 
 // setKey gives something that is not ours the key that Desired gives to what has its place.
 func (v *view) setKey(id, key string) {
-	have := over(map[string]string{}, v.tags[id])
-	if have[tagOwner] == "" {
-		have[tagKey] = key
+	if v.tags[id][tagOwner] == "" {
+		v.setTag(id, tagKey, key)
 	}
-	v.tags[id] = have
+}
+
+func (v *view) setTag(id, name, value string) {
+	v.tags[id] = over(map[string]string{name: ""}, v.tags[id], map[string]string{name: value})
 }
 
 // parts are what belongs to a balancer alone: its listeners, the target groups that nothing else sends to, and its security

@@ -46,7 +46,8 @@ func (p *Provider) verify(ctx context.Context, owner cloud.Owner, r cloud.Resour
 
 func verified(owner cloud.Owner, r cloud.Resource, have map[string]string) error {
 	if have[tagOwner] != string(owner.ID()) {
-		return cloud.Errorf(cloud.Conflict, "a %s called %s is there already and is not this Service's", r.Kind, nameOf(owner, r))
+		return cloud.Errorf(cloud.Conflict, "a %s called %s is there already and is not this Service's: if it is to be, give it the tag %s=%s, else remove it",
+			r.Kind, nameOf(owner, r), tagOwner, owner.ID())
 	}
 	return nil
 }

@@ -55,6 +55,7 @@ const (
 	alpn           = "alpn"
 	capacity       = "capacity" // of a CapacityReservation, in units
 	tags           = "tags"     // additional ones: "a=b", …
+	marks          = "marks"    // our own tags: lost, where one is missing that is not the owner's
 
 	// also is what else is looked at of a resource. A tag says so, since what most do not have would cost a call for each.
 	also = "also"
@@ -62,6 +63,7 @@ const (
 
 const (
 	managed     = "managed"
+	marksLost   = "lost"
 	on, off     = "on", "off"
 	trafficPort = "traffic-port"
 	// pathMTU is ICMP's "fragmentation needed", and "packet too big" of ICMPv6.
@@ -109,7 +111,7 @@ func (p *Provider) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
 	}
 	resources = append(resources, balancer)
 	for i := range resources {
-		resources[i].Attributes[tags] = tagList(s.tags)
+		resources[i].Attributes[tags], resources[i].Attributes[marks] = tagList(s.tags), ""
 		resources[i].Attributes[also] += "" // what has nothing of the sort says so
 	}
 	if s.manageNodes {

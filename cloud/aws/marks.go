@@ -69,12 +69,15 @@ func tagList(all map[string]string) string {
 	return cloud.List(list)
 }
 
-// marked writes into a resource what its tags say.
-func marked(r *cloud.Resource, have map[string]string) {
-	r.Key = have[tagKey]
+// marked writes into a resource what its tags say; keyLost: the one for its key is none that it has.
+func marked(r *cloud.Resource, have map[string]string, keyLost bool) {
+	r.Key, r.Attributes[marks] = have[tagKey], ""
 	if id := have[tagOwner]; id != "" {
 		r.Owners = []cloud.OwnerID{cloud.OwnerID(id)}
 		r.Adopted, r.Lent = have[tagAdopted], have[tagLent] != ""
+		if keyLost || have[tagCluster] == "" || !strings.HasPrefix(id, have[tagCluster]+"/") || have[tagService] == "" {
+			r.Attributes[marks] = marksLost
+		}
 	}
 	extra := map[string]string{}
 	if keys := have[tagKeys]; keys != "" {
@@ -91,6 +94,9 @@ func marked(r *cloud.Resource, have map[string]string) {
 func retag(owner cloud.Owner, was, is cloud.Resource) (set map[string]string, remove []string) {
 	mine := owner.ID()
 	now, then := additional(is), additional(was)
+	if was.Attributes[marks] == marksLost {
+		maps.Copy(now, marksOf(owner, is))
+	}
 	switch had, has := slices.Contains(was.Owners, mine), slices.Contains(is.Owners, mine); {
 	case has && !had:
 		maps.Copy(now, marksOf(owner, is))

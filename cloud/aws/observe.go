@@ -20,13 +20,13 @@ import (
 // Observe implements cloud.Provider. The account is listed once, by balancers and target groups, and tags are read of what can
 // be the owner's: what has the prefix of its name, and, where balancers are adopted, whatever nobody of us has named.
 func (p *Provider) Observe(ctx context.Context, owner cloud.Owner) ([]cloud.Resource, error) {
-	return p.look(ctx, tagOwner, string(owner.ID()), ownPrefix(owner.ID()), false)
+	return p.look(ctx, string(owner.ID()), "", ownPrefix(owner.ID()), false)
 }
 
 // List implements cloud.Provider. It takes minutes where there is much, so that something always goes meanwhile, which is left out. Who
 // observes one owner is not told that something of it is gone before nothing shows it any more.
 func (p *Provider) List(ctx context.Context, clusterID string) ([]cloud.Resource, error) {
-	return p.look(ctx, tagCluster, clusterID, namePrefix, true)
+	return p.look(ctx, clusterID+"/", "*", namePrefix, true)
 }
 
 // protocols of network load balancers.
@@ -52,10 +52,13 @@ func (p *Provider) gone(v view, err error) bool {
 	return v.passing && err != nil && p.Classify(err).Class == cloud.NotFound
 }
 
-// look returns what carries a tag.
-func (p *Provider) look(ctx context.Context, tag, value, prefix string, passing bool) ([]cloud.Resource, error) {
+// look returns what an owner has, or, where the rest is an asterisk, all whose identities begin so.
+func (p *Provider) look(ctx context.Context, owner, rest, prefix string, passing bool) ([]cloud.Resource, error) {
 	v := view{tags: map[string]map[string]string{}, passing: passing}
-	mine := func(id string) bool { return v.tags[id][tag] == value }
+	mine := func(id string) bool {
+		have := v.tags[id][tagOwner]
+		return have == owner || rest != "" && strings.HasPrefix(have, owner)
+	}
 	all, err := p.balancers(ctx)
 	if err != nil {
 		return nil, err
@@ -85,7 +88,7 @@ func (p *Provider) look(ctx context.Context, tag, value, prefix string, passing 
 	v.balancers = slices.DeleteFunc(all, func(b types.LoadBalancer) bool { return !mine(balancerARN(b)) })
 	v.groups = slices.DeleteFunc(groups, func(g types.TargetGroup) bool { return !mine(groupARN(g)) })
 	v.listeners = slices.DeleteFunc(v.listeners, func(l types.Listener) bool { return !mine(listenerARN(l)) })
-	if v.security, err = p.securityGroups(ctx, filter("tag:"+tag, value)); err != nil {
+	if v.security, err = p.securityGroups(ctx, filter("tag:"+tagOwner, literal.Replace(owner)+rest)); err != nil {
 		return nil, err
 	}
 	for _, g := range v.security {
@@ -210,6 +213,7 @@ func (p *Provider) readTagsOf(ctx context.Context, v view, arns []string) error 
 func (p *Provider) resources(ctx context.Context, v view) ([]cloud.Resource, error) {
 	var all []cloud.Resource
 	var err error
+	lost := v.restoreKeys()
 	if v.names, err = p.readNames(ctx, v); err != nil {
 		return nil, err
 	}
@@ -220,7 +224,7 @@ func (p *Provider) resources(ctx context.Context, v view) ([]cloud.Resource, err
 		case err != nil:
 			return err
 		case r.Key == "":
-			marked(&r, v.tags[r.ID])
+			marked(&r, v.tags[r.ID], lost[r.ID])
 		}
 		all = append(all, r)
 		return nil
@@ -256,6 +260,33 @@ func (p *Provider) resources(ctx context.Context, v view) ([]cloud.Resource, err
 		}
 	}
 	return all, nil
+}
+
+// restoreKeys has what is an owner's and lost the tag for its key have that again, by what else there is to see of it. It returns which
+// these are.
+func (v *view) restoreKeys() map[string]bool {
+	lost := map[string]bool{}
+	restore := func(id, key string) {
+		if have := v.tags[id]; have[tagOwner] != "" && have[tagKey] == "" {
+			v.setTag(id, tagKey, key)
+			lost[id] = true
+		}
+	}
+	for _, g := range v.security {
+		restore(aws.ToString(g.GroupId), "main")
+	}
+	for _, b := range v.balancers {
+		restore(balancerARN(b), "main")
+	}
+	for _, l := range v.listeners {
+		key := strconv.Itoa(int(aws.ToInt32(l.Port)))
+		restore(listenerARN(l), key)
+		restore(forwardsTo(l), key)
+	}
+	for _, g := range v.groups { // what nothing sends to
+		restore(groupARN(g), strconv.Itoa(int(aws.ToInt32(g.Port))))
+	}
+	return lost
 }
 
 // refTo is a reference with the key that its tags say.
