@@ -7,6 +7,7 @@ import (
 	"io"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -73,17 +74,35 @@ func New(c cloud.Config) (cloud.Provider, error) {
 	if c.Endpoint != "" {
 		loaded.BaseEndpoint = aws.String(c.Endpoint)
 	}
-	p := newProvider(loaded, func(ctx context.Context) (string, error) {
+	p := newProvider(loaded, once(func(ctx context.Context) (string, error) {
 		if file.VPCID != "" {
 			return file.VPCID, nil
 		}
 		return machineVPC(ctx, loaded)
-	})
+	}))
 	p.clusterName = file.ClusterName
 	if file.Adopt != nil {
 		p.caps.Adopt = *file.Adopt
 	}
 	return p, nil
+}
+
+// once asks until there is an answer, and keeps that: no machine leaves its VPC. For several goroutines.
+func once(ask func(context.Context) (string, error)) func(context.Context) (string, error) {
+	var mu sync.Mutex
+	var answer string
+	return func(ctx context.Context) (string, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if answer != "" {
+			return answer, nil
+		}
+		told, err := ask(ctx)
+		if err == nil {
+			answer = told
+		}
+		return told, err
+	}
 }
 
 // machineVPC asks the metadata of the machine that the manager runs on.

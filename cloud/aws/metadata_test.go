@@ -1,7 +1,9 @@
 package aws
 
 import (
+	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/fairlead/fairlead/cloud"
@@ -9,10 +11,19 @@ import (
 )
 
 // TestMetadata: with no configuration at all, credentials, region and VPC come from the metadata of the machine, and a
-// balancer is made over a socket.
+// balancer is made over a socket. The VPC is asked for until it is known, and not again.
 func TestMetadata(t *testing.T) {
 	server := awstest.New(awstest.Options{})
-	site := httptest.NewServer(server.Site())
+	emulated, asked, silent := server.Site(), 0, true
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/vpc-id") {
+			if asked++; silent {
+				http.NotFound(w, r)
+				return
+			}
+		}
+		emulated.ServeHTTP(w, r)
+	}))
 	t.Cleanup(site.Close)
 	for name, value := range map[string]string{
 		"AWS_ENDPOINT_URL": site.URL, "AWS_EC2_METADATA_SERVICE_ENDPOINT": site.URL, "AWS_EC2_METADATA_DISABLED": "",
@@ -27,8 +38,15 @@ func TestMetadata(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := spec("uid-1", 1)
+	if _, err := onePass(t, p, s, cloud.Options{}); !cloud.IsClass(err, cloud.UserError) {
+		t.Errorf("where the metadata does not tell the VPC, the pass ended with %v", err)
+	}
+	asked, silent = 0, false
 	out, err := onePass(t, p, s, cloud.Options{})
 	if err != nil || len(out.Left.Operations) > 0 || len(cloud.Ingresses(out.Observed)) != 1 {
 		t.Errorf("the pass ended with %v and left %+v", err, out.Left)
+	}
+	if asked != 1 {
+		t.Errorf("the VPC was asked for %d times", asked)
 	}
 }
