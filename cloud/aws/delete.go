@@ -129,7 +129,7 @@ func (p *Provider) sendTargets(ctx context.Context, some []cloud.Target, call fu
 	if *stop != nil {
 		return *stop
 	}
-	err := call(described(some))
+	err := p.withZones(ctx, described(some), call)
 	switch {
 	case err == nil:
 		return nil

@@ -41,7 +41,7 @@ func capabilities() cloud.Capabilities {
 	}
 }
 
-// Provider makes network load balancers. It keeps no state but the id of its VPC.
+// Provider makes network load balancers. It keeps no state but the id of its VPC, and where that has subnets.
 type Provider struct {
 	elb    *elb.Client
 	ec2    compute
@@ -50,7 +50,8 @@ type Provider struct {
 	clusterName string
 	caps        cloud.Capabilities
 	// vpc returns the id of the VPC that everything is made in.
-	vpc func(context.Context) (string, error)
+	vpc     func(context.Context) (string, error)
+	network network
 }
 
 var (

@@ -201,7 +201,7 @@ func plantBalancer(s *awstest.Server, plant cloudtest.Plant, n int, options awst
 			}
 			time.Sleep(options.Slow)
 			if kind == KindTargetGroup {
-				if err := (&Provider{elb: p.elb}).syncTargets(ctx, cloud.TargetChange{Resource: one, Add: r.Targets}, new(error)); err != nil {
+				if err := p.syncTargets(ctx, cloud.TargetChange{Resource: one, Add: r.Targets}, new(error)); err != nil {
 					return "", err
 				}
 			}

@@ -243,7 +243,7 @@ func (s *Server) registerTargets(in *elb.RegisterTargetsInput) (*elb.RegisterTar
 		if err := s.checkTarget(g, t); err != nil {
 			return nil, err
 		}
-		made := target{id: *t.Id, port: *g.Port, server: aws.ToString(t.QuicServerId), since: s.now()}
+		made := target{id: *t.Id, port: *g.Port, server: aws.ToString(t.QuicServerId), zone: aws.ToString(t.AvailabilityZone), since: s.now()}
 		if t.Port != nil {
 			made.port = *t.Port
 		}
@@ -262,8 +262,8 @@ func (s *Server) registerTargets(in *elb.RegisterTargetsInput) (*elb.RegisterTar
 func (s *Server) checkTarget(g *targetGroup, t types.TargetDescription) error {
 	server := aws.ToString(t.QuicServerId)
 	switch {
-	case t.Id == nil || t.AvailabilityZone != nil:
-		return refuse("ValidationError", "A target has an ID and perhaps a port here")
+	case t.Id == nil:
+		return refuse("ValidationError", "A target has an ID")
 	case isQUIC(g.Protocol) != (t.QuicServerId != nil) || server != "" && !serverForm.MatchString(server):
 		return refuse("ValidationError", "A target of protocol '%s' cannot have the server ID '%s'", g.Protocol, server)
 	}
@@ -277,6 +277,9 @@ func (s *Server) checkTarget(g *targetGroup, t types.TargetDescription) error {
 		return err
 	}
 	if g.TargetType == types.TargetTypeEnumInstance {
+		if t.AvailabilityZone != nil {
+			return refuse("ValidationError", "The Availability Zone cannot be specified for target type 'instance'")
+		}
 		if !instanceForm.MatchString(*t.Id) {
 			return refuse("ValidationError", "Instance ID '%s' is not valid", *t.Id)
 		}
@@ -296,10 +299,33 @@ func (s *Server) checkTarget(g *targetGroup, t types.TargetDescription) error {
 	}
 	for _, text := range []string{"10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8", "2600::/12"} {
 		if netip.MustParsePrefix(text).Contains(address) {
-			return nil
+			return s.checkZone(address, aws.ToString(t.AvailabilityZone))
 		}
 	}
 	return refuse("ValidationError", "The IP address '%s' is not within the allowed ranges", *t.Id)
+}
+
+// checkZone checks what is said of an address's zone: "all", or one, where it is in no subnet of the VPC, and nothing else where it is.
+func (s *Server) checkZone(address netip.Addr, said string) error {
+	switch zone := s.zoneAt(address); {
+	case zone == "" && said == "":
+		return refuse("ValidationError", "The Availability Zone is required for IP address '%s' because it is not in the VPC", address)
+	case zone != "" && said != "" && said != zone:
+		return refuse("ValidationError", "The IP address '%s' is within the VPC, and cannot have its Availability Zone overridden to '%s' from '%s'", address, said, zone)
+	}
+	return nil
+}
+
+// zoneAt is that of the VPC's subnet that an address is in; empty: it is in none.
+func (s *Server) zoneAt(address netip.Addr) string {
+	for _, n := range s.options.Subnets {
+		for _, text := range []string{n.CIDR, n.CIDR6} {
+			if prefix, err := netip.ParsePrefix(text); err == nil && prefix.Contains(address) && (n.VPC == "" || n.VPC == s.options.VPC) {
+				return n.Zone
+			}
+		}
+	}
+	return ""
 }
 
 func (s *Server) deregisterTargets(in *elb.DeregisterTargetsInput) (*elb.DeregisterTargetsOutput, error) {
@@ -313,6 +339,11 @@ func (s *Server) deregisterTargets(in *elb.DeregisterTargetsInput) (*elb.Deregis
 	used := len(usersOf(&s.state, *in.TargetGroupArn)) > 0
 	delay, _ := strconv.Atoi(s.state.attributes[*in.TargetGroupArn]["deregistration_delay.timeout_seconds"])
 	for _, t := range in.Targets {
+		if address, err := netip.ParseAddr(aws.ToString(t.Id)); err == nil && g.TargetType == types.TargetTypeEnumIp {
+			if err := s.checkZone(address, aws.ToString(t.AvailabilityZone)); err != nil {
+				return nil, err
+			}
+		}
 		for key, have := range g.targets {
 			if have.id != aws.ToString(t.Id) || t.Port != nil && *t.Port != have.port || !have.until.IsZero() {
 				continue
@@ -367,6 +398,9 @@ func (s *Server) describeTargetHealth(in *elb.DescribeTargetHealthInput) (*elb.D
 			Target: &types.TargetDescription{Id: aws.String(t.id), Port: aws.Int32(t.port)}}
 		if t.server != "" {
 			shown.Target.QuicServerId = aws.String(t.server)
+		}
+		if t.zone != "" {
+			shown.Target.AvailabilityZone = aws.String(t.zone)
 		}
 		out.TargetHealthDescriptions = append(out.TargetHealthDescriptions, shown)
 	}

@@ -125,12 +125,7 @@ func (s *Server) places(b *balancer, g *targetGroup, zone string, four bool) []n
 func (s *Server) whereIs(t target, four bool) (at netip.AddrPort, zone string) {
 	port := uint16(t.port)
 	if address, err := netip.ParseAddr(t.id); err == nil {
-		for _, n := range s.options.Subnets {
-			if prefix, err := netip.ParsePrefix(n.CIDR); err == nil && prefix.Contains(address) {
-				zone = n.Zone
-			}
-		}
-		return netip.AddrPortFrom(address, port), zone
+		return netip.AddrPortFrom(address, port), s.zoneOf(t)
 	}
 	i := slices.IndexFunc(s.options.Machines, func(m Machine) bool { return m.ID == t.id })
 	if i < 0 {
@@ -144,8 +139,21 @@ func (s *Server) whereIs(t target, four bool) (at netip.AddrPort, zone string) {
 	if !address.IsValid() {
 		return netip.AddrPort{}, ""
 	}
-	subnet, _ := s.subnet(m.Subnet)
-	return netip.AddrPortFrom(address, port), subnet.Zone
+	return netip.AddrPortFrom(address, port), s.zoneOf(t)
+}
+
+// zoneOf is that of a target; empty: it is in no subnet, or not known.
+func (s *Server) zoneOf(t target) string {
+	if address, err := netip.ParseAddr(t.id); err == nil {
+		return s.zoneAt(address)
+	}
+	for _, m := range s.options.Machines {
+		if m.ID == t.id {
+			subnet, _ := s.subnet(m.Subnet)
+			return subnet.Zone
+		}
+	}
+	return ""
 }
 
 // nobody is a source that there is not.

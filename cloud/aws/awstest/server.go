@@ -126,6 +126,13 @@ func New(options Options) *Server {
 	return s
 }
 
+// SetSubnets exchanges the network's subnets.
+func (s *Server) SetSubnets(subnets ...Subnet) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.options.Subnets = slices.Clone(subnets)
+}
+
 // SetHook has hook called before and after each request. Its error, before the request is done or after it, is answered
 // instead: a *Refusal as such, another one by breaking the connection. Nil takes it away.
 func (s *Server) SetHook(hook func(Call) error) { s.hook.Set(hook) }

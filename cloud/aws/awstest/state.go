@@ -50,6 +50,7 @@ type target struct {
 	id           string
 	port         int32
 	server       string // id, of QUIC
+	zone         string // that was said; empty: none
 	since, until time.Time
 }
 
