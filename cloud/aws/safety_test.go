@@ -3,6 +3,7 @@ package aws
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -61,19 +62,39 @@ func TestDenied(t *testing.T) {
 	}
 }
 
-// TestQuotas: what the account has no room for is of class Quota, whatever it is.
+// TestQuotas: what the account has no room for is of class Quota, or a mistake of who names too much, and the message says what it is.
 func TestQuotas(t *testing.T) {
-	for name, quotas := range map[string]awstest.Quotas{
-		"balancers": {Balancers: 1}, "target groups": {TargetGroups: 3}, "listeners": {Listeners: 1}, "targets": {Targets: 1}, "rules": {Rules: 1},
+	sixGroups := map[string]string{AnnotationPrefix + "security-groups": "sg-01,sg-02,sg-03,sg-04,sg-05,sg-06"}
+	for name, c := range map[string]struct {
+		quotas      awstest.Quotas
+		annotations map[string]string
+		want        cloud.Class
+		says        string
+	}{
+		"balancers":       {awstest.Quotas{Balancers: 1}, nil, cloud.Quota, "TooManyLoadBalancers"},
+		"target groups":   {awstest.Quotas{TargetGroups: 3}, nil, cloud.Quota, "TooManyTargetGroups"},
+		"listeners":       {awstest.Quotas{Listeners: 1}, nil, cloud.Quota, "TooManyListeners"},
+		"targets":         {awstest.Quotas{Targets: 3}, nil, cloud.Quota, "TooManyTargets: The maximum number of targets per load balancer '3'"},
+		"targets, a zone": {awstest.Quotas{ZoneTargets: 1}, nil, cloud.Quota, "TooManyTargets: The maximum number of targets per Availability Zone '1'"},
+		"groups":          {awstest.Quotas{Groups: 7}, nil, cloud.Quota, "SecurityGroupLimitExceeded"},
+		"rules":           {awstest.Quotas{Rules: 1}, nil, cloud.Quota, "RulesPerSecurityGroupLimitExceeded"},
+		"groups of one":   {awstest.Quotas{}, sixGroups, cloud.UserError, "The maximum number of security groups per load balancer"},
 	} {
-		server := awstest.New(awstest.Options{Quotas: quotas})
-		p := testProvider(server, unlimited)
+		options := awstest.Options{Quotas: c.quotas}
+		for i := range 6 {
+			options.SecurityGroups = append(options.SecurityGroups, awstest.SecurityGroup{ID: fmt.Sprintf("sg-0%d", i+1), Name: fmt.Sprint("web ", i)})
+		}
+		for i := range 2 {
+			options.Machines = append(options.Machines, awstest.Machine{ID: fmt.Sprintf("i-%017d", i+1), Subnet: fmt.Sprintf("subnet-0b0%d", i+1)})
+		}
+		p := testProvider(awstest.New(options), unlimited)
 		var err error
 		for _, uid := range []string{"uid-1", "uid-2"} {
 			s := spec(uid, 2)
+			s.Annotations = c.annotations
 			_, err = onePass(t, p, s, cloud.Options{})
 		}
-		if err == nil || p.Classify(err).Class != cloud.Quota {
+		if err == nil || p.Classify(err).Class != c.want || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: the error is %v", name, err)
 		}
 	}

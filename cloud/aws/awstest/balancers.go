@@ -374,6 +374,9 @@ func (s *Server) setSecurityGroups(in *elb.SetSecurityGroupsInput) (*elb.SetSecu
 }
 
 func (s *Server) checkSecurityGroups(ids []string, vpc string) error {
+	if len(ids) > s.options.Quotas.SecurityGroups {
+		return refuse("InvalidConfigurationRequest", "The maximum number of security groups per load balancer has been reached")
+	}
 	for _, id := range ids {
 		switch g := s.state.security[id]; {
 		case g == nil:

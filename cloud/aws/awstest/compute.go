@@ -240,6 +240,9 @@ func (s *Server) createSecurityGroup(in *ec2.CreateSecurityGroupInput) (*ec2.Cre
 			return nil, refuse("InvalidGroup.Duplicate", "The security group '%s' already exists for VPC '%s'", *in.GroupName, *in.VpcId)
 		}
 	}
+	if len(s.state.security) >= s.options.Quotas.Groups {
+		return nil, refuse("SecurityGroupLimitExceeded", "The maximum number of security groups for VPC '%s' has been reached.", *in.VpcId)
+	}
 	id := "sg-" + s.id()
 	s.state.security[id] = &securityGroup{rules: map[rule]string{}, SecurityGroup: ec2types.SecurityGroup{GroupId: &id, GroupName: in.GroupName,
 		Description: in.Description, VpcId: in.VpcId, OwnerId: aws.String(Account),

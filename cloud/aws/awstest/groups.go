@@ -252,11 +252,39 @@ func (s *Server) registerTargets(in *elb.RegisterTargetsInput) (*elb.RegisterTar
 			g.targets[key] = made
 		}
 	}
-	if len(g.targets) > s.options.Quotas.Targets {
-		return nil, refuse("TooManyTargets", "The maximum number of targets has been reached")
-	}
 	s.state.groups[*in.TargetGroupArn] = g
+	for _, user := range usersOf(&s.state, *in.TargetGroupArn) {
+		if err := s.countTargets(user); err != nil {
+			return nil, err
+		}
+	}
 	return &elb.RegisterTargetsOutput{}, nil
+}
+
+// countTargets refuses more targets of a balancer than it may have. One counts in each of its target groups.
+func (s *Server) countTargets(balancer string) error {
+	all, zones := 0, map[string]int{}
+	for arn, g := range s.state.groups {
+		if !slices.Contains(usersOf(&s.state, arn), balancer) {
+			continue
+		}
+		for _, t := range g.targets {
+			if t.until.IsZero() {
+				all++
+				zones[s.zoneOf(t)]++
+			}
+		}
+	}
+	if limit := s.options.Quotas.Targets; all > limit {
+		return refuse("TooManyTargets", "The maximum number of targets per load balancer '%d' has been reached on load balancer '%s'", limit, balancer)
+	}
+	delete(zones, "") // of these nobody knows
+	for _, zone := range slices.Sorted(maps.Keys(zones)) {
+		if limit := s.options.Quotas.ZoneTargets; zones[zone] > limit {
+			return refuse("TooManyTargets", "The maximum number of targets per Availability Zone '%d' has been reached on load balancer '%s'", limit, balancer)
+		}
+	}
+	return nil
 }
 
 func (s *Server) checkTarget(g *targetGroup, t types.TargetDescription) error {

@@ -45,6 +45,9 @@ func (s *Server) createListener(in *elb.CreateListenerInput) (*elb.CreateListene
 	arn := strings.Replace(*in.LoadBalancerArn, ":loadbalancer/", ":listener/", 1) + "/" + s.id()
 	l.ListenerArn = &arn
 	s.state.listeners[arn] = l
+	if err := s.countTargets(*in.LoadBalancerArn); err != nil {
+		return nil, err
+	}
 	s.state.tags[arn] = plain(in.Tags)
 	s.state.attributes[arn] = map[string]string{}
 	if l.Protocol == types.ProtocolEnumTcp || l.Protocol == types.ProtocolEnumTcpUdp {
@@ -167,6 +170,9 @@ func (s *Server) modifyListener(in *elb.ModifyListenerInput) (*elb.ModifyListene
 		return nil, err
 	}
 	s.state.listeners[*in.ListenerArn] = &l
+	if err := s.countTargets(*l.LoadBalancerArn); err != nil {
+		return nil, err
+	}
 	if was := forwardsTo(have); was != forwardsTo(&l) && len(usersOf(&s.state, was)) == 0 {
 		s.release(was)
 	}

@@ -60,7 +60,12 @@ type Options struct {
 
 // Quotas of the account.
 type Quotas struct {
-	Balancers, TargetGroups, Listeners, Targets, Rules int
+	Balancers, TargetGroups int
+	// Listeners and Targets of one balancer, of these ZoneTargets in one zone, as far as it is known where they are, and
+	// SecurityGroups.
+	Listeners, Targets, ZoneTargets, SecurityGroups int
+	// Groups of the VPC, and Rules of one of these.
+	Groups, Rules int
 	// Certificates of one listener beside its default, and units of capacity that are reserved.
 	Certificates, CapacityUnits int
 }
@@ -102,10 +107,12 @@ type Server struct {
 
 // New makes an account with nothing in it but its network.
 func New(options Options) *Server {
-	usual := Quotas{Balancers: 50, TargetGroups: 3000, Listeners: 50, Targets: 3000, Rules: 60, Certificates: 25, CapacityUnits: 45000}
+	usual := Quotas{Balancers: 50, TargetGroups: 3000, Listeners: 50, Targets: 3000, ZoneTargets: 500, SecurityGroups: 5, Groups: 2500, Rules: 60,
+		Certificates: 25, CapacityUnits: 45000}
 	q := &options.Quotas
 	for _, pair := range [][2]*int{{&q.Balancers, &usual.Balancers}, {&q.TargetGroups, &usual.TargetGroups},
-		{&q.Listeners, &usual.Listeners}, {&q.Targets, &usual.Targets}, {&q.Rules, &usual.Rules},
+		{&q.Listeners, &usual.Listeners}, {&q.Targets, &usual.Targets}, {&q.ZoneTargets, &usual.ZoneTargets},
+		{&q.SecurityGroups, &usual.SecurityGroups}, {&q.Groups, &usual.Groups}, {&q.Rules, &usual.Rules},
 		{&q.Certificates, &usual.Certificates}, {&q.CapacityUnits, &usual.CapacityUnits}} {
 		if *pair[0] == 0 {
 			*pair[0] = *pair[1]
