@@ -492,7 +492,7 @@ type GCPParameters struct {
 
 // AzureParameters are those of standard load balancers on Azure.
 type AzureParameters struct {
-	// resourceGroup of public addresses that Services name. Omitted means that of the manager's configuration.
+	// resourceGroup of public addresses that Services name or ask for. Omitted means that of the manager's configuration.
 	// +optional
 	// +kubebuilder:validation:MaxLength=90
 	ResourceGroup string `json:"resourceGroup,omitempty"`

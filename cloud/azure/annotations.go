@@ -11,7 +11,7 @@ const (
 var Annotations = []cloud.AnnotationDoc{
 	{Key: prefix + "load-balancer-internal", Values: "`true`, `false`", Default: "the class's scheme, or false", Meaning: "An address of the nodes' network instead of a public one."},
 	{Key: prefix + "load-balancer-internal-subnet", Values: "a subnet's name", Default: "the class's subnet, or the configuration's", Meaning: "Subnet of the nodes' network that an internal address comes from."},
-	{Key: prefix + "load-balancer-resource-group", Values: "a resource group's name", Default: "the class's, or the configuration's", Meaning: "Where the public addresses are that pip-name names. Only with pip-name: what the provider makes is in the configuration's."},
+	{Key: prefix + "load-balancer-resource-group", Values: "a resource group's name", Default: "the class's, or the configuration's", Meaning: "Where the public addresses are that pip-name names or that are asked for by address. Not without those: what the provider makes is in the configuration's."},
 	{Key: prefix + "load-balancer-ipv4", Values: "an address", Default: "", Meaning: "The IPv4 address: of the subnet, or of a public address in the resource group, which is used and never deleted."},
 	{Key: prefix + "load-balancer-ipv6", Values: "an address", Default: "", Meaning: "The same for IPv6."},
 	{Key: prefix + "pip-name", Values: "a public address's name", Default: "", Meaning: "A public IPv4 address of one's own, which is used and never deleted."},

@@ -23,7 +23,7 @@ type network interface {
 	DeleteBalancer(ctx context.Context, name, match string) error
 	PutPool(ctx context.Context, balancer string, pool *armnetwork.BackendAddressPool, match string) (*armnetwork.BackendAddressPool, error)
 
-	PublicIPs(ctx context.Context) ([]*armnetwork.PublicIPAddress, error)
+	PublicIPs(ctx context.Context, group string) ([]*armnetwork.PublicIPAddress, error)
 	PublicIP(ctx context.Context, group, name string) (*armnetwork.PublicIPAddress, error)
 	PutPublicIP(ctx context.Context, ip *armnetwork.PublicIPAddress, match string) (*armnetwork.PublicIPAddress, error)
 	PublicIPPrefix(ctx context.Context, group, name string) (*armnetwork.PublicIPPrefix, error)
@@ -186,8 +186,8 @@ func (c *client) PutPool(ctx context.Context, balancer string, pool *armnetwork.
 	return written[armnetwork.BackendAddressPool](raw)
 }
 
-func (c *client) PublicIPs(ctx context.Context) ([]*armnetwork.PublicIPAddress, error) {
-	return all(ctx, c.addresses.NewListPager(c.config.ResourceGroup, nil), func(page armnetwork.PublicIPAddressesClientListResponse) []*armnetwork.PublicIPAddress {
+func (c *client) PublicIPs(ctx context.Context, group string) ([]*armnetwork.PublicIPAddress, error) {
+	return all(ctx, c.addresses.NewListPager(group, nil), func(page armnetwork.PublicIPAddressesClientListResponse) []*armnetwork.PublicIPAddress {
 		return page.Value
 	})
 }

@@ -183,7 +183,7 @@ func (p *Provider) submitRules(ctx context.Context, v *view, owner cloud.Owner, 
 		return cloud.Errorf(cloud.UserError, "%w", err)
 	}
 	pt.name = at.part // which is of the frontend's name when it was made
-	if pt.publicIP, err = p.publicIP(v, pt, desired); err != nil {
+	if pt.publicIP, err = p.publicIP(ctx, v, pt, desired); err != nil {
 		return err
 	}
 	want := desired
@@ -232,7 +232,7 @@ func (p *Provider) lacksIPv4(v *view, owner cloud.Owner, balancer string) error 
 }
 
 // publicIP returns the id of the public address of a part's frontend; empty: it is internal.
-func (p *Provider) publicIP(v *view, pt *part, desired cloud.Resource) (string, error) {
+func (p *Provider) publicIP(ctx context.Context, v *view, pt *part, desired cloud.Resource) (string, error) {
 	switch pt.source.mode() {
 	case 'i':
 		return "", nil
@@ -247,12 +247,12 @@ func (p *Provider) publicIP(v *view, pt *part, desired cloud.Resource) (string, 
 		}
 		return id, usable(ip)
 	case 'a':
-		for id, ip := range v.addresses {
-			if canonical(value(ip.Properties.IPAddress)) == pt.source.address && tag(ip.Tags, tagCluster) == "" {
-				return p.config.publicIPID(strings.Split(id, "/")[4], value(ip.Name)), usable(ip)
-			}
+		group := cmp.Or(pt.source.group, p.config.ResourceGroup)
+		ip, err := p.addressIn(ctx, v, group, pt.source.address)
+		if err != nil {
+			return "", err
 		}
-		return "", cloud.Errorf(cloud.UserError, "resource group %s has no public address %s of its own", p.config.ResourceGroup, pt.source.address)
+		return p.config.publicIPID(group, value(ip.Name)), usable(ip)
 	}
 	for _, dep := range desired.DependsOn {
 		if dep.Kind == KindPublicIP && dep.ID != "" {
@@ -260,6 +260,24 @@ func (p *Provider) publicIP(v *view, pt *part, desired cloud.Resource) (string, 
 		}
 	}
 	return "", waiting(desired.Name())
+}
+
+// addressIn is somebody's public address in a resource group, by what it is, rather than by its name. Those of other groups than the
+// configuration's are in no view unless a frontend has them, and are listed.
+func (p *Provider) addressIn(ctx context.Context, v *view, group, address string) (*armnetwork.PublicIPAddress, error) {
+	there := slices.Collect(maps.Values(v.addresses))
+	if !same(group, p.config.ResourceGroup) {
+		var err error
+		if there, err = p.network.PublicIPs(ctx, group); err != nil && !hasStatus(err, http.StatusNotFound) {
+			return nil, err
+		}
+	}
+	for _, ip := range there {
+		if canonical(value(ip.Properties.IPAddress)) == address && tag(ip.Tags, tagCluster) == "" && same(groupOf(value(ip.ID)), group) {
+			return ip, nil
+		}
+	}
+	return nil, cloud.Errorf(cloud.UserError, "resource group %s has no public address %s of its own", group, address)
 }
 
 // usable is an error where somebody's public address, which may be nil, is one with which Azure refuses the whole balancer, for all Services.

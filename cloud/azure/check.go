@@ -83,7 +83,7 @@ func (p *Provider) checkFrontend(ctx context.Context, owner cloud.Owner, desired
 	if pt.source.internal {
 		return p.checkPrivate(ctx, pt, others)
 	}
-	id, err := p.publicIP(v, pt, desired)
+	id, err := p.publicIP(ctx, v, pt, desired)
 	if err != nil {
 		return err
 	}

@@ -41,6 +41,7 @@ func TestCheck(t *testing.T) {
 		"Typo":       {has: same, ask: asking("pip-name", "own-1"), class: cloud.UserError, want: "no public address own-1"},
 		"WrongIP":    {has: same, ask: asking("load-balancer-ipv4", "203.0.113.99"), class: cloud.UserError, want: "203.0.113.99"},
 		"OtherGroup": {has: same, ask: asking("pip-name", "own", "load-balancer-resource-group", "theirs"), class: cloud.UserError, want: "group theirs has no public address own"},
+		"GroupIP":    {has: same, ask: asking("load-balancer-ipv4", ownAddress, "load-balancer-resource-group", azuretest.OtherGroup), class: cloud.UserError, want: "group addresses has no public address " + ownAddress},
 		"Family":     {has: dual, ask: func(s cloud.Spec) cloud.Spec { return with(dual(s), map[string]string{"pip-name-ipv6": "own"}) }, class: cloud.UserError, want: "another family"},
 		"LiteralV6": {has: dual, ask: func(s cloud.Spec) cloud.Spec {
 			return with(dual(s), map[string]string{"load-balancer-ipv6": "2001:db8::9"})

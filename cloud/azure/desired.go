@@ -22,6 +22,8 @@ func (p *Provider) Desired(spec cloud.Spec) ([]cloud.Resource, error) {
 			from.subnet, from.linked = s.subnet, s.link.create && family == cloud.IPv4
 		} else if name := s.names[family]; name != "" {
 			from.named = s.resourceGroup + "/" + name
+		} else if from.address != "" {
+			from.group = p.config.otherGroup(s.resourceGroup)
 		}
 		frontend := frontendName(spec.Owner, key, from)
 		rules := cloud.Resource{Kind: KindRules, Key: key, Fixed: true, HasTargets: true, Immutable: []string{"frontend"},

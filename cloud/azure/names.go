@@ -242,6 +242,7 @@ type source struct {
 	linked   bool // internal, and can have a private link service
 	subnet   string
 	address  string // of the subnet, or of a public address that is there already
+	group    string // of the latter, in another resource group than the configuration's
 	named    string // public address: its resource group, a slash, its name
 }
 
@@ -270,7 +271,7 @@ func (s source) scheme() string {
 
 // String is the canonical form, of which parseSource is the inverse.
 func (s source) String() string {
-	s.subnet, s.address, s.named = folded(s.subnet), canonical(s.address), folded(s.named)
+	s.subnet, s.address, s.group, s.named = folded(s.subnet), canonical(s.address), folded(s.group), folded(s.named)
 	return s.text()
 }
 
@@ -285,6 +286,9 @@ func (s source) text() string {
 	}
 	if s.address != "" {
 		text += " address=" + s.address
+	}
+	if s.group != "" {
+		text += " group=" + s.group
 	}
 	if s.named != "" {
 		text += " name=" + s.named
@@ -305,6 +309,8 @@ func parseSource(text string) source {
 			s.subnet = value
 		case "address":
 			s.address = value
+		case "group":
+			s.group = value
 		case "name":
 			s.named = value
 		}

@@ -115,9 +115,9 @@ func (v *view) observeFrontend(r *cloud.Resource, lb *armnetwork.LoadBalancer, r
 	}
 	switch {
 	case mode == 'a' && ip != nil:
-		s.address = canonical(value(ip.Properties.IPAddress))
-	case mode == 'n' && len(strings.Split(id, "/")) == 9:
-		s.named = strings.Split(id, "/")[4] + "/" + lastPart(id)
+		s.address, s.group = canonical(value(ip.Properties.IPAddress)), v.config.otherGroup(groupOf(id))
+	case mode == 'n' && groupOf(id) != "":
+		s.named = groupOf(id) + "/" + lastPart(id)
 	case ip != nil && tag(ip.Tags, tagCluster) != "":
 		r.DependsOn = []cloud.Ref{{Kind: KindPublicIP, Key: tag(ip.Tags, tagKey), ID: value(ip.ID)}}
 	default:

@@ -341,6 +341,22 @@ func refers(ref *armnetwork.SubResource, name string) bool { return lastOf(ref) 
 
 func lastPart(id string) string { return id[strings.LastIndex(id, "/")+1:] }
 
+// groupOf is the resource group in the id of a public address; empty: it is no such id.
+func groupOf(id string) string {
+	if parts := strings.Split(id, "/"); len(parts) == 9 {
+		return parts[4]
+	}
+	return ""
+}
+
+// otherGroup is a resource group, or empty where it is the configuration's.
+func (c Config) otherGroup(group string) string {
+	if same(group, c.ResourceGroup) {
+		return ""
+	}
+	return group
+}
+
 // value returns what a pointer points to; nil: the zero value.
 func value[T any](p *T) T {
 	if p == nil {

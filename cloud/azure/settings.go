@@ -55,7 +55,7 @@ type linkSettings struct {
 type settings struct {
 	internal      bool
 	subnet        string
-	resourceGroup string // of named public addresses
+	resourceGroup string // of public addresses that are named or asked for
 	idleMinutes   int
 	tcpReset      bool
 	floatingIP    bool
@@ -253,8 +253,9 @@ func (s *settings) check(config Config, spec cloud.Spec) []error {
 	wrong(s.allPorts && !s.floatingIP, "annotation %sload-balancer-enable-high-availability-ports: it needs floating IP: remove %sdisable-load-balancer-floating-ip", prefix, prefix)
 	wrong(s.allPorts && spec.Owner.Group != "", "annotation %sload-balancer-enable-high-availability-ports: the frontend cannot be shared", prefix)
 	_, placed := spec.Annotations[prefix+"load-balancer-resource-group"]
-	wrong(placed && !same(s.resourceGroup, config.ResourceGroup) && len(s.names) == 0,
-		"annotation %sload-balancer-resource-group: it says where the public address of %spip-name is, which is missing", prefix, prefix)
+	wrong(placed && !same(s.resourceGroup, config.ResourceGroup) && (s.internal || len(s.names)+len(s.addresses) == 0),
+		"annotation %sload-balancer-resource-group: it says where the public address is that %spip-name names or that is asked for, and there is none: what is made is in %s",
+		prefix, prefix, config.ResourceGroup)
 	wrong(s.link.create && !s.internal, "annotation %spls-create: only an internal balancer can have a private link service", prefix)
 	wrong(s.link.create && spec.Owner.Group != "", "annotation %spls-create: the frontend cannot be shared", prefix)
 	wrong(s.link.create && !slices.Contains(spec.Families, cloud.IPv4), "annotation %spls-create: a private link service is for IPv4", prefix)

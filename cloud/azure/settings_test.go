@@ -68,6 +68,7 @@ func TestMistakesAreToldTogether(t *testing.T) {
 		"Probes":    {[]string{prefix + "load-balancer-health-probe-interval", "60", prefix + "load-balancer-health-probe-num-of-probe", "3"}, []string{"120 seconds"}},
 		"Path":      {[]string{prefix + "load-balancer-health-probe-request-path", "healthz"}, []string{`"healthz"`}},
 		"Group":     {[]string{prefix + "load-balancer-resource-group", "other"}, []string{"resource-group"}},
+		"Private":   {[]string{prefix + "load-balancer-resource-group", "other", prefix + "load-balancer-internal", "true", prefix + "load-balancer-ipv4", "10.0.0.9"}, []string{"resource-group"}},
 		"NoPort":    {[]string{portPrefix + "80_no_lb_rule", "true"}, []string{"no port is left"}},
 		"Tags":      {[]string{prefix + "pip-tags", tagCluster + "=mine"}, []string{"pip-tags"}},
 		"Names": {[]string{prefix + "pip-name", "a address=10.0.0.1", prefix + "load-balancer-resource-group", "../other", prefix + "pip-tags", "a/b=c"},
@@ -98,11 +99,12 @@ func TestSettingsCount(t *testing.T) {
 		annotations []string
 		want        []string
 	}{
-		"Defaults": {nil, []string{"source=public", "tcp-80=backend=80 floating=true reset=true idle=4 affinity=Default", "tcp-80.probe=tcp,30080,5,2,", "sources=Internet"}},
-		"Internal": {internal, []string{"source=internal subnet=nodes"}},
-		"Subnet":   {append(internal, prefix+"load-balancer-internal-subnet", "apps"), []string{"source=internal subnet=apps"}},
-		"Address":  {append(internal, prefix+"load-balancer-ipv4", "10.0.0.9"), []string{"source=internal subnet=nodes address=10.0.0.9"}},
-		"Named":    {[]string{prefix + "pip-name", "mine", prefix + "load-balancer-resource-group", "other"}, []string{"source=public name=other/mine"}},
+		"Defaults":   {nil, []string{"source=public", "tcp-80=backend=80 floating=true reset=true idle=4 affinity=Default", "tcp-80.probe=tcp,30080,5,2,", "sources=Internet"}},
+		"Internal":   {internal, []string{"source=internal subnet=nodes"}},
+		"Subnet":     {append(internal, prefix+"load-balancer-internal-subnet", "apps"), []string{"source=internal subnet=apps"}},
+		"Address":    {append(internal, prefix+"load-balancer-ipv4", "10.0.0.9"), []string{"source=internal subnet=nodes address=10.0.0.9"}},
+		"Named":      {[]string{prefix + "pip-name", "mine", prefix + "load-balancer-resource-group", "other"}, []string{"source=public name=other/mine"}},
+		"OtherGroup": {[]string{prefix + "load-balancer-ipv4", "192.0.2.1", prefix + "load-balancer-resource-group", "Other"}, []string{"source=public address=192.0.2.1 group=other"}},
 		"Prefix": {[]string{prefix + "pip-prefix-id", "/subscriptions/a/resourceGroups/B/providers/Microsoft.Network/publicIPPrefixes/c"},
 			[]string{"prefix=/subscriptions/a/resourcegroups/b/providers/microsoft.network/publicipprefixes/c"}},
 		"Tags":         {[]string{prefix + "pip-tags", "b=2,a=1", prefix + "dns-label-name", "cart"}, []string{"tags=a=1,b=2", "dns=cart"}},
@@ -218,7 +220,7 @@ func TestClassAndService(t *testing.T) {
 
 // TestTextsAreRead: what attributes say is read back as it was written.
 func TestTextsAreRead(t *testing.T) {
-	for _, s := range []source{{}, {internal: true, subnet: "a"}, {internal: true, subnet: "a", address: "10.0.0.1"}, {named: "group/name"}, {address: "192.0.2.1"}} {
+	for _, s := range []source{{}, {internal: true, subnet: "a"}, {internal: true, subnet: "a", address: "10.0.0.1"}, {named: "group/name"}, {address: "192.0.2.1"}, {address: "192.0.2.1", group: "group"}} {
 		if got := parseSource(s.String()); got != s {
 			t.Errorf("%+v is read as %+v", s, got)
 		}

@@ -93,7 +93,7 @@ func (p *Provider) read(ctx context.Context) (*view, error) {
 	for _, lb := range balancers {
 		v.balancers[folded(value(lb.Name))] = lb
 	}
-	addresses, err := p.network.PublicIPs(ctx)
+	addresses, err := p.network.PublicIPs(ctx, p.config.ResourceGroup)
 	if err != nil {
 		return nil, err
 	}

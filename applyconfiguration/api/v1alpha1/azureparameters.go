@@ -11,7 +11,7 @@ import (
 //
 // AzureParameters are those of standard load balancers on Azure.
 type AzureParametersApplyConfiguration struct {
-	// resourceGroup of public addresses that Services name. Omitted means that of the manager's configuration.
+	// resourceGroup of public addresses that Services name or ask for. Omitted means that of the manager's configuration.
 	ResourceGroup *string             `json:"resourceGroup,omitempty"`
 	Scheme        *apiv1alpha1.Scheme `json:"scheme,omitempty"`
 	// subnet that an internal address comes from.

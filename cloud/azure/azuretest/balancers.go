@@ -124,7 +124,7 @@ func (c *Cloud) checkFrontend(t, before *thing, f *armnetwork.FrontendIPConfigur
 	case p == nil || (p.PublicIPAddress == nil) == (p.Subnet == nil):
 		return bad("InvalidFrontendIPConfiguration", "frontend %s must reference either a public IP address or a subnet", id)
 	case p.PublicIPAddress != nil:
-		if there, ok := parsePath(value(p.PublicIPAddress.ID)); ok && !strings.EqualFold(there.group, ResourceGroup) {
+		if there, ok := parsePath(value(p.PublicIPAddress.ID)); ok && !isGroup(there.group) {
 			return refuse(403, "LinkedAuthorizationFailed", "the client does not have permission to perform action "+
 				"'Microsoft.Network/publicIPAddresses/join/action' on the linked scope '%s', or the linked scope is invalid", value(p.PublicIPAddress.ID))
 		}

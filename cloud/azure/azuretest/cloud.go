@@ -15,12 +15,18 @@ import (
 	"github.com/fairlead/fairlead/cloud/cloudtest/faults"
 )
 
-// Subscription and ResourceGroup that exist. Others do not.
+// Subscription and resource groups that exist. Others do not. In OtherGroup there is what MoveAddress brings there.
 const (
 	Subscription  = "11111111-2222-3333-4444-555555555555"
 	ResourceGroup = "cluster"
+	OtherGroup    = "addresses"
 	Location      = "westeurope"
 )
+
+// isGroup reports whether there is a resource group.
+func isGroup(name string) bool {
+	return strings.EqualFold(name, ResourceGroup) || strings.EqualFold(name, OtherGroup)
+}
 
 // Options of a Cloud. The zero value is one that does everything at once and without limits but Azure's own.
 type Options struct {
@@ -193,7 +199,7 @@ func (c *Cloud) answer(request *http.Request) (*answer, *Refusal) {
 	if !strings.EqualFold(p.subscription, Subscription) {
 		return nil, refuse(http.StatusNotFound, "SubscriptionNotFound", "the subscription '%s' could not be found", p.subscription)
 	}
-	if !strings.EqualFold(p.group, ResourceGroup) {
+	if !isGroup(p.group) {
 		return nil, refuse(http.StatusNotFound, "ResourceGroupNotFound", "resource group '%s' could not be found", p.group)
 	}
 	if c.options.Capitals {

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
 
@@ -45,6 +46,16 @@ func (c *Cloud) EditAddress(name string, change func(ip *armnetwork.PublicIPAddr
 	ip := deepcopy.Of(c.thing(publicIPs, name).body.(*armnetwork.PublicIPAddress))
 	change(ip)
 	return c.Put(publicIPs.name, name, ip)
+}
+
+// MoveAddress takes a public address to OtherGroup.
+func (c *Cloud) MoveAddress(name string) {
+	next := *c.thing(publicIPs, name)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.set(next.path.id(), nil, time.Now())
+	next.path.group, next.text, next.etag = OtherGroup, nil, c.newETag()
+	c.set(next.path.id(), &next, time.Now())
 }
 
 // EditLink changes a private link service.

@@ -139,7 +139,7 @@ func (c *Cloud) serve(p path, request *http.Request) (*answer, *Refusal) {
 	k := kinds[i]
 	switch {
 	case request.Method == http.MethodGet && p.name == "":
-		return c.list(k), nil
+		return c.list(k, p.group), nil
 	case request.Method == http.MethodGet:
 		return c.get(p)
 	case request.Method == http.MethodPut && p.name != "":
@@ -150,16 +150,17 @@ func (c *Cloud) serve(p path, request *http.Request) (*answer, *Refusal) {
 	return nil, refuse(http.StatusMethodNotAllowed, "HttpMethodNotSupported", "the method %s is not supported for %s", request.Method, p.typ())
 }
 
-func (c *Cloud) list(k *kind) *answer {
+// list is what there is of a kind in a resource group.
+func (c *Cloud) list(k *kind, group string) *answer {
 	things := c.seen()
 	text := json.RawMessage(`{"value":[`)
 	first := true
 	for _, id := range slices.Sorted(maps.Keys(things)) {
-		if things[id].kind == k {
+		if t := things[id]; t.kind == k && strings.EqualFold(t.path.group, group) {
 			if !first {
 				text = append(text, ',')
 			}
-			text, first = append(text, things[id].answered()...), false
+			text, first = append(text, t.answered()...), false
 		}
 	}
 	return &answer{status: http.StatusOK, body: append(text, "]}"...)}
