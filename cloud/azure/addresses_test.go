@@ -1,14 +1,17 @@
 package azure_test
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fairlead/fairlead/cloud"
+	"github.com/fairlead/fairlead/cloud/azure"
 	"github.com/fairlead/fairlead/cloud/azure/azuretest"
 )
 
@@ -75,6 +78,78 @@ func TestAddressNotInThatGroup(t *testing.T) {
 			_, err := converge(t, p, with(service(1, 2), map[string]string{"load-balancer-resource-group": tc.group, "load-balancer-ipv4": ownAddress}), false)
 			if !cloud.IsClass(err, cloud.UserError) || !strings.Contains(err.Error(), "resource group "+tc.group) || !strings.Contains(err.Error(), ownAddress) {
 				t.Errorf("%s: it is told %v, want a UserError of the group and the address", name, err)
+			}
+		})
+	}
+}
+
+// failAddress has the last change of somebody's public address have failed.
+func failAddress(t *testing.T, c *azuretest.Cloud) {
+	t.Helper()
+	c.Inject(azuretest.Fault{Method: http.MethodPut, Kind: "publicIPAddresses", Late: true, Err: &azuretest.Refusal{Status: http.StatusConflict, Code: "InternalServerError"}})
+	changeAddress(t, c)
+}
+
+// changeAddress changes somebody's public address, which is over a second later.
+func changeAddress(t *testing.T, c *azuretest.Cloud) {
+	t.Helper()
+	if err := c.EditAddress("own", func(*armnetwork.PublicIPAddress) {}); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Minute)
+}
+
+// TestFailedAddressOfOneThatRuns: that the address of its own which a Service names has failed is told also while nothing of the Service changes,
+// and is tried with no write; so is a node that cannot join for it. Once it has not, there is nothing to be done.
+func TestFailedAddressOfOneThatRuns(t *testing.T) {
+	byAddress := map[string]string{"load-balancer-ipv4": ownAddress}
+	for name, tc := range map[string]struct {
+		asks    map[string]string
+		planted bool // by the other controller
+	}{
+		"Name":      {map[string]string{"pip-name": "own"}, false},
+		"Address":   {byAddress, false},
+		"TakenOver": {byAddress, true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c := network(t, azuretest.Options{})
+			p, spec := provider(t, c), with(service(1, 2), tc.asks)
+			if tc.planted {
+				madeFor(t, c, service(1, 2), func(lb *armnetwork.LoadBalancer, _ string) {
+					lb.Properties.FrontendIPConfigurations[0].Properties.PublicIPAddress.ID = new(networkPath + "publicIPAddresses/own")
+				})
+			}
+			if _, err := convergeWith(t, p, spec, cloud.Options{TakeOver: true}); err != nil {
+				t.Fatal(err)
+			}
+			failAddress(t, c)
+			isTold := func(what string, err error) {
+				t.Helper()
+				if !cloud.IsClass(err, cloud.Conflict) || !strings.Contains(err.Error(), "own has failed") {
+					t.Errorf("%s, %s: it is told %v, want of the address", name, what, err)
+				}
+			}
+			_, err := converge(t, p, spec, false)
+			isTold("nothing changes", err)
+			if !tc.planted {
+				grown := with(service(2, 2), nil)
+				if _, err := converge(t, p, grown, false); err == nil {
+					t.Fatal("Azure takes a balancer whose address has failed")
+				}
+				observed, err := p.Observe(t.Context(), spec.Owner)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, r := range observed {
+					if r.Kind == azure.KindRules {
+						r.Targets = append(r.Targets, cloud.Target{ID: "10.224.0.99"})
+						isTold("a node joins", p.SyncTargets(t.Context(), []cloud.TargetChange{{Owner: spec.Owner, Resource: r}})[0])
+					}
+				}
+			}
+			changeAddress(t, c)
+			if out, err := converge(t, p, spec, false); err != nil || len(out.Done) > 0 {
+				t.Errorf("%s: after another change it does %+v (%v)", name, out.Done, err)
 			}
 		})
 	}

@@ -291,7 +291,7 @@ func usable(ip *armnetwork.PublicIPAddress) error {
 // blamed is what Azure answered to a balancer; where it waits in vain for somebody's public address, which that Service's frontend has already,
 // what is to be done, for who asked for it, whoever that is.
 func (p *Provider) blamed(lb *armnetwork.LoadBalancer, err error) error {
-	if refusalOf(err) == nil || !isClass(err, cloud.Pending) {
+	if lb == nil || refusalOf(err) == nil || !isClass(err, cloud.Pending) {
 		return err
 	}
 	for _, f := range lb.Properties.FrontendIPConfigurations {

@@ -142,7 +142,7 @@ func (v *view) heldSource(r *cloud.Resource, f *armnetwork.FrontendIPConfigurati
 		return source{named: id}
 	case whole && tag(ip.Tags, tagCluster) == "" && tag(ip.Tags, tagUpstream) == "":
 		// The other controller did not make it: the Service asked for one of somebody's.
-		r.Ingress = []cloud.Ingress{{IP: value(ip.Properties.IPAddress)}}
+		somebodys(r, ip)
 		return source{address: canonical(value(ip.Properties.IPAddress))}
 	}
 	r.DependsOn = []cloud.Ref{{Kind: KindPublicIP, Key: r.Key, ID: value(ip.ID)}}

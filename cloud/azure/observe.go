@@ -124,8 +124,20 @@ func (v *view) observeFrontend(r *cloud.Resource, lb *armnetwork.LoadBalancer, r
 		r.DependsOn = []cloud.Ref{{ID: id}} // foreign: the core will want ours instead
 	}
 	r.Attributes["source"] = s.String()
-	if mode != 'o' && ip != nil && value(ip.Properties.IPAddress) != "" {
-		r.Ingress = []cloud.Ingress{{IP: *ip.Properties.IPAddress}}
+	if mode != 'o' {
+		somebodys(r, ip)
+	}
+}
+
+// somebodys adds to a part the public address of its frontend, which may be nil and is somebody's own. One whose last change has failed is to
+// be told, also where nothing else is to be changed.
+func somebodys(r *cloud.Resource, ip *armnetwork.PublicIPAddress) {
+	if ip == nil || value(ip.Properties.IPAddress) == "" {
+		return
+	}
+	r.Ingress = []cloud.Ingress{{IP: *ip.Properties.IPAddress}}
+	if usable(ip) != nil {
+		r.Attributes["provisioned"] = "false"
 	}
 }
 

@@ -162,9 +162,9 @@ func TestAddressFailsInUse(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
-		said := told(t, p, []cloud.Spec{service(1, 2), named})
+		said := told(t, p, []cloud.Spec{service(1, 2)})
 		if len(said) != 1 || !cloud.IsClass(said[0], cloud.Conflict) || !strings.Contains(said[0].Error(), "own has failed") || !strings.Contains(said[0].Error(), named.Owner.ServiceUID) {
-			t.Errorf("they are told %v, want that the first one is, of the address and whose it is", said)
+			t.Errorf("it is told %v, want of the address and whose it is", said)
 		}
 		if err := c.EditAddress("own", func(*armnetwork.PublicIPAddress) {}); err != nil {
 			t.Fatal(err)

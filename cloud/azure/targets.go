@@ -93,7 +93,7 @@ func (p *Provider) putPool(ctx context.Context, balancer, name string, targets [
 		}
 		p.forget() // it may be worked on now
 		if !hasStatus(err, http.StatusPreconditionFailed) {
-			return err
+			return p.blamed(p.knownBalancer(balancer), err)
 		}
 		lb = nil
 	}
