@@ -296,3 +296,72 @@ func TestZones(t *testing.T) {
 		}
 	})
 }
+
+// TestZonesOfInternalFrontends: those that are made have the configured zones, public ones none, and those that were there before keep theirs, also
+// where somebody changed them: Azure refuses other zones, and with them the balancer, for all Services.
+func TestZonesOfInternalFrontends(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := network(t, azuretest.Options{})
+		machines(c, 2)
+		zonal := config
+		zonal.InternalZones = []string{"1", "2", "3"}
+		p, err := azure.NewForEmulator(zonal, endpoint, c.Transport())
+		if err != nil {
+			t.Fatal(err)
+		}
+		frontends := func(n int) (with, without int) {
+			for _, line := range c.Snapshot() {
+				if strings.Contains(line, " frontend fl-"+service(n, 1).Owner.ServiceUID) {
+					if strings.Contains(line, " zones=123 ") {
+						with++
+					} else {
+						without++
+					}
+				}
+			}
+			return with, without
+		}
+		want := func(what string, n, with, without int) {
+			t.Helper()
+			if gotWith, gotWithout := frontends(n); gotWith != with || gotWithout != without {
+				t.Errorf("%s: %d frontends have the zones, and %d have none; want %d and %d:\n%s", what, gotWith, gotWithout, with, without, strings.Join(c.Snapshot(), "\n"))
+			}
+		}
+		settle := func(p cloud.Provider, spec cloud.Spec) {
+			t.Helper()
+			if _, err := converge(t, p, spec, false); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			if out, err := converge(t, p, spec, false); err != nil || len(out.Done) > 0 {
+				t.Errorf("again it does %+v (%v)", out.Done, err)
+			}
+		}
+		before := internal(service(1, 2))
+		settle(provider(t, c), before)
+		both := internal(service(2, 2))
+		both.Families = []cloud.Family{cloud.IPv4, cloud.IPv6}
+		settle(p, both)
+		settle(p, service(3, 2))
+		settle(p, linked(service(4, 2)))
+		want("made before", 1, 0, 1)
+		want("of both families", 2, 2, 0)
+		want("public", 3, 0, 1)
+		want("of a private link", 4, 1, 0)
+		edit(t, c, func(lb *armnetwork.LoadBalancer) {
+			for _, f := range lb.Properties.FrontendIPConfigurations {
+				if f.Properties.Subnet != nil {
+					f.Properties.Subnet.ID = new(networkPath + "virtualNetworks/nodes/subnets/apps")
+				}
+			}
+		})
+		before.Ports[0].Port = 81
+		settle(p, before)
+		settle(provider(t, c), both) // and the configuration without
+		want("changed, made before", 1, 0, 1)
+		want("changed, of both families", 2, 2, 0)
+		if all := strings.Join(c.Snapshot(), "\n"); strings.Count(all, " of apps ") > 1 { // but for the private link's, which nobody looked at
+			t.Errorf("not put right:\n%s", all)
+		}
+	})
+}

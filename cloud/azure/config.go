@@ -28,6 +28,9 @@ type Config struct {
 	Location      string `json:"location"`
 	// PublicIPZones are the availability zones of public addresses that are made, such as 1, 2 and 3. None: Azure chooses.
 	PublicIPZones []string `json:"publicIPZones,omitempty"`
+	// InternalZones are those of internal frontends that are made. None: Azure chooses. cloud-provider-azure, which may list the region's,
+	// gives them all of those.
+	InternalZones []string `json:"internalZones,omitempty"`
 	// VnetName is the network of the nodes, in VnetResourceGroup, or else in ResourceGroup.
 	VnetName          string `json:"vnetName"`
 	VnetResourceGroup string `json:"vnetResourceGroup,omitempty"`
@@ -79,9 +82,14 @@ func readConfig(file []byte) (Config, error) {
 	if _, ok := environments[folded(c.Cloud)]; !ok {
 		mistakes = append(mistakes, fmt.Errorf("cloud: %q is not one of AzurePublicCloud, AzureChinaCloud, AzureUSGovernmentCloud", c.Cloud))
 	}
-	for _, zone := range c.PublicIPZones {
-		if zone == "" || strings.Trim(zone, "0123456789") != "" {
-			mistakes = append(mistakes, fmt.Errorf("publicIPZones: %q is no zone: write numbers, such as \"1\"", zone))
+	for _, member := range []struct {
+		name  string
+		zones []string
+	}{{"publicIPZones", c.PublicIPZones}, {"internalZones", c.InternalZones}} {
+		for _, zone := range member.zones {
+			if zone == "" || strings.Trim(zone, "0123456789") != "" {
+				mistakes = append(mistakes, fmt.Errorf("%s: %q is no zone: write numbers, such as \"1\"", member.name, zone))
+			}
 		}
 	}
 	for _, name := range []struct {

@@ -43,6 +43,7 @@ func TestReadConfig(t *testing.T) {
 		"UnusedBeside": {"beside another identity it is as in others' files", minimal + "useFederatedWorkloadIdentityExtension: true\nuserAssignedIdentityID: a\n",
 			Config{SubscriptionID: azuretest.Subscription, ResourceGroup: "cluster", Location: "westeurope", VnetName: "nodes", VnetResourceGroup: "cluster", SubnetName: "nodes",
 				SecurityGroupName: "nodes", SecurityGroupResourceGroup: "cluster", UseFederatedWorkloadIdentityExtension: true, UserAssignedIdentityID: "a"}, nil},
+		"Zones":    {"a zone is a number", minimal + "publicIPZones: [westeurope-1]\ninternalZones: [a]\n", Config{}, []string{"publicIPZones", "internalZones"}},
 		"NoTenant": {"a secret alone is nobody's", minimal + "aadClientSecret: a\n", Config{}, []string{"aadClientId and tenantId"}},
 	}
 	for name, tc := range cases {

@@ -128,8 +128,10 @@ var classes = map[string]cloud.Class{
 	"QuotaExceeded": cloud.Quota,
 	"SubnetIsFull":  cloud.Quota,
 	// The configuration's, not the Service's.
-	"ResourceGroupNotFound": cloud.Retry,
-	"SubscriptionNotFound":  cloud.Retry,
+	"ResourceGroupNotFound":               cloud.Retry,
+	"SubscriptionNotFound":                cloud.Retry,
+	"AvailabilityZoneNotSupported":        cloud.Retry,
+	"LocationNotSupportAvailabilityZones": cloud.Retry,
 }
 
 // countLimit is in the codes of all limits of how many there are, such as IPv4StandardSkuPublicIpCountLimitReached, of which there is no list.

@@ -156,7 +156,7 @@ func (pt *part) put(config Config, lb *armnetwork.LoadBalancer) {
 	if i := config.frontendNamed(lb, pt.frontend); i < 0 {
 		p.FrontendIPConfigurations = append(p.FrontendIPConfigurations, frontend)
 	} else {
-		frontend.Name = p.FrontendIPConfigurations[i].Name
+		frontend.Name, frontend.Zones = p.FrontendIPConfigurations[i].Name, p.FrontendIPConfigurations[i].Zones // Azure lets zones be what they were
 		if !sameFrontend(p.FrontendIPConfigurations[i], frontend) {
 			p.FrontendIPConfigurations[i] = frontend
 		}
@@ -210,6 +210,7 @@ func (pt *part) wantedFrontend(config Config) *armnetwork.FrontendIPConfiguratio
 		f.Properties.PublicIPAddress = &armnetwork.PublicIPAddress{ID: new(pt.publicIP)}
 		return f
 	}
+	f.Zones = pointers(config.InternalZones)
 	f.Properties.Subnet = &armnetwork.Subnet{ID: new(config.subnetID(pt.source.subnet))}
 	f.Properties.PrivateIPAllocationMethod = new(armnetwork.IPAllocationMethodDynamic)
 	f.Properties.PrivateIPAddressVersion = new(armnetwork.IPVersionIPv4)

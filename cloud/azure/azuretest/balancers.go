@@ -123,6 +123,8 @@ func (c *Cloud) checkFrontend(t, before *thing, f *armnetwork.FrontendIPConfigur
 	switch {
 	case p == nil || (p.PublicIPAddress == nil) == (p.Subnet == nil):
 		return bad("InvalidFrontendIPConfiguration", "frontend %s must reference either a public IP address or a subnet", id)
+	case p.PublicIPAddress != nil && len(f.Zones) > 0:
+		return bad("LoadBalancerFrontendIPConfigCannotHaveZoneWhenReferencingPublicIPAddress", "frontend %s has zones and references a public IP address", id)
 	case p.PublicIPAddress != nil:
 		if there, ok := parsePath(value(p.PublicIPAddress.ID)); ok && !isGroup(there.group) {
 			return refuse(403, "LinkedAuthorizationFailed", "the client does not have permission to perform action "+
@@ -152,6 +154,9 @@ func (c *Cloud) checkFrontend(t, before *thing, f *armnetwork.FrontendIPConfigur
 		p.PrivateIPAddressVersion = new(armnetwork.IPVersionIPv4)
 	}
 	was := frontendOf(before, id)
+	if r := checkZones(id, f.Zones, value(was).Zones, was != nil); r != nil {
+		return r
+	}
 	static := value(p.PrivateIPAllocationMethod) == armnetwork.IPAllocationMethodStatic
 	switch {
 	case static && value(p.PrivateIPAddress) == "":

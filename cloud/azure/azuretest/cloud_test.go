@@ -48,6 +48,11 @@ func private(name, subnet, address string) string {
 	return fmt.Sprintf(`{"frontendIPConfigurations":[{"name":"%s","properties":{"subnet":{"id":"/a/subnets/%s"}%s}}]}`, name, subnet, more)
 }
 
+// zonal is private with any address, in a zone.
+func zonal(name, zone string) string {
+	return strings.Replace(private(name, "b", ""), `"properties"`, fmt.Sprintf(`"zones":["%s"],"properties"`, zone), 1)
+}
+
 func aSecurityRule(name string, priority int, more string) string {
 	return fmt.Sprintf(`{"name":"%s","properties":{"access":"Allow","direction":"Inbound","protocol":"Tcp","priority":%d,"sourcePortRange":"*",
 		"destinationAddressPrefix":"*","destinationPortRange":"80"%s}}`, name, priority, more)
@@ -210,15 +215,20 @@ func TestLimits(t *testing.T) {
 		kind, resource, body string
 		code                 string
 	}{
-		"Same port":      {Options{}, nil, "loadBalancers", "lb", fmt.Sprintf(aBalancer, twice), "RulesUseSameFrontendPortAndProtocol"},
-		"Same name":      {Options{}, nil, "loadBalancers", "lb", fmt.Sprintf(aBalancer, `{"backendAddressPools":[{"name":"p"},{"name":"P"}]}`), "DuplicateResourceName"},
-		"Rules":          {Options{MaxRules: 1}, nil, "loadBalancers", "lb", fmt.Sprintf(aBalancer, twice), "LoadBalancingRulesCountLimitReached"},
-		"Security rules": {Options{MaxSecurityRules: 1}, nil, "networkSecurityGroups", "g", rules, "SecurityRuleCountLimitReached"},
-		"Addresses":      {Options{MaxPublicIPs: 1}, [][3]string{{"publicIPAddresses", "a", anAddress}}, "publicIPAddresses", "b", anAddress, "IPv4StandardSkuPublicIpCountLimitReached"},
-		"Subnet":         {Options{}, nil, "loadBalancers", "lb", fmt.Sprintf(aBalancer, private("f", "full", "")), "SubnetIsFull"},
-		"Private":        {Options{}, [][3]string{{"loadBalancers", "a", fmt.Sprintf(aBalancer, private("f", "b", "10.224.0.9"))}}, "loadBalancers", "b", fmt.Sprintf(aBalancer, private("f", "b", "10.224.0.9")), "PrivateIPAddressIsAllocated"},
-		"Private twice":  {Options{}, nil, "loadBalancers", "b", fmt.Sprintf(aBalancer, strings.TrimSuffix(private("f", "b", "10.224.0.9"), "]}")+","+strings.TrimPrefix(private("g", "b", "10.224.0.9"), `{"frontendIPConfigurations":[`)), "MultipleIpConfigsRequestSamePrivateIpAddress"},
-		"Label":          {Options{}, [][3]string{{"publicIPAddresses", "a", labelled}}, "publicIPAddresses", "b", labelled, "DnsRecordInUse"},
+		"Same port":       {Options{}, nil, "loadBalancers", "lb", fmt.Sprintf(aBalancer, twice), "RulesUseSameFrontendPortAndProtocol"},
+		"Same name":       {Options{}, nil, "loadBalancers", "lb", fmt.Sprintf(aBalancer, `{"backendAddressPools":[{"name":"p"},{"name":"P"}]}`), "DuplicateResourceName"},
+		"Rules":           {Options{MaxRules: 1}, nil, "loadBalancers", "lb", fmt.Sprintf(aBalancer, twice), "LoadBalancingRulesCountLimitReached"},
+		"Security rules":  {Options{MaxSecurityRules: 1}, nil, "networkSecurityGroups", "g", rules, "SecurityRuleCountLimitReached"},
+		"Addresses":       {Options{MaxPublicIPs: 1}, [][3]string{{"publicIPAddresses", "a", anAddress}}, "publicIPAddresses", "b", anAddress, "IPv4StandardSkuPublicIpCountLimitReached"},
+		"Subnet":          {Options{}, nil, "loadBalancers", "lb", fmt.Sprintf(aBalancer, private("f", "full", "")), "SubnetIsFull"},
+		"Private":         {Options{}, [][3]string{{"loadBalancers", "a", fmt.Sprintf(aBalancer, private("f", "b", "10.224.0.9"))}}, "loadBalancers", "b", fmt.Sprintf(aBalancer, private("f", "b", "10.224.0.9")), "PrivateIPAddressIsAllocated"},
+		"Private twice":   {Options{}, nil, "loadBalancers", "b", fmt.Sprintf(aBalancer, strings.TrimSuffix(private("f", "b", "10.224.0.9"), "]}")+","+strings.TrimPrefix(private("g", "b", "10.224.0.9"), `{"frontendIPConfigurations":[`)), "MultipleIpConfigsRequestSamePrivateIpAddress"},
+		"Zone":            {Options{}, nil, "loadBalancers", "lb", fmt.Sprintf(aBalancer, zonal("f", "4")), "AvailabilityZoneNotSupported"},
+		"Public zones":    {Options{}, nil, "loadBalancers", "lb", fmt.Sprintf(aBalancer, strings.Replace(zonal("f", "1"), `"subnet"`, `"publicIPAddress"`, 1)), "LoadBalancerFrontendIPConfigCannotHaveZoneWhenReferencingPublicIPAddress"},
+		"Zones added":     {Options{}, [][3]string{{"loadBalancers", "lb", fmt.Sprintf(aBalancer, private("f", "b", ""))}}, "loadBalancers", "lb", fmt.Sprintf(aBalancer, zonal("f", "1")), "ResourceAvailabilityZonesCannotBeModified"},
+		"Zones removed":   {Options{}, [][3]string{{"loadBalancers", "lb", fmt.Sprintf(aBalancer, zonal("f", "1"))}}, "loadBalancers", "lb", fmt.Sprintf(aBalancer, private("f", "b", "")), "ResourceAvailabilityZonesCannotBeModified"},
+		"Address's zones": {Options{}, [][3]string{{"publicIPAddresses", "a", anAddress}}, "publicIPAddresses", "a", strings.Replace(anAddress, "{", `{"zones":["1"],`, 1), "ResourceAvailabilityZonesCannotBeModified"},
+		"Label":           {Options{}, [][3]string{{"publicIPAddresses", "a", labelled}}, "publicIPAddresses", "b", labelled, "DnsRecordInUse"},
 		"Link": {Options{}, [][3]string{{"loadBalancers", "lb", fmt.Sprintf(aBalancer, aRule("a", `"protocol":"Tcp","frontendPort":80,"backendPort":80`))}, {"privateLinkServices", "a", link("a")}},
 			"privateLinkServices", "b", link("b"), "FrontendIPConfigInUseByPrivateLinkService"},
 		"Linked balancer": {Options{}, [][3]string{{"loadBalancers", "lb", fmt.Sprintf(aBalancer, aRule("a", `"protocol":"Tcp","frontendPort":80,"backendPort":80`))}, {"privateLinkServices", "a", link("a")}},

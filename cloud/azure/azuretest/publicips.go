@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v8"
@@ -103,10 +104,12 @@ func acceptPublicIP(c *Cloud, t, before *thing) *Refusal {
 	case p.IPAddress != nil && (before == nil || value(before.body.(*armnetwork.PublicIPAddress).Properties.IPAddress) != *p.IPAddress):
 		return bad("PublicIPAddressCannotBeSet", "the address of %s is chosen by the service", t.path.name)
 	}
-	for _, zone := range ip.Zones {
-		if z := value(zone); z != "1" && z != "2" && z != "3" {
-			return bad("AvailabilityZoneNotSupported", "the zone(s) '%s' for resource '%s' is not supported: '1','2','3' are", z, t.path.id())
-		}
+	var hadZones []*string
+	if before != nil {
+		hadZones = before.body.(*armnetwork.PublicIPAddress).Zones
+	}
+	if r := checkZones(t.path.id(), ip.Zones, hadZones, before != nil); r != nil {
+		return r
 	}
 	if r := c.checkDNS(t, p); r != nil {
 		return r
@@ -133,6 +136,29 @@ func acceptPublicIP(c *Cloud, t, before *thing) *Refusal {
 	}
 	p.IPAddress = was.IPAddress
 	return nil
+}
+
+// checkZones refuses zones that there are not, and, of what is there already, other ones than it had.
+func checkZones(id string, zones, had []*string, there bool) *Refusal {
+	for _, zone := range zones {
+		if z := value(zone); z != "1" && z != "2" && z != "3" {
+			return bad("AvailabilityZoneNotSupported", "the zone(s) '%s' for resource '%s' is not supported: '1','2','3' are", z, id)
+		}
+	}
+	if there && zonesText(zones) != zonesText(had) {
+		return bad("ResourceAvailabilityZonesCannotBeModified", "resource %s has an existing availability zone constraint %s and the request has availability zone constraint %s, which do not match",
+			id, zonesText(had), zonesText(zones))
+	}
+	return nil
+}
+
+func zonesText(zones []*string) string {
+	texts := make([]string, 0, len(zones))
+	for _, zone := range zones {
+		texts = append(texts, value(zone))
+	}
+	slices.Sort(texts)
+	return strings.Join(texts, "")
 }
 
 func subID(ref *armnetwork.SubResource) string {

@@ -37,11 +37,7 @@ func (c *Cloud) describe(t *thing) []string {
 		if p.DNSSettings != nil {
 			dns = value(p.DNSSettings.DomainNameLabel)
 		}
-		zones := ""
-		for _, zone := range body.Zones {
-			zones += value(zone)
-		}
-		lines = append(lines, line("address %s %s dns=%s zones=%s prefix=%s failed=%t", value(p.PublicIPAddressVersion), tagText(body.Tags), dns, zones, subID(p.PublicIPPrefix),
+		lines = append(lines, line("address %s %s dns=%s zones=%s prefix=%s failed=%t", value(p.PublicIPAddressVersion), tagText(body.Tags), dns, zonesText(body.Zones), subID(p.PublicIPPrefix),
 			t.state == armnetwork.ProvisioningStateFailed))
 	case *armnetwork.PublicIPPrefix:
 		lines = append(lines, line("prefix"))
@@ -54,6 +50,9 @@ func (c *Cloud) describe(t *thing) []string {
 				text = last(value(f.Properties.PublicIPAddress.ID))
 			} else if f.Properties.Subnet != nil {
 				text = last(value(f.Properties.Subnet.ID))
+			}
+			if len(f.Zones) > 0 {
+				text += " zones=" + zonesText(f.Zones)
 			}
 			lines = append(lines, line("frontend %s of %s %s", value(f.Name), text, from))
 		}
