@@ -154,3 +154,46 @@ func TestFailedAddressOfOneThatRuns(t *testing.T) {
 		})
 	}
 }
+
+// TestRightsOfOneService: where a right is missing that only some Services need, those are told which it is, keep what they have, and nobody else is
+// held up: to read an address in a resource group that one names, and the private link services.
+func TestRightsOfOneService(t *testing.T) {
+	named := with(service(1, 2), map[string]string{"load-balancer-resource-group": azuretest.OtherGroup, "pip-name": "own"})
+	for name, tc := range map[string]struct {
+		spec cloud.Spec
+		deny func(c *azuretest.Cloud, action string)
+		what string // of the network
+	}{
+		"Address": {named, func(c *azuretest.Cloud, action string) { c.DenyOther(action) }, "publicIPAddresses/read"},
+		"Links":   {linked(service(1, 2)), func(c *azuretest.Cloud, action string) { c.Deny(action) }, "privateLinkServices/read"},
+	} {
+		for _, when := range []string{"before", "after"} {
+			synctest.Test(t, func(t *testing.T) {
+				c := network(t, azuretest.Options{})
+				machines(c, 2)
+				c.MoveAddress("own")
+				if when == "after" {
+					if _, err := converge(t, provider(t, c), tc.spec, false); err != nil {
+						t.Fatal(err)
+					}
+				}
+				tc.deny(c, "Microsoft.Network/"+tc.what)
+				p := provider(t, c)
+				for n := range 2 {
+					for _, gone := range []bool{false, true} {
+						if _, err := converge(t, p, service(2+n, 2), gone); err != nil {
+							t.Errorf("%s, %s: another Service, to be gone (%t), is told %v", name, when, gone, err)
+						}
+					}
+					before := c.Snapshot()
+					if _, err := converge(t, p, tc.spec, false); !cloud.IsClass(err, cloud.Retry) || !strings.Contains(err.Error(), tc.what) {
+						t.Errorf("%s, %s: it is told %v, want the right that is missing", name, when, err)
+					}
+					if diff := cmp.Diff(before, c.Snapshot()); diff != "" && n > 0 {
+						t.Errorf("%s, %s: it is changed (-before +after):\n%s", name, when, diff)
+					}
+				}
+			})
+		}
+	}
+}

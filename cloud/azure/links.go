@@ -99,6 +99,9 @@ func linkName(owner cloud.Owner, r cloud.Resource) string {
 
 // createLink makes one. Of one of its name that is there the owner is verified.
 func (p *Provider) createLink(ctx context.Context, v *view, owner cloud.Owner, desired cloud.Resource) (cloud.Resource, error) {
+	if err := v.unread[allLinks]; err != nil {
+		return cloud.Resource{}, err
+	}
 	v.resources() // which observedLink looks into
 	if have := v.links[folded(linkName(owner, desired))]; have != nil {
 		if tag(have.Tags, tagOwner+owner.ServiceUID) != owner.ClusterID {

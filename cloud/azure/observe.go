@@ -98,6 +98,7 @@ func (v *view) observeFrontend(r *cloud.Resource, lb *armnetwork.LoadBalancer, r
 	}
 	f := lb.Properties.FrontendIPConfigurations[i].Properties
 	if f.PublicIPAddress == nil {
+		v.lacks(r, allLinks, isLinked(value(lb.Name)))
 		s := internalSource(f)
 		s.linked = isLinked(value(lb.Name))
 		r.Attributes["source"] = s.String()
@@ -107,6 +108,7 @@ func (v *view) observeFrontend(r *cloud.Resource, lb *armnetwork.LoadBalancer, r
 		return
 	}
 	id := value(f.PublicIPAddress.ID)
+	v.lacks(r, folded(id), true)
 	ip := v.addresses[folded(id)]
 	var s source
 	mode := byte('o')
@@ -126,6 +128,13 @@ func (v *view) observeFrontend(r *cloud.Resource, lb *armnetwork.LoadBalancer, r
 	r.Attributes["source"] = s.String()
 	if mode != 'o' {
 		somebodys(r, ip)
+	}
+}
+
+// lacks notes that of a part's owner something is not known, where that is needed and may not be read.
+func (v *view) lacks(r *cloud.Resource, what string, needed bool) {
+	if err := v.unread[what]; err != nil && needed {
+		v.index.unread[r.Owners[0]] = err
 	}
 }
 

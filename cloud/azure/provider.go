@@ -81,6 +81,9 @@ func (p *Provider) Observe(ctx context.Context, owner cloud.Owner) ([]cloud.Reso
 	}
 	id := owner.ID()
 	of := v.resources()
+	if err := of.unread[id]; err != nil {
+		return nil, err
+	}
 	there := of.byOwner[id]
 	if group := owner.GroupID(); group != "" {
 		there = slices.Concat(there, of.byGroup[group])

@@ -28,9 +28,22 @@ type view struct {
 	links      map[string]*armnetwork.PrivateLinkService // by folded name
 	interfaces map[scope]*interfaces                     // those that were asked for
 	strangers  map[string][]cloud.Target                 // by folded name of the balancer; see strangersOf
+	unread     map[string]error                          // for what the manager has no rights: folded ids of addresses, and allLinks
 
 	indexed sync.Once
 	index   index // see resources
+}
+
+// allLinks stands for the private link services among what is not read.
+const allLinks = "privateLinkServices"
+
+// without notes that something that few Services need may not be read, which is theirs alone; other errors it returns.
+func (v *view) without(what string, err error) error {
+	if !hasStatus(err, http.StatusForbidden) {
+		return err
+	}
+	v.unread[what] = err
+	return nil
 }
 
 // memory keeps the view.
@@ -85,7 +98,8 @@ func (p *Provider) look(ctx context.Context, clusterID string) (*view, error) {
 
 func (p *Provider) read(ctx context.Context) (*view, error) {
 	v := &view{config: p.config, balancers: map[string]*armnetwork.LoadBalancer{}, addresses: map[string]*armnetwork.PublicIPAddress{},
-		links: map[string]*armnetwork.PrivateLinkService{}, interfaces: p.youngInterfaces(), strangers: p.knownStrangers()}
+		links: map[string]*armnetwork.PrivateLinkService{}, interfaces: p.youngInterfaces(), strangers: p.knownStrangers(),
+		unread: map[string]error{}}
 	balancers, err := p.network.Balancers(ctx)
 	if err != nil {
 		return nil, err
@@ -107,7 +121,7 @@ func (p *Provider) read(ctx context.Context) (*view, error) {
 		return nil, err
 	}
 	links, err := p.network.LinkServices(ctx)
-	if err != nil {
+	if err := v.without(allLinks, err); err != nil {
 		return nil, err
 	}
 	for _, link := range links {
@@ -132,8 +146,11 @@ func (p *Provider) readNamed(ctx context.Context, v *view) error {
 			switch {
 			case err == nil:
 				v.addresses[folded(id)] = ip
-			case !hasStatus(err, http.StatusNotFound):
-				return err
+			case hasStatus(err, http.StatusNotFound):
+			default:
+				if err := v.without(folded(id), err); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -149,7 +166,7 @@ func (p *Provider) note(change func(v *view)) {
 	}
 	if was := p.memory.current; was != nil {
 		v := &view{config: was.config, balancers: maps.Clone(was.balancers), addresses: maps.Clone(was.addresses), group: was.group, links: maps.Clone(was.links),
-			interfaces: maps.Clone(was.interfaces), strangers: maps.Clone(was.strangers)}
+			interfaces: maps.Clone(was.interfaces), strangers: maps.Clone(was.strangers), unread: was.unread}
 		change(v)
 		p.memory.current = v
 	}
@@ -169,12 +186,13 @@ type index struct {
 	byID    map[string]int // by kind and folded id
 	byOwner map[cloud.OwnerID][]int
 	byGroup map[string][]int // what is shared
+	unread  map[cloud.OwnerID]error
 }
 
 // resources are what a view holds as resources of whatever cluster and owner, in no order. Made when they are asked for first.
 func (v *view) resources() *index {
 	v.indexed.Do(func() {
-		v.index = index{byID: map[string]int{}, byOwner: map[cloud.OwnerID][]int{}, byGroup: map[string][]int{}}
+		v.index = index{byID: map[string]int{}, byOwner: map[cloud.OwnerID][]int{}, byGroup: map[string][]int{}, unread: map[cloud.OwnerID]error{}}
 		for _, ip := range v.addresses {
 			if tag(ip.Tags, tagCluster) != "" {
 				v.index.add(v.config.observedAddress(ip))

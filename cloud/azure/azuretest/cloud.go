@@ -133,6 +133,13 @@ func (c *Cloud) Deny(actions ...string) {
 	c.denied = append(c.denied, actions...)
 }
 
+// DenyOther takes permissions away in OtherGroup alone.
+func (c *Cloud) DenyOther(actions ...string) {
+	for _, action := range actions {
+		c.Deny(OtherGroup + " " + action)
+	}
+}
+
 // Actions are the permissions that were needed so far.
 func (c *Cloud) Actions() map[string]bool {
 	c.mu.Lock()
@@ -209,6 +216,9 @@ func (c *Cloud) answer(request *http.Request) (*answer, *Refusal) {
 	if r := c.permit(call.Action(), "AuthorizationFailed"); r != nil {
 		return nil, r
 	}
+	if strings.EqualFold(p.group, OtherGroup) && slices.Contains(c.denied, OtherGroup+" "+call.Action()) {
+		return nil, notAllowed(call.Action(), "AuthorizationFailed")
+	}
 	if r := c.throttle(call.Write()); r != nil {
 		return nil, r
 	}
@@ -228,9 +238,13 @@ func (c *Cloud) answer(request *http.Request) (*answer, *Refusal) {
 func (c *Cloud) permit(action, code string) *Refusal {
 	c.actions[action] = true
 	if slices.Contains(c.denied, action) {
-		return refuse(http.StatusForbidden, code, "the client does not have authorization to perform action '%s'", action)
+		return notAllowed(action, code)
 	}
 	return nil
+}
+
+func notAllowed(action, code string) *Refusal {
+	return refuse(http.StatusForbidden, code, "the client does not have authorization to perform action '%s'", action)
 }
 
 // linked is permit for what a request refers to.
