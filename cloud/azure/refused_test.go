@@ -3,6 +3,7 @@ package azure_test
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -201,5 +202,40 @@ func TestLinkAfterRefusal(t *testing.T) {
 		if len(c.Names("privateLinkServices")) != 1 {
 			t.Error("there is no private link service")
 		}
+	})
+}
+
+// TestLinkWithConnections: a private link service that others are connected to stays for as long as they are, with all that it needs, and that is told.
+func TestLinkWithConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := network(t, azuretest.Options{})
+		machines(c, 2)
+		before := c.Snapshot()
+		p, spec := provider(t, c), with(linked(service(1, 2)), map[string]string{"pls-name": "link"})
+		if _, err := converge(t, p, spec, false); err != nil {
+			t.Fatal(err)
+		}
+		connections := func(list ...*armnetwork.PrivateEndpointConnection) {
+			t.Helper()
+			if err := c.EditLink("link", func(link *armnetwork.PrivateLinkService) { link.Properties.PrivateEndpointConnections = list }); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+		}
+		connections(&armnetwork.PrivateEndpointConnection{Name: new("theirs")})
+		all := c.Snapshot()
+		if _, err := converge(t, p, spec, true); !cloud.IsClass(err, cloud.Conflict) || !strings.Contains(err.Error(), "connections") {
+			t.Errorf("it is told %v, want of the connections", err)
+		}
+		for _, line := range all {
+			if !strings.Contains(line, "security") && !slices.Contains(c.Snapshot(), line) {
+				t.Errorf("gone is %s", line)
+			}
+		}
+		connections()
+		if _, err := converge(t, p, spec, true); err != nil {
+			t.Fatal(err)
+		}
+		leavesNothing(t, c, before)
 	})
 }

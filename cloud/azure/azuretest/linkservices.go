@@ -105,7 +105,7 @@ func stampLinkService(t *thing) any {
 
 func freeLinkService(_ *Cloud, t *thing) *Refusal {
 	if len(t.body.(*armnetwork.PrivateLinkService).Properties.PrivateEndpointConnections) > 0 {
-		return bad("PrivateLinkServiceHasPrivateEndpointConnections", "private link service %s has private endpoint connections", t.path.id())
+		return bad("PrivateLinkServiceWithPrivateEndpointConnectionsCannotBeDeleted", "private link service %s has private endpoint connections", t.path.id())
 	}
 	return nil
 }
