@@ -1,6 +1,7 @@
 package azure_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -196,4 +197,38 @@ func TestRightsOfOneService(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestManyAddressesOfAnotherGroup: addresses of another resource group cost a look no read each, and one that is gone is no reason to stop.
+func TestManyAddressesOfAnotherGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := network(t, azuretest.Options{})
+		p := provider(t, c)
+		var specs []cloud.Spec
+		for n := range 20 {
+			name := fmt.Sprintf("own-%d", n)
+			if err := c.Put("publicIPAddresses", name, publicIP()); err != nil {
+				t.Fatal(err)
+			}
+			c.MoveAddress(name)
+			specs = append(specs, with(service(n, 2), map[string]string{"load-balancer-resource-group": azuretest.OtherGroup, "pip-name": name}))
+		}
+		workers(t, p, 4, specs, false)
+		time.Sleep(time.Minute)
+		reads := 0
+		c.SetHook(func(call azuretest.Call) error {
+			if !call.After && call.Type == "publicIPAddresses" {
+				reads++
+			}
+			return nil
+		})
+		for _, spec := range specs {
+			if out, err := converge(t, p, spec, false); err != nil || len(out.Done) > 0 || len(cloud.Ingresses(out.Observed)) != 1 {
+				t.Errorf("it does %+v (%v), and has %v", out.Done, err, cloud.Ingresses(out.Observed))
+			}
+		}
+		if reads > 4 {
+			t.Errorf("%d Services took %d reads of addresses", len(specs), reads)
+		}
+	})
 }

@@ -91,7 +91,7 @@ const maxMoves = 60
 // that is missing, the next one mostly is, too.
 const maxRefused = 10
 
-// fewReads of interfaces are cheaper than a list.
+// fewReads are cheaper than a list, of interfaces, and of addresses of another resource group.
 const fewReads = 5
 
 // come brings in what has the addresses. It reports whether anything else can be tried.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"maps"
 	"net/http"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -132,25 +130,58 @@ func (p *Provider) read(ctx context.Context) (*view, error) {
 
 // readNamed reads public addresses of other resource groups that frontends of ours have.
 func (p *Provider) readNamed(ctx context.Context, v *view) error {
-	for _, name := range slices.Sorted(maps.Keys(v.balancers)) {
-		for _, f := range v.balancers[name].Properties.FrontendIPConfigurations {
+	missing := map[string]map[string]bool{} // folded ids by folded group
+	for _, lb := range v.balancers {
+		for _, f := range lb.Properties.FrontendIPConfigurations {
 			if f.Properties.PublicIPAddress == nil || !frontendPattern.MatchString(value(f.Name)) {
 				continue
 			}
-			id := value(f.Properties.PublicIPAddress.ID)
-			parts := strings.Split(id, "/")
-			if v.addresses[folded(id)] != nil || len(parts) != 9 {
+			id := folded(value(f.Properties.PublicIPAddress.ID))
+			group := groupOf(id)
+			if v.addresses[id] != nil || group == "" {
 				continue
 			}
-			ip, err := p.network.PublicIP(ctx, parts[4], parts[8])
-			switch {
-			case err == nil:
-				v.addresses[folded(id)] = ip
-			case hasStatus(err, http.StatusNotFound):
-			default:
-				if err := v.without(folded(id), err); err != nil {
-					return err
-				}
+			if missing[group] == nil {
+				missing[group] = map[string]bool{}
+			}
+			missing[group][id] = true
+		}
+	}
+	for _, group := range sortedNames(missing) {
+		if err := p.readGroup(ctx, v, group, missing[group]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readGroup reads those of the public addresses of a resource group that there are, few of them one by one, since who may read one need not
+// be allowed to list all.
+func (p *Provider) readGroup(ctx context.Context, v *view, group string, ids map[string]bool) error {
+	if len(ids) > fewReads {
+		there, err := p.network.PublicIPs(ctx, group)
+		for _, ip := range there {
+			if id := folded(value(ip.ID)); ids[id] {
+				v.addresses[id] = ip
+			}
+		}
+		switch {
+		case hasStatus(err, http.StatusForbidden):
+		case hasStatus(err, http.StatusNotFound):
+			return nil
+		default:
+			return err
+		}
+	}
+	for _, id := range sortedNames(ids) {
+		ip, err := p.network.PublicIP(ctx, group, lastPart(id))
+		switch {
+		case err == nil:
+			v.addresses[id] = ip
+		case hasStatus(err, http.StatusNotFound):
+		default:
+			if err := v.without(id, err); err != nil {
+				return err
 			}
 		}
 	}
