@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -238,9 +237,7 @@ func (f *fleet) change() {
 func TestHandOver(t *testing.T) {
 	needsAPIServer(t)
 	withNodes(t)
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	f := &fleet{t: t, namespace: namespace(t), random: rand.New(rand.NewPCG(seed, 0))}
+	f := &fleet{t: t, namespace: namespace(t), random: rand.New(rand.NewPCG(*seed, 0))}
 	t.Cleanup(f.empty)
 	f.newPods()
 	f.newServices()

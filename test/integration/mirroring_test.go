@@ -267,9 +267,7 @@ func (m *mirror) subset(number int) corev1.EndpointSubset {
 // the same but for names; and kube-controller-manager takes that over without a write.
 func TestMirroringHandOver(t *testing.T) {
 	needsAPIServer(t)
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	m := &mirror{t: t, namespace: namespace(t), random: rand.New(rand.NewPCG(seed, 0))}
+	m := &mirror{t: t, namespace: namespace(t), random: rand.New(rand.NewPCG(*seed, 0))}
 	m.fill()
 	theirs := startUpstream(t, "endpointslice-mirroring-controller")
 	upstream := m.settled()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -31,6 +32,9 @@ import (
 
 // repository is the module's root as seen from here.
 const repository = "../.."
+
+// seed is that of everything that is made at random: the same every time, so that who breaks something sees it, and nobody else.
+var seed = flag.Uint64("seed", 1, "the seed of what is made at random")
 
 // suite is what the tests of this package share: one API server with config/default applied, and the manager's binary.
 var suite struct {
