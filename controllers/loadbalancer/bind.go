@@ -138,9 +138,10 @@ func (b *binding) targeted() *v1alpha1.LoadBalancerClassSpec {
 // heed has the policy be the one that the Service asks for, whatever else is wrong with it and whatever became of its class. Where it asks
 // for none that can be read its class says. Where something is wrong, which may be the name of that very annotation, the safer of what the
 // class says and what was last in force counts, since a typing mistake must not delete what was to be retained. Where the class is gone, or
-// another one by now, what was last in force goes on. What was retained of a Service that needs no balancer any more stays for good.
+// another one by now, what was last in force goes on. What was retained of a Service that needs no balancer any more, or goes, stays for
+// good.
 func (b *binding) heed(svc *corev1.Service) {
-	if b.releaseOnly && b.policy == v1alpha1.PolicyRetain && !hasFinalizer(svc) {
+	if (b.releaseOnly || svc.DeletionTimestamp != nil) && b.policy == v1alpha1.PolicyRetain && !hasFinalizer(svc) {
 		return
 	}
 	options, err := cloud.ParseOptions(svc, b.class)

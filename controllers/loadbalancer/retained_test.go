@@ -430,9 +430,12 @@ func TestRetainedBehindTheCache(t *testing.T) {
 	}
 }
 
-// TestRetainedForGood: what a Service that lives on without a balancer has left stays whatever it, or its class, says later.
+// TestRetainedForGood: what a Service that lives on without a balancer, or is held by somebody else while it goes, has left stays whatever
+// it, or its class, says later.
 func TestRetainedForGood(t *testing.T) {
 	t.Parallel()
+	const held = "example.com/held"
+	goes := map[string]func(w *world, svc *corev1.Service){"Leaves": leave, "Deleted": remove}
 	for name, tc := range map[string]struct {
 		class v1alpha1.Policy
 		later func(w *world, svc *corev1.Service)
@@ -445,27 +448,31 @@ func TestRetainedForGood(t *testing.T) {
 			w.Must(w.Update(w.Context(), w.class))
 		}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t, fake.Options{}, func(c *v1alpha1.LoadBalancerClassSpec) { c.Policy = tc.class })
-			w.stop()
-			svc := w.service("cart", func(s *corev1.Service) {
-				if tc.class == "" {
-					withAnnotation(v1alpha1.AnnotationPolicy, "Retain")(s)
+		for how, goes := range goes {
+			t.Run(name+"/"+how, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t, fake.Options{}, func(c *v1alpha1.LoadBalancerClassSpec) { c.Policy = tc.class })
+				w.stop()
+				svc := w.service("cart", func(s *corev1.Service) {
+					s.Finalizers = []string{held}
+					if tc.class == "" {
+						withAnnotation(v1alpha1.AnnotationPolicy, "Retain")(s)
+					}
+				})
+				w.begin(svc).run()
+				before := w.objects()
+				goes(w, svc)
+				w.begin(svc).run()
+				tc.later(w, svc)
+				w.begin(svc).run()
+				if diff := cmp.Diff(before, w.objects()); diff != "" || len(before) == 0 {
+					t.Errorf("what was to stay was changed (-before +after):\n%s", diff)
 				}
+				if record := w.record(svc); record.Status.Conditions[0].Reason != v1alpha1.ReasonRetained || balancerOf(record) == "" {
+					t.Errorf("the record is %+v", record.Status)
+				}
+				apiserver.Change(w.World, svc, func(s *corev1.Service) { s.Finalizers = nil })
 			})
-			w.begin(svc).run()
-			before := w.objects()
-			leave(w, svc)
-			w.begin(svc).run()
-			tc.later(w, svc)
-			w.begin(svc).run()
-			if diff := cmp.Diff(before, w.objects()); diff != "" || len(before) == 0 {
-				t.Errorf("what was to stay was changed (-before +after):\n%s", diff)
-			}
-			if record := w.record(svc); record.Status.Conditions[0].Reason != v1alpha1.ReasonRetained || balancerOf(record) == "" {
-				t.Errorf("the record is %+v", record.Status)
-			}
-		})
+		}
 	}
 }
