@@ -282,6 +282,7 @@ func (a *applier) update(ctx context.Context, op Operation) {
 		}
 	} else if !a.resolve(&r) {
 		a.unavailable[r.ref()] = true // what depends on it may need what it is to point to
+		a.keep(op.Observed)
 		return
 	}
 	if err := a.provider.Update(ctx, a.owner, *op.Observed, r); err != nil {

@@ -21,7 +21,8 @@ import (
 //  4. What was taken is updated where mutable attributes, references or owners differ; then targets are synchronised.
 //     The attributes of what is shared are those that the first of its owners wants, or they would change for ever.
 //  5. What is the owner's and was not taken is deleted, dependents first; but not what is being replaced, as long as
-//     the cloud still works on the replacement, nor before the cloud is done deleting what points to it.
+//     the cloud still works on the replacement, nor what something that waits for another still points to, nor before the
+//     cloud is done deleting what points to it.
 //
 // Where something would have to be replaced that may not be, everything stays as it is, but for what follows the cluster
 // (see hold): what runs goes on to run, with all that it needs, until somebody decides.

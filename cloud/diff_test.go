@@ -386,6 +386,13 @@ func TestDiff(t *testing.T) {
 			observed: []Resource{have("A", "2", excludes("size"), of(them))},
 			want:     []string{"Create A/1"},
 		},
+		"PendingReplacement": {
+			reason:  "what runs keeps what it runs on until it can have the other",
+			desired: []Resource{want("A", "2"), want("B", "1", on("A", "2", false))},
+			observed: []Resource{have("A", "2", in(StatePending)), have("B", "1", on("A", "1", false)), have("A", "1", on("Z", "1", false)), have("Z", "1"),
+				have("A", "3")},
+			want: []string{"Delete A/3 a-3", "waiting A/2"},
+		},
 		"Pending": {
 			reason:   "it is neither changed nor used",
 			desired:  []Resource{want("A", "1", attribute("size", "2")), want("B", "1", on("A", "1", false))},

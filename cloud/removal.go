@@ -58,8 +58,15 @@ func (d *differ) removeWithDependents(r *Resource, reason string) {
 // removeRest does step 5 of Diff.
 func (d *differ) removeRest() {
 	var rest []*Resource
+	used := map[string]bool{} // kind/id of what something that is left as it is points to
 	for _, r := range dependentsFirst(d.observed) {
-		if !d.mine(r) || d.taken[identity(r)] || d.first[identity(r)] != "" {
+		taken := d.taken[identity(r)]
+		if taken && d.unavailable[r.ref()] || used[r.Kind+"/"+r.ID] {
+			for _, dep := range r.DependsOn {
+				used[dep.Kind+"/"+dep.ID] = true
+			}
+		}
+		if !d.mine(r) || taken || d.first[identity(r)] != "" || used[r.Kind+"/"+r.ID] {
 			continue
 		}
 		rest = append(rest, r)
