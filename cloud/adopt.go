@@ -231,8 +231,8 @@ func adopt(owner Owner, desired, observed []Resource, f *Adoptable, options Opti
 	return lend(owner, desired, f, options)
 }
 
-// lend marks the parts that the Service wants, or that are in the way of what it wants, and then the balancer itself: so its mark says that all the others are there.
-// What an adoption has left that did not come so far is let go where nobody asks for it any more.
+// lend marks the parts that the Service wants, or that are in the way of what it wants, and then the balancer itself: so its mark
+// says that all the others are there. What an adoption has left that did not come so far is let go where nobody asks for it any more.
 func lend(owner Owner, desired []Resource, f *Adoptable, options Options) adoption {
 	wanted := func(r *Resource) bool {
 		return slices.ContainsFunc(desired, func(want Resource) bool { return want.ref() == r.ref() || want.Kind == r.Kind && r.excludes(&want) })

@@ -227,6 +227,13 @@ func TestPlanAdoption(t *testing.T) {
 			options: Options{Adopt: "x"}, found: found(func(f *Adoptable) { f.Resources[2].Owners = ownerIDs([]Owner{them}) }),
 			want: []string{"L/80 adopted x lent", "A/1 adopted x lent"},
 		},
+		"InTheWay": {
+			reason:  "a part that is in the way of what is wanted is marked, so that what comes of that is seen",
+			options: Options{Adopt: "x"}, found: found(func(f *Adoptable) {
+				f.Resources[1] = have("L", "any", foreign, on("A", "1", true), excludes("size"))
+			}),
+			want: []string{"L/any adopted x lent", "A/1 adopted x lent"},
+		},
 		"Second": {
 			reason:  "the Service has a balancer",
 			options: Options{Adopt: "x"}, observed: []Resource{have("A", "1")}, found: found(nil),

@@ -202,9 +202,9 @@ func (d *differ) blockReplacement(want, have *Resource) {
 		v1alpha1.AnnotationReplacement, v1alpha1.ReplacementRecreate)
 	switch {
 	case want.Shared && d.others(have):
-		remedy = "other Services share it: have this one ask for what it has, or leave the group: " + settings(want, have)
+		remedy = "other Services share it: have this one leave the group, or ask for what it has" + settings(want, have)
 	case have.Lent:
-		remedy = "what is adopted is never replaced: have the Service ask for what it has: " + settings(want, have)
+		remedy = "what is adopted is never replaced: have the Service ask for what it has" + settings(want, have)
 	}
 	if have.Key != want.Key {
 		d.block(want, BlockReplacement, want.Name(), "cannot be there beside "+have.Name()+", and nothing else is changed before that is replaced: "+remedy)
@@ -292,13 +292,16 @@ func following(op Operation, sets map[Ref]bool) (Operation, bool) {
 	return op, len(reasons) > 0
 }
 
-// settings tells what have has of what cannot be changed to what want asks for.
+// settings tells, after a colon, what have has of what cannot be changed to what want asks for; nothing where that is all the same.
 func settings(want, have *Resource) string {
 	names := differentImmutable(want, have)
 	for i, name := range names {
 		names[i] = fmt.Sprintf("%s %q", name, have.Attributes[name])
 	}
-	return strings.Join(names, ", ")
+	if len(names) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(names, ", ")
 }
 
 // choose returns the one of the candidates that is what want asks for; nil if none is. Somebody else's that could be

@@ -489,9 +489,11 @@ func TestRemedies(t *testing.T) {
 		"Shared": {want("A", "1", fixed, shared, attribute("shape", "square")), have("A", "1", shared, of(us, them)), "leave the group"},
 		"Others": {want("A", "1", fixed, shared, attribute("shape", "square")), have("A", "1", shared, of(them)), "leave the group"},
 		"Lent":   {want("A", "1", fixed, attribute("shape", "square")), have("A", "1", lent("a-1")), "ask for what it has"},
+		"Beside": {want("A", "2", fixed), have("A", "1", excludes("size"), lent("a-1")), "ask for what it has"},
 	} {
 		plan, err := Diff(us, []Resource{tc.want}, []Resource{tc.have}, v1alpha1.ReplacementNever)
-		if err != nil || len(plan.Operations) > 0 || len(plan.Blocked) != 1 || !strings.Contains(plan.Blocked[0].Message, tc.remedy) {
+		if err != nil || len(plan.Operations) > 0 || len(plan.Blocked) != 1 || !strings.Contains(plan.Blocked[0].Message, tc.remedy) ||
+			strings.HasSuffix(plan.Blocked[0].Message, ": ") {
 			t.Errorf("%s: %+v (%v), want to hear of %q", name, plan, err, tc.remedy)
 		}
 	}

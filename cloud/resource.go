@@ -79,8 +79,9 @@ type Resource struct {
 	// and what there was is deleted once it is ready. Set by Desired.
 	Beside bool `json:"beside,omitempty"`
 	// Excludes names attributes: as long as it is there, there can be nothing else of its kind that is the same in all of them,
-	// whatever its key, as where it has a place whole that others want in parts. Set by Observe and Adoptable. Empty: it is in
-	// nobody's way but that of what has its key.
+	// whatever its key, as where it has a place whole that others want in parts. What it is in the way of is to be Fixed, and not
+	// Beside, or that is made first, which the cloud refuses. Set by Observe and Adoptable. Empty: it is in nobody's way but that
+	// of what has its key.
 	Excludes []string `json:"excludes,omitempty"`
 	// Shared: the Services of the owner's Group use it together. It has the same key for all of them, and only
 	// attributes that they agree upon. Set by Desired where the owner has a Group, and by Observe.
