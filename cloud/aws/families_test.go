@@ -133,6 +133,39 @@ func TestFamiliesWithoutUDP(t *testing.T) {
 	}
 }
 
+// TestFamiliesOfLent: a lent balancer changes over as soon as a listener of UDP that was made for the Service goes; with one that came with it,
+// which stays, it does not, and the Service says why.
+func TestFamiliesOfLent(t *testing.T) {
+	for _, came := range []bool{false, true} {
+		server := awstest.New(awstest.Options{})
+		p := testProvider(server, unlimited)
+		with, without := spec("uid-1", 1), spec("uid-1", 1)
+		without.Ports = with.Ports[:1]
+		planted := without
+		if came {
+			planted = with
+		}
+		id, err := plantBalancer(server, plantFor(planted), 1, awstest.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		adopt := cloud.Options{Adopt: id, Granted: true}
+		if out, err := onePass(t, p, with, adopt); err != nil || !out.Left.Empty() {
+			t.Fatalf("adopting leaves %+v (%v)", out.Left, err)
+		}
+		without.Families = bothFamilies
+		out, err := onePass(t, p, without, adopt)
+		text := strings.Join(server.Snapshot(), "\n")
+		if came {
+			if !cloud.IsClass(err, cloud.Conflict) || !strings.Contains(err.Error(), "the listener of port 53 is not this Service's") || !strings.Contains(text, "listener 53 ") {
+				t.Errorf("the pass ended with %v, and there is\n%s", err, text)
+			}
+		} else if err != nil || !out.Left.Empty() || strings.Contains(text, "listener 53 ") || !strings.Contains(text, ": internal dualstack ") {
+			t.Errorf("the pass ended with %v, leaves %+v, and there is\n%s", err, out.Left, text)
+		}
+	}
+}
+
 // TestFamiliesOfForeignListeners: a listener on the balancer that is not the Service's is not deleted to change the address type.
 func TestFamiliesOfForeignListeners(t *testing.T) {
 	server := awstest.New(awstest.Options{})

@@ -271,7 +271,7 @@ func (p *Provider) updatePlaces(ctx context.Context, owner cloud.Owner, was, is 
 			}
 		}
 	}
-	if a[addressType] != was.Attributes[addressType] && !was.Lent {
+	if a[addressType] != was.Attributes[addressType] {
 		if err := p.dropUnfit(ctx, owner, was.ID, a[addressType]); err != nil {
 			return err
 		}
@@ -281,7 +281,7 @@ func (p *Provider) updatePlaces(ctx context.Context, owner cloud.Owner, was, is 
 }
 
 // dropUnfit deletes those of the owner's listeners that AWS does not have on a balancer of another address type, and so does not change
-// that before they are gone: they are not wanted any more, or the balancer would be another one.
+// that before they are gone: they are not wanted any more, or the balancer would be another one. One that is lent is still somebody else's.
 func (p *Provider) dropUnfit(ctx context.Context, owner cloud.Owner, balancer, to string) error {
 	listeners, err := p.listeners(ctx, []types.LoadBalancer{{LoadBalancerArn: aws.String(balancer)}})
 	if err != nil {
@@ -303,7 +303,7 @@ func (p *Provider) dropUnfit(ctx context.Context, owner cloud.Owner, balancer, t
 		return err
 	}
 	for _, l := range listeners {
-		if have[listenerARN(l)][tagOwner] != string(owner.ID()) {
+		if tags := have[listenerARN(l)]; tags[tagOwner] != string(owner.ID()) || tags[tagLent] != "" {
 			return cloud.Errorf(cloud.Conflict, "the listener of port %d is not this Service's, and AWS does not have it on a balancer that is %s: remove it", aws.ToInt32(l.Port), to)
 		}
 	}
