@@ -96,6 +96,7 @@ func retag(owner cloud.Owner, was, is cloud.Resource) (set map[string]string, re
 	now, then := additional(is), additional(was)
 	if was.Attributes[marks] == marksLost {
 		maps.Copy(now, marksOf(owner, is))
+		delete(now, tagOwner) // it was there: who took it off since then gave the thing away
 	}
 	switch had, has := slices.Contains(was.Owners, mine), slices.Contains(is.Owners, mine); {
 	case has && !had:
