@@ -90,11 +90,13 @@ func (p *Provider) ranges(ctx context.Context, untrue []netip.Prefix) ([]netip.P
 	return all, nil
 }
 
-// rangesOf are the ranges of addresses of a subnet.
+// rangesOf are the ranges of addresses that a subnet has.
 func rangesOf(subnet ec2types.Subnet) []netip.Prefix {
 	texts := []string{aws.ToString(subnet.CidrBlock)}
 	for _, block := range subnet.Ipv6CidrBlockAssociationSet {
-		texts = append(texts, aws.ToString(block.Ipv6CidrBlock))
+		if isAssociated(block) {
+			texts = append(texts, aws.ToString(block.Ipv6CidrBlock))
+		}
 	}
 	var all []netip.Prefix
 	for _, text := range texts {

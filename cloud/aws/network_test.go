@@ -3,11 +3,13 @@ package aws
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 
 	"github.com/fairlead/fairlead/cloud"
@@ -61,5 +63,49 @@ func TestTargetsOutside(t *testing.T) {
 		if diff := cmp.Diff(step.want, got); diff != "" {
 			t.Errorf("%s: the targets are (-want +got):\n%s", step.name, diff)
 		}
+	}
+}
+
+// TestRangesOfSubnets: a subnet has the range of IPv4 that it has, if any, and those of IPv6 that are its own by now, or still.
+func TestRangesOfSubnets(t *testing.T) {
+	subnet := ec2types.Subnet{Ipv6CidrBlockAssociationSet: []ec2types.SubnetIpv6CidrBlockAssociation{{Ipv6CidrBlock: aws.String("2600:1f16::/64")}}}
+	for i, state := range ec2types.SubnetCidrBlockStateCode("").Values() {
+		subnet.Ipv6CidrBlockAssociationSet = append(subnet.Ipv6CidrBlockAssociationSet, ec2types.SubnetIpv6CidrBlockAssociation{
+			Ipv6CidrBlock: aws.String(fmt.Sprintf("2600:1f16:0:%d::/64", i+1)), Ipv6CidrBlockState: &ec2types.SubnetCidrBlockState{State: state}})
+	}
+	subnet6, want := subnet, "[2600:1f16::/64 2600:1f16:0:2::/64]" // of which the second is associated
+	subnet.CidrBlock = aws.String("10.1.0.0/16")
+	for got, want := range map[string]string{fmt.Sprint(rangesOf(subnet6)): want, fmt.Sprint(rangesOf(subnet)): "[10.1.0.0/16 " + want[1:]} {
+		if got != want {
+			t.Errorf("the ranges are %s, want %s", got, want)
+		}
+	}
+}
+
+// TestSubnetsNotTold: where AWS does not tell the subnets, nobody takes addresses for being in none of them, and they are asked for again.
+func TestSubnetsNotTold(t *testing.T) {
+	server := awstest.New(awstest.Options{})
+	p := testProvider(server, unlimited)
+	s := spec("uid-1", 0)
+	s.PodTargets, s.Ports = true, s.Ports[:1]
+	settled(t, p, s.Owner, &s)
+	s.Endpoints = []cloud.Endpoint{{Address: "172.30.16.9", Ports: map[string]int32{"tcp-80": 8080}}}
+	var asked []string
+	for _, silent := range []bool{true, false} {
+		server.SetHook(func(c awstest.Call) error {
+			if c.After || c.Action != readSubnets && !strings.HasSuffix(c.Action, "Targets") {
+				return nil
+			}
+			if asked = append(asked, c.Action); silent {
+				return awstest.Throttled()
+			}
+			return nil
+		})
+		if _, err := onePass(t, p, s, cloud.Options{}); (err != nil) != silent {
+			t.Errorf("the pass ended with %v", err)
+		}
+	}
+	if last := len(asked) - 1; last < 2 || slices.ContainsFunc(asked[:last], func(action string) bool { return action != readSubnets }) || asked[last] == readSubnets {
+		t.Errorf("AWS was asked for %q", asked)
 	}
 }

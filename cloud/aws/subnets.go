@@ -82,10 +82,13 @@ func (p *Provider) fits(subnet ec2types.Subnet, of string) bool {
 			theirs = true
 		}
 	}
-	six := slices.ContainsFunc(subnet.Ipv6CidrBlockAssociationSet, func(b ec2types.SubnetIpv6CidrBlockAssociation) bool {
-		return b.Ipv6CidrBlockState == nil || b.Ipv6CidrBlockState.State == ec2types.SubnetCidrBlockStateCodeAssociated
-	})
+	six := slices.ContainsFunc(subnet.Ipv6CidrBlockAssociationSet, isAssociated)
 	return !theirs && aws.ToInt32(subnet.AvailableIpAddressCount) >= leastFree && (six || of != addressTypeDouble)
+}
+
+// isAssociated reports whether a subnet has a range of IPv6 by now, and still.
+func isAssociated(b ec2types.SubnetIpv6CidrBlockAssociation) bool {
+	return b.Ipv6CidrBlockState == nil || b.Ipv6CidrBlockState.State == ec2types.SubnetCidrBlockStateCodeAssociated
 }
 
 // subnets returns those that pass the filters.
