@@ -1,10 +1,14 @@
 package aws
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"net/http/httptest"
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/fairlead/fairlead/cloud"
@@ -80,5 +84,36 @@ func TestOverlay(t *testing.T) {
 		if _, err := New(cloud.Config{ClusterID: "cluster-a", File: text}); err != nil {
 			t.Errorf("%s\n%v", text, err)
 		}
+	}
+}
+
+// TestOnce: several who ask at once get the answer, for which is asked until it is given, and not again.
+func TestOnce(t *testing.T) {
+	asked := 0
+	ask := once(func(context.Context) (string, error) {
+		switch asked++; asked {
+		case 1:
+			return "wrong", errors.New("not now")
+		case 2:
+			return "", nil
+		}
+		return "vpc-01", nil
+	})
+	for _, want := range []string{"wrong not now", " <nil>"} {
+		told, err := ask(t.Context())
+		if got := fmt.Sprint(told, " ", err); got != want {
+			t.Errorf("told %q, want %q", got, want)
+		}
+	}
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if told, err := ask(t.Context()); told != "vpc-01" || err != nil {
+				t.Errorf("told %q (%v)", told, err)
+			}
+		})
+	}
+	if all.Wait(); asked != 3 {
+		t.Errorf("asked %d times", asked)
 	}
 }
