@@ -72,9 +72,21 @@ func TestFamiliesOfTargets(t *testing.T) {
 // TestFamiliesOfUDP: a Service with UDP that gets, or loses, a family needs another balancer, which is made first, and asks for it. Without
 // UDP meanwhile it keeps the one that it has.
 func TestFamiliesOfUDP(t *testing.T) {
+	for _, mixed := range []bool{false, true} { // UDP alone, or together with TCP
+		t.Run(fmt.Sprint("mixed ", mixed), func(t *testing.T) {
+			s := spec("uid-1", 2)
+			if mixed {
+				s.Ports = append(s.Ports, cloud.Port{Name: "dns-tcp", Protocol: "TCP", Port: 53, NodePort: 30053, HealthCheck: s.Ports[1].HealthCheck})
+			}
+			familiesOfUDP(t, s)
+		})
+	}
+}
+
+func familiesOfUDP(t *testing.T, s cloud.Spec) {
+	t.Helper()
 	server := awstest.New(awstest.Options{})
 	p := testProvider(server, unlimited)
-	s := spec("uid-1", 2)
 	before := idsOf(settled(t, p, s.Owner, &s))
 	for _, families := range [][]cloud.Family{bothFamilies, bothFamilies[:1]} {
 		s.Families = families
@@ -130,6 +142,26 @@ func TestFamiliesWithoutUDP(t *testing.T) {
 	for _, families := range [][]cloud.Family{bothFamilies, bothFamilies[:1]} {
 		one.Families, two.Families = families, bothFamilies[:3-len(families)]
 		crashAnywhere(t, awstest.Options{}, &two, &one, nil)
+	}
+}
+
+// TestFamiliesOfTCPThatStays: where the port of UDP that goes is of TCP, too, its listener goes with it, and the next pass makes that of TCP.
+func TestFamiliesOfTCPThatStays(t *testing.T) {
+	both, alone := spec("uid-1", 2), spec("uid-1", 2)
+	both.Ports = append(both.Ports, cloud.Port{Name: "dns-tcp", Protocol: "TCP", Port: 53, NodePort: 30053, HealthCheck: both.Ports[1].HealthCheck})
+	alone.Ports = []cloud.Port{both.Ports[0], both.Ports[2]}
+	for _, families := range [][]cloud.Family{bothFamilies, bothFamilies[:1]} {
+		alone.Families, both.Families = families, bothFamilies[:3-len(families)]
+		server := awstest.New(awstest.Options{})
+		p := testProvider(server, unlimited)
+		before := idsOf(settled(t, p, both.Owner, &both))
+		if _, err := onePass(t, p, alone, cloud.Options{}); err != nil && p.Classify(err).Class != cloud.NotFound {
+			t.Errorf("the pass ended with %v", err)
+		}
+		after := idsOf(settled(t, p, alone.Owner, &alone))
+		if after["Listener/53"] == "" || after["LoadBalancer/main"] != before["LoadBalancer/main"] || after["Listener/80"] != before["Listener/80"] {
+			t.Errorf("there were %v, and are %v", before, after)
+		}
 	}
 }
 

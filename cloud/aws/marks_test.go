@@ -34,7 +34,7 @@ func untag(t *testing.T, server *awstest.Server, kind, id, tag string) {
 // TestLostTags: what keeps the owner's tag and loses another of ours, or has another cluster's, gets that back, by one call, is listed as before, and stays what it is.
 func TestLostTags(t *testing.T) {
 	for _, kind := range []string{KindSecurityGroup, KindTargetGroup, KindLoadBalancer, KindListener} {
-		for _, tag := range []string{tagCluster, tagKey, tagService, tagCluster + "=cluster-b"} {
+		for _, tag := range []string{tagCluster, tagKey, tagService, tagCluster + "=cluster"} {
 			t.Run(kind+" "+tag, func(t *testing.T) {
 				server := awstest.New(awstest.Options{})
 				p := testProvider(server, unlimited)
