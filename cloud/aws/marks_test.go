@@ -159,3 +159,27 @@ func TestLostKeysOfReplacement(t *testing.T) {
 		}
 	}
 }
+
+// TestOwnersOfSimilarNames: nothing is taken for that of a cluster, or a Service, whose identity another's begins with, or is a pattern for.
+func TestOwnersOfSimilarNames(t *testing.T) {
+	server := awstest.New(awstest.Options{})
+	p := testProvider(server, unlimited)
+	s := spec("uid-1", 1)
+	id, err := plantBalancer(server, plantFor(s), 1, awstest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := onePass(t, p, s, cloud.Options{Adopt: id, Granted: true}); err != nil || !out.Left.Empty() {
+		t.Fatalf("adopting leaves %+v (%v)", out.Left, err)
+	}
+	for _, similar := range []string{"cluster", "cluster-*"} {
+		if listed, err := p.List(t.Context(), similar); err != nil || len(listed) > 0 {
+			t.Errorf("of the cluster %s are listed %+v (%v)", similar, listed, err)
+		}
+	}
+	for _, similar := range []string{"uid", "uid-*"} {
+		if observed, err := p.Observe(t.Context(), cloud.Owner{ClusterID: s.Owner.ClusterID, ServiceUID: similar}); err != nil || len(observed) > 0 {
+			t.Errorf("of %s are observed %+v (%v)", similar, observed, err)
+		}
+	}
+}
