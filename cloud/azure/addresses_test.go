@@ -2,12 +2,14 @@ package azure_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
 	"github.com/google/go-cmp/cmp"
 
@@ -231,4 +233,51 @@ func TestManyAddressesOfAnotherGroup(t *testing.T) {
 			t.Errorf("%d Services took %d reads of addresses", len(specs), reads)
 		}
 	})
+}
+
+// TestListOfAnotherGroup: what is not in a list of another resource group's addresses, be it that the manager may only read some of them or that the
+// list is behind, and that a frontend has all the same, is read by itself.
+func TestListOfAnotherGroup(t *testing.T) {
+	for name, answer := range map[string]answering{
+		"Denied": {status: http.StatusForbidden, body: `{"error":{"code":"AuthorizationFailed"}}`},
+		"Behind": {status: http.StatusOK, body: `{"value":[]}`},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c := network(t, azuretest.Options{})
+			var specs []cloud.Spec
+			for n := range 7 {
+				name := fmt.Sprintf("own-%d", n)
+				if err := c.Put("publicIPAddresses", name, publicIP()); err != nil {
+					t.Fatal(err)
+				}
+				c.MoveAddress(name)
+				specs = append(specs, with(service(n, 2), map[string]string{"load-balancer-resource-group": azuretest.OtherGroup, "pip-name": name}))
+			}
+			workers(t, provider(t, c), 4, specs, false)
+			answer.next, answer.path = c.Transport(), "/"+azuretest.OtherGroup+"/providers/microsoft.network/publicipaddresses"
+			p, err := azure.NewForEmulator(config, endpoint, answer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, spec := range specs {
+				if out, err := converge(t, p, spec, false); err != nil || len(out.Done) > 0 || len(cloud.Ingresses(out.Observed)) != 1 {
+					t.Errorf("%s: it does %+v (%v), and has %v", name, out.Done, err, cloud.Ingresses(out.Observed))
+				}
+			}
+		})
+	}
+}
+
+// answering gives one answer to all requests whose path, in lower case, ends so.
+type answering struct {
+	next       policy.Transporter
+	path, body string
+	status     int
+}
+
+func (a answering) Do(request *http.Request) (*http.Response, error) {
+	if !strings.HasSuffix(strings.ToLower(request.URL.Path), a.path) {
+		return a.next.Do(request)
+	}
+	return &http.Response{StatusCode: a.status, Body: io.NopCloser(strings.NewReader(a.body)), Header: http.Header{"Content-Type": {"application/json"}}, Request: request}, nil
 }

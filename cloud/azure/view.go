@@ -155,22 +155,19 @@ func (p *Provider) readNamed(ctx context.Context, v *view) error {
 	return nil
 }
 
-// readGroup reads those of the public addresses of a resource group that there are, few of them one by one, since who may read one need not
-// be allowed to list all.
+// readGroup reads those of the public addresses of a resource group that there are: many of them by a list, and one by one what is not in that,
+// since who may read one need not be allowed to list all, and a list can be behind.
 func (p *Provider) readGroup(ctx context.Context, v *view, group string, ids map[string]bool) error {
 	if len(ids) > fewReads {
 		there, err := p.network.PublicIPs(ctx, group)
+		if err != nil && !hasStatus(err, http.StatusForbidden) && !hasStatus(err, http.StatusNotFound) {
+			return err
+		}
 		for _, ip := range there {
 			if id := folded(value(ip.ID)); ids[id] {
 				v.addresses[id] = ip
+				delete(ids, id)
 			}
-		}
-		switch {
-		case hasStatus(err, http.StatusForbidden):
-		case hasStatus(err, http.StatusNotFound):
-			return nil
-		default:
-			return err
 		}
 	}
 	for _, id := range sortedNames(ids) {
