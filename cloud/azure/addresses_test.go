@@ -13,6 +13,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/fairlead/fairlead/api/v1alpha1"
 	"github.com/fairlead/fairlead/cloud"
 	"github.com/fairlead/fairlead/cloud/azure"
 	"github.com/fairlead/fairlead/cloud/azure/azuretest"
@@ -280,4 +281,47 @@ func (a answering) Do(request *http.Request) (*http.Response, error) {
 		return a.next.Do(request)
 	}
 	return &http.Response{StatusCode: a.status, Body: io.NopCloser(strings.NewReader(a.body)), Header: http.Header{"Content-Type": {"application/json"}}, Request: request}, nil
+}
+
+// TestAddressOfTheGroupAlone: an address that another Service has of another resource group is none of the group that is asked.
+func TestAddressOfTheGroupAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := network(t, azuretest.Options{})
+		c.MoveAddress("own")
+		p := provider(t, c)
+		if _, err := converge(t, p, with(service(1, 2), map[string]string{"load-balancer-resource-group": azuretest.OtherGroup, "load-balancer-ipv4": ownAddress}), false); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if _, err := converge(t, p, with(service(2, 2), map[string]string{"load-balancer-ipv4": ownAddress}), false); !cloud.IsClass(err, cloud.UserError) {
+			t.Errorf("it is told %v, want that there is no such address", err)
+		}
+	})
+}
+
+// TestFailedAddressGoes: a Service whose own address has failed can be deleted, and moved to another address: Azure then has no reason to refuse.
+func TestFailedAddressGoes(t *testing.T) {
+	for name, asks := range map[string]map[string]string{"Name": {"pip-name": "own"}, "Address": {"load-balancer-ipv4": ownAddress}} {
+		for _, moves := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				c := network(t, azuretest.Options{})
+				before := c.Snapshot()
+				p, spec := provider(t, c), with(service(1, 2), asks)
+				if _, err := converge(t, p, spec, false); err != nil {
+					t.Fatal(err)
+				}
+				failAddress(t, c)
+				if moves {
+					if _, err := convergeWith(t, p, service(1, 2), cloud.Options{Replacement: v1alpha1.ReplacementRecreate}); err != nil {
+						t.Errorf("%s: it cannot have another address: %v", name, err)
+					}
+				}
+				if _, err := converge(t, p, spec, true); err != nil {
+					t.Errorf("%s, after a move (%t): it cannot be deleted: %v", name, moves, err)
+				}
+				changeAddress(t, c)
+				leavesNothing(t, c, before)
+			})
+		}
+	}
 }
