@@ -274,6 +274,54 @@ func TestRuleInTheWay(t *testing.T) {
 	}
 }
 
+// TestAddressOutlivesCrash: wherever the manager ends while rules at an address that only they have are replaced, the next one has the Service's rules
+// at the same address.
+func TestAddressOutlivesCrash(t *testing.T) {
+	for scheme, n := range map[string]int{"External": 3, "Internal": 1} {
+		for _, slow := range []time.Duration{0, 10 * time.Second} {
+			for crash, crashed := 1, true; crashed; crash++ {
+				synctest.Test(t, func(t *testing.T) {
+					c, spec := gcptest.New(gcptest.Options{Slow: slow}), withPorts(n, 2, scheme)
+					p, writes := c.Provider(), 0
+					_, address, err := c.PlantServiceController(spec)
+					if err != nil {
+						t.Fatal(err)
+					}
+					passes := func(replacement v1alpha1.Replacement) (out cloud.Outcome) {
+						t.Helper()
+						for range 100 {
+							before := writes
+							if out, err = takingOver(t, p, spec, replacement); err == nil && (out.Left.Empty() || replacement == v1alpha1.ReplacementNever && len(out.Left.Operations)+len(out.Left.Waiting) == 0) {
+								return out
+							}
+							if before < crash && crash <= writes {
+								p = c.Provider()
+							}
+							time.Sleep(3 * time.Second)
+						}
+						t.Fatalf("%s, each call taking %v, with a crash at write %d: it leaves %+v (%v)", scheme, slow, crash, out.Left, err)
+						return out
+					}
+					passes(v1alpha1.ReplacementNever)
+					spec.Ports, spec.RequestedAddress = withPorts(3, 2, scheme).Ports[min(n-1, 1):], address
+					c.SetHook(func(call cloudtest.Call) error {
+						if call.Write && call.After {
+							if writes++; writes == crash {
+								return errors.New("killed")
+							}
+						}
+						return nil
+					})
+					if got := cloud.Ingresses(passes(v1alpha1.ReplacementRecreate).Observed); len(got) != 1 || got[0].IP != address {
+						t.Errorf("%s, each call taking %v, with a crash at write %d: clients connect to %v, want %s", scheme, slow, crash, got, address)
+					}
+					crashed = crash <= writes
+				})
+			}
+		}
+	}
+}
+
 // TestLentRuleInTheWay: one that somebody lends, and that has several ports, stays theirs, whatever the Service wants.
 func TestLentRuleInTheWay(t *testing.T) {
 	c, spec := gcptest.New(gcptest.Options{}), withPorts(3, 2, "External")
