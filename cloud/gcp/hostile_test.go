@@ -127,6 +127,37 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
+// TestNodesWhileUnreachable: while a zone cannot be reached, nodes of the others come and go.
+func TestNodesWhileUnreachable(t *testing.T) {
+	c := gcptest.New(gcptest.Options{})
+	p, spec := c.Provider(), service(0, 2)
+	out := pass(t, p, spec.Owner, spec)
+	c.Unreachable("zones/" + gcptest.Zone(1))
+	more, err := p.Desired(*service(0, 6))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var changes []cloud.TargetChange
+	for _, r := range out.Observed {
+		for _, want := range more {
+			if r.Kind == gcp.KindEndpointGroup && want.Name() == r.Name() {
+				r.Targets = want.Targets[1:]
+				changes = append(changes, cloud.TargetChange{Owner: spec.Owner, Resource: r, Add: want.Targets[1:], Remove: want.Targets[:1]})
+			}
+		}
+	}
+	errs := p.SyncTargets(t.Context(), changes)
+	for i, change := range changes {
+		reached, all := !strings.Contains(change.Resource.ID, gcptest.Zone(1)), fmt.Sprint(groups(c))
+		if (errs[i] == nil) != reached || strings.Contains(all, change.Add[0].ID) != reached || strings.Contains(all, change.Remove[0].ID) == reached {
+			t.Errorf("of the group %s it is told %v, and the groups are %s", change.Resource.ID, errs[i], all)
+		}
+	}
+	if len(changes) != 2 {
+		t.Errorf("there are %d groups", len(changes))
+	}
+}
+
 // TestPartialLists: each way in which a list says that it is not whole counts, if what it lacks may be ours.
 func TestPartialLists(t *testing.T) {
 	zone, path := gcptest.Zone(0), "/aggregated/networkEndpointGroups"
