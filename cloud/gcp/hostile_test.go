@@ -190,6 +190,23 @@ func TestPartialLists(t *testing.T) {
 	}
 }
 
+// TestUnreachableManagers: where it is not known whether a managed instance group makes its machines anew by a health check, nothing is offered that
+// could take it.
+func TestUnreachableManagers(t *testing.T) {
+	c, spec := gcptest.New(gcptest.Options{}), service(0, 2)
+	if _, _, err := c.PlantServiceController(spec); err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: answering{c.Client().Transport, "/aggregated/instanceGroupManagers", `{"items":{"zones/` + gcptest.Zone(1) + `":{"warning":{"code":"UNREACHABLE"}}}}`}}
+	p, err := gcp.NewProvider(t.Context(), gcptest.Config(), client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found, err := p.Adoptable(t.Context(), spec.Owner, ""); err == nil || p.Classify(err).Class != cloud.Retry {
+		t.Errorf("offered are %+v (%v)", found, err)
+	}
+}
+
 // answering gives one answer to all requests whose path ends so.
 type answering struct {
 	next         http.RoundTripper
@@ -375,6 +392,19 @@ func TestOthersMarkIsKept(t *testing.T) {
 		if diff := cmp.Diff(before, c.Snapshot()); diff != "" {
 			t.Errorf("%s was changed (-before +after):\n%s", r.Name(), diff)
 		}
+	}
+}
+
+// TestMarkedTwice: what carries its mark in its description and in labels is found by both, and is one thing.
+func TestMarkedTwice(t *testing.T) {
+	c, spec := gcptest.New(gcptest.Options{}), service(0, 2)
+	p := c.Provider()
+	want := len(pass(t, p, spec.Owner, spec).Observed)
+	if err := c.Patch("/forwardingRules/", `{"labels":{"fairlead-service-uid":"`+spec.Owner.ServiceUID+`"}}`); err != nil {
+		t.Fatal(err)
+	}
+	if observed, err := p.Observe(t.Context(), spec.Owner); err != nil || len(observed) != want {
+		t.Errorf("observed are %+v (%v), want %d", observed, err, want)
 	}
 }
 
