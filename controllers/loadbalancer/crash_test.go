@@ -231,15 +231,14 @@ func testStoppedAnywhere(t *testing.T, shared bool, target int) {
 	}
 }
 
-// TestDeletedBeforeItIsSeen: the manager is stopped right after it made something, the Service is deleted, and the cloud
-// does not show yet what there is. That nothing is seen must not count as nothing being there.
-func TestDeletedBeforeItIsSeen(t *testing.T) {
-	t.Parallel()
+// deletedUnseen is a world where the manager was stopped right after it made something, the Service was deleted, another manager runs,
+// and the cloud does not show yet what there is.
+func deletedUnseen(t *testing.T, edit func(*corev1.Service)) (*world, *corev1.Service) {
 	lag := 2 * time.Second
 	w := newWorld(t, fake.Options{ReadLag: lag}, nil)
 	w.stop()
 	w.edits = append(w.edits, func(caps *cloud.Capabilities) { caps.ReadLag = lag })
-	svc := w.service("cart", nil)
+	svc := w.service("cart", edit)
 	p := w.begin(svc)
 	p.stopAt(2) // a look for a balancer that is there already, and a creation
 	if p.run() || len(w.objects()) != 1 {
@@ -248,6 +247,13 @@ func TestDeletedBeforeItIsSeen(t *testing.T) {
 	w.setHook(nil)
 	w.Must(w.Delete(t.Context(), svc))
 	w.start()
+	return w, svc
+}
+
+// TestDeletedBeforeItIsSeen: that nothing is seen must not count as nothing being there, as long as the cloud may not show it yet.
+func TestDeletedBeforeItIsSeen(t *testing.T) {
+	t.Parallel()
+	w, svc := deletedUnseen(t, nil)
 	w.gone(svc)
 	if n := w.events("cart")[EventDeleteFailed]; n > 0 {
 		t.Errorf("%d events call a deletion failed that is merely looked at twice", n)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -372,17 +371,7 @@ func TestNothingToRetain(t *testing.T) {
 // TestRetainedBeforeItIsSeen: that nothing is seen does not count as nothing to retain, as long as the cloud may not show it yet.
 func TestRetainedBeforeItIsSeen(t *testing.T) {
 	t.Parallel()
-	lag := 2 * time.Second
-	w := newWorld(t, fake.Options{ReadLag: lag}, nil)
-	w.stop()
-	w.edits = append(w.edits, func(caps *cloud.Capabilities) { caps.ReadLag = lag })
-	svc := w.service("cart", withAnnotation(v1alpha1.AnnotationPolicy, "Retain"))
-	p := w.begin(svc)
-	p.stopAt(2)
-	p.run()
-	w.setHook(nil)
-	w.Must(w.Delete(t.Context(), svc))
-	w.start()
+	w, svc := deletedUnseen(t, withAnnotation(v1alpha1.AnnotationPolicy, "Retain"))
 	w.Eventually(func() error { return w.absent(svc.Namespace, svc.Name, &corev1.Service{}) })
 	if record := w.record(svc); len(record.Status.Resources) != 1 || record.Status.Conditions[0].Reason != v1alpha1.ReasonRetained {
 		t.Errorf("the record is %+v", record.Status)
@@ -390,20 +379,6 @@ func TestRetainedBeforeItIsSeen(t *testing.T) {
 	if n := w.events("cart")[EventDeleteFailed]; n > 0 {
 		t.Errorf("%d events call a look a failure", n)
 	}
-}
-
-// outdated is a cache that still shows a record as it was.
-type outdated struct {
-	client.Client
-	record *v1alpha1.LoadBalancerRecord
-}
-
-func (b outdated) Get(ctx context.Context, key client.ObjectKey, object client.Object, opts ...client.GetOption) error {
-	if record, ok := object.(*v1alpha1.LoadBalancerRecord); ok && key == client.ObjectKeyFromObject(b.record) {
-		b.record.DeepCopyInto(record)
-		return nil
-	}
-	return b.Client.Get(ctx, key, object, opts...)
 }
 
 // TestRetainedBehindTheCache: Retain is asked for right before the Service goes, and the cache shows the Service gone before it shows what
@@ -420,7 +395,7 @@ func TestRetainedBehindTheCache(t *testing.T) {
 	w.begin(svc).run()
 	w.Must(w.absent(svc.Namespace, svc.Name, &corev1.Service{}))
 	r := w.alone(w.Client, discard{})
-	r.Client = outdated{r.Client, old}
+	r.Client = lagging{r.Client, old}
 	w.pass(r, svc)
 	if diff := cmp.Diff(before, w.objects()); diff != "" {
 		t.Errorf("what was to be retained was changed (-before +after):\n%s", diff)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -121,15 +122,15 @@ func TestRefusedServiceLeavesTheType(t *testing.T) {
 	})
 }
 
-// lagging is a cache that still shows a Service that is gone.
+// lagging is a cache that still shows an object as it was, also where it is gone.
 type lagging struct {
 	client.Client
-	service *corev1.Service
+	was client.Object
 }
 
 func (l lagging) Get(ctx context.Context, key client.ObjectKey, object client.Object, opts ...client.GetOption) error {
-	if svc, ok := object.(*corev1.Service); ok && key == client.ObjectKeyFromObject(l.service) {
-		l.service.DeepCopyInto(svc)
+	if reflect.TypeOf(object) == reflect.TypeOf(l.was) && key == client.ObjectKeyFromObject(l.was) {
+		reflect.ValueOf(object).Elem().Set(reflect.ValueOf(l.was.DeepCopyObject()).Elem())
 		return nil
 	}
 	return l.Client.Get(ctx, key, object, opts...)
